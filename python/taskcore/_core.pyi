@@ -1,0 +1,211 @@
+"""The Rust core behind taskcore: publishing, results, the worker, and the child that runs user code.
+
+Only `app`, `result`, `worker`, `child` and `serialize` import this module. Every call that may block releases the interpreter lock
+and lets Python signal handlers run.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, final
+
+__version__: str
+
+@final
+class Template:
+    """What all messages of one task share; made once per task, frozen."""
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        queue: str,
+        serializer: str = "msgpack",
+        protocol: str = "compact",
+        priority: int = 0,
+        compression: str | None = None,
+        ignore_result: bool | None = None,
+        time_limit: float | None = None,
+        soft_time_limit: float | None = None,
+    ) -> None:
+        """
+        Args:
+            task: registered name.
+            queue: queue (and, for `protocol="celery"`, routing key) to publish to.
+            serializer: `json`, `msgpack`, `pickle`, `yaml` or a name registered in `taskcore.serialize`.
+            protocol: `compact`, or `celery` (protocol 2 in kombu's envelope).
+            priority: 0 to 9; 0 is served first.
+            compression: `gzip`, `bzip2`, `zstd` or None.
+        Raises:
+            ValueError: an unknown serializer, protocol or compression, or a priority out of range.
+        """
+
+@final
+class Publisher:
+    """The producer's side of a broker. Thread-safe; reconnects in a forked process."""
+
+    def __init__(self, url: str, *, timeout: float = 5.0, max_retries: int | None = 3, interval_start: float = 0.0,
+                 interval_step: float = 0.2, interval_max: float = 1.0, max_body: int = ..., options: dict[str, Any] | None = None) -> None:
+        """Parses the URL; connects on first use.
+
+        Args:
+            url: `sqlite:///path`, `memory://`, `redis://`, `rediss://`, `redis+socket://`, `unix://`.
+            timeout: seconds that one publish may take in all, connecting and retrying included.
+            options: `broker_transport_options`: `global_keyprefix`, `durability` (sqlite: `full` or `normal`).
+        Raises:
+            ValueError: a malformed URL or an unknown option.
+        """
+
+    @property
+    def url(self) -> str:
+        """The URL with its password hidden."""
+
+    def publish(self, template: Template, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any] | None = None) -> str:
+        """Publishes one message, confirmed, and returns its task id. Blocks up to `timeout`.
+
+        Args:
+            fields: what differs from the template: `task_id`, `queue`, `priority`, `serializer`, `compression`, `eta` and
+                `expires` (Unix seconds, float), `retries`, `time_limit`, `soft_time_limit`, `ignore_result`, `root_id`, `parent_id`, `group`,
+                `group_index`, `shadow`, `origin`, `argsrepr`, `kwargsrepr`, `reply_to`, `headers` (dict, merged), `stamps`,
+                `stamped_headers`, `replaced_task_nesting`, `callbacks`, `errbacks`, `chain` (lists of signature dicts), `chord` (signature dict),
+                `delivery_mode`, `timeout`, `retry` (bool), `retry_policy` (dict). None values mean absent.
+        Raises:
+            OperationalError: the broker could not be reached or did not confirm within the deadline.
+            EncodeError: an argument cannot be written with the serializer, or is nested too deeply.
+            ValueError: the body is larger than `max_body`; an unknown field.
+        """
+
+    def publish_many(self, template: Template, calls: Iterable[Sequence[Any]], fields: dict[str, Any] | None = None,
+                     check: Callable[..., object] | None = None) -> list[str]:
+        """Publishes one message per item of `calls` (each the positional arguments), pipelined in chunks; returns the task ids in order.
+
+        Args:
+            check: called with each item's arguments before it is encoded; raises TypeError when they do not fit.
+        Raises:
+            As `publish`. Nothing of the chunk that failed and of later ones was sent; the exception's `published` attribute holds the ids that were.
+        """
+
+    def publish_each(self, messages: Iterable[tuple[Template, Sequence[Any], dict[str, Any], dict[str, Any] | None]]) -> list[str]:
+        """As `publish_many`, each item with its own template, args, kwargs and fields."""
+
+    def stats(self, queue: str) -> dict[str, int]:
+        """`depth`, `in_flight`, `scheduled`, `dead` of a queue."""
+
+    def queues(self) -> list[str]:
+        """Names of the queues that exist at the broker."""
+
+    def purge(self, queue: str) -> int:
+        """Drops what is ready or scheduled; how many."""
+
+    def cancel(self, queue: str, task_id: str) -> bool:
+        """Drops a scheduled message."""
+
+    def dead(self, queue: str, limit: int = 100) -> list[dict[str, Any]]:
+        """Newest dead letters: `key`, `id`, `reason`, `at` (Unix seconds), `redeliveries`, `raw` (bytes)."""
+
+    def replay(self, queue: str, keys: list[str] | None = None) -> int:
+        """Puts dead letters back; how many."""
+
+    def discard(self, queue: str, keys: list[str] | None = None) -> int:
+        """Drops dead letters; how many."""
+
+@final
+class Results:
+    """The client's side of a result store. Thread-safe; reconnects in a forked process."""
+
+    def __init__(self, url: str, *, expires: float | None = 86400.0, options: dict[str, Any] | None = None) -> None: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def reply_to(self) -> str:
+        """Reply id of this process, to be sent in `reply_to`."""
+    def get(self, task_ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """The result documents as dicts, None where nothing is stored."""
+    def wait(self, task_id: str, timeout: float | None = None, foreign: bool = False) -> dict[str, Any] | None:
+        """Blocks until the document is in a ready state, then returns it.
+
+        Raises:
+            TimeoutError: `timeout` seconds passed (taskcore.exceptions.TimeoutError).
+            OperationalError: the store went away.
+        """
+    def put(self, task_id: str, state: str, result: Any, *, traceback: str | None = None, fields: dict[str, Any] | None = None) -> None:
+        """Writes and announces a document. `fields` adds top-level keys."""
+    def forget(self, task_id: str) -> None: ...
+    def cleanup(self) -> int:
+        """Deletes expired documents where the store does not do it itself."""
+
+@final
+class Request:
+    """One execution as the child sees it; behind `self.request`. Attributes are read-only and decoded on access."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def retries(self) -> int: ...
+    @property
+    def root_id(self) -> str: ...
+    @property
+    def parent_id(self) -> str | None: ...
+    @property
+    def ignore_result(self) -> bool | None: ...
+    @property
+    def has_embed(self) -> bool:
+        """Whether the message carries callbacks, errbacks, a chain or a chord."""
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that Celery's `self.request` shows: id, task, args, kwargs, retries, eta and expires (ISO text or None), group,
+        group_index, root_id, parent_id, reply_to, correlation_id, timelimit ([hard, soft]), callbacks, errbacks, chain, chord, headers (unknown
+        ones), stamps, stamped_headers, shadow, origin, ignore_result, replaced_task_nesting, argsrepr, kwargsrepr,
+        delivery_info (exchange, routing_key, priority, redelivered), properties (dict), redeliveries, serializer (name), compression, queue,
+        protocol (`compact` or `celery`)."""
+    def add_child(self, task_id: str, parent: Any = None) -> None:
+        """Records a task published during this execution, for the `children` of the result."""
+
+@final
+class Pages:
+    """Shared memory of the process pool, one cell per child slot; made before the zygote is forked."""
+
+    def __init__(self, slots: int) -> None: ...
+
+@final
+class Worker:
+    """Parent of the pool: consumes, triages, dispatches, settles."""
+
+    def __init__(self, config: object, tasks: Sequence[object], execution: object, *, pages: Pages | None = None, zygote: int | None = None) -> None:
+        """
+        Args:
+            config: attributes `broker_url`, `result_url` (or None), `broker_options`, `result_options` (dicts), `hostname`, `queues` (list of str), `pool`
+                (`prefork`, `threads`, `solo`), `concurrency`, `prefetch` (None = auto, 0 = no limit, n = per slot, -1 = disabled), `prefetch_bytes`,
+                `accept_content` (list of MIME types), `max_deliveries`, `result_expires` (seconds or None), `log_level` (int, as in logging), `log_file`
+                (str or None), `max_tasks_per_child` (int or None), `time_limit`, `soft_time_limit` (seconds or None), `shutdown_timeout` (seconds or None),
+                `disable_rate_limits`.
+            tasks: objects with `name`, `acks_late`, `acks_on_failure_or_timeout`, `reject_on_worker_lost`, `ignore_result`,
+                `store_errors_even_if_ignored`, `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit` (seconds or None).
+            execution: `taskcore.execute.Execution`, used by pools that run in this process.
+            zygote: file descriptor of the control socket of the zygote, for `prefork`.
+        """
+    def start(self) -> None:
+        """Connects and starts the loop on its own thread. Returns when the first connection stands; raises when the configuration can never work."""
+    def wait(self) -> int:
+        """Blocks until the worker has stopped; the `solo` pool runs its tasks in here. Python signal handlers run meanwhile. Returns the number of tasks processed.
+
+        Raises:
+            OperationalError: the broker failed for good."""
+    def stop(self, warm: bool = True) -> None:
+        """Asks the worker to stop: warm lets running tasks finish, cold kills them. Callable from a signal handler; returns at once."""
+    def stats(self) -> dict[str, Any]:
+        """`processed`, `active`, `reserved`, `scheduled`, `prefetch`, `connected`, `children` (pids), `succeeded`, `failed`, `retried`."""
+
+def run_child(fd: int, pages: Pages, slot: int, execution: object, log_tasks: bool) -> int:
+    """The life of a pool child: receive, execute, reply, until the parent closes the socket or says stop. Returns the exit code."""
+
+def soft_limit_due() -> bool:
+    """In a child's SIGUSR1 handler: whether the signal is meant for the call that runs now."""
+
+def dumps(value: Any, serializer: str) -> bytes:
+    """Encodes with the native `json` or `msgpack`. Raises EncodeError."""
+
+def loads(data: bytes, serializer: str) -> Any:
+    """Decodes native `json` or `msgpack`. Raises DecodeError."""
+
+def read_message(raw: bytes) -> dict[str, Any]:
+    """A task message in either encoding as a dict of `Request.to_dict` keys, for the CLI and tests. Raises DecodeError."""

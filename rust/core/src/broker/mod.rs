@@ -1,0 +1,210 @@
+//! What a broker promises, whichever it is. One conformance suite holds every adapter to it.
+//!
+//! * **Claim is atomic.** There is no moment at which a message is neither in its queue nor recorded as held by a
+//!   worker's epoch.
+//! * **A worker holds by its own life.** It renews one lease; while it does, nothing it holds is handed to another,
+//!   however long a task runs. When the lease lapses, any other worker puts everything back, in order, in seconds.
+//! * **Every redelivery is counted**, and after `max_deliveries` of them the message is parked among the dead letters.
+//! * **Delays live here.** What is due later than [`HORIZON_MS`] stays in the broker's due set; what comes due within it is
+//!   claimed once, by one worker, whose ETA heap gives the last milliseconds.
+//! * **Fetch many, settle many**, in one round trip each. An idle `fetch` waits blocked; it does not poll.
+//!
+//! Producers call from any thread and block; consumers live in the worker's runtime and are async. A broker knows ids, queues,
+//! priorities and due times of the bytes it carries, nothing else.
+
+pub mod deadletter;
+pub mod lease;
+pub mod memory;
+pub mod redis;
+pub mod sqlite;
+pub mod url;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+
+use crate::{clock::Millis, error::Result};
+pub use deadletter::DeadLetter;
+
+/// A boxed future, as every async method of a port returns it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How far ahead of its due time a scheduled message may be claimed into a worker's memory.
+pub const HORIZON_MS: Millis = 2_000;
+
+/// The number of priorities: 0 (served first) to 9. Redis keeps Celery's four lists: 0, 3, 6, 9.
+pub const PRIORITIES: u8 = 10;
+
+/// One encoded message on its way to a queue.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Name of the queue.
+    pub queue: Arc<str>,
+    /// 0 to 9, 0 is served first.
+    pub priority: u8,
+    /// When it is due; `None` means now. Adapters keep what is due after `now + HORIZON_MS` in the due set and
+    /// everything else in the queue (the worker's ETA heap holds it for the rest).
+    pub due: Option<Millis>,
+    /// Task id, so that a scheduled message can be listed and cancelled.
+    pub id: Arc<str>,
+    /// The encoded message.
+    pub data: Bytes,
+}
+
+/// How an adapter recognises a message that it handed out. Opaque to everybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag {
+    /// Which of the adapter's lanes (queue and priority) it came from.
+    pub lane: u32,
+    /// Its number within this consumer; increases in the order of claims.
+    pub seq: u64,
+}
+
+/// A message that this worker holds, and how to settle it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Handed back in a [`Settlement`].
+    pub tag: Tag,
+    /// The queue it came from.
+    pub queue: Arc<str>,
+    /// How many earlier deliveries ended with a lost worker.
+    pub redeliveries: u32,
+    /// The encoded message, untouched.
+    pub raw: Bytes,
+}
+
+/// What becomes of a held message.
+#[derive(Clone, Debug)]
+pub enum Settle {
+    /// Done with; forget it (and its delivery count).
+    Ack,
+    /// Back to the head of its queue, uncounted: claimed but never started, at shutdown. A batch of these keeps its order.
+    HandBack,
+    /// Back to the tail of its queue: `Reject(requeue=True)`.
+    Requeue,
+    /// Back because the process that ran it died: counted, to the head; dead-lettered at `max_deliveries`.
+    Redeliver {
+        /// Task id, under which redeliveries are counted.
+        id: Arc<str>,
+    },
+    /// Into the due set until then.
+    Defer {
+        /// Task id, under which it can be cancelled.
+        id: Arc<str>,
+        /// When it is due.
+        due: Millis,
+    },
+    /// Parked among the dead letters of its queue, with the raw bytes.
+    Park {
+        /// Task id, or empty when it could not be read.
+        id: Arc<str>,
+        /// Why, in one sentence.
+        reason: String,
+    },
+}
+
+/// A decision about one held message.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// Which.
+    pub tag: Tag,
+    /// What becomes of it.
+    pub how: Settle,
+}
+
+/// What a consumer wants from the broker.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Queues, served in this order within a priority.
+    pub queues: Vec<Arc<str>>,
+    /// Unique name of this worker process start; the adapter takes a fresh one when its lease lapsed.
+    pub epoch: String,
+    /// After this many redeliveries a message is parked.
+    pub max_deliveries: u32,
+}
+
+/// What a queue holds, for `taskcore queues`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Ready messages, all priorities.
+    pub depth: u64,
+    /// Claimed by workers and not settled.
+    pub in_flight: u64,
+    /// Waiting in the due set.
+    pub scheduled: u64,
+    /// Parked.
+    pub dead: u64,
+}
+
+/// What one sweep for dead workers put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Messages returned to their queues.
+    pub requeued: u64,
+    /// Messages parked because they were redelivered too often.
+    pub parked: u64,
+}
+
+/// The producer's side: blocking, callable from any thread, safe to share. Every call ends by its deadline.
+pub trait Broker: Send + Sync {
+    /// Writes the batch, confirmed when it returns. One call is one pipeline (or one transaction).
+    ///
+    /// # Errors
+    /// `Connection` when the broker cannot be reached before `deadline` (nothing is retried here: `publish` does that);
+    /// `Storage` when it answers but cannot write.
+    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()>;
+
+    /// What `queue` holds now.
+    fn stats(&self, queue: &str) -> Result<QueueStats>;
+
+    /// Names of the queues that exist here (hold something or were consumed), sorted.
+    fn queues(&self) -> Result<Vec<String>>;
+
+    /// Drops what is ready and scheduled in `queue` (not what workers hold, not dead letters); how many.
+    fn purge(&self, queue: &str) -> Result<u64>;
+
+    /// Drops a scheduled message by its task id; whether there was one.
+    fn cancel(&self, queue: &str, id: &str) -> Result<bool>;
+
+    /// The newest `limit` dead letters of `queue`.
+    fn dead(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>>;
+
+    /// Puts dead letters (all, or those with these `key`s) back to the tail of the queue; how many.
+    fn replay(&self, queue: &str, keys: Option<&[String]>) -> Result<u64>;
+
+    /// Drops dead letters (all, or those with these `key`s); how many.
+    fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64>;
+
+    /// Connects, authenticates, registers the lease. Must be awaited inside the worker's runtime.
+    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>>;
+
+    /// The URL with its password hidden.
+    fn url(&self) -> &str;
+}
+
+/// The worker's side of one connection. All methods take `&self` and may run concurrently with each other, except that at
+/// most one `fetch` is outstanding. Dropping a `fetch` future is safe: what it claimed is still recorded under the
+/// epoch and comes back with `release`.
+pub trait Consumer: Send + Sync {
+    /// Claims up to `want` ready messages, highest priority first, and up to `want_due` scheduled ones that come due within
+    /// [`HORIZON_MS`]. Waits blocked while there is nothing; returns at least one delivery, or an error.
+    ///
+    /// # Errors
+    /// `Connection` when the link is gone: call [`Broker::consume`] again. `Fenced` when the lease had lapsed.
+    fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>>;
+
+    /// Settles a batch, in order, atomically per queue lane. Tags that are not held any more are ignored.
+    fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>>;
+
+    /// Renews the lease; the worker calls it every [`lease::RENEW_MS`]. `Fenced` when it had lapsed.
+    fn renew(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Puts back what workers with a lapsed lease held; the worker calls it every [`lease::SWEEP_MS`].
+    fn recover(&self) -> BoxFuture<'_, Result<Recovered>>;
+
+    /// Hands back, in order, everything still held under this epoch, and drops the lease. The last call.
+    fn release(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// The epoch that the broker knows this consumer by.
+    fn epoch(&self) -> &str;
+}

@@ -1,0 +1,64 @@
+//! What the worker is told at start: validated once, never read from the environment.
+
+use std::{collections::HashMap, sync::Arc};
+
+/// Everything the worker loop needs to know. Built by the Python layer from the app's frozen configuration.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Node name, `celery@host` style; in logs and STARTED documents.
+    pub hostname: String,
+    /// Queues to consume, in the order of preference within a priority.
+    pub queues: Vec<Arc<str>>,
+    /// How many messages to claim ahead.
+    pub prefetch: Prefetch,
+    /// Upper bound of the bytes of claimed, unstarted messages. Default 64 MiB.
+    pub prefetch_bytes: usize,
+    /// Registered tasks by name.
+    pub tasks: HashMap<Arc<str>, TaskSpec>,
+    /// Content types a body may have.
+    pub accept_content: Vec<String>,
+    /// After this many deliveries that ended with a lost worker the message is parked. Default 3.
+    pub max_deliveries: u32,
+    /// Time to live of result documents in milliseconds; `None` keeps them.
+    pub result_expires_ms: Option<u64>,
+    /// Whether received and finished tasks are logged (log level INFO or lower).
+    pub log_tasks: bool,
+    /// Seconds a warm shutdown waits for running tasks before it becomes cold; `None` waits for ever.
+    pub shutdown_timeout_ms: Option<u64>,
+    /// Whether rate limits are ignored (`worker_disable_rate_limits`).
+    pub disable_rate_limits: bool,
+}
+
+/// How many messages a worker claims beyond what runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    /// Celery's four per slot, and more while tasks are so short that the window holds little time of work.
+    Auto,
+    /// Exactly this many per slot, as set by `worker_prefetch_multiplier`; 0 means no limit.
+    PerSlot(u32),
+    /// Only what can start at once (`--disable-prefetch`).
+    Disabled,
+}
+
+/// What the worker knows about a registered task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskSpec {
+    /// Acknowledge after the execution instead of at its start.
+    pub acks_late: bool,
+    /// With `acks_late`: acknowledge although the task failed or timed out. Default true.
+    pub acks_on_failure_or_timeout: bool,
+    /// With `acks_late`: redeliver when the process that ran it died (taskcore's default: true, counted).
+    pub reject_on_worker_lost: bool,
+    /// Store no result.
+    pub ignore_result: bool,
+    /// Store failures even then.
+    pub store_errors_even_if_ignored: bool,
+    /// Store STARTED when execution begins.
+    pub track_started: bool,
+    /// Executions per second, per worker; `None` is unlimited.
+    pub rate_limit: Option<f64>,
+    /// Soft limit in microseconds.
+    pub soft_us: Option<u64>,
+    /// Hard limit in microseconds.
+    pub hard_us: Option<u64>,
+}

@@ -1,0 +1,5 @@
+//! Stub.
+/// Stub.
+pub struct Embed;
+/// Stub.
+pub struct Signatures;

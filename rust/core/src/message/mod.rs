@@ -1,0 +1,68 @@
+//! The wire form of a task: typed headers, properties, an opaque body of bytes.
+//!
+//! One type, two encodings, told apart by the first byte: Celery's task message protocol 2 in kombu's JSON
+//! envelope (`{`), and the compact one (a MessagePack map). [`Message::decode`] reads either, and protocol 1 on
+//! the way in. The body is not opened here: a worker must be able to route, delay, expire and park a message whose
+//! body it could not read.
+
+mod body;
+mod compact;
+mod compression;
+mod envelope;
+mod headers;
+mod protocol1;
+mod time;
+
+use bytes::Bytes;
+
+pub use body::{Embed, Signatures};
+pub use compression::Compression;
+pub use headers::{Headers, Properties, TimeLimit};
+pub use time::{format_iso, parse_iso};
+
+use crate::error::Result;
+
+/// A task message, whichever way it was written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Message {
+    /// What to run, when, for whom. Written by the publisher, read by every station.
+    pub headers: Headers,
+    /// What the transport needs. Written by the publisher, read by the broker adapter.
+    pub properties: Properties,
+    /// MIME type of the (decompressed) body, for example `application/json`.
+    pub content_type: String,
+    /// `utf-8` or `binary`.
+    pub content_encoding: String,
+    /// The serialized `[args, kwargs, embed]`, possibly compressed (see `headers.compression`).
+    pub body: Bytes,
+}
+
+/// Which bytes to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// MessagePack with short keys, defaults left out.
+    Compact,
+    /// Celery's protocol 2 in kombu's JSON envelope.
+    Celery,
+}
+
+impl Message {
+    /// Reads a message in either encoding, or in protocol 1.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Decode`] when the bytes are no task message; the text says why.
+    pub fn decode(raw: &Bytes) -> Result<Self> {
+        match raw.first() {
+            Some(b'{') => envelope::decode(raw),
+            _ => compact::decode(raw),
+        }
+    }
+
+    /// Writes the message.
+    pub fn encode(&self, encoding: Encoding) -> Bytes {
+        match encoding {
+            Encoding::Compact => compact::encode(self),
+            Encoding::Celery => envelope::encode(self),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The port to where user code runs. A pool gets [`Call`]s and gives [`PoolNews`]; it knows no brokers.
+
+pub mod process;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{broker::BoxFuture, clock::Micros, error::Result};
+
+/// What crosses to the pool: the message in its compact encoding and what the worker knows beyond it.
+///
+/// The whole message crosses, not only name and body: `self.request` shows it and `retry()` publishes it again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// The worker's number for the request; comes back in the outcome.
+    pub key: u64,
+    /// The queue it was delivered from.
+    pub queue: Arc<str>,
+    /// How many earlier deliveries ended with a lost worker.
+    pub redeliveries: u32,
+    /// Effective time limits in microseconds, of the call, else of the task, else of the worker.
+    pub soft_us: Option<u64>,
+    /// See `soft_us`.
+    pub hard_us: Option<u64>,
+    /// The message, compact.
+    pub message: Bytes,
+}
+
+/// How the execution of a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Verdict {
+    /// It returned.
+    Success = 0,
+    /// It raised, or its result could not be encoded.
+    Failure = 1,
+    /// It was published again.
+    Retry = 2,
+    /// It raised `Ignore`: no result.
+    Ignore = 3,
+    /// It raised `Reject(requeue=False)`.
+    Reject = 4,
+    /// It raised `Reject(requeue=True)`.
+    Requeue = 5,
+}
+
+/// What came back from the pool for one call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The call's number.
+    pub key: u64,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// How long user code ran.
+    pub runtime_us: u32,
+    /// The result document to store; `None` when no result is wanted.
+    pub document: Option<Bytes>,
+    /// For the log and for events: the printable result or exception; empty when neither is wanted.
+    pub note: String,
+    /// The formatted traceback of a failure or retry, for the log; empty otherwise.
+    pub traceback: String,
+}
+
+/// Why the process or thread that ran a call is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It ran past its hard limit and was killed; the limit in microseconds.
+    TimeLimit(u64),
+    /// The process ended by itself or was killed; how, in words: `signal 9 (SIGKILL)`, `exit code 1`.
+    Died(String),
+    /// It was killed by a cold shutdown.
+    Shutdown,
+}
+
+/// What a pool reports.
+#[derive(Clone, Debug)]
+pub enum PoolNews {
+    /// The call has begun (reported for calls that run longer than an instant; an outcome implies it).
+    Started {
+        /// The call's number.
+        key: u64,
+        /// Process id that runs it.
+        pid: u32,
+        /// Monotonic time of the start.
+        at: Micros,
+    },
+    /// It ended.
+    Done(Outcome),
+    /// It had begun and its process is gone.
+    Lost {
+        /// The call's number.
+        key: u64,
+        /// Why.
+        why: Lost,
+    },
+    /// It never began and the pool gives it back to be submitted again.
+    Returned {
+        /// The call's number.
+        key: u64,
+    },
+    /// Something for the log: a child was replaced.
+    Notice(String),
+}
+
+/// Where user code runs.
+pub trait Pool: Send {
+    /// How many calls may run at the same time.
+    fn slots(&self) -> usize;
+
+    /// How many more calls the pool takes right now: free slots, plus what may wait at a slot that turns over quickly.
+    fn room(&self) -> usize;
+
+    /// Takes calls to run, in order. At most `room()` of them.
+    fn submit(&mut self, calls: Vec<Call>) -> Result<()>;
+
+    /// Waits for the next news; cancel-safe. Enforces the time limits of what runs.
+    fn news(&mut self) -> BoxFuture<'_, Result<Vec<PoolNews>>>;
+
+    /// Kills what runs `key`, if the pool's kind can; news follows.
+    fn kill(&mut self, key: u64);
+
+    /// Ends the pool: `force` kills what runs (news `Lost`/`Returned` for it are dropped), otherwise it must be idle.
+    fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()>;
+
+    /// For the banner and logs: `prefork`, `threads`, `solo`.
+    fn name(&self) -> &'static str;
+}

@@ -1,0 +1,60 @@
+//! Result stores: Celery's document under the task's id, announced by push.
+//!
+//! A worker writes records in batches; a client reads, waits and forgets. Waiting uses one channel per client process,
+//! never one subscription or poll per task. SUCCESS is final: no later record overwrites it.
+
+pub mod memory;
+pub mod record;
+pub mod redis;
+pub mod sqlite;
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+pub use record::{Record, State};
+
+use crate::{broker::BoxFuture, error::Result};
+
+/// Prefix of the `reply_to` property that a taskcore client sends: a worker that sees it also announces on the
+/// client's own channel, which saves the client a subscription per task.
+pub const REPLY_PREFIX: &str = "tc-";
+
+/// The port of result stores. Blocking methods are callable from any thread; `store` belongs to the worker's runtime.
+pub trait ResultStore: Send + Sync {
+    /// Writes and announces a batch from the worker.
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>>;
+
+    /// Writes one record from client code (`update_state`, revoke), blocking.
+    fn put(&self, record: &Record) -> Result<()>;
+
+    /// The documents of these ids, in order; `None` where nothing is stored.
+    fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>>;
+
+    /// Waits until the document of `id` is in a ready state or the deadline (`None`: none) passes, then returns what is
+    /// stored. `foreign` says that the task may be run by a stock Celery worker or was published by another process, so that only
+    /// the per-task announcement will come.
+    ///
+    /// # Errors
+    /// `Timeout` at the deadline; `Connection` when the store went away and did not come back before it. `interrupt` is
+    /// called about every 100 ms while blocked; when it returns true the wait ends early with `Ok(None)`.
+    fn wait(
+        &self,
+        id: &str,
+        foreign: bool,
+        deadline: Option<Instant>,
+        interrupt: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Bytes>>;
+
+    /// Drops the document.
+    fn forget(&self, id: &str) -> Result<()>;
+
+    /// Deletes expired documents where the store does not do so itself; how many.
+    fn cleanup(&self) -> Result<u64>;
+
+    /// The reply id of this client process, starting with [`REPLY_PREFIX`], put into `reply_to` when publishing.
+    fn reply_to(&self) -> &str;
+
+    /// The URL with its password hidden.
+    fn url(&self) -> &str;
+}
