@@ -43,6 +43,8 @@ pub enum Verdict {
     Reject = 4,
     /// It raised `Reject(requeue=True)`.
     Requeue = 5,
+    /// Its body could not be opened or decoded; `note` says why. User code never ran.
+    Undecodable = 6,
 }
 
 /// What came back from the pool for one call.
