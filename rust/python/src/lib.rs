@@ -1,1 +1,25 @@
+//! `taskcore._core`: the export list of the PyO3 layer, nothing else.
+//!
+//! The layer is thin on purpose: `bridge` enters and leaves the interpreter, `errors` maps errors, `codec` turns Python objects
+//! into bytes and back, and each class file wraps one noun of the core. `_core.pyi` documents what is exported here and
+//! stubtest compares the two.
 
+mod bridge;
+mod errors;
+
+mod codec;
+
+/// The Rust core behind taskcore.
+#[pyo3::pymodule]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::codec::{dumps, loads};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::bridge::watch_forks();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,89 @@
+//! The door between the languages: the only place that attaches to and detaches from the interpreter.
+//!
+//! Class files call [`blocking`] for anything that may wait: it releases the interpreter lock, maps the core's error and runs Python's
+//! signal handlers before it returns, so that Ctrl-C works during a slow publish. [`interruptible`] does the same for waits without
+//! an end, which poll the signals themselves. Threads that Rust owns enter through [`attach`].
+//!
+//! It also knows in which process it runs. A fork copies connections, random numbers and ids; whoever owns such state keeps
+//! the [`process`] number it was made in and starts afresh when the number has changed. A handler that counts forks costs one
+//! atomic load where `getpid` costs a system call.
+
+use std::sync::{
+    Once,
+    atomic::{AtomicU32, Ordering},
+};
+
+use pyo3::prelude::*;
+
+use crate::errors;
+
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn forked() {
+    PROCESS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Starts counting forks; called once when the module is loaded.
+pub(crate) fn watch_forks() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        #[cfg(unix)]
+        #[allow(unsafe_code)]
+        // SAFETY: the handler only increments an atomic, which is async-signal-safe and allowed after a fork.
+        unsafe {
+            libc::pthread_atfork(None, None, Some(forked));
+        }
+    });
+}
+
+/// Number of this process: differs from the one seen before whenever a fork lies in between.
+pub(crate) fn process() -> u32 {
+    PROCESS.load(Ordering::Relaxed)
+}
+
+/// Enters the interpreter from a thread that Rust owns, or again from within `detach`.
+pub(crate) fn attach<R>(f: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
+    Python::attach(f)
+}
+
+/// Leaves the interpreter for the duration of `f`.
+pub(crate) fn detach<T: Send>(py: Python<'_>, f: impl FnOnce() -> T + Send) -> T {
+    py.detach(f)
+}
+
+/// Runs a call of the core that may block: detached, then signals checked, then the error mapped.
+pub(crate) fn blocking<T: Send>(
+    py: Python<'_>,
+    f: impl FnOnce() -> taskcore::Result<T> + Send,
+) -> PyResult<T> {
+    let result = py.detach(f);
+    // What was done stays done: a signal handler that raises wins over the value only when there is none to lose.
+    match result {
+        Ok(value) => Ok(value),
+        Err(error) => {
+            py.check_signals()?;
+            Err(errors::to_python(py, &error))
+        }
+    }
+}
+
+/// Runs a wait of the core that calls `interrupt` now and then; it must end soon after that returns true. A signal
+/// handler that raised is what the caller gets.
+pub(crate) fn interruptible<T: Send>(
+    py: Python<'_>,
+    f: impl FnOnce(&mut dyn FnMut() -> bool) -> taskcore::Result<T> + Send,
+) -> PyResult<T> {
+    let mut raised = None;
+    let result = py.detach(|| {
+        f(&mut || {
+            if raised.is_none() {
+                raised = attach(|py| py.check_signals().err());
+            }
+            raised.is_some()
+        })
+    });
+    match raised {
+        Some(error) => Err(error),
+        None => result.map_err(|e| errors::to_python(py, &e)),
+    }
+}
