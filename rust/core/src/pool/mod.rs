@@ -119,6 +119,15 @@ pub trait Pool: Send {
     /// Waits for the next news; cancel-safe. Enforces the time limits of what runs.
     fn news(&mut self) -> BoxFuture<'_, Result<Vec<PoolNews>>>;
 
+    /// Takes back every call that has not begun; [`PoolNews::Returned`] follows for each (at once, or with the next news).
+    /// Called before a shutdown, so that those go back to their queues instead of running. A pool that starts what it takes has none.
+    fn recall(&mut self) {}
+
+    /// Process ids of the children that run now; empty for pools inside the worker's process.
+    fn pids(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// Kills what runs `key`, if the pool's kind can; news follows.
     fn kill(&mut self, key: u64);
 
