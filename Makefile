@@ -1,0 +1,124 @@
+# The only commands of this repository; people, hooks and CI run the same ones. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WHEELS := target/wheels
+BROKER ?=
+ARGS ?=
+
+# What the wheel is made of: it is built again only when one of these is newer than the installed one.
+SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.toml' -o -name '*.lua' \
+	-o -name '*.sql' -o -name 'py.typed' \) 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml README.md
+# Everything a Rust file is checked by.
+RUST := $(filter rust/% Cargo.%,$(SOURCES))
+
+DEV := $(VENV)/.dev-installed
+WHEEL := $(VENV)/.wheel-installed
+BENCH := $(VENV)/.bench-installed
+
+.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python bench bench-micro bench-peers soak chaos format clean \
+	need-python need-rust need-redis
+
+help: ## this list
+	@echo "taskcore: make TARGET"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+setup: $(DEV) $(WHEEL) ## virtual environment, tools, and taskcore built and installed into it
+	@echo "ready: $(BIN)/taskcore --help"
+
+demo: $(WHEEL) ## a thousand real tasks through two worker processes; BROKER=redis://... for Redis
+	@$(BIN)/python examples/stdlib_stats/run.py $(if $(BROKER),--broker '$(BROKER)') $(ARGS)
+
+test: test-rust test-python ## all tests: cargo, then pytest through the installed wheel
+
+test-rust: need-rust need-redis
+	cargo test --workspace --quiet
+
+test-python: $(DEV) $(WHEEL) need-redis
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: lint-rust lint-python ## formatting, clippy, ruff, types, the stub, import contracts, and the longest pieces
+
+lint-rust: need-rust
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+lint-python: $(DEV) $(WHEEL)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/python -m mypy.stubtest taskcore._core
+	$(BIN)/lint-imports
+	$(BIN)/python tools/longest.py
+
+bench: $(DEV) $(WHEEL) $(BENCH) need-redis ## every figure of benches/README.md, the peers beside taskcore; takes a while
+	$(BIN)/python -m pytest benches/micro --benchmark-only --benchmark-columns=median,iqr,ops -q
+	$(BIN)/python benches/figures $(ARGS)
+	$(BIN)/python benches/harness.py $(ARGS)
+
+soak: $(DEV) $(WHEEL) need-redis ## an hour of mixed load with a growing-memory check; MINUTES=60
+	$(BIN)/python tests/crash/soak.py --minutes $(or $(MINUTES),60)
+
+chaos: $(DEV) $(WHEEL) need-redis ## kills workers, children and brokers under load for MINUTES=10 and counts every task
+	$(BIN)/python tests/crash/chaos.py --minutes $(or $(MINUTES),10)
+
+format: need-rust $(DEV) ## formats Rust and Python in place
+	cargo fmt --all
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+clean: ## removes everything that was built or installed here
+	rm -rf $(VENV) target .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+need-python:
+	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) 3.11 or later; name another with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "missing: Python 3.11 or later ($(PYTHON) is $$($(PYTHON) -V)); name another with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "missing: Python's venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+need-rust:
+	@command -v cargo >/dev/null || { echo "missing: Rust (cargo); see https://rustup.rs" >&2; exit 1; }
+
+# A missing server is installed where that is ours to decide; elsewhere its tests are skipped, and fail in CI.
+need-redis:
+	@if ! command -v redis-server >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing redis-server (Debian package)"; \
+			{ apt-get install -y -q redis-server || { apt-get update -q && apt-get install -y -q redis-server; }; } >/dev/null; \
+		else \
+			echo "missing: redis-server; what needs it is skipped (on Debian: apt-get install redis-server)" >&2; \
+		fi; \
+	fi
+
+$(BIN)/python: | need-python
+	@echo "creating the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --upgrade --disable-pip-version-check 'pip>=25.1'
+
+$(DEV): pyproject.toml | $(BIN)/python
+	@echo "installing development tools into $(VENV)"
+	@$(BIN)/pip install --quiet --upgrade --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+$(WHEEL): $(SOURCES) | $(BIN)/python need-rust
+	@echo "building taskcore (release) and installing it into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'maturin>=1.9,<2'
+	@rm -rf $(WHEELS)
+	$(BIN)/maturin build --release --quiet --interpreter $(BIN)/python --out $(WHEELS)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(WHEELS)/*.whl
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(WHEELS)/*.whl
+	@touch $@
+
+$(BENCH): pyproject.toml | $(BIN)/python
+	@echo "installing benchmark tools into $(VENV)"
+	@$(BIN)/pip install --quiet --upgrade --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group bench
+	@touch $@

@@ -1,0 +1,208 @@
+"""The app of the end-to-end tests: imported by workers as `sample`, and made with other settings by clients.
+
+Tasks write what the tests want to know into a ledger, one line per write, which the operating system appends atomically.
+"""
+
+import os
+import signal
+import time
+from typing import Any
+
+from taskcore import Taskcore
+from taskcore.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+
+
+class Refused(Exception):
+    """An exception of the user's own, with arguments of its own."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(code, why)
+        self.code = code
+        self.why = why
+
+
+class Unpicklable(Exception):
+    """An exception that cannot be made again from its arguments."""
+
+    def __init__(self, needed: str, *, also: str) -> None:
+        super().__init__(f"{needed} and {also}")
+
+
+def write(text: object) -> None:
+    """Appends one line to the ledger."""
+    handle = os.open(os.environ["SAMPLE_LEDGER"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(handle, f"{text}\n".encode())
+    finally:
+        os.close(handle)
+
+
+def wait_for_file(path: str) -> None:
+    """Blocks until the file exists; a minute is for ever here."""
+    end = time.monotonic() + 60
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            raise TimeoutError(path)
+        time.sleep(0.01)
+
+
+def add(x: int, y: int = 1) -> int:
+    return x + y
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+def refuse(code: int, why: str) -> None:
+    raise Refused(code, why)
+
+
+def fail_unpicklable() -> None:
+    raise Unpicklable("this", also="that")
+
+
+def unencodable() -> object:
+    return object()
+
+
+def log(text: str) -> str:
+    write(text)
+    return text
+
+
+def now() -> float:
+    return time.time()
+
+
+def hold(path: str, text: str = "held") -> str:
+    """Says that it has begun, then waits for a file."""
+    write(f"begin {text}")
+    wait_for_file(path)
+    write(f"end {text}")
+    return text
+
+
+def describe(self: Any) -> dict[str, Any]:
+    request = self.request
+    return {
+        "id": request.id,
+        "task": request.task,
+        "retries": request.retries,
+        "args": list(request.args),
+        "kwargs": dict(request.kwargs),
+        "routing_key": request.delivery_info["routing_key"],
+        "root_id": request.root_id,
+        "hostname": request.hostname,
+    }
+
+
+def try_until(self: Any, times: int) -> int:
+    """Asks for another try until it has been retried `times` times."""
+    write(f"try {self.request.retries}")
+    if self.request.retries < times:
+        raise self.retry(countdown=0)
+    return int(self.request.retries)
+
+
+def give_up(self: Any) -> None:
+    """Retries more often than it may."""
+    try:
+        raise KeyError("the cause")
+    except KeyError as error:
+        raise self.retry(exc=error, countdown=0, max_retries=2) from error
+
+
+def stubborn(self: Any) -> str:
+    """Is retried for its exception."""
+    write(f"stubborn {self.request.retries}")
+    if self.request.retries < 2:
+        raise ConnectionError("not yet")
+    return "at last"
+
+
+def ignore() -> None:
+    write("ignored")
+    raise Ignore()
+
+
+def reject(self: Any, requeue: bool) -> None:
+    write(f"rejected {requeue}")
+    raise Reject("not mine", requeue=requeue and len(_lines()) < 3)
+
+
+def _lines() -> list[str]:
+    with open(os.environ["SAMPLE_LEDGER"]) as ledger:
+        return ledger.readlines()
+
+
+def soft(seconds: float) -> str:
+    """Notices its soft limit."""
+    try:
+        time.sleep(seconds)
+    except SoftTimeLimitExceeded:
+        return "noticed"
+    return "slept"
+
+
+def spin(seconds: float) -> None:
+    """Ignores everything but the hard limit."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            time.sleep(0.05)
+        except SoftTimeLimitExceeded:
+            pass
+
+
+def die(text: str) -> None:
+    """Ends the process that runs it, as a segfault or the kernel's memory killer would."""
+    write(f"dying {text}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def nested(x: int) -> str:
+    """Publishes another task and says its id."""
+    from taskcore import current_app
+
+    return str(current_app.tasks["sample.add"].delay(x, 1).id)
+
+
+def make(**conf: Any) -> Taskcore:
+    """An app with all of the above."""
+    app = Taskcore("sample", **conf)
+    for plain in (add, echo, fail, refuse, fail_unpicklable, unencodable, log, now, hold, soft, spin, pid, ignore, nested):
+        app.task(plain, name=f"sample.{plain.__name__}")
+    for bound in (describe, try_until, give_up):
+        app.task(bound, name=f"sample.{bound.__name__}", bind=True)
+    app.task(
+        stubborn,
+        name="sample.stubborn",
+        bind=True,
+        autoretry_for=(ConnectionError,),
+        default_retry_delay=0,
+        max_retries=5,
+    )
+    app.task(log, name="sample.quiet", ignore_result=True)
+    app.task(log, name="sample.log_late", acks_late=True)
+    app.task(hold, name="sample.hold_late", acks_late=True)
+    app.task(hold, name="sample.hold_tracked", track_started=True)
+    app.task(reject, name="sample.reject", bind=True, acks_late=True)
+    app.task(die, name="sample.die")
+    app.task(die, name="sample.die_late", acks_late=True)
+    app.task(log, name="sample.seldom", rate_limit="1/h")
+    app.task(now, name="sample.paced", rate_limit="5/s")
+    app.task(soft, name="sample.soft_limited", soft_time_limit=0.3)
+    app.task(spin, name="sample.hard_limited", time_limit=0.5)
+    return app
+
+
+app = make()

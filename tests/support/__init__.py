@@ -1,0 +1,1 @@
+"""What the tests start and stop: servers, workers, and the waiting for what they do."""
