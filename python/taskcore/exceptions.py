@@ -1,0 +1,238 @@
+"""Every exception of taskcore in one tree, with Celery's names; one sentence each says when it is raised.
+
+The core looks these classes up here once and raises them, so this module imports nothing. Constructors keep their
+arguments in `args`: a result document carries exactly those, and the reader rebuilds the exception from them. Names
+that Celery, kombu and billiard spread over three packages live in this one place; `taskcore.failure` knows which
+package to name in a document, so that a stock Celery client finds its own class.
+"""
+
+from datetime import datetime
+from typing import Any
+
+
+class TaskcoreError(Exception):
+    """Base of everything that taskcore raises."""
+
+
+CeleryError = TaskcoreError
+
+
+# Configuration and calls
+
+
+class ImproperlyConfigured(TaskcoreError):
+    """A setting is unknown, has the wrong type, or contradicts another."""
+
+
+class SecurityError(TaskcoreError):
+    """A stored document or message asks for something that is not safe to do."""
+
+
+class NotSupportedError(TaskcoreError, NotImplementedError):
+    """This version of taskcore does not do what was asked; the message says what to do instead."""
+
+
+# Broker, serializers
+
+
+class OperationalError(TaskcoreError):
+    """The broker or the result store could not be reached, or did not confirm within the deadline."""
+
+
+class SerializationError(TaskcoreError):
+    """Base of the errors of encoding and decoding."""
+
+
+class EncodeError(SerializationError):
+    """A value cannot be written with the serializer."""
+
+
+class DecodeError(SerializationError):
+    """Bytes are not what their content type says."""
+
+
+class SerializerNotInstalled(SerializationError):
+    """A serializer is unknown, or the package that it needs is not installed."""
+
+
+class ContentDisallowed(SerializerNotInstalled):
+    """A body has a content type that `accept_content` does not name."""
+
+
+# What a task may raise to say how it ends
+
+
+class TaskPredicate(TaskcoreError):
+    """Base of what a task raises to steer the worker."""
+
+
+class Ignore(TaskPredicate):
+    """Raised by a task: forget this execution, store nothing."""
+
+
+class Reject(TaskPredicate):
+    """Raised by a task with late acknowledgement: refuse the message, or with `requeue` put it back."""
+
+    def __init__(self, reason: Any = None, requeue: bool = False) -> None:
+        super().__init__(reason, requeue)
+        self.reason = reason
+        self.requeue = requeue
+
+    def __repr__(self) -> str:
+        return f"reject requeue={self.requeue}: {self.reason}"
+
+
+class Retry(TaskPredicate):
+    """Raised by `Task.retry` once the task has been published again."""
+
+    def __init__(
+        self, message: str | None = None, exc: BaseException | None = None, when: float | datetime | None = None,
+        is_eager: bool = False, sig: Any = None,
+    ) -> None:
+        super().__init__(message, exc, when)
+        self.message = message
+        self.exc = exc
+        self.when = when
+        self.is_eager = is_eager
+        self.sig = sig
+
+    def humanize(self) -> str:
+        """When it runs again, in words."""
+        if isinstance(self.when, (int, float)):
+            return f"in {self.when}s"
+        return f"at {self.when}"
+
+    def __str__(self) -> str:
+        if self.message:
+            return self.message
+        return f"Retry {self.humanize()}: {self.exc!r}" if self.exc else f"Retry {self.humanize()}"
+
+
+# Tasks and results
+
+
+class TaskError(TaskcoreError):
+    """Base of the errors about tasks."""
+
+
+class NotRegistered(KeyError, TaskError):
+    """No task of that name is registered with the app."""
+
+    def __repr__(self) -> str:
+        return f"NotRegistered({self.args[0] if self.args else ''!r})"
+
+
+class AlreadyRegistered(TaskError):
+    """Another task already has that name."""
+
+
+class QueueNotFound(KeyError, TaskError):
+    """A queue is not known to the broker."""
+
+
+class InvalidTaskError(TaskError):
+    """A task message lacks something or holds a value of the wrong kind."""
+
+
+class TaskRevokedError(TaskError):
+    """The task was revoked or expired before it ran."""
+
+
+class MaxRetriesExceededError(TaskError):
+    """`retry` was called more often than `max_retries` allows."""
+
+    def __init__(self, *args: Any, task_args: Any = (), task_kwargs: Any = None) -> None:
+        super().__init__(*args)
+        self.task_args = task_args
+        self.task_kwargs = task_kwargs or {}
+
+
+class ChordError(TaskError):
+    """A task in the header of a chord failed."""
+
+
+class TimeoutError(TaskError, TimeoutError):
+    """A result was not ready within `timeout` seconds."""
+
+
+class SoftTimeLimitExceeded(TaskcoreError):
+    """Raised inside a task that runs longer than its soft time limit."""
+
+    def __str__(self) -> str:
+        return f"SoftTimeLimitExceeded{self.args}"
+
+
+class TimeLimitExceeded(TaskcoreError):
+    """The task ran longer than its hard time limit and its process was killed."""
+
+    def __str__(self) -> str:
+        return f"TimeLimitExceeded{self.args}"
+
+
+class WorkerLostError(TaskcoreError):
+    """The process that ran the task ended before the task did."""
+
+
+class Terminated(TaskcoreError):
+    """The task was terminated by request while it ran."""
+
+
+# Result stores
+
+
+class BackendError(TaskcoreError):
+    """Base of the errors of result stores."""
+
+
+class BackendGetMetaError(BackendError):
+    """A result document could not be read."""
+
+    def __init__(self, *args: Any, task_id: str = "") -> None:
+        super().__init__(*args)
+        self.task_id = task_id
+
+
+class BackendStoreError(BackendError):
+    """A result document could not be written."""
+
+    def __init__(self, *args: Any, state: str = "", task_id: str = "") -> None:
+        super().__init__(*args)
+        self.state = state
+        self.task_id = task_id
+
+
+# Worker
+
+
+class WorkerShutdown(SystemExit):
+    """Raised in the worker's main thread to stop warmly."""
+
+
+class WorkerTerminate(SystemExit):
+    """Raised in the worker's main thread to stop at once."""
+
+
+# Warnings
+
+
+class TaskcoreWarning(UserWarning):
+    """Base of the warnings."""
+
+
+CeleryWarning = TaskcoreWarning
+
+
+class NotConfigured(TaskcoreWarning):
+    """The app has no configuration of its own."""
+
+
+class AlwaysEagerIgnored(TaskcoreWarning):
+    """`send_task` by name publishes even with `task_always_eager`."""
+
+
+class SettingIgnored(TaskcoreWarning):
+    """A setting of Celery's is accepted but has no effect in taskcore; the message says why."""
+
+
+class SecurityWarning(TaskcoreWarning):
+    """Something that is asked for weakens the safety of the worker."""

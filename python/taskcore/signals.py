@@ -1,0 +1,149 @@
+"""Signals: named moments that a program can listen to, under Celery's names.
+
+A `Signal` keeps its receivers and calls them; who sends it, and when, is said beside each name below. A receiver that
+raises is logged and changes nothing. A task whose signals nobody listens to pays nothing for them: the sender looks at
+`receivers` first, and the execution of plain tasks never enters Python code of taskcore. Receivers of the task signals
+must therefore be connected before a worker starts executing that task (at import, or in `worker_process_init`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Signal:
+    """One named moment."""
+
+    __slots__ = ("__weakref__", "name", "receivers")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.receivers: list[tuple[object, object, Callable[[], Callable[..., Any] | None]]] = []
+        """Key of the receiver, sender that it listens to (None: any), and how to get it."""
+
+    @overload
+    def connect(self, receiver: F, *, sender: object = None, weak: bool = True, dispatch_uid: object = None) -> F: ...
+    @overload
+    def connect(
+        self, receiver: None = None, *, sender: object = None, weak: bool = True, dispatch_uid: object = None
+    ) -> Callable[[F], F]: ...
+    def connect(
+        self, receiver: Callable[..., Any] | None = None, *, sender: object = None, weak: bool = True,
+        dispatch_uid: object = None,
+    ) -> Any:
+        """Adds a receiver; also a decorator, with or without parentheses.
+
+        Args:
+            receiver: called as `receiver(sender=..., signal=..., **named)`; it should take `**kwargs`.
+            sender: listen only to this sender: a task, or the name of one.
+            weak: do not keep the receiver alive.
+            dispatch_uid: identity of the receiver, so that connecting twice has no effect.
+        """
+        if receiver is None:
+            return lambda found: self.connect(found, sender=sender, weak=weak, dispatch_uid=dispatch_uid)
+        if not callable(receiver):
+            raise TypeError(f"receiver of signal `{self.name}` must be callable, not `{type(receiver).__name__}`")
+        key = dispatch_uid if dispatch_uid is not None else _identity(receiver)
+        if not any(k == key and s is sender for k, s, _ in self.receivers):
+            self.receivers = [*self.receivers, (key, sender, _reference(receiver, weak))]
+        return receiver
+
+    def disconnect(
+        self, receiver: Callable[..., Any] | None = None, *, sender: object = None, dispatch_uid: object = None
+    ) -> bool:
+        """Removes a receiver; whether it was there."""
+        key = dispatch_uid if dispatch_uid is not None else _identity(receiver)
+        kept = [item for item in self.receivers if not (item[0] == key and item[1] is sender)]
+        removed = len(kept) < len(self.receivers)
+        self.receivers = kept
+        return removed
+
+    def has_listeners(self, sender: object = None) -> bool:
+        """Whether anybody would be called."""
+        return any(_wanted(wanted, sender) for _, wanted, _ in self.receivers)
+
+    def send(self, sender: object, **named: Any) -> list[tuple[Callable[..., Any], Any]]:
+        """Calls the receivers; gives each with what it returned, or with what it raised."""
+        responses: list[tuple[Callable[..., Any], Any]] = []
+        for item in self.receivers:
+            receiver = item[2]()
+            if receiver is None:
+                self.receivers = [other for other in self.receivers if other is not item]
+            elif _wanted(item[1], sender):
+                responses.append((receiver, self._call(receiver, sender, named)))
+        return responses
+
+    send_robust = send
+
+    def _call(self, receiver: Callable[..., Any], sender: object, named: dict[str, Any]) -> Any:
+        try:
+            return receiver(signal=self, sender=sender, **named)
+        except Exception as exc:
+            import logging
+
+            logging.getLogger("taskcore.signals").exception("receiver of signal `%s` failed", self.name)
+            return exc
+
+    def __repr__(self) -> str:
+        return f"<Signal: {self.name}>"
+
+
+def _identity(receiver: object) -> object:
+    # Two reads of a bound method give two objects; its function and its instance do not change.
+    bound = getattr(receiver, "__self__", None)
+    return id(receiver) if bound is None else (id(bound), id(getattr(receiver, "__func__", receiver)))
+
+
+def _reference(receiver: Callable[..., Any], weak: bool) -> Callable[[], Callable[..., Any] | None]:
+    if not weak:
+        return lambda: receiver
+    if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
+        return weakref.WeakMethod(receiver)
+    return weakref.ref(receiver)
+
+
+def _wanted(wanted: object, sender: object) -> bool:
+    return wanted is None or wanted is sender or wanted == getattr(sender, "name", sender)
+
+
+# The publishing process. `sender` is the name of the task.
+before_task_publish = Signal("before_task_publish")
+"""body, exchange, routing_key, headers (what is added is sent), properties, declare, retry_policy."""
+after_task_publish = Signal("after_task_publish")
+"""body, exchange, routing_key, headers; the broker has confirmed."""
+
+# The process that executes. `sender` is the task.
+task_prerun = Signal("task_prerun")
+"""task_id, task, args, kwargs."""
+task_postrun = Signal("task_postrun")
+"""task_id, task, args, kwargs, retval, state."""
+task_success = Signal("task_success")
+"""result."""
+task_failure = Signal("task_failure")
+"""task_id, exception, args, kwargs, traceback, einfo."""
+task_internal_error = Signal("task_internal_error")
+"""As task_failure: a hook of the task raised after the task itself had ended."""
+task_retry = Signal("task_retry")
+"""request, reason, einfo."""
+
+# The worker. `sender` is the app, in children None.
+worker_init = Signal("worker_init")
+"""Before the worker is built."""
+worker_process_init = Signal("worker_process_init")
+"""In each pool child, before its first task."""
+worker_process_shutdown = Signal("worker_process_shutdown")
+"""In each pool child, before it ends: pid, exitcode."""
+worker_ready = Signal("worker_ready")
+"""The worker is connected and consumes."""
+worker_shutting_down = Signal("worker_shutting_down")
+"""A stop was asked for: sig, how (`Warm` or `Cold`), exitcode."""
+worker_shutdown = Signal("worker_shutdown")
+"""The worker has stopped."""
+setup_logging = Signal("setup_logging")
+"""A receiver takes over the configuration of logging."""
+import_modules = Signal("import_modules")
+"""Before `imports` and `include` are imported."""

@@ -1,0 +1,39 @@
+"""Small helpers that any part may use; they know nothing of tasks.
+
+`nearest` is what makes strict names bearable: every unknown name is answered with the one that was probably meant.
+`uuid` is Celery's helper of that name. Both import what they need on use: neither is on a hot path, and both modules
+cost more memory in each pool child than the helpers are worth.
+"""
+
+from collections.abc import Iterable
+
+
+def uuid() -> str:
+    """A fresh random task id."""
+    from uuid import uuid4
+
+    return str(uuid4())
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that was most likely meant by `name`, or None."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def hint(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence that proposes the nearest name; empty when none is near."""
+    found = nearest(name, names)
+    return f", did you mean `{found}`?" if found else ""
+
+
+def shorten(value: object, size: int = 1024) -> str:
+    """The `repr` of a value, at most `size` characters; a value that cannot be printed is named by its type."""
+    try:
+        # Text is cut first: the repr of a whole document would cost more than the task that returned it.
+        text = repr(value[: size + 1]) if isinstance(value, (str, bytes)) else repr(value)
+    except Exception:
+        return f"<unprintable {type(value).__name__}>"
+    return text if len(text) <= size else text[: size - 3] + "..."
