@@ -5,6 +5,12 @@
 
 use serde_json::{Map, Value};
 
+/// The whole number that `f` is, if it is one that a float holds exactly: `30.0` travels as `30`.
+pub(super) fn whole(f: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    (f.fract() == 0.0 && f.abs() <= EXACT).then_some(f as i64)
+}
+
 /// `[hard, soft]` time limits in seconds, in Celery's order.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TimeLimit {
@@ -92,8 +98,7 @@ pub struct Properties {
 impl Headers {
     /// The rare headers, or their defaults.
     pub fn rare(&self) -> &Rare {
-        static NONE: std::sync::OnceLock<Rare> = std::sync::OnceLock::new();
-        self.rare.as_deref().unwrap_or_else(|| NONE.get_or_init(Rare::default))
+        self.rare.as_deref().unwrap_or_else(|| no_rare())
     }
 
     /// The rare headers, made when absent.
@@ -110,4 +115,10 @@ impl Headers {
     pub fn root(&self) -> &str {
         self.root_id.as_deref().unwrap_or(&self.id)
     }
+}
+
+/// What a message without rare headers has.
+pub(super) fn no_rare() -> &'static Rare {
+    static NONE: std::sync::OnceLock<Rare> = std::sync::OnceLock::new();
+    NONE.get_or_init(Rare::default)
 }

@@ -5,22 +5,24 @@
 //! the way in. The body is not opened here: a worker must be able to route, delay, expire and park a message whose
 //! body it could not read.
 
-mod body;
-mod compact;
-mod compression;
-mod envelope;
 mod headers;
-mod protocol1;
 mod time;
+mod envelope;
+mod protocol1;
+mod compact;
+mod msgpack;
+mod body;
+mod compression;
 
 use bytes::Bytes;
 
-pub use body::{Embed, Signatures};
+pub use body::{Embed, natural_encoding};
 pub use compression::Compression;
-pub use headers::{Headers, Properties, TimeLimit};
+pub use headers::{Headers, Properties, Rare, TimeLimit};
+pub use msgpack::MAX_DEPTH;
 pub use time::{format_iso, parse_iso};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A task message, whichever way it was written.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,5 +66,21 @@ impl Message {
             Encoding::Compact => compact::encode(self),
             Encoding::Celery => envelope::encode(self),
         }
+    }
+
+    /// What every decoder ends with: a message without a name or an id is none.
+    fn checked(mut self) -> Result<Self> {
+        for (header, value) in [("task", &self.headers.task), ("id", &self.headers.id)] {
+            if value.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::Decode,
+                    format!("header `{header}` is missing or empty, expected a text"),
+                ));
+            }
+        }
+        if self.headers.rare.as_deref().is_some_and(|rare| rare == headers::no_rare()) {
+            self.headers.rare = None;
+        }
+        Ok(self)
     }
 }
