@@ -47,10 +47,7 @@ const OUTER_DEPTH: usize = 1;
 
 pub(super) fn decode(raw: &Bytes) -> Result<Message> {
     let mut reader = Reader::new(raw);
-    let fields = match reader.head() {
-        Ok(Head::Map(n)) => n,
-        _ => return Err(no_message(raw)),
-    };
+    let Ok(Head::Map(fields)) = reader.head() else { return Err(no_message(raw)) };
     let mut partial = Partial { raw, message: Message::default(), typed: false, encoded: false };
     for _ in 0..fields {
         let key = match reader.head()? {
@@ -199,7 +196,10 @@ fn coded(r: &mut Reader<'_>, codes: &[&str]) -> Result<Option<String>> {
             Some(name) => Ok(Some((*name).to_owned())),
             None => Err(Error::new(
                 ErrorKind::Decode,
-                format!("code `{n}` is unknown, expected 0 to {}; is the sender newer?", codes.len() - 1),
+                format!(
+                    "code `{n}` is unknown, expected 0 to {}; is the sender newer?",
+                    codes.len() - 1
+                ),
             )),
         },
         head => Err(unexpected(head, "a code or a string")),
@@ -404,7 +404,9 @@ impl Fields {
         if let Some(names) = &rare.stamped_headers {
             let out = self.key(b'S');
             out.array(names.len());
-            names.iter().for_each(|name| out.str(name));
+            for name in names {
+                out.str(name);
+            }
         }
         if !rare.stamps.is_empty() {
             self.key(b'V').entries(&rare.stamps);
@@ -461,7 +463,10 @@ mod tests {
                 id: "36d7e962-d910-4333-af9b-1d28b20f7af4".into(),
                 ..Headers::default()
             },
-            properties: Properties { reply_to: Some("tc-ee02fcbb-842b-377e".into()), ..Properties::default() },
+            properties: Properties {
+                reply_to: Some("tc-ee02fcbb-842b-377e".into()),
+                ..Properties::default()
+            },
             content_type: "application/x-msgpack".into(),
             content_encoding: "binary".into(),
             body: Bytes::from_static(b"\x92\x92\x02\x03\x80"),

@@ -26,7 +26,8 @@ impl Compression {
     /// `Config` when there is none of that name.
     pub fn from_name(name: &str) -> Result<Self> {
         Self::find(name).ok_or_else(|| {
-            let sentence = format!("compression `{name}` is unknown, expected `gzip`, `bzip2` or `zstd`");
+            let sentence =
+                format!("compression `{name}` is unknown, expected `gzip`, `bzip2` or `zstd`");
             Error::new(ErrorKind::Config, sentence)
         })
     }
@@ -111,7 +112,11 @@ impl Compression {
             ));
         }
         read.map_err(|e| {
-            Error::caused(ErrorKind::Decode, format!("the body is not valid {} data", self.name()), e)
+            Error::caused(
+                ErrorKind::Decode,
+                format!("the body is not valid {} data", self.name()),
+                e,
+            )
         })?;
         Ok(out)
     }
@@ -153,7 +158,11 @@ mod tests {
             let error = c.decompress(&data, 1_000_000).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TooLarge, "{c:?}");
             assert!(error.to_string().contains("`1000000`"));
-            assert_eq!(c.decompress(&data, bomb.len()).unwrap().len(), bomb.len(), "exactly at the limit");
+            assert_eq!(
+                c.decompress(&data, bomb.len()).unwrap().len(),
+                bomb.len(),
+                "exactly at the limit"
+            );
         }
     }
 

@@ -169,10 +169,15 @@ impl<'a> Reader<'a> {
             0xdd => Head::Array(self.len32()?),
             0xde => Head::Map(self.len16()? as u32),
             0xdf => Head::Map(self.len32()?),
-            _ => return Err(Error::new(
-                ErrorKind::Decode,
-                format!("byte `{marker:#04x}` at offset {} is no MessagePack value", self.pos - 1),
-            )),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Decode,
+                    format!(
+                        "byte `{marker:#04x}` at offset {} is no MessagePack value",
+                        self.pos - 1
+                    ),
+                ));
+            }
         })
     }
 
@@ -350,7 +355,9 @@ impl Writer {
             Value::String(s) => self.str(s),
             Value::Array(items) => {
                 self.array(items.len());
-                items.iter().for_each(|item| self.value(item));
+                for item in items {
+                    self.value(item);
+                }
             }
             Value::Object(entries) => self.entries(entries),
         }
