@@ -1,0 +1,46 @@
+"""The command line: `taskcore -A proj worker`, `call`, `result`, `queues`, `purge`, `dead`.
+
+Options in front of the command say which app and, where they differ from its configuration, which broker and result
+store. The app is imported when a command needs it, so that `--help` works anywhere. An error that taskcore raises on
+purpose is one sentence on standard error and exit code 1; a wrong command line is exit code 2, as click does it.
+"""
+
+from typing import Any
+
+import click
+
+from taskcore import __version__
+from taskcore.cli.calls import call, result
+from taskcore.cli.queues import dead, purge, queues
+from taskcore.cli.session import Session
+from taskcore.cli.worker import worker
+from taskcore.exceptions import TaskcoreError
+
+__all__ = ["main"]
+
+
+class Commands(click.Group):
+    """A group whose commands end with a sentence, not a traceback, for the errors that taskcore raises on purpose."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TaskcoreError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-A", "--app", "spec", metavar="MODULE[:ATTRIBUTE]", help="Where the app is: `proj`, `proj.queue`, `proj:app`."
+)
+@click.option("-b", "--broker", metavar="URL", help="Broker, instead of the app's own.")
+@click.option("--result-backend", "results", metavar="URL", help="Result store, instead of the app's own.")
+@click.version_option(__version__, prog_name="taskcore")
+@click.pass_context
+def main(ctx: click.Context, spec: str | None, broker: str | None, results: str | None) -> None:
+    """A distributed task queue with a Rust core."""
+    ctx.obj = Session(spec, broker, results)
+
+
+for command in (worker, call, result, queues, purge, dead):
+    main.add_command(command)

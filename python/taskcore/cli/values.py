@@ -1,0 +1,65 @@
+"""How the command line reads times and JSON, and how it shows what came back."""
+
+import datetime as dt
+import json
+from typing import Any
+
+import click
+
+
+class Json(click.ParamType):
+    """A JSON document of one kind."""
+
+    name = "json"
+
+    def __init__(self, kind: type, words: str) -> None:
+        self.kind = kind
+        self.words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, self.kind):
+            return value
+        try:
+            read = json.loads(value)
+        except ValueError as error:
+            self.fail(f"`{value}` is not JSON ({error}); expected {self.words}", param, ctx)
+        if not isinstance(read, self.kind):
+            self.fail(f"`{value}` is not {self.words}", param, ctx)
+        return read
+
+
+class When(click.ParamType):
+    """A point in time in ISO 8601; without a zone it is local time."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, dt.datetime):
+            return value
+        try:
+            read = dt.datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"`{value}` is not a time; expected ISO 8601, as in `2026-01-31T18:30`", param, ctx)
+        return read.astimezone() if read.tzinfo is None else read
+
+
+class SecondsOrWhen(When):
+    """Seconds from now, or a point in time."""
+
+    name = "seconds or time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            return super().convert(value, param, ctx)
+
+
+def table(columns: list[str], rows: list[list[Any]]) -> str:
+    """Rows under their headings; the first column to the left, numbers to the right."""
+    cells = [columns, *[[str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if n == 0 else cell.rjust(width) for n, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    )
