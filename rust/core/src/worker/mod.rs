@@ -1,1 +1,415 @@
-//! Stub.
+//! The worker: one task that owns all state and handles one kind of news at a time.
+//!
+//! ```text
+//! link --Deliveries--> receive: triage -> [eta] -> [rate] -> ready --dispatch--> pool
+//! pool --Outcomes----> finish:  settle -> flush: results, then acknowledgements
+//! ```
+//!
+//! The loop waits for one of five things: a command, the pool, the link to the broker, a finished batch of results or
+//! settlements, the clock. It lets the news change its state, then takes one turn: what is due becomes ready, what is ready is
+//! dispatched, the window decides about a fetch, gathered batches leave. The stations are pure modules; this one and `receive`,
+//! `finish` and `leave` are the only ones that touch the whole state. Link and flush are polled inside this task: a fetch
+//! blocks while settlements go on, without channels, locks or wake-ups between tasks. The price is that whatever the loop does
+//! in one turn must be short.
+
+pub mod window;
+pub mod triage;
+pub mod eta;
+pub mod rate;
+pub mod deadline;
+pub mod dispatch;
+pub mod inflight;
+pub mod settle;
+pub mod shutdown;
+mod document;
+mod finish;
+mod flush;
+mod handle;
+pub mod journal;
+mod leave;
+mod link;
+mod receive;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    broker::{Broker, Subscription, lease::LEASE_MS},
+    clock::{self, Micros, Millis},
+    config::WorkerConfig,
+    error::{Error, Result},
+    pool::{Pool, PoolNews},
+    result::ResultStore,
+};
+
+pub use handle::{Handle, Standing, Stats};
+pub use shutdown::Stop;
+
+use eta::EtaHeap;
+use flush::{Flush, FlushNews};
+use handle::Shared;
+use inflight::Inflight;
+use link::{Link, LinkNews};
+use rate::Rates;
+use shutdown::{Left, Phase, Step};
+use triage::Registry;
+use window::{Load, Window};
+
+/// No sleep is longer, so that a wall clock that was set is noticed.
+const NAP_US: u64 = 1_000_000;
+
+/// One reading of the clocks, good for one turn of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds since the Unix epoch.
+    pub wall: i64,
+    /// Monotonic microseconds.
+    pub mono: Micros,
+}
+
+impl Now {
+    fn wall_ms(self) -> Millis {
+        self.wall.div_euclid(1_000)
+    }
+}
+
+/// What a worker takes from its surroundings, so that a test can give it instead.
+pub struct Surroundings {
+    /// Reads the clocks.
+    pub clock: Box<dyn Fn() -> Now + Send>,
+    /// Gives random numbers in `0..1`. Called to make one generator per user.
+    pub random: fn() -> Box<dyn FnMut() -> f64 + Send>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            clock: Box::new(|| Now { wall: clock::wall_us(), mono: clock::mono_us() }),
+            random: || Box::new(random),
+        }
+    }
+}
+
+/// Consumes, triages, dispatches, settles; see the module.
+pub struct Worker {
+    config: WorkerConfig,
+    registry: Registry,
+    clock: Box<dyn Fn() -> Now + Send>,
+    link: Link,
+    pool: Box<dyn Pool>,
+    flush: Flush,
+    commands: mpsc::UnboundedReceiver<Stop>,
+    shared: Arc<Shared>,
+    /// Every request held. Written by receive, finish and leave.
+    inflight: Inflight,
+    eta: EtaHeap,
+    rates: Rates,
+    ready: VecDeque<u64>,
+    window: Window,
+    phase: Phase,
+    /// The broker's name for the present lease, and its number here. Written when the link comes up.
+    epoch: String,
+    lease: u32,
+    /// When the lease was last known to be good. Nothing is begun on the strength of an older one than it lasts.
+    renewed: Micros,
+    /// What is being reported as away, so that an outage is one line in the log.
+    broker_away: bool,
+    store_away: bool,
+    counts: Stats,
+    children_changed: bool,
+    scratch: Vec<u64>,
+}
+
+enum News {
+    Command(Stop),
+    Pool(Result<Vec<PoolNews>>),
+    Link(LinkNews),
+    Flush(FlushNews),
+    Tick,
+}
+
+impl Worker {
+    /// A worker that is not connected yet, and the handle to it.
+    pub fn new(
+        config: WorkerConfig,
+        broker: Arc<dyn Broker>,
+        results: Option<Arc<dyn ResultStore>>,
+        pool: Box<dyn Pool>,
+    ) -> (Self, Handle) {
+        Self::within(Surroundings::default(), config, broker, results, pool)
+    }
+
+    /// The same, with clock and randomness of the caller's.
+    pub fn within(
+        surroundings: Surroundings,
+        config: WorkerConfig,
+        broker: Arc<dyn Broker>,
+        results: Option<Arc<dyn ResultStore>>,
+        pool: Box<dyn Pool>,
+    ) -> (Self, Handle) {
+        let mut random = (surroundings.random)();
+        let subscription = Subscription {
+            queues: config.queues.clone(),
+            epoch: format!("{}:{:013x}", config.hostname, (random() * (1u64 << 52) as f64) as u64),
+            max_deliveries: config.max_deliveries,
+        };
+        let registry = Registry::new(&config.tasks, &config.accept_content);
+        let limits: Vec<_> = registry.rate_limits().map(|l| l.filter(|_| !config.disable_rate_limits)).collect();
+        let (sender, commands) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::default());
+        let handle = Handle::new(sender, Arc::clone(&shared));
+        let worker = Self {
+            link: Link::new(broker, subscription, random),
+            flush: Flush::new(results, (surroundings.random)()),
+            window: Window::new(config.prefetch, pool.slots(), config.prefetch_bytes),
+            rates: Rates::new(limits),
+            clock: surroundings.clock,
+            registry,
+            config,
+            pool,
+            commands,
+            shared,
+            inflight: Inflight::new(),
+            eta: EtaHeap::new(),
+            ready: VecDeque::new(),
+            phase: Phase::Running,
+            epoch: String::new(),
+            lease: 0,
+            renewed: 0,
+            broker_away: false,
+            store_away: false,
+            counts: Stats::default(),
+            children_changed: true,
+            scratch: Vec::new(),
+        };
+        (worker, handle)
+    }
+
+    /// Works until it is asked to stop. Must run inside a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// What the broker says at the first attempt if it can never work, and a pool that cannot go on.
+    pub async fn run(mut self) -> Result<Stats> {
+        let result = self.work().await;
+        self.leave().await;
+        self.publish();
+        result.map(|()| self.counts.clone())
+    }
+
+    async fn work(&mut self) -> Result<()> {
+        let mut now = self.now();
+        loop {
+            let nap = self.nap();
+            let news = tokio::select! {
+                Some(stop) = self.commands.recv() => News::Command(stop),
+                news = self.pool.news() => News::Pool(news),
+                news = self.link.news() => News::Link(news),
+                news = self.flush.news(now.mono) => News::Flush(news),
+                () = tokio::time::sleep(nap.unwrap_or_default()), if nap.is_some() => News::Tick,
+            };
+            now = self.now();
+            let step = match news {
+                News::Command(stop) => self.phase.ask(stop, now.mono, self.patience()),
+                News::Pool(news) => {
+                    self.pool_news(news?, now);
+                    Step::Nothing
+                }
+                News::Link(LinkNews::Fatal(error)) => return Err(error),
+                News::Link(news) => {
+                    self.link_news(news, now);
+                    Step::Nothing
+                }
+                News::Flush(news) => {
+                    self.flush_news(news);
+                    Step::Nothing
+                }
+                News::Tick => Step::Nothing,
+            };
+            self.step(step).await;
+            if self.turn(now).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What follows from any news; whether the loop ends.
+    async fn turn(&mut self, now: Now) -> Result<bool> {
+        while let Some(key) = self.eta.pop_due(now.wall_ms()) {
+            self.admit(key, now);
+        }
+        self.release_limited(now);
+        if self.phase.works() {
+            self.dispatch(now)?;
+            self.fetch();
+        } else {
+            let left = Left { at_pool: self.inflight.at_pool(), unsettled: self.flush.len() };
+            let step = self.phase.turn(left, now.mono);
+            if self.step(step).await {
+                return Ok(true);
+            }
+        }
+        let idle = self.inflight.claimed() == 0;
+        self.flush.kick(self.link.consumer(), idle, now.mono);
+        self.publish();
+        Ok(false)
+    }
+
+    fn release_limited(&mut self, now: Now) {
+        let mut released = std::mem::take(&mut self.scratch);
+        self.rates.release(now.mono, &mut released);
+        for key in released.drain(..) {
+            if self.inflight.move_to(key, inflight::Place::Ready).is_some() {
+                self.ready.push_back(key);
+            }
+        }
+        self.scratch = released;
+    }
+
+    fn dispatch(&mut self, now: Now) -> Result<()> {
+        if self.ready.is_empty() || !self.holds_lease(now) {
+            return Ok(());
+        }
+        let room = self.pool.room();
+        if room == 0 {
+            return Ok(());
+        }
+        let out = dispatch::dispatch(&mut self.inflight, &mut self.ready, room, now.wall);
+        for key in out.expired {
+            self.expire(key, now);
+        }
+        if out.calls.is_empty() { Ok(()) } else { self.pool.submit(out.calls) }
+    }
+
+    fn fetch(&mut self) {
+        if !self.link.can_fetch() || self.flush.is_full() {
+            return;
+        }
+        let claimed = self.inflight.claimed();
+        let bytes = self.inflight.unstarted_bytes();
+        let want = self.window.want(Load { claimed, bytes, idle: claimed < self.pool.slots() });
+        // Never for scheduled messages alone: such a fetch would block with the window open later.
+        if want > 0 {
+            self.link.fetch(want, self.window.want_due(self.eta.len(), bytes));
+        }
+    }
+
+    fn link_news(&mut self, news: LinkNews, now: Now) {
+        match news {
+            LinkNews::Deliveries(deliveries) => self.receive(deliveries, now),
+            LinkNews::Renewed => {
+                self.renewed = now.mono;
+                self.children_changed = true;
+            }
+            LinkNews::Recovered(found) => {
+                if found.requeued + found.parked > 0 {
+                    tracing::warn!(requeued = found.requeued, parked = found.parked, "put back what a lost worker held");
+                }
+            }
+            LinkNews::Up => self.connected(now),
+            LinkNews::Down(error) => self.disconnected(&error),
+            LinkNews::Fatal(_) => {}
+        }
+    }
+
+    fn flush_news(&mut self, news: FlushNews) {
+        match news {
+            FlushNews::Stored => {
+                if std::mem::take(&mut self.store_away) {
+                    tracing::info!("the result store is back");
+                }
+            }
+            FlushNews::Settled => {}
+            FlushNews::StoreFailed(error) => {
+                if !std::mem::replace(&mut self.store_away, true) {
+                    tracing::warn!(%error, "results cannot be stored, they are kept and tried again");
+                }
+            }
+            FlushNews::Refused(id, error) => {
+                tracing::error!(id, %error, "the result store refuses a result, it is dropped");
+            }
+            FlushNews::SettleFailed(error) => {
+                self.link.fail(error.kind());
+                self.disconnected(&error);
+            }
+        }
+    }
+
+    fn connected(&mut self, now: Now) {
+        let epoch = self.link.consumer().map(|c| c.epoch().to_owned()).unwrap_or_default();
+        if epoch != self.epoch {
+            self.lease += 1;
+            if !self.epoch.is_empty() {
+                self.fenced();
+            }
+            self.epoch = epoch;
+        }
+        self.renewed = now.mono;
+        if std::mem::take(&mut self.broker_away) {
+            tracing::info!("the broker is back");
+        }
+        self.shared.reach(Standing::Started);
+    }
+
+    fn disconnected(&mut self, error: &Error) {
+        self.flush.disconnected();
+        if std::mem::replace(&mut self.broker_away, true) {
+            tracing::debug!(%error, "the broker is still away");
+        } else {
+            tracing::warn!(%error, "the broker is away, reconnecting until it is back");
+        }
+    }
+
+    /// Whether what was claimed is certainly still this worker's.
+    fn holds_lease(&self, now: Now) -> bool {
+        self.link.consumer().is_some() || now.mono < self.renewed + LEASE_MS as u64 * 1_000
+    }
+
+    /// How long nothing has to happen; `None` when only news can change anything.
+    fn nap(&self) -> Option<Duration> {
+        let now = self.now();
+        let eta = self.eta.next_wake().map(|due| now.mono + (due * 1_000 - now.wall).max(0) as u64);
+        let flush = self.flush.next_wake(self.link.consumer().is_some());
+        let wake = [eta, flush, self.rates.next_wake(), self.phase.next_wake()].into_iter().flatten().min()?;
+        Some(Duration::from_micros(wake.saturating_sub(now.mono).min(NAP_US)))
+    }
+
+    fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    fn patience(&self) -> Option<u64> {
+        self.config.shutdown_timeout_ms.map(|ms| ms * 1_000)
+    }
+
+    fn publish(&mut self) {
+        let at_pool = self.inflight.at_pool();
+        let active = at_pool.min(self.pool.slots());
+        let counts = &mut self.counts;
+        counts.active = active;
+        counts.reserved = self.inflight.claimed() - active + self.rates.len();
+        counts.scheduled = self.eta.len();
+        counts.prefetch = self.window.size();
+        counts.connected = self.link.consumer().is_some();
+        if std::mem::take(&mut self.children_changed) {
+            counts.children = self.pool.pids();
+        }
+        self.shared.publish(|stats| stats.clone_from(counts));
+    }
+}
+
+impl Drop for Worker {
+    /// However the loop ends, also by a panic, nobody waits for it for ever.
+    fn drop(&mut self) {
+        self.shared.publish(|stats| stats.connected = false);
+        self.shared.reach(Standing::Ended);
+    }
+}
+
+/// A random number in `0..1` from the operating system; the middle when it has none to give.
+fn random() -> f64 {
+    getrandom::u64().map_or(0.5, |n| (n >> 11) as f64 / (1u64 << 53) as f64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! The result documents that the worker itself writes: of tasks that began, never ran, or lost their process.
+//!
+//! Whoever runs a task writes its document; these are for when nobody did. The exception names are those that a stock
+//! client looks up, so that its `get()` raises the class a Celery user expects. Group and parent are read from the message
+//! again: these are rare, and carrying two more fields in every request would cost every task.
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    message::{Message, format_iso},
+    result::{Record, State},
+    worker::inflight::Request,
+};
+
+/// What a document says besides its state.
+pub(super) enum Told<'a> {
+    /// Execution began in this process.
+    Started {
+        /// Its process id.
+        pid: u32,
+        /// Node name of the worker.
+        hostname: &'a str,
+    },
+    /// An exception, as constructor arguments.
+    Raised {
+        /// The state: FAILURE or REVOKED.
+        state: State,
+        /// Class name.
+        exc_type: &'a str,
+        /// Arguments of its constructor.
+        args: Value,
+        /// Module of the class.
+        module: &'a str,
+    },
+}
+
+/// The record of a request that triage accepted.
+pub(super) fn of_request(request: &Request, told: &Told<'_>, now: i64, ttl: Option<u64>) -> Record {
+    let message = Message::decode(&request.message).unwrap_or_default();
+    write(&request.id, &message, request.reply_to.clone(), told, now, ttl)
+}
+
+/// The record of a message that never became a request.
+pub(super) fn of_message(message: &Message, told: &Told<'_>, now: i64, ttl: Option<u64>) -> Record {
+    write(&message.headers.id, message, message.properties.reply_to.clone(), told, now, ttl)
+}
+
+fn write(id: &str, message: &Message, reply_to: Option<String>, told: &Told<'_>, now: i64, ttl: Option<u64>) -> Record {
+    let (state, result) = match told {
+        Told::Started { pid, hostname } => (State::Started, json!({"pid": pid, "hostname": hostname})),
+        Told::Raised { state, exc_type, args, module } => {
+            (state.clone(), json!({"exc_type": exc_type, "exc_message": args, "exc_module": module}))
+        }
+    };
+    let mut fields = Map::new();
+    fields.insert("status".into(), state.as_str().into());
+    fields.insert("result".into(), result);
+    fields.insert("traceback".into(), Value::Null);
+    fields.insert("children".into(), Value::Array(Vec::new()));
+    fields.insert("date_done".into(), if state.is_ready() { format_iso(now).into() } else { Value::Null });
+    for (name, value) in [("group_id", &message.headers.rare().group), ("parent_id", &message.headers.parent_id)] {
+        if let Some(value) = value {
+            fields.insert(name.into(), value.as_str().into());
+        }
+    }
+    fields.insert("task_id".into(), id.into());
+    let document = Bytes::from(Value::Object(fields).to_string());
+    Record { id: id.to_owned(), state, document, reply_to, expires_ms: ttl }
+}

@@ -1,0 +1,114 @@
+//! Finish: what the pool reports, and the decisions of settle carried out.
+//!
+//! The second half of the loop's work. News of a call that is not in the table any more (its lease lapsed and it was dropped)
+//! fall through silently.
+
+use crate::{
+    broker::Settlement,
+    clock::Micros,
+    pool::{Lost, Outcome, PoolNews, Verdict},
+    worker::{
+        Now, Worker, journal,
+        inflight::{Place, Request},
+        settle::{self, Context, Decision},
+    },
+};
+
+impl Worker {
+    /// Takes what the pool reports.
+    pub(super) fn pool_news(&mut self, news: Vec<PoolNews>, now: Now) {
+        let (mut ran, mut ran_us) = (0, 0);
+        // Returned calls go back to the front of the line, so the last of them must be put there first.
+        let mut returned = Vec::new();
+        for item in news {
+            match item {
+                PoolNews::Done(outcome) => {
+                    ran += 1;
+                    ran_us += u64::from(outcome.runtime_us);
+                    self.done(outcome, now);
+                }
+                PoolNews::Started { key, pid, at } => self.started(key, pid, at, now),
+                PoolNews::Lost { key, why } => self.lost(key, &why, now),
+                PoolNews::Returned { key } => returned.push(key),
+                PoolNews::Notice(text) => {
+                    tracing::warn!(notice = text.as_str(), "pool");
+                    self.children_changed = true;
+                }
+            }
+        }
+        self.window.ran(ran, ran_us);
+        for key in returned.into_iter().rev() {
+            self.returned(key);
+        }
+    }
+
+    /// Settles what ran when the pool was killed.
+    pub(super) fn lost(&mut self, key: u64, why: &Lost, now: Now) {
+        let Some(request) = self.inflight.remove(key) else { return };
+        journal::lost(self.registry.name(request.task), &request, why);
+        let decision = settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
+        self.counts.processed += 1;
+        self.counts.failed += 1;
+        self.carry_out(decision, &request);
+    }
+
+    /// Sends the decision about `request` on its way, unless its lease has lapsed: then only the record.
+    pub(super) fn carry_out(&mut self, decision: Decision, request: &Request) {
+        self.pass_on(decision, request.tag, request.lease);
+    }
+
+    /// What every decision needs to know.
+    pub(super) fn context(&self, now: Now) -> Context<'_> {
+        Context { now: now.wall, ttl: self.config.result_expires_ms, hostname: &self.config.hostname }
+    }
+
+    fn pass_on(&mut self, decision: Decision, tag: crate::broker::Tag, lease: u32) {
+        let settlement = decision.settle.filter(|_| lease == self.lease).map(|how| Settlement { tag, how });
+        if decision.store.is_some() || settlement.is_some() {
+            self.flush.push(decision.store, settlement);
+        }
+    }
+
+    fn done(&mut self, outcome: Outcome, now: Now) {
+        let Some(request) = self.inflight.remove(outcome.key) else { return };
+        let task = request.task;
+        journal::finished(self.registry.name(task), &request, &outcome, self.config.log_tasks);
+        let counts = &mut self.counts;
+        counts.processed += 1;
+        match outcome.verdict {
+            Verdict::Success => counts.succeeded += 1,
+            Verdict::Failure | Verdict::Undecodable => counts.failed += 1,
+            Verdict::Retry => counts.retried += 1,
+            Verdict::Ignore | Verdict::Reject | Verdict::Requeue => {}
+        }
+        let (tag, lease) = (request.tag, request.lease);
+        let context =
+            Context { now: now.wall, ttl: self.config.result_expires_ms, hostname: &self.config.hostname };
+        let decision = settle::outcome(outcome, request, self.registry.spec(task), context);
+        self.pass_on(decision, tag, lease);
+    }
+
+    fn started(&mut self, key: u64, pid: u32, at: Micros, now: Now) {
+        let Some(request) = self.inflight.move_to(key, Place::Running) else { return };
+        request.started = Some(at);
+        let Some(request) = self.inflight.get(key) else { return };
+        let decision = settle::started(request, self.registry.spec(request.task), pid, self.context(now));
+        let (tag, lease, acks) = (request.tag, request.lease, decision.settle.is_some());
+        if let Some(request) = self.inflight.get_mut(key) {
+            request.acked |= acks;
+        }
+        self.pass_on(decision, tag, lease);
+    }
+
+    fn returned(&mut self, key: u64) {
+        let Some(request) = self.inflight.get(key) else { return };
+        if request.lease != self.lease {
+            self.inflight.remove(key);
+        } else if self.phase.works() {
+            self.inflight.move_to(key, Place::Ready);
+            self.ready.push_front(key);
+        } else {
+            self.hand_back(key);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The in-flight table: every request that this worker holds, from acceptance until its outcome is settled.
+//!
+//! A slab: keys are a slot and how often the slot was used, so a late word about a call that is gone finds nothing instead of
+//! somebody else's request. A ring keyed by sequence would be denser, but one task that runs for an hour would pin
+//! everything that came after it. The table counts how many requests are in each place as they move, because the window and
+//! the statistics ask for that on every turn of the loop.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{broker::Tag, clock::Micros};
+
+/// Where a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the ETA heap.
+    Held,
+    /// In line behind its rate limit.
+    Limited,
+    /// May run as soon as the pool has room.
+    Ready,
+    /// Submitted; not known to have begun.
+    Pool,
+    /// Known to have begun.
+    Running,
+}
+
+/// A delivery accepted for a known task.
+#[derive(Debug)]
+pub struct Request {
+    /// How to settle it. Written at receipt, read by settle.
+    pub tag: Tag,
+    /// The lease under which `tag` is valid. Written at receipt, compared when settling.
+    pub lease: u32,
+    /// Number of the task in the registry. Written by triage.
+    pub task: u32,
+    /// Task id.
+    pub id: String,
+    /// Queue it came from.
+    pub queue: Arc<str>,
+    /// How many earlier deliveries ended with a lost worker.
+    pub redeliveries: u32,
+    /// The message, compact. Kept until the outcome: the pool may return the call.
+    pub message: Bytes,
+    /// Effective soft limit in microseconds. Written at receipt by deadline, read by dispatch.
+    pub soft_us: Option<u64>,
+    /// Effective hard limit, likewise.
+    pub hard_us: Option<u64>,
+    /// Not to be begun after this time, microseconds since the Unix epoch.
+    pub expires: Option<i64>,
+    /// Reply id of a taskcore client. Read by settle.
+    pub reply_to: Option<String>,
+    /// Whether no result is wanted: the header, else the task's setting. Read by settle.
+    pub ignore_result: bool,
+    /// Whether it was acknowledged already. Written when an early-acked task begins.
+    pub acked: bool,
+    /// When it began, for calls that run longer than an instant. Written from the pool's news.
+    pub started: Option<Micros>,
+}
+
+struct Slot {
+    used: u32,
+    held: Option<(Place, Request)>,
+}
+
+/// All requests of the worker, by key.
+#[derive(Default)]
+pub struct Inflight {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    counts: [usize; 5],
+    unstarted_bytes: usize,
+}
+
+fn waits(place: Place) -> bool {
+    !matches!(place, Place::Running)
+}
+
+impl Inflight {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a request in; its key.
+    pub fn insert(&mut self, place: Place, request: Request) -> u64 {
+        self.count_in(place, request.message.len());
+        if let Some(index) = self.free.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.used = slot.used.wrapping_add(1);
+            slot.held = Some((place, request));
+            return key_of(slot.used, index);
+        }
+        let index = self.slots.len() as u32;
+        self.slots.push(Slot { used: 0, held: Some((place, request)) });
+        key_of(0, index)
+    }
+
+    /// The request under `key`.
+    pub fn get(&self, key: u64) -> Option<&Request> {
+        self.slot(key).and_then(|s| s.held.as_ref()).map(|(_, r)| r)
+    }
+
+    /// The request under `key`, to be changed.
+    pub fn get_mut(&mut self, key: u64) -> Option<&mut Request> {
+        let slot = self.slots.get_mut(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)?;
+        slot.held.as_mut().map(|(_, r)| r)
+    }
+
+    /// Where the request is.
+    pub fn place(&self, key: u64) -> Option<Place> {
+        self.slot(key).and_then(|s| s.held.as_ref()).map(|(p, _)| *p)
+    }
+
+    /// Notes that it is elsewhere now; the request.
+    pub fn move_to(&mut self, key: u64, place: Place) -> Option<&mut Request> {
+        let slot = self.slots.get_mut(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)?;
+        let (at, request) = slot.held.as_mut()?;
+        let from = std::mem::replace(at, place);
+        self.counts[from as usize] -= 1;
+        self.counts[place as usize] += 1;
+        match (waits(from), waits(place)) {
+            (true, false) => self.unstarted_bytes -= request.message.len(),
+            (false, true) => self.unstarted_bytes += request.message.len(),
+            _ => {}
+        }
+        Some(request)
+    }
+
+    /// Takes the request out for good.
+    pub fn remove(&mut self, key: u64) -> Option<Request> {
+        let index = key as u32;
+        let slot = self.slots.get_mut(index as usize).filter(|s| s.used == (key >> 32) as u32)?;
+        let (place, request) = slot.held.take()?;
+        self.free.push(index);
+        self.counts[place as usize] -= 1;
+        if waits(place) {
+            self.unstarted_bytes -= request.message.len();
+        }
+        Some(request)
+    }
+
+    /// Keys of the requests for whose place `wanted` holds.
+    pub fn keys(&self, wanted: impl Fn(Place) -> bool) -> Vec<u64> {
+        let held = |(index, slot): (usize, &Slot)| {
+            slot.held.as_ref().filter(|(p, _)| wanted(*p)).map(|_| key_of(slot.used, index as u32))
+        };
+        self.slots.iter().enumerate().filter_map(held).collect()
+    }
+
+    /// How many are in `place`.
+    pub fn count(&self, place: Place) -> usize {
+        self.counts[place as usize]
+    }
+
+    /// How many want a slot or have one.
+    pub fn claimed(&self) -> usize {
+        self.count(Place::Ready) + self.at_pool()
+    }
+
+    /// How many the pool has.
+    pub fn at_pool(&self) -> usize {
+        self.count(Place::Pool) + self.count(Place::Running)
+    }
+
+    /// How many there are in all.
+    pub fn len(&self) -> usize {
+        self.counts.iter().sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the messages that have not begun.
+    pub fn unstarted_bytes(&self) -> usize {
+        self.unstarted_bytes
+    }
+
+    fn slot(&self, key: u64) -> Option<&Slot> {
+        self.slots.get(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)
+    }
+
+    fn count_in(&mut self, place: Place, bytes: usize) {
+        self.counts[place as usize] += 1;
+        if waits(place) {
+            self.unstarted_bytes += bytes;
+        }
+    }
+}
+
+fn key_of(used: u32, index: u32) -> u64 {
+    u64::from(used) << 32 | u64::from(index)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A request with nothing special about it.
+    pub(crate) fn request(id: &str) -> Request {
+        Request {
+            tag: Tag { lane: 0, seq: 1 },
+            lease: 1,
+            task: 0,
+            id: id.into(),
+            queue: "q".into(),
+            redeliveries: 0,
+            message: Bytes::from_static(b"0123456789"),
+            soft_us: None,
+            hard_us: None,
+            expires: None,
+            reply_to: None,
+            ignore_result: false,
+            acked: false,
+            started: None,
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_past_finds_nothing() {
+        let mut table = Inflight::new();
+        let first = table.insert(Place::Ready, request("a"));
+        assert_eq!(table.remove(first).expect("held").id, "a");
+        let second = table.insert(Place::Ready, request("b"));
+        assert_ne!(first, second);
+        assert!(table.get(first).is_none());
+        assert!(table.remove(first).is_none());
+        assert!(table.move_to(first, Place::Pool).is_none());
+        assert_eq!(table.get(second).expect("held").id, "b");
+    }
+
+    proptest! {
+        #[test]
+        fn counts_agree_with_a_model(steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>(), 0usize..5), 0..300)) {
+            const PLACES: [Place; 5] = [Place::Held, Place::Limited, Place::Ready, Place::Pool, Place::Running];
+            let mut table = Inflight::new();
+            let mut model: Vec<(u64, Place)> = Vec::new();
+            for (step, which, place) in steps {
+                let place = PLACES[place];
+                match step {
+                    0 => model.push((table.insert(place, request("x")), place)),
+                    _ if model.is_empty() => {}
+                    1 => {
+                        let i = which.index(model.len());
+                        prop_assert!(table.move_to(model[i].0, place).is_some());
+                        model[i].1 = place;
+                    }
+                    _ => {
+                        let (key, _) = model.swap_remove(which.index(model.len()));
+                        prop_assert!(table.remove(key).is_some());
+                    }
+                }
+                for place in PLACES {
+                    prop_assert_eq!(table.count(place), model.iter().filter(|(_, p)| *p == place).count());
+                }
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(table.unstarted_bytes(), 10 * model.iter().filter(|(_, p)| waits(*p)).count());
+                let mut keys = table.keys(|_| true);
+                let mut expected: Vec<u64> = model.iter().map(|(k, _)| *k).collect();
+                keys.sort_unstable();
+                expected.sort_unstable();
+                prop_assert_eq!(keys, expected);
+            }
+        }
+    }
+}

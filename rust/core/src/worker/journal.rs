@@ -1,0 +1,76 @@
+//! The worker's log lines about tasks, under one target.
+//!
+//! The message is constant and the data are fields; `event` names what happened, and the formatter of the process makes the
+//! lines of it that Celery's users know. Failures are errors and always written; what happens to every task is
+//! written only when the level asks for it, because formatting costs more than running a short task.
+
+use crate::{
+    pool::{Lost, Outcome, Verdict},
+    worker::inflight::Request,
+};
+
+/// Target of all events about tasks.
+pub const TARGET: &str = "taskcore::task";
+
+/// A request was accepted.
+pub(super) fn received(task: &str, request: &Request) {
+    tracing::info!(target: TARGET, event = "received", task, id = request.id.as_str(), "task received");
+}
+
+/// An execution ended. `all` is whether good news are logged too.
+pub(super) fn finished(task: &str, request: &Request, outcome: &Outcome, all: bool) {
+    let id = request.id.as_str();
+    let runtime = f64::from(outcome.runtime_us) / 1e6;
+    let (note, traceback) = (outcome.note.as_str(), outcome.traceback.as_str());
+    match outcome.verdict {
+        Verdict::Failure => {
+            tracing::error!(target: TARGET, event = "failed", task, id, runtime, note, traceback, "task failed");
+        }
+        Verdict::Undecodable => {
+            tracing::error!(target: TARGET, event = "parked", task, id, note, "task parked");
+        }
+        _ if !all => {}
+        Verdict::Success => {
+            tracing::info!(target: TARGET, event = "succeeded", task, id, runtime, note, "task succeeded");
+        }
+        Verdict::Retry => {
+            tracing::info!(target: TARGET, event = "retried", task, id, runtime, note, traceback, "task retried");
+        }
+        Verdict::Ignore => {
+            tracing::info!(target: TARGET, event = "ignored", task, id, runtime, note, "task ignored");
+        }
+        Verdict::Reject => {
+            tracing::info!(target: TARGET, event = "rejected", task, id, runtime, note, "task rejected");
+        }
+        Verdict::Requeue => {
+            tracing::info!(target: TARGET, event = "requeued", task, id, runtime, note, "task requeued");
+        }
+    }
+}
+
+/// What ran it is gone.
+pub(super) fn lost(task: &str, request: &Request, why: &Lost) {
+    let id = request.id.as_str();
+    match why {
+        Lost::TimeLimit(us) => {
+            let limit = *us as f64 / 1e6;
+            tracing::error!(target: TARGET, event = "timed_out", task, id, limit, "task exceeded its hard time limit");
+        }
+        Lost::Died(how) => {
+            tracing::error!(target: TARGET, event = "lost", task, id, note = how.as_str(), "task lost its process");
+        }
+        Lost::Shutdown => {
+            tracing::warn!(target: TARGET, event = "lost", task, id, note = "cold shutdown", "task was killed");
+        }
+    }
+}
+
+/// It will not run, because its time has passed.
+pub(super) fn expired(task: &str, id: &str) {
+    tracing::info!(target: TARGET, event = "expired", task, id, "task expired");
+}
+
+/// It cannot run here and was parked.
+pub(super) fn parked(task: &str, id: &str, queue: &str, reason: &str) {
+    tracing::error!(target: TARGET, event = "parked", task, id, queue, note = reason, "task parked");
+}

@@ -1,0 +1,114 @@
+//! Leaving: a request to stop, a lapsed lease, and the end, carried out.
+//!
+//! Order matters at the end: the pool dies before the lease is released, so that nothing runs here that another worker has been
+//! given. Every wait is bounded; what could not be handed back in time comes back when the lease lapses.
+
+use std::{task::Poll, time::Duration};
+
+use crate::{
+    broker::Settle,
+    pool::{Lost, PoolNews},
+    worker::{Now, Worker, inflight::Place, shutdown::Step},
+};
+
+/// How long the pool's end and the release of the lease may take.
+const LAST: Duration = Duration::from_secs(5);
+
+impl Worker {
+    /// Carries out a change of phase; whether the loop ends.
+    pub(super) async fn step(&mut self, step: Step) -> bool {
+        match step {
+            Step::Nothing => {}
+            Step::HandBack => {
+                tracing::info!("warm shutdown, running tasks may finish");
+                self.hand_back_unbegun();
+            }
+            Step::Kill => {
+                tracing::warn!("cold shutdown, running tasks are killed");
+                self.hand_back_unbegun();
+                self.kill().await;
+            }
+            Step::Leave => return true,
+        }
+        false
+    }
+
+    /// The lease lapsed: what had not begun belongs to others now; what runs finishes, but its settlement is void.
+    pub(super) fn fenced(&mut self) {
+        let lost = self.inflight.keys(|place| !matches!(place, Place::Pool | Place::Running));
+        if !self.inflight.is_empty() {
+            tracing::warn!(dropped = lost.len(), running = self.inflight.at_pool(), "lease lapsed, others have its messages");
+        }
+        for key in lost {
+            self.inflight.remove(key);
+        }
+        self.forget_waiting();
+        self.flush.fenced();
+        self.pool.recall();
+    }
+
+    /// Gives one request back to the head of its queue.
+    pub(super) fn hand_back(&mut self, key: u64) {
+        if let Some(request) = self.inflight.remove(key)
+            && request.lease == self.lease
+        {
+            self.give(request.tag, Settle::HandBack);
+        }
+    }
+
+    /// The last acts, in order.
+    pub(super) async fn leave(&mut self) {
+        let force = self.inflight.at_pool() > 0;
+        if tokio::time::timeout(LAST, self.pool.shutdown(force)).await.is_err() {
+            tracing::warn!("the pool did not end in time");
+        }
+        let Some(consumer) = self.link.close() else {
+            tracing::warn!("the broker is away, what this worker held returns when its lease lapses");
+            return;
+        };
+        match tokio::time::timeout(LAST, consumer.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lease was not released, what it held returns when it lapses"),
+            Err(_) => tracing::warn!("the lease was not released in time, what it held returns when it lapses"),
+        }
+    }
+
+    fn hand_back_unbegun(&mut self) {
+        self.pool.recall();
+        for key in self.inflight.keys(|place| !matches!(place, Place::Pool | Place::Running)) {
+            self.hand_back(key);
+        }
+        self.forget_waiting();
+    }
+
+    fn forget_waiting(&mut self) {
+        self.eta.drain().for_each(drop);
+        self.rates.drain();
+        self.ready.clear();
+    }
+
+    /// Kills the pool. What it returned before goes back; what it had begun is lost, each by its ack rule.
+    async fn kill(&mut self) {
+        while let Some(news) = self.pool_news_at_once().await {
+            let now = self.now();
+            self.pool_news(news, now);
+        }
+        if tokio::time::timeout(LAST, self.pool.shutdown(true)).await.is_err() {
+            tracing::warn!("the pool did not end in time");
+        }
+        let now: Now = self.now();
+        for key in self.inflight.keys(|_| true) {
+            self.lost(key, &Lost::Shutdown, now);
+        }
+    }
+
+    /// News that need no waiting.
+    async fn pool_news_at_once(&mut self) -> Option<Vec<PoolNews>> {
+        let mut news = self.pool.news();
+        std::future::poll_fn(|cx| match news.as_mut().poll(cx) {
+            Poll::Ready(Ok(news)) if !news.is_empty() => Poll::Ready(Some(news)),
+            _ => Poll::Ready(None),
+        })
+        .await
+    }
+}

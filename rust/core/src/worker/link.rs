@@ -1,0 +1,256 @@
+//! The one connection state machine: connect, consume, fetch, renew, sweep, and again after a failure.
+//!
+//! It is polled by the loop's task and answers with news, so it needs no channel and no task of its own; at most one fetch, one
+//! renewal and one sweep are under way at a time. Anything that fails brings the whole connection down, because half a
+//! connection is worse than none: a worker that renews its lease but cannot fetch looks alive and does nothing. It
+//! reconnects for ever, with backoff and full jitter; the backoff starts over only when the connection has proved useful.
+//! Only a broker that says at the first attempt that it can never work ends the worker.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::{
+    backoff,
+    broker::{
+        BoxFuture, Broker, Consumer, Delivery, Recovered, Subscription,
+        lease::{LEASE_MS, RENEW_MS, SWEEP_MS},
+    },
+    error::{Error, ErrorKind, Result},
+};
+
+/// One attempt to connect takes at most this.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A renewal or sweep that has not been answered by then means that the link is dead.
+const ANSWER: Duration = Duration::from_millis(LEASE_MS as u64 / 2);
+/// First ceiling of the wait before reconnecting, and the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+
+/// What the link reports.
+#[derive(Debug)]
+pub(super) enum LinkNews {
+    /// The connection stands; the epoch may be another than before.
+    Up,
+    /// What a fetch claimed.
+    Deliveries(Vec<Delivery>),
+    /// The lease was renewed.
+    Renewed,
+    /// What a sweep put back.
+    Recovered(Recovered),
+    /// The connection failed or could not be made; it will be tried again.
+    Down(Error),
+    /// It can never be made.
+    Fatal(Error),
+}
+
+struct Up {
+    consumer: Arc<dyn Consumer>,
+    fetch: Option<BoxFuture<'static, Result<Vec<Delivery>>>>,
+    renew: Chore<()>,
+    sweep: Chore<Recovered>,
+}
+
+enum State {
+    Connecting(BoxFuture<'static, Result<Arc<dyn Consumer>>>),
+    Waiting(Pin<Box<Sleep>>),
+    Up(Box<Up>),
+    Closed,
+}
+
+/// The link to the broker.
+pub(super) struct Link {
+    broker: Arc<dyn Broker>,
+    subscription: Subscription,
+    state: State,
+    /// Failures since the connection last proved useful. Written here, read by the backoff.
+    attempt: u32,
+    /// Whether it ever stood: before, a refusal is final.
+    stood: bool,
+    random: Box<dyn FnMut() -> f64 + Send>,
+}
+
+impl Link {
+    /// Not connected yet; the first poll begins it.
+    pub(super) fn new(broker: Arc<dyn Broker>, subscription: Subscription, random: Box<dyn FnMut() -> f64 + Send>) -> Self {
+        let state = State::Connecting(connect(&broker, &subscription));
+        Self { broker, subscription, state, attempt: 0, stood: false, random }
+    }
+
+    /// Waits for the next news; cancel-safe.
+    pub(super) async fn news(&mut self) -> LinkNews {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// The consumer, while the connection stands.
+    pub(super) fn consumer(&self) -> Option<&Arc<dyn Consumer>> {
+        match &self.state {
+            State::Up(up) => Some(&up.consumer),
+            _ => None,
+        }
+    }
+
+    /// Whether a fetch may be begun.
+    pub(super) fn can_fetch(&self) -> bool {
+        matches!(&self.state, State::Up(up) if up.fetch.is_none())
+    }
+
+    /// Begins a fetch, if [`Link::can_fetch`].
+    pub(super) fn fetch(&mut self, want: usize, want_due: usize) {
+        if let State::Up(up) = &mut self.state
+            && up.fetch.is_none()
+        {
+            let consumer = Arc::clone(&up.consumer);
+            up.fetch = Some(Box::pin(async move { consumer.fetch(want, want_due).await }));
+        }
+    }
+
+    /// Somebody else's use of the connection failed: reconnect.
+    pub(super) fn fail(&mut self, kind: ErrorKind) {
+        if !matches!(self.state, State::Up(_)) {
+            return;
+        }
+        // A lapsed lease says nothing against the broker: take a fresh epoch at once.
+        let wait = if kind == ErrorKind::Fenced && self.attempt == 0 {
+            Duration::ZERO
+        } else {
+            backoff::exponential(self.attempt, BACKOFF.0, BACKOFF.1, (self.random)())
+        };
+        self.attempt = self.attempt.saturating_add(1);
+        self.state = State::Waiting(Box::pin(sleep(wait)));
+    }
+
+    /// Stops everything; the consumer for the last call, if the connection stands.
+    pub(super) fn close(&mut self) -> Option<Arc<dyn Consumer>> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Up(up) => Some(up.consumer),
+            _ => None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkNews> {
+        loop {
+            match &mut self.state {
+                State::Closed => return Poll::Pending,
+                State::Waiting(until) => {
+                    ready!(until.as_mut().poll(cx));
+                    self.state = State::Connecting(connect(&self.broker, &self.subscription));
+                }
+                State::Connecting(attempt) => {
+                    let result = ready!(attempt.as_mut().poll(cx));
+                    return Poll::Ready(self.connected(result));
+                }
+                State::Up(up) => {
+                    let news = ready!(up.poll(cx));
+                    return Poll::Ready(self.judge(news));
+                }
+            }
+        }
+    }
+
+    fn connected(&mut self, result: Result<Arc<dyn Consumer>>) -> LinkNews {
+        match result {
+            Ok(consumer) => {
+                self.stood = true;
+                let (renew, sweep) = (Chore::every(RENEW_MS), Chore::every(SWEEP_MS));
+                self.state = State::Up(Box::new(Up { consumer, fetch: None, renew, sweep }));
+                LinkNews::Up
+            }
+            Err(error) if !self.stood && !error.is_retryable() && error.kind() != ErrorKind::Fenced => {
+                self.state = State::Closed;
+                LinkNews::Fatal(error)
+            }
+            Err(error) => {
+                let wait = backoff::exponential(self.attempt, BACKOFF.0, BACKOFF.1, (self.random)());
+                self.attempt = self.attempt.saturating_add(1);
+                self.state = State::Waiting(Box::pin(sleep(wait)));
+                LinkNews::Down(error)
+            }
+        }
+    }
+
+    fn judge(&mut self, news: Result<LinkNews>) -> LinkNews {
+        match news {
+            Ok(news) => {
+                self.attempt = 0;
+                news
+            }
+            Err(error) => {
+                self.fail(error.kind());
+                LinkNews::Down(error)
+            }
+        }
+    }
+}
+
+impl Up {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkNews>> {
+        if let Some(fetch) = &mut self.fetch
+            && let Poll::Ready(result) = fetch.as_mut().poll(cx)
+        {
+            self.fetch = None;
+            return Poll::Ready(result.map(LinkNews::Deliveries));
+        }
+        let consumer = &self.consumer;
+        let renew = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> { Box::pin(async move { c.renew().await }) };
+        if let Poll::Ready(result) = self.renew.poll(cx, || renew(Arc::clone(consumer))) {
+            return Poll::Ready(result.map(|()| LinkNews::Renewed));
+        }
+        let sweep = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> { Box::pin(async move { c.recover().await }) };
+        if let Poll::Ready(result) = self.sweep.poll(cx, || sweep(Arc::clone(consumer))) {
+            return Poll::Ready(result.map(LinkNews::Recovered));
+        }
+        Poll::Pending
+    }
+}
+
+/// Something to do every so often, one at a time, with a bounded time for the answer.
+struct Chore<T> {
+    every: Duration,
+    timer: Pin<Box<Sleep>>,
+    running: Option<BoxFuture<'static, Result<T>>>,
+}
+
+impl<T: 'static> Chore<T> {
+    fn every(ms: u64) -> Self {
+        let every = Duration::from_millis(ms);
+        Self { every, timer: Box::pin(sleep(every)), running: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, begin: impl FnOnce() -> BoxFuture<'static, Result<T>>) -> Poll<Result<T>> {
+        if self.running.is_none() {
+            ready!(self.timer.as_mut().poll(cx));
+            let work = begin();
+            self.running = Some(Box::pin(bounded(ANSWER, work)));
+        }
+        let running = self.running.as_mut().expect("set above when it was empty");
+        let result = ready!(running.as_mut().poll(cx));
+        self.running = None;
+        self.timer = Box::pin(sleep(self.every));
+        Poll::Ready(result)
+    }
+}
+
+fn connect(broker: &Arc<dyn Broker>, subscription: &Subscription) -> BoxFuture<'static, Result<Arc<dyn Consumer>>> {
+    let (broker, subscription) = (Arc::clone(broker), subscription.clone());
+    Box::pin(async move { bounded(CONNECT, broker.consume(subscription)).await })
+}
+
+async fn bounded<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(
+            ErrorKind::Connection,
+            format!("the broker did not answer within `{}` seconds", limit.as_secs()),
+        )),
+    }
+}
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+//! Receipt: deliveries become requests, each by one verdict of triage.
+//!
+//! The first half of the loop's work, split from the second by the pool. Whatever is not accepted is settled here; a delivery
+//! is never just dropped.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    broker::{Delivery, Settle, Settlement},
+    clock::Millis,
+    message::{Encoding, Message},
+    worker::{
+        Now, Worker, deadline, journal,
+        inflight::{Place, Request},
+        rate::Admission,
+        settle::{self, Decision},
+        triage::{self, Verdict},
+        window,
+    },
+};
+
+impl Worker {
+    /// Takes what a fetch claimed.
+    pub(super) fn receive(&mut self, deliveries: Vec<Delivery>, now: Now) {
+        if !self.phase.works() {
+            // Claimed while the request to stop was on its way.
+            for delivery in deliveries {
+                self.give(delivery.tag, Settle::HandBack);
+            }
+            return;
+        }
+        self.window.received(deliveries.len(), deliveries.iter().map(|d| d.raw.len()).sum());
+        for delivery in deliveries {
+            match Message::decode(&delivery.raw) {
+                Ok(message) => self.judge(delivery, message, now),
+                Err(error) => {
+                    let reason = triage::undecodable(&error);
+                    journal::parked("", "", &delivery.queue, &reason);
+                    self.give(delivery.tag, Settle::Park { id: Arc::from(""), reason });
+                }
+            }
+        }
+    }
+
+    /// Lets a request of task number `task` through its rate limit, or not.
+    pub(super) fn admit(&mut self, key: u64, now: Now) {
+        let Some(request) = self.inflight.get(key) else { return };
+        match self.rates.admit(request.task, key, now.mono) {
+            Admission::Now => {
+                self.inflight.move_to(key, Place::Ready);
+                self.ready.push_back(key);
+            }
+            Admission::Waiting => {
+                self.inflight.move_to(key, Place::Limited);
+            }
+            Admission::Defer(wait) => self.defer(key, now.wall_ms() + (wait / 1_000) as Millis),
+        }
+    }
+
+    /// Stores REVOKED for a request whose time passed while it waited.
+    pub(super) fn expire(&mut self, key: u64, now: Now) {
+        let Some(request) = self.inflight.remove(key) else { return };
+        journal::expired(self.registry.name(request.task), &request.id);
+        let mut message = Message::decode(&request.message).unwrap_or_default();
+        message.headers.id.clone_from(&request.id);
+        let decision = settle::expired(&message, request.ignore_result, self.context(now));
+        self.carry_out(decision, &request);
+    }
+
+    fn judge(&mut self, delivery: Delivery, message: Message, now: Now) {
+        match triage::triage(&message, now.wall, &self.registry) {
+            Verdict::Run { task } => {
+                let key = self.accept(task, Place::Ready, delivery, message);
+                if self.rates.limits(task) { self.admit(key, now) } else { self.ready.push_back(key) }
+            }
+            Verdict::Wait { task, due } if self.eta.len() < window::HELD => {
+                let key = self.accept(task, Place::Held, delivery, message);
+                self.eta.push(due, key);
+            }
+            Verdict::Wait { due, .. } | Verdict::Defer { due } => {
+                self.give(delivery.tag, Settle::Defer { id: Arc::from(message.headers.id), due });
+            }
+            Verdict::Expire { task } => {
+                journal::expired(self.registry.name(task), &message.headers.id);
+                let ignored = message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
+                let decision = settle::expired(&message, ignored, self.context(now));
+                self.refuse(&delivery, decision);
+            }
+            Verdict::Unknown { reason } => {
+                journal::parked(&message.headers.task, &message.headers.id, &delivery.queue, &reason);
+                let decision = settle::unknown(&message, reason, self.context(now));
+                self.refuse(&delivery, decision);
+            }
+            Verdict::Park { reason } => {
+                journal::parked(&message.headers.task, &message.headers.id, &delivery.queue, &reason);
+                self.give(delivery.tag, Settle::Park { id: Arc::from(message.headers.id), reason });
+            }
+        }
+    }
+
+    fn accept(&mut self, task: u32, place: Place, delivery: Delivery, message: Message) -> u64 {
+        let spec = self.registry.spec(task);
+        let (soft_us, hard_us) = deadline::limits(message.headers.timelimit, spec);
+        let request = Request {
+            tag: delivery.tag,
+            lease: self.lease,
+            task,
+            queue: delivery.queue,
+            redeliveries: delivery.redeliveries,
+            message: compact(delivery.raw, &message),
+            soft_us,
+            hard_us,
+            expires: message.headers.expires,
+            ignore_result: message.headers.ignore_result.unwrap_or(spec.ignore_result),
+            id: message.headers.id,
+            reply_to: message.properties.reply_to,
+            acked: false,
+            started: None,
+        };
+        if self.config.log_tasks {
+            journal::received(self.registry.name(task), &request);
+        }
+        self.inflight.insert(place, request)
+    }
+
+    fn defer(&mut self, key: u64, due: Millis) {
+        if let Some(request) = self.inflight.remove(key) {
+            self.give(request.tag, Settle::Defer { id: Arc::from(request.id), due });
+        }
+    }
+
+    fn refuse(&mut self, delivery: &Delivery, decision: Decision) {
+        let settlement = decision.settle.map(|how| Settlement { tag: delivery.tag, how });
+        self.flush.push(decision.store, settlement);
+    }
+
+    /// Settles a message under the present lease that leaves no record.
+    pub(super) fn give(&mut self, tag: crate::broker::Tag, how: Settle) {
+        self.flush.push(None, Some(Settlement { tag, how }));
+    }
+}
+
+/// What crosses to the pool: the bytes as they came if they are compact already.
+fn compact(raw: Bytes, message: &Message) -> Bytes {
+    if raw.first() == Some(&b'{') { message.encode(Encoding::Compact) } else { raw }
+}

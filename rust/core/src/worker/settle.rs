@@ -1,0 +1,152 @@
+//! Settle: what to store, what to tell the broker, decided in one place.
+//!
+//! * **Late ack:** the record is stored, then the message settled; the batch that carries both keeps that order.
+//! * **Early ack:** the message is acknowledged when the task is known to have begun. A short task's outcome is the first that
+//!   is heard of it, so then both leave together.
+//! * A message that was acknowledged already cannot be rejected, requeued or redelivered: those become nothing.
+//!
+//! Everything here is pure: outcome, request, task and time in, a [`Decision`] out. What the worker itself has to say (the
+//! process died, the limit passed) is written as Celery writes it; what the task said was written where it ran.
+//!
+//! DIFFERENCE: a late-acked task whose process dies is redelivered, counted, unless `reject_on_worker_lost` is false.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::{
+    broker::Settle,
+    config::TaskSpec,
+    message::Message,
+    pool::{Lost, Outcome, Verdict},
+    result::{Record, State},
+    worker::{
+        document::{self, Told},
+        inflight::Request,
+    },
+};
+
+/// Module of the exceptions that a stock worker's process pool raises.
+const BILLIARD: &str = "billiard.exceptions";
+/// Module of Celery's own exceptions.
+const CELERY: &str = "celery.exceptions";
+/// Reason of a dead letter.
+pub const REJECTED: &str = "rejected by the task";
+/// Reason of a dead letter.
+const FAILED: &str = "the task failed, and `acks_on_failure_or_timeout` is off";
+
+/// What all decisions need to know beside the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Microseconds since the Unix epoch.
+    pub now: i64,
+    /// Time to live of result documents in milliseconds.
+    pub ttl: Option<u64>,
+    /// Node name of this worker.
+    pub hostname: &'a str,
+}
+
+/// What to do about one request. The record is stored before the settlement is sent.
+#[derive(Debug, Default)]
+pub struct Decision {
+    /// To the result store.
+    pub store: Option<Record>,
+    /// To the broker.
+    pub settle: Option<Settle>,
+}
+
+/// The task has begun (and is still running).
+pub fn started(request: &Request, spec: &TaskSpec, pid: u32, ctx: Context<'_>) -> Decision {
+    let told = Told::Started { pid, hostname: ctx.hostname };
+    let wanted = spec.track_started && !request.ignore_result;
+    Decision {
+        store: wanted.then(|| document::of_request(request, &told, ctx.now, ctx.ttl)),
+        settle: (!spec.acks_late && !request.acked).then_some(Settle::Ack),
+    }
+}
+
+/// The task's execution ended and the pool says how.
+pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
+    let open = |how: Settle| (!request.acked).then_some(how);
+    let late = spec.acks_late;
+    let (state, settle) = match outcome.verdict {
+        Verdict::Success => (Some(State::Success), open(Settle::Ack)),
+        Verdict::Retry => (Some(State::Retry), open(Settle::Ack)),
+        Verdict::Ignore => (None, open(Settle::Ack)),
+        Verdict::Failure => (Some(State::Failure), open(if late { failed(&request, spec) } else { Settle::Ack })),
+        Verdict::Reject if late => (Some(State::Failure), open(park(&request, REJECTED.to_owned()))),
+        Verdict::Reject => (Some(State::Failure), open(Settle::Ack)),
+        Verdict::Requeue => (None, open(if late { Settle::Requeue } else { Settle::Ack })),
+        Verdict::Undecodable => (None, open(park(&request, outcome.note))),
+    };
+    let store = state.zip(outcome.document).map(|(state, document)| Record {
+        id: request.id,
+        state,
+        document,
+        reply_to: request.reply_to,
+        expires_ms: ctx.ttl,
+    });
+    Decision { store, settle }
+}
+
+/// The task had begun and what ran it is gone.
+pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
+    let open = |how: Settle| (!request.acked).then_some(how);
+    let (exc_type, args) = match why {
+        Lost::Shutdown if spec.acks_late && !request.acked => {
+            return Decision { store: None, settle: Some(Settle::HandBack) };
+        }
+        Lost::Died(_) if spec.acks_late && spec.reject_on_worker_lost && !request.acked => {
+            let id = Arc::from(request.id.as_str());
+            return Decision { store: None, settle: Some(Settle::Redeliver { id }) };
+        }
+        Lost::Shutdown => ("WorkerLostError", json!(["Worker was shut down while the task ran."])),
+        Lost::Died(how) => ("WorkerLostError", json!([format!("Worker exited prematurely: {how}.")])),
+        Lost::TimeLimit(us) => ("TimeLimitExceeded", json!([seconds(*us)])),
+    };
+    let settle = match why {
+        Lost::TimeLimit(_) if spec.acks_late => failed(request, spec),
+        _ => Settle::Ack,
+    };
+    let told = Told::Raised { state: State::Failure, exc_type, args, module: BILLIARD };
+    let wanted = !request.ignore_result || spec.store_errors_even_if_ignored;
+    Decision {
+        store: wanted.then(|| document::of_request(request, &told, ctx.now, ctx.ttl)),
+        settle: open(settle),
+    }
+}
+
+/// Its time had passed before it began, at receipt or later.
+pub fn expired(message: &Message, ignore_result: bool, ctx: Context<'_>) -> Decision {
+    let args = json!(["expired"]);
+    let told = Told::Raised { state: State::Revoked, exc_type: "TaskRevokedError", args, module: CELERY };
+    let store = (!ignore_result).then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
+    Decision { store, settle: Some(Settle::Ack) }
+}
+
+/// No task of that name is registered here.
+pub fn unknown(message: &Message, reason: String, ctx: Context<'_>) -> Decision {
+    let args = json!([message.headers.task]);
+    let told = Told::Raised { state: State::Failure, exc_type: "NotRegistered", args, module: CELERY };
+    let store = (!message.headers.id.is_empty()).then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
+    let id = Arc::from(message.headers.id.as_str());
+    Decision { store, settle: Some(Settle::Park { id, reason }) }
+}
+
+/// What becomes of the message of a late-acked task that failed or ran out of time.
+fn failed(request: &Request, spec: &TaskSpec) -> Settle {
+    if spec.acks_on_failure_or_timeout { Settle::Ack } else { park(request, FAILED.to_owned()) }
+}
+
+fn park(request: &Request, reason: String) -> Settle {
+    Settle::Park { id: Arc::from(request.id.as_str()), reason }
+}
+
+/// As Celery writes a limit: `30` for whole seconds, `1.5` otherwise.
+fn seconds(us: u64) -> serde_json::Value {
+    if us.is_multiple_of(1_000_000) { json!(us / 1_000_000) } else { json!(us as f64 / 1e6) }
+}
+
+#[cfg(test)]
+#[path = "settle_tests.rs"]
+mod tests;
