@@ -1,1 +1,68 @@
-//! Stub.
+//! From a URL to a broker and a result store: the only place that names adapters.
+//!
+//! A scheme is known here or refused here, with the list of those that are. What an adapter understands of the rest of the URL and of
+//! the options is its own business.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    broker::{Broker, memory::MemoryBroker},
+    error::{Error, ErrorKind, Result},
+    result::{ResultStore, memory::MemoryResults},
+};
+
+/// Options beside the URL, by name: `broker_transport_options` and `result_backend_transport_options` as text.
+pub type Options = BTreeMap<String, String>;
+
+/// The schemes of this version.
+const KNOWN: &str = "`sqlite://`, `memory://`, `redis://`, `rediss://`, `redis+socket://` or `unix://`";
+
+/// What Celery or the design knows and this version does not do.
+const LATER: [&str; 12] = [
+    "amqp", "amqps", "pyamqp", "postgresql", "postgres", "sqs", "sentinel", "mongodb", "rpc", "db+sqlite", "db+postgresql", "cache",
+];
+
+/// The broker that `url` names. Nothing is connected yet.
+pub fn broker(url: &str, options: &Options) -> Result<Arc<dyn Broker>> {
+    match scheme(url)? {
+        "memory" => {
+            only(options, &[], "memory")?;
+            Ok(Arc::new(MemoryBroker::new(url)))
+        }
+        other => Err(unknown(other, "broker")),
+    }
+}
+
+/// The result store that `url` names. Nothing is connected yet.
+pub fn results(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>> {
+    match scheme(url)? {
+        "memory" | "cache+memory" => {
+            only(options, &[], "memory")?;
+            Ok(Arc::new(MemoryResults::new(url)))
+        }
+        other => Err(unknown(other, "result store")),
+    }
+}
+
+/// What stands before `://`.
+fn scheme(url: &str) -> Result<&str> {
+    url.split_once("://").map(|(scheme, _)| scheme).filter(|s| !s.is_empty()).ok_or_else(|| {
+        // The text may be a password with a typing error around it: its length is all that is shown.
+        let message = format!("a URL of {} characters has no scheme, expected {KNOWN}", url.chars().count());
+        Error::new(ErrorKind::Config, message)
+    })
+}
+
+/// Refuses options that the adapter does not know.
+fn only(options: &Options, known: &[&str], adapter: &str) -> Result<()> {
+    let Some(name) = options.keys().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
+    let expected = if known.is_empty() { "none".to_owned() } else { known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ") };
+    Err(Error::new(ErrorKind::Config, format!("unknown option `{name}` for `{adapter}://`, expected {expected}")))
+}
+
+fn unknown(scheme: &str, what: &str) -> Error {
+    if LATER.contains(&scheme) {
+        return Error::new(ErrorKind::Unsupported, format!("`{scheme}://` is not supported in this version as a {what}, use {KNOWN}"));
+    }
+    Error::new(ErrorKind::Config, format!("unknown scheme `{scheme}` for a {what}, expected {KNOWN}"))
+}

@@ -1,1 +1,151 @@
-//! Stub.
+//! The result store inside one process: the whole contract, nothing on disk. Shipped for tests, the user's and ours.
+//!
+//! Handles with the same URL share one store for the life of the process. Waiting is a condition variable that every write
+//! rings; each waiter then looks at its own id, which is cheap because nothing is copied until the document is ready.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{Record, ResultStore, State};
+use crate::{
+    broker::BoxFuture,
+    clock::{self, Millis},
+    error::{Error, ErrorKind, Result},
+};
+
+/// How often a blocked wait asks whether it was interrupted.
+const INTERRUPT: Duration = Duration::from_millis(100);
+
+struct Entry {
+    state: State,
+    document: Bytes,
+    expires: Option<Millis>,
+}
+
+impl Entry {
+    fn is_alive(&self, now: Millis) -> bool {
+        self.expires.is_none_or(|at| now < at)
+    }
+}
+
+#[derive(Default)]
+struct Store {
+    /// By task id. Every section is short.
+    entries: Mutex<HashMap<String, Entry>>,
+    /// Rung after every write.
+    written: Condvar,
+}
+
+impl Store {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, batch: &[Record]) {
+        let now = clock::wall_ms();
+        let mut entries = self.lock();
+        for record in batch {
+            if entries.get(&record.id).is_some_and(|e| e.state == State::Success && e.is_alive(now)) {
+                continue;
+            }
+            let expires = record.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
+            let entry = Entry { state: record.state.clone(), document: record.document.clone(), expires };
+            entries.insert(record.id.clone(), entry);
+        }
+        drop(entries);
+        self.written.notify_all();
+    }
+}
+
+/// The store of `url`, made on first use.
+fn store(url: &str) -> Arc<Store> {
+    static STORES: OnceLock<Mutex<HashMap<String, Arc<Store>>>> = OnceLock::new();
+    let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    stores.entry(url.to_owned()).or_default().clone()
+}
+
+/// The in-process result store.
+pub struct MemoryResults {
+    url: String,
+    reply_to: String,
+    store: Arc<Store>,
+}
+
+impl MemoryResults {
+    /// A handle on the store that `url` names.
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), reply_to: super::fresh_reply_id(), store: store(url) }
+    }
+}
+
+impl ResultStore for MemoryResults {
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.store.write(batch);
+            Ok(())
+        })
+    }
+
+    fn put(&self, record: &Record) -> Result<()> {
+        self.store.write(std::slice::from_ref(record));
+        Ok(())
+    }
+
+    fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        let (now, entries) = (clock::wall_ms(), self.store.lock());
+        Ok(ids.iter().map(|id| entries.get(*id).filter(|e| e.is_alive(now)).map(|e| e.document.clone())).collect())
+    }
+
+    fn wait(&self, id: &str, _foreign: bool, deadline: Option<Instant>, interrupt: &mut dyn FnMut() -> bool) -> Result<Option<Bytes>> {
+        let mut entries = self.store.lock();
+        let mut next_check = clock::instant() + INTERRUPT;
+        loop {
+            let wall = clock::wall_ms();
+            if let Some(entry) = entries.get(id).filter(|e| e.state.is_ready() && e.is_alive(wall)) {
+                return Ok(Some(entry.document.clone()));
+            }
+            let now = clock::instant();
+            if deadline.is_some_and(|d| now >= d) {
+                return Err(Error::new(ErrorKind::Timeout, format!("task `{id}` was not ready before the deadline")));
+            }
+            if now >= next_check {
+                // Not under the lock: it may run foreign code.
+                drop(entries);
+                if interrupt() {
+                    return Ok(None);
+                }
+                next_check = now + INTERRUPT;
+                entries = self.store.lock();
+                continue;
+            }
+            let until = deadline.map_or(next_check, |d| d.min(next_check));
+            let waited = self.store.written.wait_timeout(entries, until.saturating_duration_since(now));
+            entries = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn forget(&self, id: &str) -> Result<()> {
+        self.store.lock().remove(id);
+        Ok(())
+    }
+
+    fn cleanup(&self) -> Result<u64> {
+        let (now, mut entries) = (clock::wall_ms(), self.store.lock());
+        let before = entries.len();
+        entries.retain(|_, e| e.is_alive(now));
+        Ok((before - entries.len()) as u64)
+    }
+
+    fn reply_to(&self) -> &str {
+        &self.reply_to
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+}

@@ -20,6 +20,17 @@ use crate::{broker::BoxFuture, error::Result};
 /// client's own channel, which saves the client a subscription per task.
 pub const REPLY_PREFIX: &str = "tc-";
 
+/// A fresh reply id: the prefix and 122 random bits.
+pub fn fresh_reply_id() -> String {
+    let mut random = [0; 16];
+    // The system's source of randomness does not fail once it was seeded; an id need only be unique, so time and pid stand in.
+    if getrandom::fill(&mut random).is_err() {
+        random[..8].copy_from_slice(&crate::clock::wall_us().to_le_bytes());
+        random[8..12].copy_from_slice(&std::process::id().to_le_bytes());
+    }
+    format!("{REPLY_PREFIX}{}", uuid::Builder::from_random_bytes(random).into_uuid().simple())
+}
+
 /// The port of result stores. Blocking methods are callable from any thread; `store` belongs to the worker's runtime.
 pub trait ResultStore: Send + Sync {
     /// Writes and announces a batch from the worker.

@@ -1,0 +1,202 @@
+//! The broker inside one process: the whole contract, nothing on disk. Shipped for tests, the user's and ours.
+//!
+//! Handles with the same URL (`memory://`, `memory://name`) share one store for the life of the process, so that an app and
+//! a worker in threads of one test meet. Give each test a name of its own to keep them apart.
+//!
+//! State is one struct behind one mutex ([`state`]), which decides everything and never waits; this file adds the ports, the
+//! clock and the waking. One mutex is slower than a queue per lock under contention, and that is the trade: a fake
+//! must be obviously right.
+
+mod state;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use self::state::State;
+use super::{
+    BoxFuture, Broker, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats, Recovered, Settlement, Subscription,
+};
+use crate::{
+    clock::{self, Millis},
+    error::{Error, ErrorKind, Result},
+};
+
+/// What all handles of one URL share.
+struct Store {
+    /// Every section is short and free of awaits.
+    state: Mutex<State>,
+    /// Rung after every change that may give a fetch something; reaches waiters of any thread and runtime.
+    changed: Notify,
+}
+
+impl Store {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The store of `url`, made on first use.
+fn store(url: &str) -> Arc<Store> {
+    static STORES: OnceLock<Mutex<HashMap<String, Arc<Store>>>> = OnceLock::new();
+    let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    stores
+        .entry(url.to_owned())
+        .or_insert_with(|| Arc::new(Store { state: Mutex::default(), changed: Notify::new() }))
+        .clone()
+}
+
+/// The in-process broker.
+pub struct MemoryBroker {
+    url: String,
+    store: Arc<Store>,
+}
+
+impl MemoryBroker {
+    /// A handle on the store that `url` names.
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), store: store(url) }
+    }
+}
+
+impl Broker for MemoryBroker {
+    fn publish(&self, batch: &[Outgoing], _deadline: Instant) -> Result<()> {
+        let now = clock::wall_ms();
+        let mut state = self.store.lock();
+        for outgoing in batch {
+            state.publish(outgoing, now);
+        }
+        drop(state);
+        self.store.changed.notify_waiters();
+        Ok(())
+    }
+
+    fn stats(&self, queue: &str) -> Result<QueueStats> {
+        Ok(self.store.lock().stats(queue))
+    }
+
+    fn queues(&self) -> Result<Vec<String>> {
+        Ok(self.store.lock().queues())
+    }
+
+    fn purge(&self, queue: &str) -> Result<u64> {
+        Ok(self.store.lock().purge(queue))
+    }
+
+    fn cancel(&self, queue: &str, id: &str) -> Result<bool> {
+        Ok(self.store.lock().cancel(queue, id))
+    }
+
+    fn dead(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>> {
+        Ok(self.store.lock().dead(queue, limit))
+    }
+
+    fn replay(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
+        let count = self.store.lock().replay(queue, keys);
+        self.store.changed.notify_waiters();
+        Ok(count)
+    }
+
+    fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
+        Ok(self.store.lock().discard(queue, keys))
+    }
+
+    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        Box::pin(async move {
+            let since = clock::wall_ms();
+            let holder = self.store.lock().register(&subscription.queues, since);
+            let consumer = MemoryConsumer { store: self.store.clone(), subscription, holder, since };
+            Ok(Arc::new(consumer) as Arc<dyn Consumer>)
+        })
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+struct MemoryConsumer {
+    store: Arc<Store>,
+    subscription: Subscription,
+    /// Number of the epoch in the store.
+    holder: u64,
+    /// Since when this consumer has held its lease.
+    since: Millis,
+}
+
+impl MemoryConsumer {
+    fn fenced(&self) -> Error {
+        let epoch = &self.subscription.epoch;
+        Error::new(ErrorKind::Fenced, format!("the lease of epoch `{epoch}` has lapsed, expected a fresh epoch: consume again"))
+    }
+}
+
+impl Consumer for MemoryConsumer {
+    fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+        Box::pin(async move {
+            loop {
+                // Armed before the state is looked at, so that no change falls between the look and the wait.
+                let changed = self.store.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                let now = clock::wall_ms();
+                let next_due = {
+                    let mut state = self.store.lock();
+                    let got = state.claim(self.holder, &self.subscription.queues, (want, want_due), now).ok_or_else(|| self.fenced())?;
+                    if !got.is_empty() {
+                        return Ok(got);
+                    }
+                    if want_due == 0 { None } else { state.next_due(&self.subscription.queues) }
+                };
+                match next_due {
+                    None => changed.await,
+                    Some(due) => {
+                        let rest = Duration::from_millis((due - HORIZON_MS - now).max(1) as u64);
+                        let _ = tokio::time::timeout(rest, changed).await;
+                    }
+                }
+            }
+        })
+    }
+
+    fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let now = clock::wall_ms();
+            let mut state = self.store.lock();
+            for settlement in batch {
+                state.settle(self.holder, settlement, self.subscription.max_deliveries, now);
+            }
+            drop(state);
+            self.store.changed.notify_waiters();
+            Ok(())
+        })
+    }
+
+    fn renew(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { if self.store.lock().renew(self.holder, clock::wall_ms()) { Ok(()) } else { Err(self.fenced()) } })
+    }
+
+    fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
+        Box::pin(async move {
+            let recovered = self.store.lock().recover(self.since, self.subscription.max_deliveries, clock::wall_ms());
+            self.store.changed.notify_waiters();
+            Ok(recovered)
+        })
+    }
+
+    fn release(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.store.lock().release(self.holder);
+            self.store.changed.notify_waiters();
+            Ok(())
+        })
+    }
+
+    fn epoch(&self) -> &str {
+        &self.subscription.epoch
+    }
+}

@@ -1,0 +1,280 @@
+//! What the in-process broker knows, and every change to it. No clock, no waiting: time comes in as an argument.
+//!
+//! A message keeps the number it was published under. Lanes are ordered by that number, so putting a message back
+//! at the head of its lane in its old place is an insertion, and going to the tail is taking a new number.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::super::{
+    DeadLetter, Delivery, HORIZON_MS, Outgoing, PRIORITIES, QueueStats, Recovered, Settle, Settlement, Tag,
+    lease::{self, LEASE_MS},
+};
+use crate::clock::Millis;
+
+/// One message, wherever it is.
+struct Message {
+    /// Its place in its lane.
+    number: u64,
+    queue: Arc<str>,
+    priority: u8,
+    redeliveries: u32,
+    id: Arc<str>,
+    data: Bytes,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// One lane per priority.
+    ready: [BTreeMap<u64, Message>; PRIORITIES as usize],
+    /// By due time, then number.
+    due: BTreeMap<(Millis, u64), Message>,
+    /// In the order of parking, with reason and time.
+    dead: BTreeMap<u64, (Message, String, Millis)>,
+}
+
+/// One worker process start.
+struct Holder {
+    /// End of the lease.
+    until: Millis,
+    /// What it holds, by the number of the claim.
+    held: BTreeMap<u64, Message>,
+}
+
+/// Everything.
+#[derive(Default)]
+pub(super) struct State {
+    queues: BTreeMap<Arc<str>, Queue>,
+    holders: HashMap<u64, Holder>,
+    /// The source of every number.
+    last: u64,
+}
+
+impl State {
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn queue(&mut self, name: &Arc<str>) -> &mut Queue {
+        self.queues.entry(name.clone()).or_default()
+    }
+
+    fn make_ready(&mut self, message: Message) {
+        let queue = message.queue.clone();
+        self.queue(&queue).ready[usize::from(message.priority)].insert(message.number, message);
+    }
+
+    fn schedule(&mut self, message: Message, due: Millis) {
+        let queue = message.queue.clone();
+        self.queue(&queue).due.insert((due, message.number), message);
+    }
+
+    fn bury(&mut self, message: Message, reason: String, now: Millis) {
+        let (queue, key) = (message.queue.clone(), self.number());
+        self.queue(&queue).dead.insert(key, (message, reason, now));
+    }
+
+    /// Counts a delivery that ended with a lost worker; whether the message was parked for it.
+    fn redeliver(&mut self, mut message: Message, max_deliveries: u32, now: Millis) -> bool {
+        message.redeliveries += 1;
+        let parked = message.redeliveries >= max_deliveries;
+        if parked {
+            let reason = format!("{} deliveries ended with a lost worker", message.redeliveries);
+            self.bury(message, reason, now);
+        } else {
+            self.make_ready(message);
+        }
+        parked
+    }
+
+    pub(super) fn publish(&mut self, outgoing: &Outgoing, now: Millis) {
+        let message = Message {
+            number: self.number(),
+            queue: outgoing.queue.clone(),
+            priority: outgoing.priority.min(PRIORITIES - 1),
+            redeliveries: 0,
+            id: outgoing.id.clone(),
+            data: outgoing.data.clone(),
+        };
+        match outgoing.due {
+            Some(due) if due > now + HORIZON_MS => self.schedule(message, due),
+            _ => self.make_ready(message),
+        }
+    }
+
+    pub(super) fn register(&mut self, queues: &[Arc<str>], now: Millis) -> u64 {
+        for queue in queues {
+            self.queue(queue);
+        }
+        let holder = self.number();
+        self.holders.insert(holder, Holder { until: now + LEASE_MS, held: BTreeMap::new() });
+        holder
+    }
+
+    /// Claims up to `want.0` ready and `want.1` due messages; `None` when the holder is not known any more.
+    pub(super) fn claim(&mut self, holder: u64, queues: &[Arc<str>], want: (usize, usize), now: Millis) -> Option<Vec<Delivery>> {
+        let mut claimed = Vec::new();
+        let holder = self.holders.get_mut(&holder)?;
+        for priority in 0..usize::from(PRIORITIES) {
+            for name in queues {
+                let Some(queue) = self.queues.get_mut(name) else { continue };
+                while claimed.len() < want.0 {
+                    let Some((_, message)) = queue.ready[priority].pop_first() else { break };
+                    claimed.push(message);
+                }
+            }
+        }
+        let all = claimed.len() + want.1;
+        for name in queues {
+            let Some(queue) = self.queues.get_mut(name) else { continue };
+            while claimed.len() < all {
+                let Some(entry) = queue.due.first_entry() else { break };
+                if entry.key().0 > now + HORIZON_MS {
+                    break;
+                }
+                claimed.push(entry.remove());
+            }
+        }
+        let last = &mut self.last;
+        let deliver = |message: Message| {
+            *last += 1;
+            let delivery = Delivery {
+                tag: Tag { lane: u32::from(message.priority), seq: *last },
+                queue: message.queue.clone(),
+                redeliveries: message.redeliveries,
+                raw: message.data.clone(),
+            };
+            holder.held.insert(*last, message);
+            delivery
+        };
+        Some(claimed.into_iter().map(deliver).collect())
+    }
+
+    /// When the first scheduled message of these queues is due.
+    pub(super) fn next_due(&self, queues: &[Arc<str>]) -> Option<Millis> {
+        queues.iter().filter_map(|q| self.queues.get(q)?.due.keys().next().map(|k| k.0)).min()
+    }
+
+    pub(super) fn settle(&mut self, holder: u64, settlement: Settlement, max_deliveries: u32, now: Millis) {
+        let held = self.holders.get_mut(&holder).and_then(|h| h.held.remove(&settlement.tag.seq));
+        let Some(mut message) = held else { return };
+        match settlement.how {
+            Settle::Ack => {}
+            Settle::HandBack => self.make_ready(message),
+            Settle::Requeue => {
+                message.number = self.number();
+                self.make_ready(message);
+            }
+            Settle::Redeliver { .. } => {
+                self.redeliver(message, max_deliveries, now);
+            }
+            Settle::Defer { id, due } => {
+                message.id = id;
+                self.schedule(message, due);
+            }
+            Settle::Park { id, reason } => {
+                message.id = id;
+                self.bury(message, reason, now);
+            }
+        }
+    }
+
+    /// Whether the lease could be renewed.
+    pub(super) fn renew(&mut self, holder: u64, now: Millis) -> bool {
+        self.holders.get_mut(&holder).map(|h| h.until = now + LEASE_MS).is_some()
+    }
+
+    /// Puts back what lapsed holders held, as seen by one that has held its own lease since `mine`.
+    pub(super) fn recover(&mut self, mine: Millis, max_deliveries: u32, now: Millis) -> Recovered {
+        let lapsed: Vec<u64> = self.holders.iter().filter(|(_, h)| lease::lapsed(h.until, mine, now)).map(|(n, _)| *n).collect();
+        let mut recovered = Recovered::default();
+        for holder in lapsed {
+            for message in self.holders.remove(&holder).into_iter().flat_map(|h| h.held.into_values()) {
+                if self.redeliver(message, max_deliveries, now) {
+                    recovered.parked += 1;
+                } else {
+                    recovered.requeued += 1;
+                }
+            }
+        }
+        recovered
+    }
+
+    pub(super) fn release(&mut self, holder: u64) {
+        for message in self.holders.remove(&holder).into_iter().flat_map(|h| h.held.into_values()) {
+            self.make_ready(message);
+        }
+    }
+
+    pub(super) fn stats(&self, queue: &str) -> QueueStats {
+        let held = self.holders.values().flat_map(|h| h.held.values());
+        let mut stats = QueueStats { in_flight: held.filter(|m| &*m.queue == queue).count() as u64, ..QueueStats::default() };
+        if let Some(queue) = self.queues.get(queue) {
+            stats.depth = queue.ready.iter().map(BTreeMap::len).sum::<usize>() as u64;
+            stats.scheduled = queue.due.len() as u64;
+            stats.dead = queue.dead.len() as u64;
+        }
+        stats
+    }
+
+    pub(super) fn queues(&self) -> Vec<String> {
+        self.queues.keys().map(|q| q.to_string()).collect()
+    }
+
+    pub(super) fn purge(&mut self, queue: &str) -> u64 {
+        let stats = self.stats(queue);
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.ready.iter_mut().for_each(BTreeMap::clear);
+            queue.due.clear();
+        }
+        stats.depth + stats.scheduled
+    }
+
+    pub(super) fn cancel(&mut self, queue: &str, id: &str) -> bool {
+        let Some(queue) = self.queues.get_mut(queue) else { return false };
+        let key = queue.due.iter().find(|(_, m)| &*m.id == id).map(|(key, _)| *key);
+        key.is_some_and(|key| queue.due.remove(&key).is_some())
+    }
+
+    pub(super) fn dead(&self, queue: &str, limit: usize) -> Vec<DeadLetter> {
+        let Some(queue) = self.queues.get(queue) else { return Vec::new() };
+        let letter = |(key, (message, reason, at)): (&u64, &(Message, String, Millis))| DeadLetter {
+            key: key.to_string(),
+            id: message.id.to_string(),
+            reason: reason.clone(),
+            at: *at,
+            redeliveries: message.redeliveries,
+            raw: message.data.clone(),
+        };
+        queue.dead.iter().rev().take(limit).map(letter).collect()
+    }
+
+    /// Takes the named dead letters, or all, in the order of parking.
+    fn exhume(&mut self, queue: &str, keys: Option<&[String]>) -> Vec<Message> {
+        let Some(queue) = self.queues.get_mut(queue) else { return Vec::new() };
+        let dead = std::mem::take(&mut queue.dead);
+        let (taken, kept): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            dead.into_iter().partition(|(key, _)| keys.is_none_or(|keys| keys.contains(&key.to_string())));
+        queue.dead = kept;
+        taken.into_values().map(|(message, ..)| message).collect()
+    }
+
+    pub(super) fn replay(&mut self, queue: &str, keys: Option<&[String]>) -> u64 {
+        let messages = self.exhume(queue, keys);
+        let count = messages.len() as u64;
+        for mut message in messages {
+            (message.number, message.redeliveries) = (self.number(), 0);
+            self.make_ready(message);
+        }
+        count
+    }
+
+    pub(super) fn discard(&mut self, queue: &str, keys: Option<&[String]>) -> u64 {
+        self.exhume(queue, keys).len() as u64
+    }
+}

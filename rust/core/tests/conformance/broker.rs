@@ -1,0 +1,122 @@
+//! The promises of `broker/mod.rs`, grouped as a message meets them.
+
+mod delivery;
+mod due;
+mod lease;
+mod operator;
+mod settling;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use taskcore::broker::{Broker, Consumer, Delivery, Outgoing, Settle, Settlement, Subscription};
+
+pub(crate) use self::{delivery::*, due::*, lease::*, operator::*, settling::*};
+use crate::{PATIENCE, QUIET, unique};
+
+/// Makes a test of every promise for one adapter.
+#[macro_export]
+macro_rules! broker_suite {
+    ($adapter:ident, $start:path) => {
+        $crate::broker_suite!(@ $adapter, $start,
+            fifo, priorities, queues_in_order_within_a_priority, fetch_many_claims_no_more_than_asked,
+            bytes_are_untouched, many_at_once, publish_wakes_a_blocked_fetch, one_message_goes_to_one_worker,
+            a_dropped_fetch_loses_nothing, two_workers_share_everything_once, an_empty_batch_is_nothing,
+            ack_forgets, hand_back_keeps_order_at_the_head, requeue_goes_to_the_tail, redeliver_is_counted_and_parks,
+            redeliver_comes_before_what_is_queued, defer_goes_to_the_due_set, park_keeps_the_bytes, settle_many_in_order,
+            a_tag_that_is_not_held_is_ignored, settling_wakes_another_worker,
+            far_due_is_not_delivered, near_due_is_in_the_queue, due_is_delivered_within_the_horizon,
+            due_wakes_a_blocked_fetch, scheduled_ones_cost_no_fetch, due_order, ready_only_and_due_only, cancel_by_id, due_bytes_are_untouched,
+            release_returns_everything_in_order, a_released_consumer_is_refused, a_lapsed_lease_is_recovered, a_renewed_lease_is_respected,
+            stats_count, queues_are_listed, purge_drops_ready_and_scheduled, dead_letters_are_listed_newest_first,
+            replay_goes_to_the_tail, replay_by_key, discard_by_key_and_all, the_url_is_redacted,
+        );
+    };
+    (@ $adapter:ident, $start:path, $($test:ident),* $(,)?) => {
+        mod $adapter {
+            $(
+                #[test]
+                fn $test() {
+                    match $start() {
+                        Some(harness) => $crate::run($crate::broker::$test(&harness)),
+                        None => $crate::skipped(stringify!($adapter)),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+/// Deadline of a blocking call.
+pub(crate) fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+/// A message whose body names it.
+pub(crate) fn message(queue: &Arc<str>, body: &str) -> Outgoing {
+    Outgoing { queue: queue.clone(), priority: 0, due: None, id: Arc::from(format!("id-{body}")), data: Bytes::from(body.to_owned()) }
+}
+
+/// Publishes the bodies in one batch.
+pub(crate) fn publish(broker: &dyn Broker, queue: &Arc<str>, bodies: &[&str]) {
+    let batch: Vec<Outgoing> = bodies.iter().map(|b| message(queue, b)).collect();
+    broker.publish(&batch, soon()).unwrap();
+}
+
+/// Publishes bodies `0`, `1`, ... `count - 1` in one batch.
+pub(crate) fn publish_numbers(broker: &dyn Broker, queue: &Arc<str>, count: usize) {
+    let batch: Vec<Outgoing> = (0..count).map(|n| message(queue, &n.to_string())).collect();
+    broker.publish(&batch, soon()).unwrap();
+}
+
+/// A worker on these queues.
+pub(crate) async fn worker(broker: &dyn Broker, queues: &[&Arc<str>]) -> Arc<dyn Consumer> {
+    worker_with(broker, queues, 3).await
+}
+
+/// A worker that parks at `max_deliveries`.
+pub(crate) async fn worker_with(broker: &dyn Broker, queues: &[&Arc<str>], max_deliveries: u32) -> Arc<dyn Consumer> {
+    let queues = queues.iter().map(|q| (*q).clone()).collect();
+    broker.consume(Subscription { queues, epoch: unique("epoch").to_string(), max_deliveries }).await.unwrap()
+}
+
+/// Fetches until `count` messages are there.
+pub(crate) async fn take(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let got = tokio::time::timeout(PATIENCE, consumer.fetch(count - all.len(), 0)).await.expect("a message arrives").unwrap();
+        assert!(!got.is_empty(), "fetch returns at least one delivery");
+        all.extend(got);
+    }
+    all
+}
+
+/// Watches for a while that nothing is delivered.
+pub(crate) async fn nothing(consumer: &dyn Consumer) {
+    let got = tokio::time::timeout(QUIET, consumer.fetch(100, 100)).await;
+    assert!(got.is_err(), "nothing was to be delivered, got {got:?}");
+}
+
+/// The bodies as text.
+pub(crate) fn bodies(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(|d| String::from_utf8(d.raw.to_vec()).unwrap()).collect()
+}
+
+/// The numbers `from..to` as bodies.
+pub(crate) fn numbers(from: usize, to: usize) -> Vec<String> {
+    (from..to).map(|n| n.to_string()).collect()
+}
+
+/// Settles all of them in one way.
+pub(crate) async fn settle(consumer: &dyn Consumer, deliveries: &[Delivery], how: impl Fn(&Delivery) -> Settle) {
+    let batch = deliveries.iter().map(|d| Settlement { tag: d.tag, how: how(d) }).collect();
+    consumer.settle(batch).await.unwrap();
+}
+
+/// Acknowledges all of them.
+pub(crate) async fn ack(consumer: &dyn Consumer, deliveries: &[Delivery]) {
+    settle(consumer, deliveries, |_| Settle::Ack).await;
+}

@@ -1,0 +1,159 @@
+//! From publish to delivery: order, amount, waking, and who gets what.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{Harness, PATIENCE, QUIET, unique};
+
+pub(crate) async fn fifo(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    publish_numbers(&*broker, &queue, 10);
+    publish(&*broker, &queue, &["10", "11"]);
+    let worker = worker(&*h.broker(), &[&queue]).await;
+    assert_eq!(bodies(&take(&*worker, 12).await), numbers(0, 12));
+}
+
+pub(crate) async fn priorities(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let batch: Vec<_> = [(9, "d1"), (3, "b1"), (0, "a1"), (6, "c1"), (9, "d2"), (0, "a2"), (3, "b2")]
+        .map(|(priority, body)| Outgoing { priority, ..message(&queue, body) })
+        .into();
+    broker.publish(&batch, soon()).unwrap();
+    let worker = worker(&*broker, &[&queue]).await;
+    assert_eq!(bodies(&take(&*worker, 7).await), ["a1", "a2", "b1", "b2", "c1", "d1", "d2"]);
+}
+
+pub(crate) async fn queues_in_order_within_a_priority(h: &impl Harness) {
+    let (broker, first, second) = (h.broker(), unique("first"), unique("second"));
+    let urgent = Outgoing { priority: 0, ..message(&second, "urgent") };
+    let (one, two) = (Outgoing { priority: 3, ..message(&first, "one") }, Outgoing { priority: 3, ..message(&second, "two") });
+    broker.publish(&[two, urgent, one], soon()).unwrap();
+    let worker = worker(&*broker, &[&first, &second]).await;
+    let got = take(&*worker, 3).await;
+    assert_eq!(bodies(&got), ["urgent", "one", "two"]);
+    assert_eq!(got.iter().map(|d| &*d.queue).collect::<Vec<_>>(), [&*second, &*first, &*second]);
+}
+
+pub(crate) async fn fetch_many_claims_no_more_than_asked(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    publish_numbers(&*broker, &queue, 100);
+    let worker = worker(&*broker, &[&queue]).await;
+    let got = worker.fetch(30, 0).await.unwrap();
+    assert!((1..=30).contains(&got.len()));
+    let stats = broker.stats(&queue).unwrap();
+    assert_eq!((stats.in_flight, stats.depth), (got.len() as u64, 100 - got.len() as u64));
+}
+
+pub(crate) async fn bytes_are_untouched(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let every: Vec<u8> = (0..=255).cycle().take(5_000).collect();
+    let bodies = [Bytes::from(every), Bytes::from(vec![b'x'; 3_000_000]), Bytes::from_static(b"\0"), Bytes::new()];
+    let batch: Vec<_> = bodies.iter().map(|data| Outgoing { data: data.clone(), ..message(&queue, "any") }).collect();
+    broker.publish(&batch, soon()).unwrap();
+    let worker = worker(&*broker, &[&queue]).await;
+    let got = take(&*worker, bodies.len()).await;
+    assert!(got.iter().map(|d| &d.raw).eq(bodies.iter()), "bodies differ");
+    assert!(got.iter().all(|d| d.redeliveries == 0));
+    ack(&*worker, &got).await;
+}
+
+pub(crate) async fn many_at_once(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    publish_numbers(&*broker, &queue, 20_000);
+    let worker = worker(&*broker, &[&queue]).await;
+    let got = take(&*worker, 20_000).await;
+    assert_eq!(bodies(&got), numbers(0, 20_000));
+    ack(&*worker, &got).await;
+    assert_eq!(broker.stats(&queue).unwrap(), taskcore::broker::QueueStats::default());
+}
+
+pub(crate) async fn publish_wakes_a_blocked_fetch(h: &impl Harness) {
+    let (broker, producer, queue) = (h.broker(), h.broker(), unique("q"));
+    let worker = worker(&*broker, &[&queue]).await;
+    for round in 0..20 {
+        let mut fetch = worker.fetch(10, 0);
+        // The first round lets the fetch come to rest; the others catch it on its way there.
+        let rest = if round == 0 { QUIET } else { std::time::Duration::from_millis(round) };
+        assert!(tokio::time::timeout(rest, &mut fetch).await.is_err());
+        let (producer, queue) = (producer.clone(), queue.clone());
+        let sent = tokio::task::spawn_blocking(move || publish(&*producer, &queue, &["hello"]));
+        let got = tokio::time::timeout(PATIENCE, fetch).await.expect("publish wakes the fetch").unwrap();
+        sent.await.unwrap();
+        assert_eq!(bodies(&got), ["hello"]);
+        ack(&*worker, &got).await;
+    }
+}
+
+pub(crate) async fn one_message_goes_to_one_worker(h: &impl Harness) {
+    let (producer, queue) = (h.broker(), unique("q"));
+    let (a, b) = (worker(&*h.broker(), &[&queue]).await, worker(&*h.broker(), &[&queue]).await);
+    let (mut at_a, mut at_b) = (a.fetch(10, 0), b.fetch(10, 0));
+    assert!(tokio::time::timeout(QUIET, async { tokio::select! { r = &mut at_a => r, r = &mut at_b => r } }).await.is_err());
+    publish(&*producer, &queue, &["only"]);
+    let (got, other) = tokio::select! { r = &mut at_a => (r.unwrap(), at_b), r = &mut at_b => (r.unwrap(), at_a) };
+    assert_eq!(bodies(&got), ["only"]);
+    assert!(tokio::time::timeout(QUIET, other).await.is_err(), "the other worker got it too");
+}
+
+pub(crate) async fn a_dropped_fetch_loses_nothing(h: &impl Harness) {
+    let (broker, producer, queue) = (h.broker(), h.broker(), unique("q"));
+    let first = worker(&*broker, &[&queue]).await;
+    for body in ["0", "1", "2", "3", "4"] {
+        // Dropped after a few polls, at whatever step it was.
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(2), first.fetch(1, 0)).await;
+        publish(&*producer, &queue, &[body]);
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(200), first.fetch(1, 0)).await;
+    }
+    first.release().await.unwrap();
+    let second = worker(&*broker, &[&queue]).await;
+    let got = take(&*second, 5).await;
+    assert_eq!(bodies(&got).into_iter().collect::<HashSet<_>>().len(), 5);
+    assert!(got.iter().all(|d| d.redeliveries == 0));
+}
+
+pub(crate) async fn two_workers_share_everything_once(h: &impl Harness) {
+    const ALL: usize = 2_000;
+    let (producer, queue) = (h.broker(), unique("q"));
+    let (a, b) = (worker(&*h.broker(), &[&queue]).await, worker(&*h.broker(), &[&queue]).await);
+    let publishing = {
+        let queue = queue.clone();
+        tokio::task::spawn_blocking(move || {
+            for start in (0..ALL).step_by(50) {
+                let batch: Vec<_> = (start..start + 50).map(|n| message(&queue, &n.to_string())).collect();
+                producer.publish(&batch, soon()).unwrap();
+            }
+        })
+    };
+    let (done_send, done) = tokio::sync::watch::channel(0_usize);
+    let done_send = Arc::new(done_send);
+    let drain = |consumer: Arc<dyn taskcore::broker::Consumer>| {
+        let (counter, mut finished) = (done_send.clone(), done.clone());
+        async move {
+            let mut seen = Vec::new();
+            loop {
+                let got = tokio::select! {
+                    got = consumer.fetch(64, 0) => got.unwrap(),
+                    _ = finished.wait_for(|n| *n == ALL) => return seen,
+                };
+                ack(&*consumer, &got).await;
+                counter.send_modify(|n| *n += got.len());
+                seen.extend(bodies(&got));
+            }
+        }
+    };
+    let (mut at_a, at_b) = tokio::time::timeout(PATIENCE, async { tokio::join!(drain(a), drain(b)) }).await.expect("all arrive");
+    publishing.await.unwrap();
+    at_a.extend(at_b);
+    assert_eq!(at_a.len(), ALL);
+    assert_eq!(at_a.into_iter().collect::<HashSet<_>>().len(), ALL);
+}
+
+pub(crate) async fn an_empty_batch_is_nothing(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    broker.publish(&[], soon()).unwrap();
+    let worker = worker(&*broker, &[&queue]).await;
+    worker.settle(Vec::new()).await.unwrap();
+    nothing(&*worker).await;
+}

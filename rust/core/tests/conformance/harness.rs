@@ -1,0 +1,49 @@
+//! What each adapter needs to open handles on a fresh store.
+
+use std::sync::Arc;
+
+use taskcore::{
+    assemble::{self, Options},
+    broker::Broker,
+    result::ResultStore,
+};
+
+use crate::{Harness, result::Stores, unique};
+
+/// A store that is reached by URL; the directory, if any, lives as long as it.
+pub(crate) struct ByUrl {
+    url: String,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Harness for ByUrl {
+    fn broker(&self) -> Arc<dyn Broker> {
+        assemble::broker(&self.url, &Options::default()).unwrap()
+    }
+}
+
+impl Stores for ByUrl {
+    fn store(&self) -> Arc<dyn ResultStore> {
+        assemble::results(&self.url, &Options::default()).unwrap()
+    }
+}
+
+pub(crate) fn memory() -> Option<ByUrl> {
+    Some(ByUrl { url: format!("memory://{}", unique("store")), _dir: None })
+}
+
+pub(crate) fn memory_results() -> Option<ByUrl> {
+    memory()
+}
+
+#[allow(dead_code)]
+pub(crate) fn sqlite() -> Option<ByUrl> {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:///{}", dir.path().join("queue.db").display());
+    Some(ByUrl { url, _dir: Some(dir) })
+}
+
+#[allow(dead_code)]
+pub(crate) fn sqlite_results() -> Option<ByUrl> {
+    sqlite()
+}

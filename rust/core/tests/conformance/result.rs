@@ -1,0 +1,316 @@
+//! The promises of `result/mod.rs`.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use taskcore::{
+    ErrorKind,
+    result::{REPLY_PREFIX, Record, ResultStore, State},
+};
+
+use crate::{PATIENCE, unique};
+
+/// One fresh result store.
+pub(crate) trait Stores: Send + Sync {
+    /// Another handle on the same store, as another process would have.
+    fn store(&self) -> Arc<dyn ResultStore>;
+}
+
+/// Makes a test of every promise for one adapter.
+#[macro_export]
+macro_rules! result_suite {
+    ($adapter:ident, $start:path) => {
+        $crate::result_suite!(@ $adapter, $start,
+            what_is_stored_is_read, many_in_order, unknown_is_none, later_states_replace, success_is_final, failure_may_be_replaced,
+            success_is_final_within_a_batch, put_writes, forget_drops, expired_is_gone, cleanup_deletes_expired, no_expiry_is_kept,
+            wait_returns_what_is_there, wait_is_woken_by_a_worker, wait_is_woken_for_a_foreign_task, wait_is_woken_by_put,
+            wait_passes_over_states_that_are_not_ready, wait_times_out, wait_is_interrupted, many_waiters, many_waiters_for_one, reply_ids_differ,
+        );
+    };
+    (@ $adapter:ident, $start:path, $($test:ident),* $(,)?) => {
+        mod $adapter {
+            $(
+                #[test]
+                fn $test() {
+                    match $start() {
+                        Some(stores) => $crate::result::$test(&stores),
+                        None => $crate::skipped(stringify!($adapter)),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+fn record(id: &str, state: State, note: &str) -> Record {
+    let document = format!(
+        "{{\"status\": \"{}\", \"result\": \"{note}\", \"traceback\": null, \"children\": [], \"date_done\": null, \"task_id\": \"{id}\"}}",
+        state.as_str()
+    );
+    Record { id: id.into(), state, document: Bytes::from(document), reply_to: None, expires_ms: Some(3_600_000) }
+}
+
+fn store(store: &dyn ResultStore, batch: &[Record]) {
+    crate::run(store.store(batch)).unwrap();
+}
+
+fn get(store: &dyn ResultStore, id: &str) -> Option<Bytes> {
+    store.get(&[id]).unwrap().remove(0)
+}
+
+fn wait(store: &dyn ResultStore, id: &str, foreign: bool) -> Bytes {
+    let deadline = Instant::now() + PATIENCE;
+    store.wait(id, foreign, Some(deadline), &mut || false).unwrap().expect("a document")
+}
+
+pub(crate) fn what_is_stored_is_read(s: &impl Stores) {
+    let id = unique("t");
+    let written = record(&id, State::Success, "done");
+    store(&*s.store(), std::slice::from_ref(&written));
+    assert_eq!(get(&*s.store(), &id), Some(written.document));
+}
+
+pub(crate) fn many_in_order(s: &impl Stores) {
+    let ids: Vec<_> = (0..1_000).map(|_| unique("t")).collect();
+    let batch: Vec<_> = ids.iter().map(|id| record(id, State::Success, id)).collect();
+    store(&*s.store(), &batch);
+    let mut wanted: Vec<&str> = ids.iter().map(|id| &**id).collect();
+    wanted.insert(500, "missing");
+    let got = s.store().get(&wanted).unwrap();
+    let mut expected: Vec<_> = batch.into_iter().map(|r| Some(r.document)).collect();
+    expected.insert(500, None);
+    assert!(got == expected, "documents differ");
+}
+
+pub(crate) fn unknown_is_none(s: &impl Stores) {
+    assert_eq!(get(&*s.store(), &unique("t")), None);
+    assert_eq!(s.store().get(&[]).unwrap(), Vec::<Option<Bytes>>::new());
+    s.store().forget(&unique("t")).unwrap();
+}
+
+pub(crate) fn later_states_replace(s: &impl Stores) {
+    let (handle, id) = (s.store(), unique("t"));
+    for state in [State::Started, State::Custom("PROGRESS".into()), State::Retry, State::Started, State::Success] {
+        let next = record(&id, state, "x");
+        store(&*handle, std::slice::from_ref(&next));
+        assert_eq!(get(&*handle, &id), Some(next.document));
+    }
+}
+
+pub(crate) fn success_is_final(s: &impl Stores) {
+    let (handle, id) = (s.store(), unique("t"));
+    let done = record(&id, State::Success, "first");
+    store(&*handle, std::slice::from_ref(&done));
+    for state in [State::Started, State::Retry, State::Failure, State::Revoked, State::Success] {
+        store(&*handle, &[record(&id, state.clone(), "second")]);
+        s.store().put(&record(&id, state, "third")).unwrap();
+        assert_eq!(get(&*handle, &id), Some(done.document.clone()));
+    }
+}
+
+pub(crate) fn success_is_final_within_a_batch(s: &impl Stores) {
+    let (handle, id) = (s.store(), unique("t"));
+    let done = record(&id, State::Success, "first");
+    store(&*handle, &[record(&id, State::Started, ""), done.clone(), record(&id, State::Failure, "late")]);
+    assert_eq!(get(&*handle, &id), Some(done.document));
+}
+
+pub(crate) fn failure_may_be_replaced(s: &impl Stores) {
+    let (handle, id) = (s.store(), unique("t"));
+    store(&*handle, &[record(&id, State::Failure, "lost")]);
+    let done = record(&id, State::Success, "redelivered");
+    store(&*handle, std::slice::from_ref(&done));
+    assert_eq!(get(&*handle, &id), Some(done.document));
+}
+
+pub(crate) fn put_writes(s: &impl Stores) {
+    let id = unique("t");
+    let progress = record(&id, State::Custom("PROGRESS".into()), "50 %");
+    s.store().put(&progress).unwrap();
+    assert_eq!(get(&*s.store(), &id), Some(progress.document));
+}
+
+pub(crate) fn forget_drops(s: &impl Stores) {
+    let (id, other) = (unique("t"), unique("t"));
+    store(&*s.store(), &[record(&id, State::Success, "x"), record(&other, State::Success, "y")]);
+    s.store().forget(&id).unwrap();
+    assert_eq!(get(&*s.store(), &id), None);
+    assert!(get(&*s.store(), &other).is_some());
+    // What was forgotten may be stored again.
+    store(&*s.store(), &[record(&id, State::Failure, "z")]);
+    assert!(get(&*s.store(), &id).is_some());
+}
+
+/// Waits until the wall clock, by which stores expire, has passed the time to live of 1 ms.
+fn pass_a_moment() {
+    let start = taskcore::clock::wall_ms();
+    while taskcore::clock::wall_ms() < start + 20 {
+        thread::yield_now();
+    }
+}
+
+pub(crate) fn expired_is_gone(s: &impl Stores) {
+    let (handle, id) = (s.store(), unique("t"));
+    store(&*handle, &[Record { expires_ms: Some(1), ..record(&id, State::Success, "short") }]);
+    pass_a_moment();
+    assert_eq!(get(&*handle, &id), None);
+    // An expired SUCCESS is no longer final.
+    let next = record(&id, State::Failure, "next");
+    store(&*handle, std::slice::from_ref(&next));
+    assert_eq!(get(&*handle, &id), Some(next.document));
+}
+
+pub(crate) fn cleanup_deletes_expired(s: &impl Stores) {
+    let (handle, kept) = (s.store(), unique("t"));
+    let short: Vec<_> =
+        (0..3).map(|n| Record { expires_ms: Some(1), ..record(&unique("t"), State::Success, &n.to_string()) }).collect();
+    store(&*handle, &short);
+    store(&*handle, &[record(&kept, State::Success, "kept")]);
+    pass_a_moment();
+    let deleted = handle.cleanup().unwrap();
+    assert!(deleted == 3 || deleted == 0, "deleted {deleted}: three expired, or none where the store does it itself");
+    assert_eq!(handle.cleanup().unwrap(), 0);
+    assert!(get(&*handle, &kept).is_some());
+}
+
+pub(crate) fn no_expiry_is_kept(s: &impl Stores) {
+    let id = unique("t");
+    store(&*s.store(), &[Record { expires_ms: None, ..record(&id, State::Success, "x") }]);
+    s.store().cleanup().unwrap();
+    assert!(get(&*s.store(), &id).is_some());
+}
+
+pub(crate) fn wait_returns_what_is_there(s: &impl Stores) {
+    for (foreign, state) in [(false, State::Success), (true, State::Failure), (false, State::Revoked)] {
+        let done = record(&unique("t"), state, "x");
+        store(&*s.store(), std::slice::from_ref(&done));
+        assert_eq!(wait(&*s.store(), &done.id, foreign), done.document);
+    }
+}
+
+/// Starts a waiter, writes when it is blocked, and returns what it got.
+fn woken(s: &impl Stores, foreign: bool, write: impl FnOnce(&str, &str) -> Vec<Bytes>) {
+    let (client, id) = (s.store(), unique("t"));
+    let reply_to = client.reply_to().to_owned();
+    let (blocked_send, blocked) = std::sync::mpsc::channel();
+    let waiter = {
+        let id = id.clone();
+        thread::spawn(move || {
+            // `interrupt` is called while the wait is blocked: that is the moment to write.
+            let deadline = Instant::now() + PATIENCE;
+            client.wait(&id, foreign, Some(deadline), &mut || {
+                let _ = blocked_send.send(());
+                false
+            })
+        })
+    };
+    blocked.recv_timeout(PATIENCE).expect("the wait blocks");
+    let expected = write(&id, &reply_to);
+    let got = waiter.join().unwrap().unwrap();
+    assert_eq!(got.as_ref(), expected.last());
+}
+
+pub(crate) fn wait_is_woken_by_a_worker(s: &impl Stores) {
+    woken(s, false, |id, reply_to| {
+        let done = Record { reply_to: Some(reply_to.into()), ..record(id, State::Success, "x") };
+        store(&*s.store(), std::slice::from_ref(&done));
+        vec![done.document]
+    });
+}
+
+pub(crate) fn wait_is_woken_for_a_foreign_task(s: &impl Stores) {
+    woken(s, true, |id, _| {
+        let done = record(id, State::Failure, "x");
+        store(&*s.store(), std::slice::from_ref(&done));
+        vec![done.document]
+    });
+}
+
+pub(crate) fn wait_is_woken_by_put(s: &impl Stores) {
+    woken(s, true, |id, _| {
+        let done = record(id, State::Revoked, "x");
+        s.store().put(&done).unwrap();
+        vec![done.document]
+    });
+}
+
+pub(crate) fn wait_passes_over_states_that_are_not_ready(s: &impl Stores) {
+    woken(s, false, |id, reply_to| {
+        let mut documents = Vec::new();
+        for state in [State::Started, State::Retry, State::Custom("PROGRESS".into()), State::Success] {
+            let next = Record { reply_to: Some(reply_to.into()), ..record(id, state, "x") };
+            store(&*s.store(), std::slice::from_ref(&next));
+            documents.push(next.document);
+        }
+        documents
+    });
+}
+
+pub(crate) fn wait_times_out(s: &impl Stores) {
+    let (handle, id) = (s.store(), unique("t"));
+    store(&*handle, &[record(&id, State::Started, "x")]);
+    for foreign in [false, true] {
+        let deadline = Instant::now() + Duration::from_millis(150);
+        let error = handle.wait(&id, foreign, Some(deadline), &mut || false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(Instant::now() >= deadline);
+    }
+    let past = handle.wait(&id, false, Some(Instant::now()), &mut || false).unwrap_err();
+    assert_eq!(past.kind(), ErrorKind::Timeout);
+}
+
+pub(crate) fn wait_is_interrupted(s: &impl Stores) {
+    let mut calls = 0;
+    let got = s.store().wait(&unique("t"), false, None, &mut || {
+        calls += 1;
+        calls == 3
+    });
+    assert_eq!(got.unwrap(), None);
+    assert_eq!(calls, 3);
+}
+
+pub(crate) fn many_waiters(s: &impl Stores) {
+    let client = s.store();
+    let ids: Vec<_> = (0..50).map(|_| unique("t")).collect();
+    let waiters: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let (client, id) = (client.clone(), id.clone());
+            thread::spawn(move || (wait(&*client, &id, false), id))
+        })
+        .collect();
+    let worker = s.store();
+    for id in ids.iter().rev() {
+        store(&*worker, &[Record { reply_to: Some(client.reply_to().into()), ..record(id, State::Success, id) }]);
+    }
+    for waiter in waiters {
+        let (got, id) = waiter.join().unwrap();
+        assert_eq!(got, record(&id, State::Success, &id).document);
+    }
+}
+
+pub(crate) fn many_waiters_for_one(s: &impl Stores) {
+    let id = unique("t");
+    let (one, two) = (s.store(), s.store());
+    let waiters: Vec<_> = [&one, &one, &two]
+        .map(|client| {
+            let (client, id) = (client.clone(), id.clone());
+            thread::spawn(move || wait(&*client, &id, true))
+        })
+        .into();
+    let done = record(&id, State::Success, "x");
+    store(&*s.store(), std::slice::from_ref(&done));
+    for waiter in waiters {
+        assert_eq!(waiter.join().unwrap(), done.document);
+    }
+}
+
+pub(crate) fn reply_ids_differ(s: &impl Stores) {
+    let (one, two) = (s.store(), s.store());
+    assert!(one.reply_to().starts_with(REPLY_PREFIX) && two.reply_to().starts_with(REPLY_PREFIX));
+    assert_eq!(one.reply_to(), one.reply_to());
+}
