@@ -1,0 +1,55 @@
+"""saq: a hundred coroutines in each process."""
+
+import asyncio
+import os
+import sys
+import time
+
+import tally
+from saq import Queue
+
+queue = Queue.from_url(os.environ["BENCH_BROKER"])
+PACKAGES = ["saq[redis]", "typing_extensions", "hiredis", "uvloop"]
+
+
+async def noop(ctx, *, i):
+    tally.mark()
+
+
+async def noop_result(ctx, *, i):
+    tally.mark()
+    return i
+
+
+settings = {"queue": queue, "functions": [noop, noop_result], "concurrency": 100}
+
+
+async def _publish(kind, first, last):
+    await queue.connect()
+    for i in range(first, last):
+        await queue.enqueue(kind, i=i, ttl=600)
+    await queue.disconnect()
+
+
+def publish(kind, first, last):
+    asyncio.run(_publish(kind, first, last))
+
+
+async def _roundtrip(times):
+    await queue.connect()
+    spans = []
+    for i in range(times):
+        begun = time.perf_counter_ns()
+        await queue.apply("noop_result", i=i)
+        spans.append(time.perf_counter_ns() - begun)
+    await queue.disconnect()
+    return spans
+
+
+def roundtrip(times):
+    return asyncio.run(_roundtrip(times))
+
+
+def command(kind, processes):
+    saq = os.path.join(os.path.dirname(sys.executable), "saq")
+    return [saq, "saq_app.settings", "--workers", str(processes)]
