@@ -1,1 +1,454 @@
-//! Stub.
+//! The pool of processes: dispatches calls to children that a zygote forks, and keeps their number.
+//!
+//! A child gets several short calls at once, so that it never waits for the parent between two of them: about two milliseconds of work, by
+//! the run times of the last ones. A long call delays nothing: when a child idles while another has calls waiting behind a running one, these are
+//! taken back (see [`page`]) and given to whoever is free. Time limits are signals sent through the zygote. A child that dies is replaced
+//! at once; one that dies before it is ready, after a few attempts, ever more slowly.
+//!
+//! An idle pool costs nothing: there is no timer while nothing runs, and none either while everything that runs is known to be long.
+//! What it does not do: fork (the zygote does) and decide what a lost call means (the worker does).
+
+mod child;
+pub mod frame;
+pub mod link;
+pub mod page;
+mod zygote;
+
+use std::{
+    future::poll_fn,
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, Sleep},
+};
+
+use self::{
+    child::{Child, Phase, Report},
+    page::{Cell, Pages},
+    zygote::{Zygote, ZygoteNews},
+};
+use super::{Call, Lost, Pool, PoolNews};
+use crate::{
+    Error, ErrorKind, Result,
+    broker::BoxFuture,
+    clock::{self, Micros},
+};
+
+/// How much work, by the mean run time, is queued at one child.
+const QUEUED_US: f64 = 2_000.0;
+/// Never more calls than this at one child.
+const QUOTA: f64 = 64.0;
+/// Calls that take longer than this are not queued behind one another: the wait for the next one costs nothing beside them.
+const ALONE_US: f64 = 50_000.0;
+/// How often the cells are read while a call runs that is not known to be long.
+const SCAN_US: Micros = 5_000;
+/// Deaths in a row before a child was ready, after which replacing slows down.
+const FAST_DEATHS: u32 = 5;
+/// How long a shutdown by force waits for the processes to be reaped.
+const REAP: Duration = Duration::from_secs(5);
+
+/// What a process pool is made of.
+pub struct ProcessConfig {
+    /// How many children. At most the slots of `pages`.
+    pub slots: usize,
+    /// The memory that the zygote and its children share with this process.
+    pub pages: Arc<Pages>,
+    /// The control socket of the zygote.
+    pub zygote: OwnedFd,
+    /// A child is replaced after this many calls.
+    pub max_tasks_per_child: Option<u32>,
+}
+
+/// The pool of processes.
+pub struct ProcessPool {
+    slots: usize,
+    max_tasks: Option<u32>,
+    pages: Arc<Pages>,
+    zygote: Zygote,
+    children: Vec<Child>,
+    report: Report,
+    births: u32,
+    /// Deaths in a row before a child was ready, and when the next attempt may be made.
+    early_deaths: u32,
+    respawn_at: Micros,
+    /// When the cells are read next.
+    scan_at: Option<Micros>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Micros>,
+    /// No child is replaced any more.
+    stopping: bool,
+    broken: Option<Error>,
+    scratch: Box<[u8]>,
+}
+
+impl ProcessPool {
+    /// Takes over the zygote and asks for the children. Inside a runtime.
+    pub fn new(config: ProcessConfig) -> Result<Self> {
+        let ProcessConfig { slots, pages, zygote, max_tasks_per_child } = config;
+        if slots == 0 || slots > pages.slots() {
+            let text = format!("a pool of `{slots}` processes does not fit shared memory for `{}`", pages.slots());
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        let mut pool = Self {
+            slots,
+            max_tasks: max_tasks_per_child.map(|n| n.max(1)),
+            pages,
+            zygote: Zygote::new(zygote)?,
+            children: Vec::new(),
+            report: Report { news: Vec::new(), mean_us: QUEUED_US / 2.0, ready: false },
+            births: 0,
+            early_deaths: 0,
+            respawn_at: 0,
+            scan_at: None,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer_at: None,
+            stopping: false,
+            broken: None,
+            scratch: vec![0; 64 * 1024].into_boxed_slice(),
+        };
+        pool.populate(clock::mono_us())?;
+        Ok(pool)
+    }
+
+    /// Forks what is missing, when it may. Returns when to try again.
+    fn populate(&mut self, now: Micros) -> Result<Option<Micros>> {
+        let alive = |c: &&Child| matches!(c.phase, Phase::Starting | Phase::Ready);
+        while !self.stopping && self.children.iter().filter(alive).count() < self.slots {
+            if now < self.respawn_at {
+                return Ok(Some(self.respawn_at));
+            }
+            let Some(index) = (0..self.pages.cells()).find(|i| self.children.iter().all(|c| c.cell() != *i)) else {
+                return Ok(None); // all are closing; the end of one of them leads here again
+            };
+            let cell = Cell::new(self.pages.clone(), index).expect("an index below the number of cells");
+            let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .map_err(|e| Error::caused(ErrorKind::Internal, "cannot make a socket for a child", e))?;
+            let ours = std::os::unix::net::UnixStream::from(ours);
+            let ours = ours.set_nonblocking(true).and_then(|()| UnixStream::from_std(ours));
+            let ours = ours.map_err(|e| Error::caused(ErrorKind::Internal, "cannot use the socket of a child", e))?;
+            self.births = self.births.wrapping_add(1);
+            self.children.push(Child::new(self.births, cell, ours, self.max_tasks));
+            self.zygote.fork(index, self.births, theirs)?;
+        }
+        Ok(None)
+    }
+
+    /// How many calls may be at one child.
+    fn quota(&self) -> usize {
+        let mean = self.report.mean_us;
+        if mean > ALONE_US { 1 } else { (QUEUED_US / mean.max(1.0)).clamp(2.0, QUOTA) as usize }
+    }
+
+    /// How many idle children may begin, while some that are to be replaced still run.
+    fn idle_allowance(&self) -> usize {
+        self.slots.saturating_sub(self.children.iter().filter(|c| c.load() > 0).count())
+    }
+
+    /// The child for the next call: idle, else the one with the least.
+    fn pick(&self, quota: usize) -> Option<usize> {
+        let idle_too = self.idle_allowance() > 0;
+        let may = |c: &Child| c.free(quota) > 0 && (idle_too || c.load() > 0);
+        let candidates = self.children.iter().enumerate().filter(|(_, c)| may(c));
+        candidates.min_by_key(|(_, c)| c.load()).map(|(i, _)| i)
+    }
+
+    fn signal(&mut self, pid: u32, signal: i32) {
+        // Before the zygote answered there is no pid; its children then die with their sockets. A zygote that is gone shows in `poll`.
+        if pid != 0 {
+            let _ = self.zygote.kill(pid, signal);
+        }
+    }
+
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<PoolNews>>> {
+        loop {
+            let now = clock::mono_us();
+            self.hear_zygote(cx, now);
+            self.hear_children(cx, now);
+            let wake = match self.tend(now) {
+                Ok(wake) => wake,
+                Err(e) => {
+                    self.zygote_gone(e);
+                    continue;
+                }
+            };
+            if let Some(e) = self.broken.take_if(|_| self.report.news.is_empty()) {
+                return Poll::Ready(Err(e));
+            }
+            if !self.report.news.is_empty() || std::mem::take(&mut self.report.ready) || self.is_over() {
+                return Poll::Ready(Ok(std::mem::take(&mut self.report.news)));
+            }
+            if !self.wake_passed(cx, now, wake) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stopping && self.children.is_empty()
+    }
+
+    /// Arms the timer for `wake`. An earlier one is left to fire: it costs less than moving it at every call.
+    fn wake_passed(&mut self, cx: &mut Context<'_>, now: Micros, wake: Option<Micros>) -> bool {
+        let Some(wake) = wake else { return false };
+        if self.timer_at.is_none_or(|at| wake < at) {
+            self.timer.as_mut().reset(Instant::now() + Duration::from_micros(wake.saturating_sub(now)));
+            self.timer_at = Some(wake);
+        }
+        let passed = self.timer.as_mut().poll(cx).is_ready();
+        if passed {
+            self.timer_at = None;
+        }
+        passed
+    }
+
+    fn hear_zygote(&mut self, cx: &mut Context<'_>, now: Micros) {
+        while let Poll::Ready(news) = self.zygote.poll(cx) {
+            match news {
+                Ok(ZygoteNews::Forked { birth, pid }) => {
+                    if let Some(child) = self.children.iter_mut().find(|c| c.birth == birth) {
+                        child.pid = pid;
+                        if child.doom.is_some() {
+                            self.signal(pid, libc::SIGKILL);
+                        }
+                    }
+                }
+                Ok(ZygoteNews::Exited { pid, status }) => {
+                    if let Some(i) = self.children.iter().position(|c| c.pid == pid) {
+                        self.bury(i, &zygote::in_words(status), now);
+                    }
+                }
+                Ok(ZygoteNews::ForkFailed { birth, errno }) => {
+                    if let Some(i) = self.children.iter().position(|c| c.birth == birth) {
+                        let error = std::io::Error::from_raw_os_error(errno);
+                        self.bury(i, &format!("cannot be forked: {error}"), now);
+                    }
+                }
+                Err(e) => return self.zygote_gone(e),
+            }
+        }
+    }
+
+    fn hear_children(&mut self, cx: &mut Context<'_>, now: Micros) {
+        for i in 0..self.children.len() {
+            let child = &mut self.children[i];
+            if let Err(e) = child.poll(cx, &mut self.scratch, now, &mut self.report) {
+                self.break_off(i, &e);
+            }
+        }
+    }
+
+    /// A child that does not keep to the protocol is killed.
+    fn break_off(&mut self, i: usize, error: &Error) {
+        let child = &mut self.children[i];
+        if child.doom.is_none() {
+            child.condemn(Lost::Died(error.to_string()), &mut self.report);
+            let pid = child.pid;
+            self.signal(pid, libc::SIGKILL);
+        }
+    }
+
+    /// The process of a child is gone, or never came to be.
+    fn bury(&mut self, i: usize, how: &str, now: Micros) {
+        let mut child = self.children.swap_remove(i);
+        // What it still managed to write: its greeting, outcomes too big for the ring.
+        let mut nobody = Context::from_waker(std::task::Waker::noop());
+        let _ = child.poll(&mut nobody, &mut self.scratch, now, &mut self.report);
+        child.bury(how, &mut self.report);
+        self.report.ready = true; // its cell is free
+        if child.told || self.stopping {
+            return;
+        }
+        if child.greeted {
+            self.early_deaths = 0;
+            let why = match &child.doom {
+                Some(Lost::TimeLimit(us)) => format!("a task ran past its time limit of {} s", *us as f64 / 1e6),
+                Some(Lost::Died(why)) => why.clone(),
+                Some(Lost::Shutdown) | None => how.to_owned(),
+            };
+            self.report.news.push(PoolNews::Notice(format!("child `{}` ended ({why}) and is replaced", child.pid)));
+            return;
+        }
+        self.early_deaths += 1;
+        if self.early_deaths >= FAST_DEATHS {
+            let wait = 1 << (self.early_deaths - FAST_DEATHS).min(5);
+            self.respawn_at = now + wait * 1_000_000;
+            let deaths = self.early_deaths;
+            self.report.news.push(PoolNews::Notice(format!(
+                "`{deaths}` children in a row ended before they were ready ({how}); their output says why; next attempt in {wait} s"
+            )));
+        }
+    }
+
+    /// Without the zygote its children are dead or dying and none can be made: everything ends, then the pool fails.
+    fn zygote_gone(&mut self, error: Error) {
+        for mut child in self.children.drain(..) {
+            child.bury("the zygote is gone", &mut self.report);
+        }
+        if !self.stopping {
+            self.stopping = true;
+            self.broken = Some(error);
+        }
+    }
+
+    /// Does what time asks for; when to be called again.
+    fn tend(&mut self, now: Micros) -> Result<Option<Micros>> {
+        let mut wake = Wake(None);
+        self.scan(now, &mut wake);
+        let someone_idles = self.idle_allowance() > 0 && self.children.iter().any(|c| c.phase == Phase::Ready && c.load() == 0);
+        for i in 0..self.children.len() {
+            let child = &mut self.children[i];
+            match child.enforce(now, &mut self.report) {
+                Ok(None) => {}
+                Ok(Some(signal)) => {
+                    let pid = child.pid;
+                    self.signal(pid, signal);
+                }
+                Err(e) => self.break_off(i, &e),
+            }
+            let child = &mut self.children[i];
+            wake.at(child.next_limit());
+            // Only when there is nothing to report has the worker had its chance to give the idle child something.
+            if someone_idles && self.report.news.is_empty() {
+                wake.at(child.relieve(now, &mut self.report));
+            }
+            if child.is_spent() {
+                child.close(now);
+            }
+            if let Some(at) = child.kill_at {
+                if at <= now {
+                    child.kill_at = None;
+                    let pid = child.pid;
+                    self.signal(pid, libc::SIGKILL);
+                } else {
+                    wake.at(Some(at));
+                }
+            }
+        }
+        wake.at(self.populate(now)?);
+        Ok(wake.0)
+    }
+
+    /// Reads the cells every few milliseconds while a call runs that is not known to be long.
+    fn scan(&mut self, now: Micros, wake: &mut Wake) {
+        if self.scan_at.is_some_and(|at| at <= now) {
+            self.scan_at = None;
+            for i in 0..self.children.len() {
+                let child = &mut self.children[i];
+                if child.wants_scan() {
+                    // Calls that finished may lie in the ring of a child that is busy with the next.
+                    if let Err(e) = child.collect(&mut self.report) {
+                        self.break_off(i, &e);
+                        continue;
+                    }
+                    child.scan(now, &mut self.report);
+                }
+            }
+        }
+        if self.scan_at.is_none() && self.children.iter().any(Child::wants_scan) {
+            self.scan_at = Some(now + SCAN_US);
+        }
+        wake.at(self.scan_at);
+    }
+}
+
+/// The earliest of several times.
+struct Wake(Option<Micros>);
+
+impl Wake {
+    fn at(&mut self, at: Option<Micros>) {
+        self.0 = [self.0, at].into_iter().flatten().min();
+    }
+}
+
+impl Pool for ProcessPool {
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn room(&self) -> usize {
+        let (quota, mut idle) = (self.quota(), self.idle_allowance());
+        let mut room = 0;
+        for child in &self.children {
+            let free = child.free(quota);
+            if child.load() > 0 {
+                room += free;
+            } else if free > 0 && idle > 0 {
+                idle -= 1;
+                room += free;
+            }
+        }
+        room
+    }
+
+    fn submit(&mut self, calls: Vec<Call>) -> Result<()> {
+        let quota = self.quota();
+        for call in &calls {
+            if let Some(i) = self.pick(quota) {
+                self.children[i].push(call);
+            } else {
+                self.report.news.push(PoolNews::Returned { key: call.key });
+            }
+        }
+        for child in &mut self.children {
+            child.flush();
+        }
+        Ok(())
+    }
+
+    fn news(&mut self) -> BoxFuture<'_, Result<Vec<PoolNews>>> {
+        Box::pin(poll_fn(|cx| self.poll_news(cx)))
+    }
+
+    fn kill(&mut self, key: u64) {
+        let Some(i) = self.children.iter().position(|c| c.holds(key).is_some()) else { return };
+        if self.children[i].holds(key) == Some(true) {
+            let child = &mut self.children[i];
+            child.condemn(Lost::Died("terminated on request".to_owned()), &mut self.report);
+            let pid = child.pid;
+            self.signal(pid, libc::SIGKILL);
+        } else {
+            self.children[i].take_back(&mut self.report);
+        }
+    }
+
+    fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.stopping = true;
+            let now = clock::mono_us();
+            for i in 0..self.children.len() {
+                let child = &mut self.children[i];
+                if force {
+                    child.condemn(Lost::Shutdown, &mut self.report);
+                    let pid = child.pid;
+                    self.signal(pid, libc::SIGKILL);
+                } else {
+                    child.close(now);
+                }
+            }
+            let gone = async {
+                while !self.children.is_empty() {
+                    if poll_fn(|cx| self.poll_news(cx)).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            if force {
+                let _ = tokio::time::timeout(REAP, gone).await;
+            } else {
+                gone.await;
+            }
+            self.report.news.clear();
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        "prefork"
+    }
+}

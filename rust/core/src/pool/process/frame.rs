@@ -1,0 +1,202 @@
+//! Calls and outcomes as bytes between the worker and its children; used by both sides.
+//!
+//! A frame is a length (u32, little endian, without itself) and its payload. On the socket a frame of length 0 is the bell: outcomes wait
+//! in the ring. Payloads are fixed fields followed by the variable ones, in one order; both sides are the same build, forked from one process,
+//! so there is no version. The reader still checks every length, because the ring lies in memory that user code can reach.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::{
+    Error, ErrorKind, Result,
+    pool::{Call, Outcome, Verdict},
+};
+
+/// The bell: a frame without payload.
+pub const BELL: [u8; 4] = [0; 4];
+
+/// Absent limit or document.
+const NONE_64: u64 = u64::MAX;
+const NONE_32: u32 = u32::MAX;
+
+/// Bytes of an outcome before its variable fields.
+const OUTCOME_FIXED: usize = 4 + 8 + 1 + 4 + 3 * 4;
+/// Bytes of a call before its variable fields.
+const CALL_FIXED: usize = 4 + 8 + 4 + 8 + 8 + 2;
+
+/// Takes the next frame's payload off the front of `buffer`; `None` when it is not complete, or `Some` of no bytes for the bell.
+pub fn next_frame(buffer: &mut BytesMut) -> Option<BytesMut> {
+    let len = u32::from_le_bytes(buffer.get(..4)?.try_into().expect("four bytes")) as usize;
+    if buffer.len() < 4 + len {
+        return None;
+    }
+    buffer.advance(4);
+    Some(buffer.split_to(len))
+}
+
+/// How many more bytes the frame at the front of `buffer` needs; 0 when that is not known yet.
+pub fn missing(buffer: &[u8]) -> usize {
+    buffer.get(..4).map_or(0, |len| {
+        let len = u32::from_le_bytes(len.try_into().expect("four bytes")) as usize;
+        (4 + len).saturating_sub(buffer.len())
+    })
+}
+
+/// Appends a call as a frame.
+pub fn put_call(out: &mut Vec<u8>, seq: u32, call: &Call) {
+    let queue = call.queue.as_bytes();
+    let queue = &queue[..queue.len().min(usize::from(u16::MAX))];
+    out.reserve(4 + CALL_FIXED + queue.len() + call.message.len());
+    out.put_u32_le((CALL_FIXED + queue.len() + call.message.len()) as u32);
+    out.put_u32_le(seq);
+    out.put_u64_le(call.key);
+    out.put_u32_le(call.redeliveries);
+    out.put_u64_le(call.soft_us.unwrap_or(NONE_64));
+    out.put_u64_le(call.hard_us.unwrap_or(NONE_64));
+    out.put_u16_le(queue.len() as u16);
+    out.put_slice(queue);
+    out.put_slice(&call.message);
+}
+
+/// Reads a call. `last_queue` is the name that the previous call had: most have the same.
+pub fn read_call(mut frame: Bytes, last_queue: &mut Arc<str>) -> Result<(u32, Call)> {
+    if frame.len() < CALL_FIXED {
+        return Err(broken("call"));
+    }
+    let seq = frame.get_u32_le();
+    let key = frame.get_u64_le();
+    let redeliveries = frame.get_u32_le();
+    let soft_us = Some(frame.get_u64_le()).filter(|v| *v != NONE_64);
+    let hard_us = Some(frame.get_u64_le()).filter(|v| *v != NONE_64);
+    let len = usize::from(frame.get_u16_le());
+    if frame.len() < len {
+        return Err(broken("call"));
+    }
+    let queue = frame.split_to(len);
+    if last_queue.as_bytes() != &queue[..] {
+        *last_queue = String::from_utf8_lossy(&queue).into();
+    }
+    Ok((seq, Call { key, queue: last_queue.clone(), redeliveries, soft_us, hard_us, message: frame }))
+}
+
+/// Appends an outcome as a frame.
+pub fn put_outcome(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
+    let document = outcome.document.as_deref();
+    let payload = OUTCOME_FIXED + document.map_or(0, <[u8]>::len) + outcome.note.len() + outcome.traceback.len();
+    out.reserve(4 + payload);
+    out.put_u32_le(payload as u32);
+    out.put_u32_le(seq);
+    out.put_u64_le(outcome.key);
+    out.put_u8(outcome.verdict as u8);
+    out.put_u32_le(outcome.runtime_us);
+    out.put_u32_le(document.map_or(NONE_32, |d| d.len() as u32));
+    out.put_u32_le(outcome.note.len() as u32);
+    out.put_u32_le(outcome.traceback.len() as u32);
+    out.put_slice(document.unwrap_or_default());
+    out.put_slice(outcome.note.as_bytes());
+    out.put_slice(outcome.traceback.as_bytes());
+}
+
+/// Reads an outcome.
+pub fn read_outcome(mut frame: Bytes) -> Result<(u32, Outcome)> {
+    if frame.len() < OUTCOME_FIXED {
+        return Err(broken("outcome"));
+    }
+    let seq = frame.get_u32_le();
+    let key = frame.get_u64_le();
+    let verdict = verdict(frame.get_u8())?;
+    let runtime_us = frame.get_u32_le();
+    let (document, note, traceback) = (frame.get_u32_le(), frame.get_u32_le() as usize, frame.get_u32_le() as usize);
+    let document_len = if document == NONE_32 { 0 } else { document as usize };
+    if frame.len() != document_len + note + traceback {
+        return Err(broken("outcome"));
+    }
+    let bytes = frame.split_to(document_len);
+    let note = String::from_utf8_lossy(&frame.split_to(note)).into_owned();
+    let traceback = String::from_utf8_lossy(&frame).into_owned();
+    let document = (document != NONE_32).then_some(bytes);
+    Ok((seq, Outcome { key, verdict, runtime_us, document, note, traceback }))
+}
+
+fn verdict(byte: u8) -> Result<Verdict> {
+    Ok(match byte {
+        0 => Verdict::Success,
+        1 => Verdict::Failure,
+        2 => Verdict::Retry,
+        3 => Verdict::Ignore,
+        4 => Verdict::Reject,
+        5 => Verdict::Requeue,
+        6 => Verdict::Undecodable,
+        _ => return Err(broken("verdict")),
+    })
+}
+
+#[cold]
+fn broken(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("broken {what} in a frame between the worker and a child"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    prop_compose! {
+        fn a_call()(key: u64, redeliveries: u32, soft in prop::option::of(0..u64::MAX), hard in prop::option::of(0..u64::MAX),
+                    queue in "\\PC{0,20}", message in prop::collection::vec(any::<u8>(), 0..300)) -> Call {
+            Call { key, queue: queue.into(), redeliveries, soft_us: soft, hard_us: hard, message: message.into() }
+        }
+    }
+
+    prop_compose! {
+        fn an_outcome()(key: u64, v in 0u8..7, runtime_us: u32, document in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)),
+                        note in "\\PC{0,40}", traceback in "\\PC{0,40}") -> Outcome {
+            Outcome { key, verdict: verdict(v).unwrap(), runtime_us, document: document.map(Bytes::from), note, traceback }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn calls_survive_in_any_chunks(calls in prop::collection::vec(a_call(), 1..8), chunk in 1usize..200) {
+            let mut bytes = Vec::new();
+            for (seq, call) in calls.iter().enumerate() {
+                put_call(&mut bytes, seq as u32, call);
+            }
+            let (mut buffer, mut queue, mut got) = (BytesMut::new(), Arc::from(""), Vec::new());
+            for part in bytes.chunks(chunk) {
+                buffer.extend_from_slice(part);
+                while let Some(frame) = next_frame(&mut buffer) {
+                    let (seq, call) = read_call(frame.freeze(), &mut queue).unwrap();
+                    prop_assert_eq!(seq as usize, got.len());
+                    got.push(call);
+                }
+            }
+            prop_assert_eq!(got, calls);
+        }
+
+        #[test]
+        fn outcomes_survive(outcome in an_outcome(), seq: u32) {
+            let mut bytes = Vec::new();
+            put_outcome(&mut bytes, seq, &outcome);
+            let mut buffer = BytesMut::from(&bytes[..]);
+            let frame = next_frame(&mut buffer).unwrap().freeze();
+            prop_assert!(buffer.is_empty());
+            prop_assert_eq!(read_outcome(frame).unwrap(), (seq, outcome));
+        }
+
+        #[test]
+        fn noise_is_an_error_not_a_panic(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read_outcome(Bytes::from(noise.clone()));
+            let _ = read_call(Bytes::from(noise), &mut Arc::from(""));
+        }
+    }
+
+    #[test]
+    fn the_bell_is_an_empty_frame() {
+        let mut buffer = BytesMut::from(&BELL[..]);
+        assert!(next_frame(&mut buffer).unwrap().is_empty());
+        assert!(next_frame(&mut buffer).is_none());
+    }
+}

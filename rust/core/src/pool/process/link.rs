@@ -1,0 +1,157 @@
+//! The child's end: calls in, outcomes out.
+//!
+//! It reads what the socket has at once and hands the calls out one by one; it begins a call through the [`Cell`], so that one the parent
+//! took back is dropped here. Outcomes go into the ring without a system call; the bell is rung when the child would have nothing to do,
+//! when one has waited a millisecond, when the ring fills, or before a call that is not known to be short. It runs no user code and knows no
+//! Python: whoever drives it decides what to do between `next` and `reply`.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+use bytes::{BufMut, BytesMut};
+use rustix::{
+    io::{Errno, read},
+    net::{SendFlags, send},
+};
+
+use super::{
+    frame::{self, BELL},
+    page::Cell,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    clock::Micros,
+    pool::{Call, Outcome},
+};
+
+/// How long an outcome may wait in the ring while the child goes on with short calls.
+const LINGER_US: Micros = 1_000;
+/// Bytes in the ring after which the bell is rung.
+const LINGER_BYTES: usize = 24 * 1024;
+/// What one read asks for.
+const READ: usize = 64 * 1024;
+/// A frame beyond this leaves its buffer instead of growing it for good.
+const LARGE: usize = 1024 * 1024;
+
+/// The child's end of its socket and of its cell.
+#[derive(Debug)]
+pub struct Link {
+    socket: OwnedFd,
+    cell: Cell,
+    input: BytesMut,
+    queue: Arc<str>,
+    scratch: Vec<u8>,
+    /// Bytes in the ring that the parent was not told of, and since when.
+    unrung: usize,
+    unrung_since: Micros,
+}
+
+impl Link {
+    /// Takes over the blocking socket and says to the parent that this child is ready.
+    pub fn new(socket: OwnedFd, cell: Cell) -> Result<Self> {
+        let mut link = Self {
+            socket,
+            cell,
+            input: BytesMut::new(),
+            queue: Arc::from(""),
+            scratch: Vec::new(),
+            unrung: 1,
+            unrung_since: 0,
+        };
+        link.ring()?;
+        Ok(link)
+    }
+
+    /// The cell, for the soft limit.
+    pub fn cell(&self) -> &Cell {
+        &self.cell
+    }
+
+    /// The next call that may run, begun; `None` when more must be read first.
+    pub fn next(&mut self) -> Result<Option<(u32, Call)>> {
+        while let Some(payload) = frame::next_frame(&mut self.input) {
+            if payload.len() > LARGE && self.input.is_empty() {
+                self.input = BytesMut::new();
+            }
+            let (seq, call) = frame::read_call(payload.freeze(), &mut self.queue)?;
+            if self.cell.begin(seq) {
+                return Ok(Some((seq, call)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads what the socket has; blocks while it has nothing. False at the end: the parent closed it, or is gone.
+    ///
+    /// # Errors
+    /// `Timeout` when a signal interrupted the wait: let its handler run and call again.
+    #[allow(unsafe_code)]
+    pub fn fill(&mut self) -> Result<bool> {
+        let missing = frame::missing(&self.input);
+        if self.input.capacity() - self.input.len() < missing.max(READ / 4) {
+            self.input.reserve(missing.max(READ));
+        }
+        match read(self.socket.as_fd(), self.input.spare_capacity_mut()) {
+            Ok((bytes, _)) => {
+                let n = bytes.len();
+                // SAFETY: `read` initialised the first `n` bytes of the spare capacity.
+                unsafe { self.input.advance_mut(n) };
+                Ok(n > 0)
+            }
+            Err(Errno::INTR) => Err(Error::new(ErrorKind::Timeout, "interrupted by a signal")),
+            Err(Errno::CONNRESET) => Ok(false),
+            Err(e) => Err(Error::caused(ErrorKind::Internal, "cannot read from the worker", e)),
+        }
+    }
+
+    /// User code of the call starts now.
+    pub fn start(&self, seq: u32, now: Micros) {
+        self.cell.start(seq, now);
+    }
+
+    /// Leaves an outcome for the parent. False when it is too big for the ring: then [`Link::send`] must follow, which may block.
+    pub fn reply(&mut self, seq: u32, outcome: &Outcome, now: Micros) -> Result<bool> {
+        self.scratch.clear();
+        frame::put_outcome(&mut self.scratch, seq, outcome);
+        if !self.cell.push(&self.scratch) {
+            return Ok(false);
+        }
+        if self.unrung == 0 {
+            self.unrung_since = now;
+        }
+        self.unrung += self.scratch.len();
+        if self.unrung >= LINGER_BYTES || now.saturating_sub(self.unrung_since) >= LINGER_US {
+            self.ring()?;
+        }
+        Ok(true)
+    }
+
+    /// Sends the outcome that did not fit the ring, after what is in it.
+    pub fn send(&mut self) -> Result<()> {
+        self.ring()?;
+        let data = std::mem::take(&mut self.scratch);
+        self.write(&data)
+    }
+
+    /// Tells the parent of what is in the ring, if it was not told yet.
+    pub fn ring(&mut self) -> Result<()> {
+        if self.unrung > 0 {
+            self.unrung = 0;
+            self.write(&BELL)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, mut data: &[u8]) -> Result<()> {
+        while !data.is_empty() {
+            match send(self.socket.as_fd(), data, SendFlags::NOSIGNAL) {
+                Ok(n) => data = &data[n..],
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(Error::caused(ErrorKind::Connection, "the worker is gone", e)),
+            }
+        }
+        Ok(())
+    }
+}
