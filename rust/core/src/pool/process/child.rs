@@ -154,7 +154,14 @@ impl Child {
     pub(super) fn push(&mut self, call: &Call) {
         frame::put_call(&mut self.output, self.next, call);
         let (soft_us, hard_us) = (call.soft_us, call.hard_us);
-        self.calls.push_back(Sent { seq: self.next, key: call.key, soft_us, hard_us, started: None, long: false });
+        self.calls.push_back(Sent {
+            seq: self.next,
+            key: call.key,
+            soft_us,
+            hard_us,
+            started: None,
+            long: false,
+        });
         self.next = self.next.wrapping_add(1);
         if let Some(left) = &mut self.left {
             *left -= 1;
@@ -183,7 +190,13 @@ impl Child {
     }
 
     /// Moves bytes both ways as far as they go and registers for more.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], now: Micros, report: &mut Report) -> Result<()> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        now: Micros,
+        report: &mut Report,
+    ) -> Result<()> {
         while self.written < self.output.len() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.output[self.written..]) {
                 Poll::Ready(Ok(n)) => self.written += n,
@@ -232,7 +245,11 @@ impl Child {
         while let Some(payload) = frame::next_frame(&mut ring) {
             self.answer(payload, report)?;
         }
-        if ring.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Internal, "a child left a cut frame in its ring")) }
+        if ring.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Internal, "a child left a cut frame in its ring"))
+        }
     }
 
     fn answer(&mut self, payload: BytesMut, report: &mut Report) -> Result<()> {
@@ -245,7 +262,10 @@ impl Child {
             }
             expected => {
                 self.calls.extend(expected); // it is about to be killed; its call must not be forgotten
-                Err(Error::new(ErrorKind::Internal, format!("a child answered call `{seq}`, which it was not running")))
+                Err(Error::new(
+                    ErrorKind::Internal,
+                    format!("a child answered call `{seq}`, which it was not running"),
+                ))
             }
         }
     }
@@ -272,8 +292,8 @@ impl Child {
     pub(super) fn take_back(&mut self, report: &mut Report) {
         let first = self.cell.take_back(self.next);
         let mut back = Vec::new();
-        while let Some(call) = self.calls.pop_back_if(|c| c.seq.wrapping_sub(first) as i32 >= 0) {
-            back.push(PoolNews::Returned { key: call.key });
+        while self.calls.back().is_some_and(|c| c.seq.wrapping_sub(first) as i32 >= 0) {
+            back.extend(self.calls.pop_back().map(|c| PoolNews::Returned { key: c.key }));
         }
         if let Some(left) = &mut self.left {
             *left += back.len() as u32; // one that retires stays so: its successor is on the way
@@ -284,7 +304,9 @@ impl Child {
     /// Reports the call at the front as started, once it has run for a while.
     pub(super) fn scan(&mut self, now: Micros, report: &mut Report) {
         let Some(front) = self.calls.front_mut().filter(|c| c.started.is_none()) else { return };
-        if let Some(running) = self.cell.running().filter(|r| r.is(front.seq) && r.at + LONG_US <= now) {
+        if let Some(running) =
+            self.cell.running().filter(|r| r.is(front.seq) && r.at + LONG_US <= now)
+        {
             front.started = Some(running.at);
             front.long = true;
             report.news.push(PoolNews::Started { key: front.key, pid: self.pid, at: running.at });
@@ -365,7 +387,9 @@ impl Child {
         let _ = self.collect(report); // what a dying child wrote wrongly is lost with it
         self.take_back(report);
         let why = self.doom.clone().unwrap_or_else(|| Lost::Died(how.to_owned()));
-        report.news.extend(self.calls.drain(..).map(|c| PoolNews::Lost { key: c.key, why: why.clone() }));
+        report
+            .news
+            .extend(self.calls.drain(..).map(|c| PoolNews::Lost { key: c.key, why: why.clone() }));
     }
 
     /// Whether it has done all it was sent and may be told to exit.

@@ -77,13 +77,19 @@ pub fn read_call(mut frame: Bytes, last_queue: &mut Arc<str>) -> Result<(u32, Ca
     if last_queue.as_bytes() != &queue[..] {
         *last_queue = String::from_utf8_lossy(&queue).into();
     }
-    Ok((seq, Call { key, queue: last_queue.clone(), redeliveries, soft_us, hard_us, message: frame }))
+    Ok((
+        seq,
+        Call { key, queue: last_queue.clone(), redeliveries, soft_us, hard_us, message: frame },
+    ))
 }
 
 /// Appends an outcome as a frame.
 pub fn put_outcome(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
     let document = outcome.document.as_deref();
-    let payload = OUTCOME_FIXED + document.map_or(0, <[u8]>::len) + outcome.note.len() + outcome.traceback.len();
+    let payload = OUTCOME_FIXED
+        + document.map_or(0, <[u8]>::len)
+        + outcome.note.len()
+        + outcome.traceback.len();
     out.reserve(4 + payload);
     out.put_u32_le(payload as u32);
     out.put_u32_le(seq);
@@ -107,7 +113,8 @@ pub fn read_outcome(mut frame: Bytes) -> Result<(u32, Outcome)> {
     let key = frame.get_u64_le();
     let verdict = verdict(frame.get_u8())?;
     let runtime_us = frame.get_u32_le();
-    let (document, note, traceback) = (frame.get_u32_le(), frame.get_u32_le() as usize, frame.get_u32_le() as usize);
+    let (document, note, traceback) =
+        (frame.get_u32_le(), frame.get_u32_le() as usize, frame.get_u32_le() as usize);
     let document_len = if document == NONE_32 { 0 } else { document as usize };
     if frame.len() != document_len + note + traceback {
         return Err(broken("outcome"));
@@ -134,7 +141,10 @@ fn verdict(byte: u8) -> Result<Verdict> {
 
 #[cold]
 fn broken(what: &str) -> Error {
-    Error::new(ErrorKind::Internal, format!("broken {what} in a frame between the worker and a child"))
+    Error::new(
+        ErrorKind::Internal,
+        format!("broken {what} in a frame between the worker and a child"),
+    )
 }
 
 #[cfg(test)]

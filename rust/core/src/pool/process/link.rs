@@ -3,7 +3,7 @@
 //! It reads what the socket has at once and hands the calls out one by one; it begins a call through the [`Cell`], so that one the parent
 //! took back is dropped here. Outcomes go into the ring without a system call; the bell is rung when the child would have nothing to do,
 //! when one has waited a millisecond, when the ring fills, or before a call that is not known to be short. It runs no user code and knows no
-//! Python: whoever drives it decides what to do between `next` and `reply`.
+//! Python: whoever drives it decides what to do between `next_call` and `reply`.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -70,7 +70,7 @@ impl Link {
     }
 
     /// The next call that may run, begun; `None` when more must be read first.
-    pub fn next(&mut self) -> Result<Option<(u32, Call)>> {
+    pub fn next_call(&mut self) -> Result<Option<(u32, Call)>> {
         while let Some(payload) = frame::next_frame(&mut self.input) {
             if payload.len() > LARGE && self.input.is_empty() {
                 self.input = BytesMut::new();
@@ -149,7 +149,9 @@ impl Link {
             match send(self.socket.as_fd(), data, SendFlags::NOSIGNAL) {
                 Ok(n) => data = &data[n..],
                 Err(Errno::INTR) => {}
-                Err(e) => return Err(Error::caused(ErrorKind::Connection, "the worker is gone", e)),
+                Err(e) => {
+                    return Err(Error::caused(ErrorKind::Connection, "the worker is gone", e));
+                }
             }
         }
         Ok(())

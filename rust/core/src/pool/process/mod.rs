@@ -14,6 +14,9 @@ pub mod link;
 pub mod page;
 mod zygote;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     future::poll_fn,
     os::fd::OwnedFd,
@@ -93,7 +96,10 @@ impl ProcessPool {
     pub fn new(config: ProcessConfig) -> Result<Self> {
         let ProcessConfig { slots, pages, zygote, max_tasks_per_child } = config;
         if slots == 0 || slots > pages.slots() {
-            let text = format!("a pool of `{slots}` processes does not fit shared memory for `{}`", pages.slots());
+            let text = format!(
+                "a pool of `{slots}` processes does not fit shared memory for `{}`",
+                pages.slots()
+            );
             return Err(Error::new(ErrorKind::Config, text));
         }
         let mut pool = Self {
@@ -124,15 +130,23 @@ impl ProcessPool {
             if now < self.respawn_at {
                 return Ok(Some(self.respawn_at));
             }
-            let Some(index) = (0..self.pages.cells()).find(|i| self.children.iter().all(|c| c.cell() != *i)) else {
+            let Some(index) =
+                (0..self.pages.cells()).find(|i| self.children.iter().all(|c| c.cell() != *i))
+            else {
                 return Ok(None); // all are closing; the end of one of them leads here again
             };
-            let cell = Cell::new(self.pages.clone(), index).expect("an index below the number of cells");
-            let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                .map_err(|e| Error::caused(ErrorKind::Internal, "cannot make a socket for a child", e))?;
+            let cell =
+                Cell::new(self.pages.clone(), index).expect("an index below the number of cells");
+            let (ours, theirs) =
+                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                    .map_err(|e| {
+                        Error::caused(ErrorKind::Internal, "cannot make a socket for a child", e)
+                    })?;
             let ours = std::os::unix::net::UnixStream::from(ours);
             let ours = ours.set_nonblocking(true).and_then(|()| UnixStream::from_std(ours));
-            let ours = ours.map_err(|e| Error::caused(ErrorKind::Internal, "cannot use the socket of a child", e))?;
+            let ours = ours.map_err(|e| {
+                Error::caused(ErrorKind::Internal, "cannot use the socket of a child", e)
+            })?;
             self.births = self.births.wrapping_add(1);
             self.children.push(Child::new(self.births, cell, ours, self.max_tasks));
             self.zygote.fork(index, self.births, theirs)?;
@@ -181,7 +195,10 @@ impl ProcessPool {
             if let Some(e) = self.broken.take_if(|_| self.report.news.is_empty()) {
                 return Poll::Ready(Err(e));
             }
-            if !self.report.news.is_empty() || std::mem::take(&mut self.report.ready) || self.is_over() {
+            if !self.report.news.is_empty()
+                || std::mem::take(&mut self.report.ready)
+                || self.is_over()
+            {
                 return Poll::Ready(Ok(std::mem::take(&mut self.report.news)));
             }
             if !self.wake_passed(cx, now, wake) {
@@ -198,7 +215,9 @@ impl ProcessPool {
     fn wake_passed(&mut self, cx: &mut Context<'_>, now: Micros, wake: Option<Micros>) -> bool {
         let Some(wake) = wake else { return false };
         if self.timer_at.is_none_or(|at| wake < at) {
-            self.timer.as_mut().reset(Instant::now() + Duration::from_micros(wake.saturating_sub(now)));
+            self.timer
+                .as_mut()
+                .reset(Instant::now() + Duration::from_micros(wake.saturating_sub(now)));
             self.timer_at = Some(wake);
         }
         let passed = self.timer.as_mut().poll(cx).is_ready();
@@ -268,11 +287,16 @@ impl ProcessPool {
         if child.greeted {
             self.early_deaths = 0;
             let why = match &child.doom {
-                Some(Lost::TimeLimit(us)) => format!("a task ran past its time limit of {} s", *us as f64 / 1e6),
+                Some(Lost::TimeLimit(us)) => {
+                    format!("a task ran past its time limit of {} s", *us as f64 / 1e6)
+                }
                 Some(Lost::Died(why)) => why.clone(),
                 Some(Lost::Shutdown) | None => how.to_owned(),
             };
-            self.report.news.push(PoolNews::Notice(format!("child `{}` ended ({why}) and is replaced", child.pid)));
+            self.report.news.push(PoolNews::Notice(format!(
+                "child `{}` ended ({why}) and is replaced",
+                child.pid
+            )));
             return;
         }
         self.early_deaths += 1;
@@ -301,7 +325,8 @@ impl ProcessPool {
     fn tend(&mut self, now: Micros) -> Result<Option<Micros>> {
         let mut wake = Wake(None);
         self.scan(now, &mut wake);
-        let someone_idles = self.idle_allowance() > 0 && self.children.iter().any(|c| c.phase == Phase::Ready && c.load() == 0);
+        let someone_idles = self.idle_allowance() > 0
+            && self.children.iter().any(|c| c.phase == Phase::Ready && c.load() == 0);
         for i in 0..self.children.len() {
             let child = &mut self.children[i];
             match child.enforce(now, &mut self.report) {
@@ -404,6 +429,16 @@ impl Pool for ProcessPool {
 
     fn news(&mut self) -> BoxFuture<'_, Result<Vec<PoolNews>>> {
         Box::pin(poll_fn(|cx| self.poll_news(cx)))
+    }
+
+    fn recall(&mut self) {
+        for child in &mut self.children {
+            child.take_back(&mut self.report);
+        }
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.children.iter().map(|c| c.pid).filter(|pid| *pid != 0).collect()
     }
 
     fn kill(&mut self, key: u64) {

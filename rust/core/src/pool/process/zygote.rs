@@ -52,7 +52,9 @@ impl Zygote {
     pub(super) fn new(control: OwnedFd) -> Result<Self> {
         let stream = std::os::unix::net::UnixStream::from(control);
         let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
-        let stream = stream.map_err(|e| Error::caused(ErrorKind::Internal, "cannot use the zygote's control socket", e))?;
+        let stream = stream.map_err(|e| {
+            Error::caused(ErrorKind::Internal, "cannot use the zygote's control socket", e)
+        })?;
         Ok(Self { stream, output: VecDeque::new(), input: Vec::new() })
     }
 
@@ -81,7 +83,8 @@ impl Zygote {
                     control.push(SendAncillaryMessage::ScmRights(fds));
                 }
                 let iov = [IoSlice::new(record)];
-                sendmsg(self.stream.as_fd(), &iov, &mut control, SendFlags::NOSIGNAL).map_err(io::Error::from)
+                sendmsg(self.stream.as_fd(), &iov, &mut control, SendFlags::NOSIGNAL)
+                    .map_err(io::Error::from)
             });
             match sent {
                 Ok(RECORD) => drop(self.output.pop_front()),
@@ -101,21 +104,28 @@ impl Zygote {
         }
         loop {
             if self.input.len() >= RECORD {
-                let word = |i: usize| u32::from_le_bytes(self.input[i * 4..i * 4 + 4].try_into().expect("four bytes"));
+                let word = |i: usize| {
+                    u32::from_le_bytes(self.input[i * 4..i * 4 + 4].try_into().expect("four bytes"))
+                };
                 let (kind, a, b) = (word(0), word(1), word(2));
                 self.input.drain(..RECORD);
                 return Poll::Ready(match kind {
                     FORKED => Ok(ZygoteNews::Forked { birth: a, pid: b }),
                     EXITED => Ok(ZygoteNews::Exited { pid: a, status: b as i32 }),
                     FORK_FAILED => Ok(ZygoteNews::ForkFailed { birth: a, errno: b as i32 }),
-                    _ => Err(Error::new(ErrorKind::Internal, format!("unknown record `{kind}` from the zygote"))),
+                    _ => Err(Error::new(
+                        ErrorKind::Internal,
+                        format!("unknown record `{kind}` from the zygote"),
+                    )),
                 });
             }
             let mut space = [0; 64 * RECORD];
             let mut buffer = ReadBuf::new(&mut space);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Err(gone(None))),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    return Poll::Ready(Err(gone(None)));
+                }
                 Poll::Ready(Ok(())) => self.input.extend_from_slice(buffer.filled()),
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(gone(Some(e)))),
             }
