@@ -23,21 +23,14 @@ use uuid::Uuid;
 
 use super::{
     Message,
-    body::natural_encoding,
+    body::{JSON, MSGPACK, PICKLE, YAML, natural_encoding},
     headers::{Headers, Properties, TimeLimit},
     msgpack::{Head, Reader, Writer, text, unexpected},
 };
 use crate::error::{Error, ErrorKind, Result};
 
 /// Content types by their code; the first is left out altogether. Append only.
-const CONTENT_TYPES: [&str; 6] = [
-    "application/x-msgpack",
-    "application/json",
-    "application/x-python-serialize",
-    "application/x-yaml",
-    "application/data",
-    "text/plain",
-];
+const CONTENT_TYPES: [&str; 6] = [MSGPACK, JSON, PICKLE, YAML, "application/data", "text/plain"];
 
 /// Compressions by their code. Append only.
 const COMPRESSIONS: [&str; 3] = ["application/x-gzip", "application/x-bz2", "application/zstd"];

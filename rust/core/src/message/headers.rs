@@ -111,6 +111,13 @@ impl Headers {
         self.rare().shadow.as_deref().unwrap_or(&self.task)
     }
 
+    /// A root that is the task itself is none.
+    pub(super) fn settle_root(&mut self) {
+        if self.root_id.as_deref().is_some_and(|root| root == self.id) {
+            self.root_id = None;
+        }
+    }
+
     /// First task of the workflow.
     pub fn root(&self) -> &str {
         self.root_id.as_deref().unwrap_or(&self.id)

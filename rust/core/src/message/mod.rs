@@ -11,12 +11,16 @@ mod envelope;
 mod protocol1;
 mod compact;
 mod msgpack;
+pub mod pyjson;
 mod body;
 mod compression;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
-pub use body::{Embed, natural_encoding};
+pub use body::{Embed, JSON, MSGPACK, PICKLE, YAML, natural_encoding};
 pub use compression::Compression;
 pub use headers::{Headers, Properties, Rare, TimeLimit};
 pub use msgpack::MAX_DEPTH;
