@@ -52,7 +52,10 @@ mod tests {
         assert_eq!(ids.len(), 10_000);
         for id in ids {
             let uuid = Uuid::parse_str(&id).unwrap();
-            assert_eq!((uuid.get_version(), uuid.get_variant()), (Some(Version::Random), Variant::RFC4122));
+            assert_eq!(
+                (uuid.get_version(), uuid.get_variant()),
+                (Some(Version::Random), Variant::RFC4122)
+            );
             assert_eq!(uuid.to_string(), id);
         }
     }

@@ -77,7 +77,12 @@ impl Publisher {
     ///
     /// # Errors
     /// `Connection` or `Timeout` when the broker did not confirm in time; `Storage` when it refused.
-    pub fn send(&self, batch: &[Outgoing], effort: &Effort, interrupt: &mut dyn FnMut() -> bool) -> Result<()> {
+    pub fn send(
+        &self,
+        batch: &[Outgoing],
+        effort: &Effort,
+        interrupt: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
         let start = clock::instant();
         let deadline = start + effort.timeout;
         let mut retry = 0;

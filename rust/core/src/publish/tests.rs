@@ -65,7 +65,8 @@ const DOWN: ErrorKind = ErrorKind::Connection;
 
 fn at_once(max_retries: Option<u32>) -> Effort {
     let zero = Duration::ZERO;
-    let retry = RetryPolicy { max_retries, interval_start: zero, interval_step: zero, interval_max: zero };
+    let retry =
+        RetryPolicy { max_retries, interval_start: zero, interval_step: zero, interval_max: zero };
     Effort { timeout: Duration::from_secs(60), retry: Some(retry) }
 }
 

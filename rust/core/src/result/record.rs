@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use crate::message::{format_iso, pyjson::write_str};
+
 /// The state of a task as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -35,9 +37,85 @@ impl State {
         }
     }
 
+    /// The state of that name; a name that is none of Celery's is the user's own.
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "STARTED" => Self::Started,
+            "RETRY" => Self::Retry,
+            "SUCCESS" => Self::Success,
+            "FAILURE" => Self::Failure,
+            "REVOKED" => Self::Revoked,
+            other => Self::Custom(other.to_owned()),
+        }
+    }
+
     /// Whether no further state is expected.
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Revoked)
+    }
+}
+
+/// Celery's result document, its parts in its order. The parts that are JSON already are written as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Document<'a> {
+    /// The state.
+    pub state: &'a State,
+    /// JSON: the value returned, the exception's map, or what the state carries.
+    pub result: &'a [u8],
+    /// The formatted traceback.
+    pub traceback: Option<&'a str>,
+    /// JSON: result tuples of the tasks published during the execution; `None` outside of one.
+    pub children: Option<&'a [u8]>,
+    /// When it was written, microseconds since the epoch; shown only by states that are ready.
+    pub now_us: i64,
+    /// Group the task belongs to.
+    pub group_id: Option<&'a str>,
+    /// The task that published it.
+    pub parent_id: Option<&'a str>,
+    /// Further fields, names and JSON.
+    pub extra: &'a [(&'a str, &'a [u8])],
+    /// The task.
+    pub task_id: &'a str,
+}
+
+impl Document<'_> {
+    /// Writes it as Python-JSON.
+    pub fn write(&self) -> Bytes {
+        let text = self.traceback.map_or(0, str::len) + self.task_id.len();
+        let mut out = Vec::with_capacity(160 + self.result.len() + text);
+        out.extend_from_slice(b"{\"status\": ");
+        write_str(&mut out, self.state.as_str());
+        field(&mut out, "result", self.result);
+        text_field(&mut out, "traceback", self.traceback);
+        field(&mut out, "children", self.children.unwrap_or(b"null"));
+        let done = self.state.is_ready().then(|| format_iso(self.now_us));
+        text_field(&mut out, "date_done", done.as_deref());
+        if self.group_id.is_some() {
+            text_field(&mut out, "group_id", self.group_id);
+        }
+        if self.parent_id.is_some() {
+            text_field(&mut out, "parent_id", self.parent_id);
+        }
+        for (name, json) in self.extra {
+            field(&mut out, name, json);
+        }
+        text_field(&mut out, "task_id", Some(self.task_id));
+        out.push(b'}');
+        Bytes::from(out)
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &str, json: &[u8]) {
+    out.extend_from_slice(b", ");
+    write_str(out, name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(json);
+}
+
+fn text_field(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
+    field(out, name, if text.is_none() { b"null" } else { b"" });
+    if let Some(text) = text {
+        write_str(out, text);
     }
 }
 
@@ -54,4 +132,53 @@ pub struct Record {
     pub reply_to: Option<String>,
     /// Time to live in milliseconds; `None` keeps it.
     pub expires_ms: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(state: &State) -> Document<'_> {
+        Document {
+            state,
+            result: b"5",
+            traceback: None,
+            children: Some(b"[]"),
+            now_us: 1_700_000_000_000_001,
+            group_id: None,
+            parent_id: None,
+            extra: &[],
+            task_id: "an-id",
+        }
+    }
+
+    #[test]
+    fn a_document_is_celerys_byte_for_byte() {
+        let document = plain(&State::Success);
+        assert_eq!(
+            document.write(),
+            r#"{"status": "SUCCESS", "result": 5, "traceback": null, "children": [], "date_done": "2023-11-14T22:13:20.000001+00:00", "task_id": "an-id"}"#
+        );
+        let state = State::Custom("PROGRÈS".into());
+        let document = Document {
+            traceback: Some("a \"b\"\n"),
+            children: None,
+            group_id: Some("g"),
+            parent_id: Some("p"),
+            extra: &[("name", br#""proj.add""#), ("retries", b"0")],
+            ..plain(&state)
+        };
+        assert_eq!(
+            document.write(),
+            r#"{"status": "PROGR\u00c8S", "result": 5, "traceback": "a \"b\"\n", "children": null, "date_done": null, "group_id": "g", "parent_id": "p", "name": "proj.add", "retries": 0, "task_id": "an-id"}"#
+        );
+    }
+
+    #[test]
+    fn states_have_names_both_ways() {
+        for name in ["STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "PROGRESS"] {
+            assert_eq!(State::from_name(name).as_str(), name);
+        }
+        assert_eq!(State::from_name("SUCCESS"), State::Success);
+    }
 }
