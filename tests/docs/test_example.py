@@ -1,0 +1,30 @@
+"""The example runs on a few files, on every broker, and leaves nothing behind."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = ROOT / "examples" / "stdlib_stats" / "run.py"
+
+
+@pytest.mark.parametrize("broker", ["embedded", "redis"])
+def test_the_example_proves_itself(broker: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    options = ["--broker", request.getfixturevalue("redis_url")] if broker == "redis" else []
+    before = set(Path(tempfile.gettempdir()).glob("stdlib-stats-*"))
+    done = subprocess.run(
+        [sys.executable, str(RUN), "--limit", "80", *options],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "identical: yes" in done.stdout
+    assert done.stdout.count("package ") == 2
+    assert "80/80 files" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert set(Path(tempfile.gettempdir()).glob("stdlib-stats-*")) == before
+    if broker == "redis":
+        server = request.getfixturevalue("redis_server")
+        assert server.command("DBSIZE") == b":0\r\n"
