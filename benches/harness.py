@@ -46,13 +46,19 @@ class Peer:
         """Runs `code` with the app imported as `m`."""
         done = subprocess.run(
             [self.python, "-c", f"import json, sys, time; import {self.name}_app as m; {code}"],
-            env=env, stdout=subprocess.PIPE, text=True, check=True, cwd=machine.PEERS,
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            cwd=machine.PEERS,
         )
         return done.stdout.strip().splitlines()[-1]
 
     def command(self, kind: str, processes: int, env: dict[str, str]) -> list[str]:
         """How its worker is started."""
-        words: list[str] = json.loads(self.call(f"print(json.dumps(m.command({kind!r}, {processes})))", env))
+        words: list[str] = json.loads(
+            self.call(f"print(json.dumps(m.command({kind!r}, {processes})))", env)
+        )
         return words
 
 
@@ -74,7 +80,9 @@ def prepare(name: str) -> Peer:
     return Peer(name, str(python))
 
 
-def drain(peer: Peer, publisher: Peer, kind: str, count: int, server: machine.Redis) -> dict[str, float]:
+def drain(
+    peer: Peer, publisher: Peer, kind: str, count: int, server: machine.Redis
+) -> dict[str, float]:
     """One run: publish all, start the worker, watch it drain."""
     server.clear()
     tally.reset(machine.WORK / "tally")
@@ -101,7 +109,9 @@ def drain(peer: Peer, publisher: Peer, kind: str, count: int, server: machine.Re
             cpu, pss = machine.cpu_seconds(pids), max(pss, machine.pss_mib(pids))
             done, seconds = tally.total()
         if done < count:
-            raise SystemExit(f"{peer.name} executed {done} of {count}; its log is {machine.WORK}/{peer.name}.log")
+            raise SystemExit(
+                f"{peer.name} executed {done} of {count}; its log is {machine.WORK}/{peer.name}.log"
+            )
         cpu = max(cpu, machine.cpu_seconds(machine.tree(worker.pid)))
     figures["tasks/s"] = done / seconds
     figures["cpu us"] = 1e6 * cpu / done
@@ -126,7 +136,9 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
-def measure(peer: Peer, kinds: list[str], runs: int, server: machine.Redis, scale: float) -> dict[str, dict[str, float]]:
+def measure(
+    peer: Peer, kinds: list[str], runs: int, server: machine.Redis, scale: float
+) -> dict[str, dict[str, float]]:
     """Every kind that this peer has."""
     found: dict[str, dict[str, float]] = {}
     for kind in kinds:
@@ -161,24 +173,34 @@ COLUMNS = (
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", default=",".join(TASKS), help="which systems, separated by commas")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--peers", default=",".join(TASKS), help="which systems, separated by commas"
+    )
     parser.add_argument("--kinds", default=",".join(KINDS), help="which of " + ", ".join(KINDS))
     parser.add_argument("--runs", type=int, default=5, help="medians of so many (default: 5)")
-    parser.add_argument("--scale", type=float, default=1.0, help="fewer or more messages than usual")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="fewer or more messages than usual"
+    )
     arguments = parser.parse_args()
     machine.WORK.mkdir(parents=True, exist_ok=True)
     peers = [prepare(name) for name in arguments.peers.split(",")]
     with machine.redis() as server:
         found = {
-            peer.name: measure(peer, arguments.kinds.split(","), arguments.runs, server, arguments.scale)
+            peer.name: measure(
+                peer, arguments.kinds.split(","), arguments.runs, server, arguments.scale
+            )
             for peer in peers
         }
     columns = [column for column in COLUMNS if any(column[1] in kinds for kinds in found.values())]
     print(f"| system | {' | '.join(title for title, _, _ in columns)} |")
     print(f"| --- |{' --- |' * len(columns)}")
     for name, kinds in found.items():
-        cells = [f"{kinds[kind][figure]:,.0f}" if kind in kinds else "" for _, kind, figure in columns]
+        cells = [
+            f"{kinds[kind][figure]:,.0f}" if kind in kinds else "" for _, kind, figure in columns
+        ]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

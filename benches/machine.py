@@ -29,7 +29,17 @@ class Redis:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.process = subprocess.Popen(
-            [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+            [
+                binary,
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ],
             stdout=subprocess.DEVNULL,
         )
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -44,7 +54,9 @@ class Redis:
     def command(self, *words: str) -> bytes:
         """Sends one command by hand."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as link:
-            link.sendall((f"*{len(words)}\r\n" + "".join(f"${len(w)}\r\n{w}\r\n" for w in words)).encode())
+            link.sendall(
+                (f"*{len(words)}\r\n" + "".join(f"${len(w)}\r\n{w}\r\n" for w in words)).encode()
+            )
             return link.recv(65536)
 
     def clear(self) -> None:
@@ -85,14 +97,22 @@ def folder() -> Iterator[Path]:
 
 def environment(broker: str, **more: str) -> dict[str, str]:
     """What the apps read: `BENCH_BROKER`, and where their modules are."""
-    return os.environ | {"BENCH_BROKER": broker, "PYTHONPATH": os.pathsep.join([str(HERE), str(PEERS)])} | more
+    return (
+        os.environ
+        | {"BENCH_BROKER": broker, "PYTHONPATH": os.pathsep.join([str(HERE), str(PEERS)])}
+        | more
+    )
 
 
 @contextmanager
-def running(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str], env: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker in a session of its own, its output in `log`, ended with everything that it started."""
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env=dict(env), stdout=out, stderr=out, start_new_session=True, cwd=PEERS)
+        process = subprocess.Popen(
+            command, env=dict(env), stdout=out, stderr=out, start_new_session=True, cwd=PEERS
+        )
     try:
         yield process
     finally:

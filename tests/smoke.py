@@ -24,7 +24,9 @@ def main() -> None:
         result = add.delay(20, 22)
         scripts = Path(sysconfig.get_path("scripts"))
         taskcore = str(scripts / ("taskcore.exe" if os.name == "nt" else "taskcore"))
-        worker = subprocess.Popen([taskcore, "-A", "smoke_app", "worker", "-P", "threads", "-c", "2", "-l", "info"])
+        worker = subprocess.Popen(
+            [taskcore, "-A", "smoke_app", "worker", "-P", "threads", "-c", "2", "-l", "info"]
+        )
         try:
             assert result.get(timeout=60) == 42
         finally:

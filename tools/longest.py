@@ -10,14 +10,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE_LIMIT, FUNCTION_LIMIT = 400, 60
-FN = re.compile(r"^(\s*)(?:pub(?:\([^)]*\))?\s+)?(?:const\s+|async\s+|unsafe\s+|extern\s+\"C\"\s+)*fn\s+(\w+)")
+FN = re.compile(
+    r"^(\s*)(?:pub(?:\([^)]*\))?\s+)?(?:const\s+|async\s+|unsafe\s+|extern\s+\"C\"\s+)*fn\s+(\w+)"
+)
 
 
 def rust_lines(path: Path) -> list[str]:
     """The lines of a Rust file before its tests."""
     lines = path.read_text().splitlines()
     for number, line in enumerate(lines):
-        if line.startswith("#[cfg(test)]") and any(later.startswith("mod ") for later in lines[number : number + 3]):
+        if line.startswith("#[cfg(test)]") and any(
+            later.startswith("mod ") for later in lines[number : number + 3]
+        ):
             return lines[:number]
     return lines
 
@@ -29,7 +33,9 @@ def rust_functions(lines: list[str]) -> list[tuple[int, str]]:
         head = FN.match(line)
         if head is None:
             continue
-        end = next((n for n in range(number, len(lines)) if lines[n].startswith(head[1] + "}")), number)
+        end = next(
+            (n for n in range(number, len(lines)) if lines[n].startswith(head[1] + "}")), number
+        )
         body = lines[number : end + 1]
         if any("{" in text for text in body):
             found.append((len(body), head[2]))
@@ -66,7 +72,10 @@ def main() -> None:
             inside = python_functions(source)
         files.append((len(lines), name))
         functions += [(length, f"{name}: {function}") for length, function in inside]
-    for title, limit, found in (("files", FILE_LIMIT, files), ("functions", FUNCTION_LIMIT, functions)):
+    for title, limit, found in (
+        ("files", FILE_LIMIT, files),
+        ("functions", FUNCTION_LIMIT, functions),
+    ):
         print(f"longest {title} (limit {limit} lines)")
         for length, name in sorted(found, reverse=True)[:5]:
             print(f"  {length:5} {'!' if length > limit else ' '} {name}")

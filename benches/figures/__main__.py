@@ -14,7 +14,9 @@ def main() -> int:
     options = [word for word in sys.argv[1:] if word not in ALL]
     failed = 0
     for name in named or ALL:
-        failed |= subprocess.run([sys.executable, str(HERE / f"{name}.py"), *options], check=False).returncode
+        failed |= subprocess.run(
+            [sys.executable, str(HERE / f"{name}.py"), *options], check=False
+        ).returncode
     return failed
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import machine  # noqa: E402
+import machine
 
 
 def line(name: str, value: float, unit: str, bound: float, *, at_least: bool) -> None:
@@ -18,12 +18,16 @@ def line(name: str, value: float, unit: str, bound: float, *, at_least: bool) ->
     words = "at least" if at_least else "at most"
     digits = 0 if bound >= 100 else 2
     verdict = "reached" if reached else "MISSED"
-    print(f"{name:<58} {value:>12,.{digits}f} {unit:<8} {words} {bound:>9,g}  {verdict}", flush=True)
+    print(
+        f"{name:<58} {value:>12,.{digits}f} {unit:<8} {words} {bound:>9,g}  {verdict}", flush=True
+    )
 
 
 def client(code: str, env: dict[str, str], python: str = sys.executable) -> list[float]:
     """Runs a producer in a process of its own, with the bench app as `m`; it prints a JSON list of numbers last."""
-    done = subprocess.run([python, "-c", code], env=env, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [python, "-c", code], env=env, stdout=subprocess.PIPE, text=True, check=True
+    )
     numbers: list[float] = json.loads(done.stdout.strip().splitlines()[-1])
     return numbers
 

@@ -37,7 +37,11 @@ def main() -> None:
                 if left < 0:
                     raise SystemExit("publishing took longer than the tasks were ahead")
                 machine.wait(lambda: tally.total()[0] >= COUNT, "the tasks", 60)
-            late = [1e3 * float(text) for path in marks.glob("*.late") for text in path.read_text().split()]
+            late = [
+                1e3 * float(text)
+                for path in marks.glob("*.late")
+                for text in path.read_text().split()
+            ]
             half.append(machine.percentile(late, 0.5))
             tail.append(machine.percentile(late, 0.99))
     line("lateness of an ETA task, p50", statistics.median(half), "ms", 5, at_least=False)

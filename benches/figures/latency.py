@@ -11,7 +11,7 @@ from pathlib import Path
 from common import client, line, machine, runs
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from harness import prepare  # noqa: E402
+from harness import prepare
 
 CALLS = 1_000
 
@@ -41,7 +41,18 @@ def main() -> None:
     series: dict[str, list[tuple[float, float]]] = {}
     with machine.redis() as server, machine.folder() as folder:
         env = machine.environment(server.url, TALLY_DIR=str(folder))
-        words = ["-A", "taskcore_app", "worker", "-c", "2", "-Q", "taskcore,celery", "-l", "warning", "-q"]
+        words = [
+            "-A",
+            "taskcore_app",
+            "worker",
+            "-c",
+            "2",
+            "-Q",
+            "taskcore,celery",
+            "-l",
+            "warning",
+            "-q",
+        ]
         with machine.running(machine.ours(*words), env, folder / "log"):
             for _ in range(runs()):
                 for name, code, python in (
@@ -58,7 +69,13 @@ def main() -> None:
         ("start", "publish to start on an idle worker, p50", 0, 150),
         ("stock", "publish to start, stock Celery producer, p50", 0, 150),
     ):
-        line(title, statistics.median(both[index] for both in series[name]), "us", bound, at_least=False)
+        line(
+            title,
+            statistics.median(both[index] for both in series[name]),
+            "us",
+            bound,
+            at_least=False,
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import machine
-
 from taskcore import Taskcore
 
 

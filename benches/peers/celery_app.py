@@ -4,12 +4,15 @@ import os
 import sys
 import time
 
-import tally
 from celery import Celery
+
+import tally
 
 URL = os.environ["BENCH_BROKER"]
 app = Celery("bench", broker=URL, backend=URL)
-app.conf.update(worker_prefetch_multiplier=64, broker_connection_retry_on_startup=True, result_expires=600)
+app.conf.update(
+    worker_prefetch_multiplier=64, broker_connection_retry_on_startup=True, result_expires=600
+)
 PACKAGES = ["celery[redis]", "hiredis"]
 
 
@@ -46,5 +49,16 @@ def roundtrip(times):
 
 
 def command(kind, processes):
-    words = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-P", "prefork", "-c", str(processes)]
+    words = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "celery_app",
+        "worker",
+        "-P",
+        "prefork",
+        "-c",
+        str(processes),
+    ]
     return [*words, "-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]

@@ -5,10 +5,11 @@ import sys
 import time
 
 import dramatiq
-import tally
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
+
+import tally
 
 URL = os.environ["BENCH_BROKER"]
 broker = RedisBroker(url=URL)

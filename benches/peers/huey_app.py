@@ -4,8 +4,9 @@ import os
 import sys
 import time
 
-import tally
 from huey import RedisHuey
+
+import tally
 
 huey = RedisHuey("bench", url=os.environ["BENCH_BROKER"])
 PACKAGES = ["huey", "redis", "hiredis"]
@@ -40,4 +41,15 @@ def roundtrip(times):
 
 def command(kind, processes):
     consumer = os.path.join(os.path.dirname(sys.executable), "huey_consumer")
-    return [consumer, "huey_app.huey", "-k", "process", "-w", str(processes), "-q", "-n", "-d", "0.001"]
+    return [
+        consumer,
+        "huey_app.huey",
+        "-k",
+        "process",
+        "-w",
+        str(processes),
+        "-q",
+        "-n",
+        "-d",
+        "0.001",
+    ]

@@ -5,8 +5,9 @@ import os
 import sys
 import time
 
-import tally
 from saq import Queue
+
+import tally
 
 queue = Queue.from_url(os.environ["BENCH_BROKER"])
 PACKAGES = ["saq[redis]", "typing_extensions", "hiredis", "uvloop"]

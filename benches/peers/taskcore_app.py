@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import tally
-
 from taskcore import Taskcore
 
 URL = os.environ["BENCH_BROKER"]
@@ -63,4 +62,16 @@ def roundtrip(times: int) -> list[int]:
 def command(kind: str, processes: int) -> list[str]:
     taskcore = str(Path(sys.executable).with_name("taskcore"))
     queue = "celery" if kind == "celery" else "taskcore"
-    return [taskcore, "-A", "taskcore_app", "worker", "-c", str(processes), "-Q", queue, "-l", "warning", "-q"]
+    return [
+        taskcore,
+        "-A",
+        "taskcore_app",
+        "worker",
+        "-c",
+        str(processes),
+        "-Q",
+        queue,
+        "-l",
+        "warning",
+        "-q",
+    ]

@@ -5,9 +5,10 @@ import os
 import sys
 import time
 
-import tally
 from taskiq.serializers import ORJSONSerializer
 from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
+
+import tally
 
 URL = os.environ["BENCH_BROKER"]
 results = RedisAsyncResultBackend(redis_url=URL, result_ex_time=600)
@@ -56,5 +57,13 @@ def roundtrip(times):
 
 def command(kind, processes):
     taskiq = os.path.join(os.path.dirname(sys.executable), "taskiq")
-    words = [taskiq, "worker", "taskiq_app:broker", "-w", str(processes), "--max-async-tasks", "100"]
+    words = [
+        taskiq,
+        "worker",
+        "taskiq_app:broker",
+        "-w",
+        str(processes),
+        "--max-async-tasks",
+        "100",
+    ]
     return [*words, "--max-prefetch", "64", "--log-level", "ERROR"]

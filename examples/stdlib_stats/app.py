@@ -4,7 +4,6 @@ Nothing about brokers is configured here, so the embedded default serves: a data
 """
 
 from counts import Counts, count_file
-
 from taskcore import Taskcore
 
 app = Taskcore("stdlib_stats")

@@ -44,13 +44,20 @@ class Progress:
         self.drawn = step
         if self.tty:
             end = "\n" if done == self.total else ""
-            print(f"\r[{'#' * step:<{steps}}] {done:,}/{self.total:,} files", end=end, file=sys.stderr, flush=True)
+            print(
+                f"\r[{'#' * step:<{steps}}] {done:,}/{self.total:,} files",
+                end=end,
+                file=sys.stderr,
+                flush=True,
+            )
         else:
             print(f"{done:,}/{self.total:,} files", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def worker(options: list[str], concurrency: int, queue: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def worker(
+    options: list[str], concurrency: int, queue: str, folder: Path
+) -> Iterator[subprocess.Popen[str]]:
     """A worker of `concurrency` processes, started as a user starts it, and stopped warm."""
     scripts = sysconfig.get_path("scripts")
     command = [str(Path(scripts, "taskcore")), "-A", "app", *options, "worker"]
@@ -64,10 +71,11 @@ def worker(options: list[str], concurrency: int, queue: str, folder: Path) -> It
             process.wait(30)
 
 
-def with_taskcore(files: list[Path], root: Path, arguments: argparse.Namespace, folder: Path) -> list[counts.Counts]:
+def with_taskcore(
+    files: list[Path], root: Path, arguments: argparse.Namespace, folder: Path
+) -> list[counts.Counts]:
     """Publishes a task per file and joins the results."""
     from app import app, count
-
     from taskcore.exceptions import TimeoutError as NotReady
 
     queue = f"stdlib-stats-{uuid.uuid4().hex[:8]}"
@@ -86,7 +94,9 @@ def with_taskcore(files: list[Path], root: Path, arguments: argparse.Namespace, 
                     break
                 except NotReady:
                     if process.poll() is not None:
-                        raise SystemExit(f"the worker ended with exit code {process.returncode}") from None
+                        raise SystemExit(
+                            f"the worker ended with exit code {process.returncode}"
+                        ) from None
             progress.show(len(joined))
         for result in results:
             result.forget()
@@ -105,9 +115,13 @@ def alone(files: list[Path], root: Path) -> list[counts.Counts]:
 
 def main() -> int:
     """Runs both, prints both, compares both."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--broker", help="broker and result store; the default is a database file")
-    parser.add_argument("-c", "--concurrency", type=int, default=2, help="worker processes (default: 2)")
+    parser.add_argument(
+        "-c", "--concurrency", type=int, default=2, help="worker processes (default: 2)"
+    )
     parser.add_argument("--limit", type=int, help="count only the first LIMIT files")
     arguments = parser.parse_args()
 
@@ -136,7 +150,9 @@ def main() -> int:
     print(counts.table(single), end="\n\n")
 
     print(f"with taskcore     {spread_seconds:8.2f} s, starting and stopping the worker included")
-    print(f"without taskcore  {single_seconds:8.2f} s ({single_seconds / spread_seconds:.2f} times as long)")
+    print(
+        f"without taskcore  {single_seconds:8.2f} s ({single_seconds / spread_seconds:.2f} times as long)"
+    )
     identical = spread == single
     print(f"identical: {'yes' if identical else 'no'}")
     return 0 if identical else 1

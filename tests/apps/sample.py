@@ -3,6 +3,7 @@
 Tasks write what the tests want to know into a ledger, one line per write, which the operating system appends atomically.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -153,10 +154,8 @@ def spin(seconds: float) -> None:
     """Ignores everything but the hard limit."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        try:
+        with contextlib.suppress(SoftTimeLimitExceeded):
             time.sleep(0.05)
-        except SoftTimeLimitExceeded:
-            pass
 
 
 def die(text: str) -> None:
@@ -179,7 +178,22 @@ def nested(x: int) -> str:
 def make(**conf: Any) -> Taskcore:
     """An app with all of the above."""
     app = Taskcore("sample", **conf)
-    for plain in (add, echo, fail, refuse, fail_unpicklable, unencodable, log, now, hold, soft, spin, pid, ignore, nested):
+    for plain in (
+        add,
+        echo,
+        fail,
+        refuse,
+        fail_unpicklable,
+        unencodable,
+        log,
+        now,
+        hold,
+        soft,
+        spin,
+        pid,
+        ignore,
+        nested,
+    ):
         app.task(plain, name=f"sample.{plain.__name__}")
     for bound in (describe, try_until, give_up):
         app.task(bound, name=f"sample.{bound.__name__}", bind=True)

@@ -26,7 +26,17 @@ class Mixed(Site):
 
     def celery_worker(self, *options: str) -> Process:
         """A stock Celery worker."""
-        command = [sys.executable, "-m", "celery", "-A", "stock", "worker", "-l", "INFO", "--without-mingle"]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "stock",
+            "worker",
+            "-l",
+            "INFO",
+            "--without-mingle",
+        ]
         command += ["--without-gossip", *(options or ("-c", "2"))]
         worker = Process(command, cwd=self.folder, env=self.env)
         self.processes.append(worker)

@@ -17,7 +17,7 @@ def test_values(mixed: Any, stock: ModuleType) -> None:
     assert stock.add.delay(2, 3).get(timeout=WAIT) == 5
     assert stock.add.delay(2, y=4).get(timeout=WAIT) == 6
     typed = {
-        "at": dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc),
+        "at": dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
         "day": dt.date(2026, 1, 2),
         "id": uuid.UUID(int=7),
         "price": Decimal("1.10"),
@@ -31,7 +31,10 @@ def test_values(mixed: Any, stock: ModuleType) -> None:
 @pytest.mark.parametrize("compression", ["zlib", "bzip2"])
 def test_compressed_bodies(mixed: Any, stock: ModuleType, compression: str) -> None:
     mixed.taskcore_worker()
-    assert stock.echo.apply_async(("x" * 10_000,), compression=compression).get(timeout=WAIT) == "x" * 10_000
+    assert (
+        stock.echo.apply_async(("x" * 10_000,), compression=compression).get(timeout=WAIT)
+        == "x" * 10_000
+    )
 
 
 def test_exceptions(mixed: Any, stock: ModuleType) -> None:
@@ -46,13 +49,15 @@ def test_eta_and_countdown(mixed: Any, stock: ModuleType) -> None:
     mixed.taskcore_worker()
     begun = time.time()
     soon = stock.now.apply_async(countdown=1)
-    eta = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=3)
+    eta = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=3)
     later = stock.now.apply_async(eta=eta)
     assert soon.get(timeout=WAIT) >= begun + 1
     assert later.get(timeout=WAIT) >= eta.timestamp()
 
 
-def test_an_eta_far_ahead_goes_to_the_broker_and_does_not_fill_the_worker(mixed: Any, stock: ModuleType) -> None:
+def test_an_eta_far_ahead_goes_to_the_broker_and_does_not_fill_the_worker(
+    mixed: Any, stock: ModuleType
+) -> None:
     mixed.taskcore_worker()
     stock.log.apply_async(("tomorrow",), countdown=86_400)
     assert stock.add.delay(1, 1).get(timeout=WAIT) == 2
@@ -62,7 +67,7 @@ def test_an_eta_far_ahead_goes_to_the_broker_and_does_not_fill_the_worker(mixed:
 def test_expires(mixed: Any, stock: ModuleType) -> None:
     from celery.exceptions import TaskRevokedError
 
-    past = dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=5)
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=5)
     result = stock.log.apply_async(("late",), expires=past)
     mixed.taskcore_worker()
     with pytest.raises(TaskRevokedError):
@@ -83,7 +88,9 @@ def test_retries(mixed: Any, stock: ModuleType) -> None:
     assert mixed.written() == ["try 0", "try 1", "try 2"]
 
 
-def test_a_retry_is_published_so_that_a_stock_worker_can_take_it(mixed: Any, stock: ModuleType) -> None:
+def test_a_retry_is_published_so_that_a_stock_worker_can_take_it(
+    mixed: Any, stock: ModuleType
+) -> None:
     """The message that a taskcore worker publishes for a retry is Celery's again, as the one that it came from."""
     import json
 
@@ -103,7 +110,11 @@ def test_the_request_is_whole(mixed: Any, stock: ModuleType) -> None:
     mixed.taskcore_worker()
     result = stock.describe.apply_async(task_id="my-own-id")
     seen = result.get(timeout=WAIT)
-    assert (seen["id"], seen["root_id"], seen["task"]) == ("my-own-id", "my-own-id", "sample.describe")
+    assert (seen["id"], seen["root_id"], seen["task"]) == (
+        "my-own-id",
+        "my-own-id",
+        "sample.describe",
+    )
     assert seen["routing_key"] == "celery"
 
 
@@ -127,7 +138,9 @@ def test_a_group_and_its_results(mixed: Any, stock: ModuleType) -> None:
     from celery import group
 
     mixed.taskcore_worker()
-    assert group(stock.add.s(n, n) for n in range(20))().get(timeout=WAIT) == [2 * n for n in range(20)]
+    assert group(stock.add.s(n, n) for n in range(20))().get(timeout=WAIT) == [
+        2 * n for n in range(20)
+    ]
 
 
 def test_a_chain_of_the_client_is_followed_by_the_worker(mixed: Any, stock: ModuleType) -> None:

@@ -18,7 +18,7 @@ def test_values(mixed: Any) -> None:
     assert mixed.task("add").delay(2, 3).get(timeout=WAIT) == 5
     assert mixed.task("add").delay(2, y=4).get(timeout=WAIT) == 6
     typed = {
-        "at": dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc),
+        "at": dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
         "day": dt.date(2026, 1, 2),
         "id": uuid.UUID(int=7),
         "price": Decimal("1.10"),
@@ -54,14 +54,14 @@ def test_eta_and_countdown(mixed: Any) -> None:
     mixed.celery_worker()
     begun = time.time()
     soon = mixed.task("now").apply_async(countdown=1)
-    eta = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=2)
+    eta = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2)
     later = mixed.task("now").apply_async(eta=eta)
     assert soon.get(timeout=WAIT) >= begun + 1
     assert later.get(timeout=WAIT) >= eta.timestamp()
 
 
 def test_expires(mixed: Any) -> None:
-    past = dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=5)
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=5)
     result = mixed.task("log").apply_async(("late",), expires=past)
     mixed.celery_worker()
     with pytest.raises(TaskRevokedError):
@@ -86,14 +86,21 @@ def test_retries(mixed: Any) -> None:
 def test_the_request_is_whole(mixed: Any) -> None:
     mixed.celery_worker()
     seen = mixed.task("describe").apply_async(task_id="my-own-id").get(timeout=WAIT)
-    assert (seen["id"], seen["root_id"], seen["task"]) == ("my-own-id", "my-own-id", "sample.describe")
+    assert (seen["id"], seen["root_id"], seen["task"]) == (
+        "my-own-id",
+        "my-own-id",
+        "sample.describe",
+    )
     assert seen["routing_key"] == "celery"
     assert "@" in seen["origin"]
 
 
 def test_time_limits_are_the_callers(mixed: Any) -> None:
     mixed.celery_worker()
-    assert mixed.task("add").apply_async((1, 2), time_limit=20, soft_time_limit=10).get(timeout=WAIT) == 3
+    assert (
+        mixed.task("add").apply_async((1, 2), time_limit=20, soft_time_limit=10).get(timeout=WAIT)
+        == 3
+    )
 
 
 def test_ignored_results(mixed: Any) -> None:

@@ -18,10 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from support.process import Worker  # noqa: E402
-from support.redis_server import RedisServer  # noqa: E402
-from support.site import APPS, Site  # noqa: E402
-from support.wait import until  # noqa: E402
+import contextlib
+
+from support.process import Worker
+from support.redis_server import RedisServer
+from support.site import APPS, Site
+from support.wait import until
 
 WORKERS = 3
 BATCH = 500
@@ -86,10 +88,8 @@ class Chaos:
             if self.dice.random() < 0.3:
                 print(f"{self.published:>9,} published, killed: {self.hurt()}", flush=True)
         expected = {str(n) for n in range(self.published)}
-        try:
+        with contextlib.suppress(AssertionError):
             until(lambda: expected <= set(self.site.written()), "the last tasks", 120)
-        except AssertionError:
-            pass
         counts = Counter(self.site.written())
         lost = expected - counts.keys()
         again = sum(1 for count in counts.values() if count > 1)
@@ -99,7 +99,9 @@ class Chaos:
 
 def main() -> int:
     """Redis, then the embedded database, each half of the time."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
@@ -112,10 +114,14 @@ def main() -> int:
             server = None
             url = f"sqlite:///{folder / 'queue.db'}"
             if kind == "redis":
-                server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always").start()
+                server = RedisServer(
+                    folder, "--appendonly", "yes", "--appendfsync", "always"
+                ).start()
                 url = server.url()
             with Site(folder, url, url) as site:
-                good &= Chaos(site, server, random.Random(arguments.seed)).run(30 * arguments.minutes)
+                good &= Chaos(site, server, random.Random(arguments.seed)).run(
+                    30 * arguments.minutes
+                )
             if server is not None:
                 server.stop()
     return 0 if good else 1

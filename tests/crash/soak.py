@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from support.redis_server import RedisServer  # noqa: E402
-from support.site import APPS, Site  # noqa: E402
+from support.redis_server import RedisServer
+from support.site import APPS, Site
 
 GROWTH_MIB = 8.0  # what allocators may keep; a leak of one byte a task is far beyond it in an hour
 
@@ -51,7 +51,9 @@ def load(site: Site) -> None:
 
 def main() -> int:
     """Warms up for a twentieth of the time, then compares with what was then."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=60)
     seconds = 60 * parser.parse_args().minutes
     sys.path.insert(0, str(APPS))
@@ -70,9 +72,14 @@ def main() -> int:
                     first = now
                 if time.monotonic() - shown > 60:
                     shown = time.monotonic()
-                    print(f"{(shown - begun) / 60:5.0f} min: {now[0]:.1f} MiB, {now[1]} processes, {now[2]} files", flush=True)
+                    print(
+                        f"{(shown - begun) / 60:5.0f} min: {now[0]:.1f} MiB, {now[1]} processes, {now[2]} files",
+                        flush=True,
+                    )
             assert first is not None
-            print(f"from {first[0]:.1f} to {now[0]:.1f} MiB, {first[1]} to {now[1]} processes, {first[2]} to {now[2]} files")
+            print(
+                f"from {first[0]:.1f} to {now[0]:.1f} MiB, {first[1]} to {now[1]} processes, {first[2]} to {now[2]} files"
+            )
             grew = now[0] - first[0] > GROWTH_MIB or now[1] > first[1] or now[2] > first[2] + 2
         server.stop()
     print("it grew" if grew else "nothing grew")

@@ -12,12 +12,18 @@ RUN = ROOT / "examples" / "stdlib_stats" / "run.py"
 
 
 @pytest.mark.parametrize("broker", ["embedded", "redis"])
-def test_the_example_proves_itself(broker: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_the_example_proves_itself(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     options = ["--broker", request.getfixturevalue("redis_url")] if broker == "redis" else []
     before = set(Path(tempfile.gettempdir()).glob("stdlib-stats-*"))
     done = subprocess.run(
         [sys.executable, str(RUN), "--limit", "80", *options],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "identical: yes" in done.stdout

@@ -13,12 +13,22 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PYTHON = [text for language, text in BLOCKS if language == "python"]
-SHELL = [line.partition("#")[0].strip() for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+SHELL = [
+    line.partition("#")[0].strip()
+    for language, text in BLOCKS
+    if language == "sh"
+    for line in text.splitlines()
+]
 
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     assert {language for language, _ in BLOCKS} == {"python", "sh"}
-    known = {"pip install taskcore", "taskcore -A proj worker -c 2 -l info", "make demo", "make test"}
+    known = {
+        "pip install taskcore",
+        "taskcore -A proj worker -c 2 -l info",
+        "make demo",
+        "make test",
+    }
     assert set(SHELL) == known
 
 

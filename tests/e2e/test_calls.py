@@ -6,11 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from taskcore.result import AsyncResult
 
 from support.site import Site
 from taskcore.exceptions import Retry, TaskRevokedError
 from taskcore.exceptions import TimeoutError as NotReady
-from taskcore.result import AsyncResult
 
 WAIT = 30
 
@@ -32,7 +32,7 @@ def test_a_value_comes_back(site: Site) -> None:
         1.5,
         "naïve ☃ \U0001f40d",
         [1, [2, [3]], {"deep": {"er": None}}],
-        dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.timezone.utc),
+        dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC),
         dt.date(2026, 1, 2),
         dt.time(3, 4, 5),
         Decimal("1.10"),
@@ -41,7 +41,9 @@ def test_a_value_comes_back(site: Site) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_typed_argument_arrives_and_returns(sqlite_site: Site, serializer: str, value: Any) -> None:
+def test_a_typed_argument_arrives_and_returns(
+    sqlite_site: Site, serializer: str, value: Any
+) -> None:
     sqlite_site.worker("-P", "solo")
     result = sqlite_site.task("echo").apply_async((value,), serializer=serializer)
     assert result.get(timeout=WAIT) == value
@@ -188,7 +190,7 @@ def test_a_result_is_read_by_another_process_by_its_id(site: Site) -> None:
 
 
 def test_an_expired_task_is_not_run(site: Site) -> None:
-    past = dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=1)
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
     result = site.task("log").apply_async(("late",), expires=past)
     site.worker("-c", "1")
     with pytest.raises(TaskRevokedError):

@@ -24,7 +24,9 @@ APP = "from taskcore import Taskcore\n{name} = Taskcore('found-{name}', broker='
 
 def test_the_banner_says_what_was_started(redis_site: Site) -> None:
     redis_site.broker = redis_site.broker.replace("redis://", "redis://default:hidden@")
-    worker = redis_site.worker("-c", "2", "-Q", "one,two", "-n", "me@%h", "-l", "warning", ready=False)
+    worker = redis_site.worker(
+        "-c", "2", "-Q", "one,two", "-n", "me@%h", "-l", "warning", ready=False
+    )
     # The server has no password: it refuses or ignores this one; the banner hides it either way.
     worker.wait_for("sample.add|(?i)auth|password")
     assert "hidden" not in worker.output
@@ -83,10 +85,38 @@ def test_call_and_result(site: Site) -> None:
 
 
 def test_call_takes_the_options_of_apply_async(site: Site) -> None:
-    site.cli("call", "sample.add", "-a", "[1]", "--queue", "far", "--countdown", "3600", "--priority", "3")
-    site.cli("call", "sample.add", "-a", "[1]", "--queue", "far", "--eta", "2100-01-01T00:00:00Z", "--serializer", "json")
+    site.cli(
+        "call",
+        "sample.add",
+        "-a",
+        "[1]",
+        "--queue",
+        "far",
+        "--countdown",
+        "3600",
+        "--priority",
+        "3",
+    )
+    site.cli(
+        "call",
+        "sample.add",
+        "-a",
+        "[1]",
+        "--queue",
+        "far",
+        "--eta",
+        "2100-01-01T00:00:00Z",
+        "--serializer",
+        "json",
+    )
     site.cli("call", "sample.add", "-a", "[1]", "--queue", "far", "--expires", "60")
-    assert site.queue("far") == {"queue": "far", "depth": 1, "in_flight": 0, "scheduled": 2, "dead": 0}
+    assert site.queue("far") == {
+        "queue": "far",
+        "depth": 1,
+        "in_flight": 0,
+        "scheduled": 2,
+        "dead": 0,
+    }
 
 
 def test_result_ends_with_its_timeout(site: Site) -> None:
@@ -144,13 +174,17 @@ def test_dead_letters_are_listed_and_dropped(site: Site) -> None:
 def test_the_app_is_found(tmp_path: Path, files: dict[str, str], spec: str, found: str) -> None:
     for name, attribute in files.items():
         app_file(tmp_path, name, APP.format(name=attribute) if attribute else "")
-    code = (
-        "from taskcore.cli.find import find_app; import sys; print(find_app(sys.argv[1]).main)"
-    )
+    code = "from taskcore.cli.find import find_app; import sys; print(find_app(sys.argv[1]).main)"
     import subprocess
     import sys
 
-    done = subprocess.run([sys.executable, "-c", code, spec], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, spec],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.strip() == found, done.stderr
 
 
@@ -165,7 +199,9 @@ def test_the_app_is_found(tmp_path: Path, files: dict[str, str], spec: str, foun
         ("proj:", ["`proj:`", "`module:attribute`"]),
     ],
 )
-def test_an_app_that_is_not_there_is_one_sentence(tmp_path: Path, spec: str, words: list[str]) -> None:
+def test_an_app_that_is_not_there_is_one_sentence(
+    tmp_path: Path, spec: str, words: list[str]
+) -> None:
     app_file(tmp_path, "proj.py", APP.format(name="app") + "number = 7\n")
     app_file(tmp_path, "empty.py", "")
     text = run("-A", spec, "queues", cwd=tmp_path, code=2)
@@ -198,20 +234,35 @@ def test_an_error_inside_the_app_keeps_its_traceback(tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_wrong_command_line_is_one_sentence(sqlite_site: Site, words: list[str], expected: str) -> None:
+def test_a_wrong_command_line_is_one_sentence(
+    sqlite_site: Site, words: list[str], expected: str
+) -> None:
     text = run(*words, cwd=sqlite_site.folder, env=sqlite_site.env, code=2)
     assert expected in text and "Traceback" not in text
 
 
-@pytest.mark.parametrize("words", [["call", "sample.add"], ["queues"], ["purge", "-f"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["call", "sample.add"], ["queues"], ["purge", "-f"]], ids=" ".join
+)
 def test_a_broker_that_is_down_is_one_sentence(sqlite_site: Site, words: list[str]) -> None:
     url = f"redis://:secret@127.0.0.1:{free_port()}/0"
-    text = run("-A", "sample", "-b", url, *words, cwd=sqlite_site.folder, env=sqlite_site.env, code=1)
+    text = run(
+        "-A", "sample", "-b", url, *words, cwd=sqlite_site.folder, env=sqlite_site.env, code=1
+    )
     assert text.startswith("Error: ") and "Traceback" not in text and "secret" not in text
 
 
 def test_a_malformed_broker_url_is_one_sentence(sqlite_site: Site) -> None:
-    text = run("-A", "sample", "-b", "redsi://x", "queues", cwd=sqlite_site.folder, env=sqlite_site.env, code=None)
+    text = run(
+        "-A",
+        "sample",
+        "-b",
+        "redsi://x",
+        "queues",
+        cwd=sqlite_site.folder,
+        env=sqlite_site.env,
+        code=None,
+    )
     assert "redsi" in text and "Traceback" not in text
 
 
@@ -221,7 +272,9 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
 
     version = run("--version", cwd=tmp_path)
     assert re.match(r"taskcore, version \d+\.\d+", version)
-    done = subprocess.run([sys.executable, "-m", "taskcore", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "taskcore", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout == version
     assert Path(TASKCORE).exists()
 

@@ -43,7 +43,9 @@ def test_a_refused_content_type_is_parked(site: Site) -> None:
     assert site.task("add").delay(1, 1).get(timeout=WAIT) == 2
 
 
-def test_bytes_that_are_no_message_are_parked_with_their_bytes(redis_site: Site, redis_server: RedisServer) -> None:
+def test_bytes_that_are_no_message_are_parked_with_their_bytes(
+    redis_site: Site, redis_server: RedisServer
+) -> None:
     redis_site.worker("-c", "1")
     redis_server.command("SELECT", "1")
     import redis
@@ -91,10 +93,19 @@ def test_a_large_body_under_the_limit_arrives(site: Site) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"countdwn": 1}, {"priority": 10}, {"priority": -1}, {"serializer": "no"}, {"compression": "no"}, {"queue": ""}],
+    [
+        {"countdwn": 1},
+        {"priority": 10},
+        {"priority": -1},
+        {"serializer": "no"},
+        {"compression": "no"},
+        {"queue": ""},
+    ],
     ids=str,
 )
-def test_an_unknown_or_impossible_option_is_refused(sqlite_site: Site, options: dict[str, object]) -> None:
+def test_an_unknown_or_impossible_option_is_refused(
+    sqlite_site: Site, options: dict[str, object]
+) -> None:
     with pytest.raises((TypeError, ValueError)):
         sqlite_site.task("add").apply_async((1, 2), **options)
 
@@ -104,7 +115,9 @@ def test_an_unknown_setting_is_refused_with_a_proposal(sqlite_site: Site) -> Non
         sqlite_site.client(broker_ulr="memory://")
 
 
-@pytest.mark.parametrize("url", ["nonsense", "redsi://localhost", "redis://localhost:port/0", "sqlite:"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "redsi://localhost", "redis://localhost:port/0", "sqlite:"]
+)
 def test_a_malformed_url_is_refused(tmp_path: Path, url: str) -> None:
     import sample
 
@@ -131,7 +144,9 @@ def test_a_broker_that_never_answers_is_said_within_the_deadline() -> None:
             app.tasks["sample.add"].delay(1, 2)
 
 
-def test_a_worker_reconnects_when_its_broker_comes_back(own_redis: RedisServer, tmp_path: Path) -> None:
+def test_a_worker_reconnects_when_its_broker_comes_back(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
     with Site(tmp_path, own_redis.url(), own_redis.url()) as site:
         worker = site.worker("-c", "1")
         assert site.task("add").delay(1, 1).get(timeout=WAIT) == 2
@@ -210,7 +225,7 @@ def test_a_result_that_was_never_wanted_is_refused_to_be_read(tmp_path: Path) ->
     import sample
 
     app = sample.make(broker_url=f"sqlite:///{tmp_path / 'queue.db'}")
-    with pytest.raises(Exception, match="(?i)result"):
+    with pytest.raises(Exception, match=r"(?i)result"):
         app.tasks["sample.add"].delay(1, 2).get(timeout=1)
 
 

@@ -10,7 +10,9 @@ WAIT = 30
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_warm_stop_finishes_what_runs_and_hands_back_the_rest_in_order(site: Site, how: signal.Signals) -> None:
+def test_a_warm_stop_finishes_what_runs_and_hands_back_the_rest_in_order(
+    site: Site, how: signal.Signals
+) -> None:
     worker = site.worker("-c", "1")
     gate = site.gate()
     running = site.task("hold").delay(str(gate), "first")
@@ -25,7 +27,13 @@ def test_a_warm_stop_finishes_what_runs_and_hands_back_the_rest_in_order(site: S
     assert worker.wait() == 0
     assert running.get(timeout=WAIT) == "first"
     assert site.written() == ["begin first", "end first"]
-    assert site.queue() == {"queue": "taskcore", "depth": 100, "in_flight": 0, "scheduled": 0, "dead": 0}
+    assert site.queue() == {
+        "queue": "taskcore",
+        "depth": 100,
+        "in_flight": 0,
+        "scheduled": 0,
+        "dead": 0,
+    }
 
     site.worker("-c", "1")
     assert site.wait_written(102)[2:] == [str(n) for n in range(100)]

@@ -19,7 +19,7 @@ def test_a_countdown_is_waited_for(site: Site) -> None:
 
 def test_an_eta_is_waited_for_and_others_pass(site: Site) -> None:
     site.worker("-c", "1")
-    eta = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=1)
+    eta = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
     later = site.task("now").apply_async(eta=eta)
     assert site.task("add").delay(1, 1).get(timeout=WAIT) == 2
     assert later.get(timeout=WAIT) >= eta.timestamp()
@@ -29,7 +29,13 @@ def test_an_eta_beyond_the_horizon_is_kept_by_the_broker(site: Site) -> None:
     site.task("log").apply_async(("tomorrow",), countdown=86_400)
     site.worker("-c", "1")
     assert site.task("add").delay(1, 1).get(timeout=WAIT) == 2
-    assert site.queue() == {"queue": "taskcore", "depth": 0, "in_flight": 0, "scheduled": 1, "dead": 0}
+    assert site.queue() == {
+        "queue": "taskcore",
+        "depth": 0,
+        "in_flight": 0,
+        "scheduled": 1,
+        "dead": 0,
+    }
 
 
 def test_an_eta_just_beyond_the_horizon_is_promoted(site: Site) -> None:

@@ -1,5 +1,6 @@
 """Child processes whose standard error is read as events, and that never outlive their test."""
 
+import contextlib
 import os
 import re
 import signal
@@ -19,7 +20,9 @@ TASKCORE = str(Path(sysconfig.get_path("scripts"), "taskcore"))
 class Process:
     """A started command; every line of its output is kept, and can be waited for."""
 
-    def __init__(self, command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str] | None = None
+    ) -> None:
         self.command = list(command)
         self.lines: list[str] = []
         self._news = threading.Condition()
@@ -67,9 +70,16 @@ class Process:
                 if len(seen) >= count:
                     return seen[count - 1]
                 if self._closed:
-                    raise AssertionError(f"it ended without a line like `{pattern}`:\n{self.output}")
-                if not self._news.wait(max(0.0, end - time.monotonic())) and time.monotonic() >= end:
-                    raise AssertionError(f"no line like `{pattern}` after {timeout} s:\n{self.output}")
+                    raise AssertionError(
+                        f"it ended without a line like `{pattern}`:\n{self.output}"
+                    )
+                if (
+                    not self._news.wait(max(0.0, end - time.monotonic()))
+                    and time.monotonic() >= end
+                ):
+                    raise AssertionError(
+                        f"no line like `{pattern}` after {timeout} s:\n{self.output}"
+                    )
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to the command itself."""
@@ -92,10 +102,8 @@ class Process:
 
     def kill(self) -> None:
         """Kills it and everything that it started."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.popen.wait(DEADLINE)
 
 
@@ -114,7 +122,9 @@ class Worker(Process):
         python: Sequence[str] = (),
     ) -> None:
         # `python` are words in front of the command: a wrapper that takes rights away, for example.
-        super().__init__([*python, TASKCORE, "-A", app, *globals_, "worker", *options], cwd=cwd, env=env)
+        super().__init__(
+            [*python, TASKCORE, "-A", app, *globals_, "worker", *options], cwd=cwd, env=env
+        )
 
     def ready(self, timeout: float = DEADLINE) -> "Worker":
         """Waits until it consumes."""
@@ -139,7 +149,13 @@ class Worker(Process):
         return found
 
 
-def run(*arguments: str, cwd: Path | str, env: Mapping[str, str] | None = None, code: int | None = 0, timeout: float = DEADLINE) -> str:
+def run(
+    *arguments: str,
+    cwd: Path | str,
+    env: Mapping[str, str] | None = None,
+    code: int | None = 0,
+    timeout: float = DEADLINE,
+) -> str:
     """Runs `taskcore` to its end and returns what it wrote to both streams; fails when it exits with anything but `code`."""
     done = subprocess.run(
         [TASKCORE, *arguments],
@@ -151,11 +167,15 @@ def run(*arguments: str, cwd: Path | str, env: Mapping[str, str] | None = None, 
         check=False,
     )
     text = done.stdout + done.stderr
-    assert code is None or done.returncode == code, f"exit code {done.returncode}, expected {code}:\n{text}"
+    assert code is None or done.returncode == code, (
+        f"exit code {done.returncode}, expected {code}:\n{text}"
+    )
     return text
 
 
-def python(source: str, *, cwd: Path | str, env: Mapping[str, str] | None = None, timeout: float = DEADLINE) -> str:
+def python(
+    source: str, *, cwd: Path | str, env: Mapping[str, str] | None = None, timeout: float = DEADLINE
+) -> str:
     """Runs a piece of Python to its end and returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-c", source],

@@ -44,9 +44,21 @@ class RedisServer:
 
     def start(self) -> "RedisServer":
         """Starts it and waits until it answers."""
-        command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command = [
+            binary(),
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
         command += ["--dir", str(self.folder), "--databases", "64", *self.options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         until(self.answers, f"redis-server on port {self.port}")
         return self
 
@@ -63,7 +75,9 @@ class RedisServer:
 
     def command(self, *words: str) -> bytes:
         """Sends one command by hand and returns the raw answer."""
-        request = f"*{len(words)}\r\n" + "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
+        request = f"*{len(words)}\r\n" + "".join(
+            f"${len(word.encode())}\r\n{word}\r\n" for word in words
+        )
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
             link.sendall(request.encode())
             return link.recv(65536)

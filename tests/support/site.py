@@ -26,7 +26,12 @@ class Site:
     def __enter__(self) -> "Site":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
         for process in self.processes:
             process.kill()
             if kind is not None:
@@ -37,7 +42,9 @@ class Site:
         """What the sample app reads."""
         return {
             "SAMPLE_LEDGER": str(self.ledger),
-            "PYTHONPATH": os.pathsep.join([str(APPS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+            "PYTHONPATH": os.pathsep.join([str(APPS), os.environ.get("PYTHONPATH", "")]).rstrip(
+                os.pathsep
+            ),
         }
 
     @property
@@ -62,20 +69,37 @@ class Site:
         """A task of the sample app."""
         return self.app.tasks[f"sample.{name}"]
 
-    def worker(self, *options: str, ready: bool = True, app: str = "sample", env: dict[str, str] | None = None) -> Worker:
+    def worker(
+        self,
+        *options: str,
+        ready: bool = True,
+        app: str = "sample",
+        env: dict[str, str] | None = None,
+    ) -> Worker:
         """Starts a worker, two processes unless `options` say otherwise, logging at INFO."""
         chosen = list(options)
         if "-c" not in chosen and "-P" not in chosen:
             chosen += ["-c", "2"]
         if "-l" not in chosen:
             chosen += ["-l", "INFO"]
-        worker = Worker(app, *chosen, cwd=self.folder, globals_=self.globals_, env=self.env | (env or {}))
+        worker = Worker(
+            app, *chosen, cwd=self.folder, globals_=self.globals_, env=self.env | (env or {})
+        )
         self.processes.append(worker)
         return worker.ready() if ready else worker
 
     def cli(self, *words: str, code: int | None = 0, timeout: float = DEADLINE) -> str:
         """Runs another command of the CLI to its end and returns its output."""
-        return run("-A", "sample", *self.globals_, *words, cwd=self.folder, env=self.env, code=code, timeout=timeout)
+        return run(
+            "-A",
+            "sample",
+            *self.globals_,
+            *words,
+            cwd=self.folder,
+            env=self.env,
+            code=code,
+            timeout=timeout,
+        )
 
     def queue(self, name: str = "taskcore") -> dict[str, int]:
         """What a queue holds: depth, in_flight, scheduled, dead."""
@@ -100,7 +124,11 @@ class Site:
 
     def wait_written(self, count: int, timeout: float = DEADLINE) -> list[str]:
         """Waits until the ledger has `count` lines."""
-        until(lambda: len(self.written()) >= count, f"{count} lines in the ledger, now {len(self.written())}", timeout)
+        until(
+            lambda: len(self.written()) >= count,
+            f"{count} lines in the ledger, now {len(self.written())}",
+            timeout,
+        )
         return self.written()
 
     def gate(self, name: str = "gate") -> Path:

@@ -31,10 +31,16 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "-A", "--app", "spec", metavar="MODULE[:ATTRIBUTE]", help="Where the app is: `proj`, `proj.queue`, `proj:app`."
+    "-A",
+    "--app",
+    "spec",
+    metavar="MODULE[:ATTRIBUTE]",
+    help="Where the app is: `proj`, `proj.queue`, `proj:app`.",
 )
 @click.option("-b", "--broker", metavar="URL", help="Broker, instead of the app's own.")
-@click.option("--result-backend", "results", metavar="URL", help="Result store, instead of the app's own.")
+@click.option(
+    "--result-backend", "results", metavar="URL", help="Result store, instead of the app's own."
+)
 @click.version_option(__version__, prog_name="taskcore")
 @click.pass_context
 def main(ctx: click.Context, spec: str | None, broker: str | None, results: str | None) -> None:

@@ -4,27 +4,49 @@ import datetime as dt
 from typing import Any
 
 import click
+from taskcore.result import AsyncResult
 
 from taskcore.cli.session import Session, pass_session
 from taskcore.cli.values import Json, SecondsOrWhen, When
 from taskcore.exceptions import TimeoutError as NotReady
-from taskcore.result import AsyncResult
 
 
 @click.command()
 @click.argument("name")
-@click.option("-a", "--args", "positional", metavar="JSON", type=Json(list, "a JSON list, as in `[1, 2]`"), default="[]",
-              help="Positional arguments, a JSON list.")
-@click.option("-k", "--kwargs", "keywords", metavar="JSON", type=Json(dict, 'a JSON object, as in `{"x": 1}`'), default="{}",
-              help="Keyword arguments, a JSON object.")
-@click.option("--countdown", metavar="SECONDS", type=float, help="Run it that many seconds from now.")
+@click.option(
+    "-a",
+    "--args",
+    "positional",
+    metavar="JSON",
+    type=Json(list, "a JSON list, as in `[1, 2]`"),
+    default="[]",
+    help="Positional arguments, a JSON list.",
+)
+@click.option(
+    "-k",
+    "--kwargs",
+    "keywords",
+    metavar="JSON",
+    type=Json(dict, 'a JSON object, as in `{"x": 1}`'),
+    default="{}",
+    help="Keyword arguments, a JSON object.",
+)
+@click.option(
+    "--countdown", metavar="SECONDS", type=float, help="Run it that many seconds from now."
+)
 @click.option("--eta", metavar="TIME", type=When(), help="Run it then (ISO 8601).")
-@click.option("--expires", metavar="SECONDS|TIME", type=SecondsOrWhen(), help="Do not run it after that.")
+@click.option(
+    "--expires", metavar="SECONDS|TIME", type=SecondsOrWhen(), help="Do not run it after that."
+)
 @click.option("--queue", metavar="NAME", help="Queue, instead of the task's own.")
 @click.option("--priority", metavar="0-9", type=click.IntRange(0, 9), help="0 is served first.")
-@click.option("--serializer", metavar="NAME", help="How the arguments are written: json, msgpack, ...")
+@click.option(
+    "--serializer", metavar="NAME", help="How the arguments are written: json, msgpack, ..."
+)
 @pass_session
-def call(session: Session, name: str, positional: list[Any], keywords: dict[str, Any], **options: Any) -> None:
+def call(
+    session: Session, name: str, positional: list[Any], keywords: dict[str, Any], **options: Any
+) -> None:
     """Publish the task NAME and print its id.
 
     The task need not be known to the app: its name is sent as it is.
@@ -37,8 +59,15 @@ def call(session: Session, name: str, positional: list[Any], keywords: dict[str,
 
 @click.command()
 @click.argument("task_id", metavar="ID")
-@click.option("--traceback", is_flag=True, help="Show the traceback of a failure instead of the value.")
-@click.option("--timeout", metavar="SECONDS", type=float, help="Wait that long for it; otherwise as long as it takes.")
+@click.option(
+    "--traceback", is_flag=True, help="Show the traceback of a failure instead of the value."
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=float,
+    help="Wait that long for it; otherwise as long as it takes.",
+)
 @pass_session
 def result(session: Session, task_id: str, traceback: bool, timeout: float | None) -> None:
     """Wait for the result of the task ID and print it.
@@ -49,7 +78,9 @@ def result(session: Session, task_id: str, traceback: bool, timeout: float | Non
     try:
         value = found.get(timeout=timeout, propagate=False)
     except NotReady as error:
-        raise click.ClickException(f"no result of `{task_id}` after {timeout:g} s; its state is {found.state}") from error
+        raise click.ClickException(
+            f"no result of `{task_id}` after {timeout:g} s; its state is {found.state}"
+        ) from error
     if traceback:
         click.echo(found.traceback or "no traceback")
     elif found.failed() or isinstance(value, BaseException):

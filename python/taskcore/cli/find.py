@@ -39,7 +39,9 @@ def find_app(spec: str) -> "Taskcore":
         sys.path.insert(0, os.getcwd())
     name, _, attribute = spec.partition(":")
     if not name or spec.endswith(":") or ":" in attribute:
-        raise AppNotFound(f"`{spec}` is not an app: expected `module` or `module:attribute`, as in `-A proj.queue:app`")
+        raise AppNotFound(
+            f"`{spec}` is not an app: expected `module` or `module:attribute`, as in `-A proj.queue:app`"
+        )
     module = import_if_there(name)
     if attribute:
         return named(module or not_there(name), attribute)
@@ -63,7 +65,9 @@ def import_if_there(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as missing:
-        if missing.name is not None and (name == missing.name or name.startswith(f"{missing.name}.")):
+        if missing.name is not None and (
+            name == missing.name or name.startswith(f"{missing.name}.")
+        ):
             return None
         raise
 
@@ -97,7 +101,9 @@ def named(module: ModuleType, attribute: str) -> "Taskcore":
         if found is not None:
             return found
     if not is_app(value):
-        raise AppNotFound(f"`{module.__name__}:{attribute}` is not an app: expected a Taskcore instance, got {value!r}")
+        raise AppNotFound(
+            f"`{module.__name__}:{attribute}` is not an app: expected a Taskcore instance, got {value!r}"
+        )
     return as_app(value)
 
 

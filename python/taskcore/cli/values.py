@@ -39,7 +39,9 @@ class When(click.ParamType):
         try:
             read = dt.datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"`{value}` is not a time; expected ISO 8601, as in `2026-01-31T18:30`", param, ctx)
+            self.fail(
+                f"`{value}` is not a time; expected ISO 8601, as in `2026-01-31T18:30`", param, ctx
+            )
         return read.astimezone() if read.tzinfo is None else read
 
 
@@ -60,6 +62,9 @@ def table(columns: list[str], rows: list[list[Any]]) -> str:
     cells = [columns, *[[str(cell) for cell in row] for row in rows]]
     widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
     return "\n".join(
-        "  ".join(cell.ljust(width) if n == 0 else cell.rjust(width) for n, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if n == 0 else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in cells
     )

@@ -9,9 +9,9 @@ import socket
 from typing import Any
 
 import click
+from taskcore.worker import WorkerOptions, boot
 
 from taskcore.cli.session import Session, pass_session
-from taskcore.worker import WorkerOptions, boot
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "fatal")
 POOLS = ("prefork", "threads", "solo")
@@ -41,22 +41,71 @@ def banner(app: Any, config: Any) -> str:
 
 
 @click.command()
-@click.option("-c", "--concurrency", metavar="N", type=click.IntRange(1), help="Tasks at the same time; default: cores.")
+@click.option(
+    "-c",
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Tasks at the same time; default: cores.",
+)
 @click.option("-P", "--pool", type=click.Choice(POOLS), help="Where tasks run; default: prefork.")
 @click.option("-Q", "--queues", metavar="NAME,...", help="Queues to serve; default: the app's own.")
-@click.option("-n", "--hostname", metavar="NAME", help="Name of this worker; %h host, %n its first part, %d its domain.")
-@click.option("-l", "--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="warning", show_default=True,
-              help="At `info` every task received and finished is a line.")
-@click.option("-f", "--logfile", metavar="PATH", type=click.Path(dir_okay=False), help="Log there, not to standard error.")
-@click.option("--prefetch-multiplier", metavar="N", type=click.IntRange(0), help="Messages claimed ahead per slot; 0: no limit.")
+@click.option(
+    "-n",
+    "--hostname",
+    metavar="NAME",
+    help="Name of this worker; %h host, %n its first part, %d its domain.",
+)
+@click.option(
+    "-l",
+    "--loglevel",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="warning",
+    show_default=True,
+    help="At `info` every task received and finished is a line.",
+)
+@click.option(
+    "-f",
+    "--logfile",
+    metavar="PATH",
+    type=click.Path(dir_okay=False),
+    help="Log there, not to standard error.",
+)
+@click.option(
+    "--prefetch-multiplier",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Messages claimed ahead per slot; 0: no limit.",
+)
 @click.option("--disable-prefetch", is_flag=True, help="Claim only what can start at once.")
-@click.option("--max-tasks-per-child", metavar="N", type=click.IntRange(1), help="Replace a process after so many tasks.")
-@click.option("--time-limit", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Kill what runs longer.")
-@click.option("--soft-time-limit", metavar="SECONDS", type=click.FloatRange(0, min_open=True),
-              help="Raise SoftTimeLimitExceeded in what runs longer.")
+@click.option(
+    "--max-tasks-per-child",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Replace a process after so many tasks.",
+)
+@click.option(
+    "--time-limit",
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    help="Kill what runs longer.",
+)
+@click.option(
+    "--soft-time-limit",
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    help="Raise SoftTimeLimitExceeded in what runs longer.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
 @pass_session
-def worker(session: Session, queues: str | None, hostname: str | None, loglevel: str, quiet: bool, **options: Any) -> None:
+def worker(
+    session: Session,
+    queues: str | None,
+    hostname: str | None,
+    loglevel: str,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Start a worker.
 
     The first SIGTERM or SIGINT stops it warm: running tasks finish, claimed ones that have not begun go back in order.
@@ -64,7 +113,9 @@ def worker(session: Session, queues: str | None, hostname: str | None, loglevel:
     """
     app = session.app
     chosen = WorkerOptions(
-        queues=[name.strip() for name in queues.split(",") if name.strip()] if queues is not None else None,
+        queues=[name.strip() for name in queues.split(",") if name.strip()]
+        if queues is not None
+        else None,
         hostname=node_name(hostname, socket.gethostname()) if hostname is not None else None,
         loglevel=logging.getLevelNamesMapping()[loglevel.upper()],
         on_start=None if quiet else lambda config: click.echo(banner(app, config)),
