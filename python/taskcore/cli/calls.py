@@ -54,7 +54,11 @@ def call(
     if options["countdown"] is not None and options["eta"] is not None:
         raise click.UsageError("`--countdown` and `--eta` both say when: give one of them")
     chosen = {option: value for option, value in options.items() if value is not None}
-    click.echo(session.app.send_task(name, args=positional, kwargs=keywords, **chosen).id)
+    try:
+        published = session.app.send_task(name, args=positional, kwargs=keywords, **chosen)
+    except (TypeError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(published.id)
 
 
 @click.command()

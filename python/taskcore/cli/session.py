@@ -1,5 +1,6 @@
 """What the options in front of a command say, handed to every command as `ctx.obj`."""
 
+import traceback
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """The app that `-A` names, found on first use, with the broker and result store of the command line."""
+    """The app that `-A` names, found on first use, with the broker and results of the command line."""
 
     spec: str | None
     broker: str | None
@@ -22,19 +23,36 @@ class Session:
 
     @cached_property
     def app(self) -> "Taskcore":
-        """The app.
+        """The app, its URLs checked.
 
         Raises:
             click.UsageError: none was named, or none is where it was said to be.
+            click.ClickException: importing it failed, or a URL is malformed.
         """
         if self.spec is None:
             raise click.UsageError(
-                "no app given: name its module in front of the command, as in `taskcore -A proj worker`"
+                "no app given: name its module in front of the command, "
+                "as in `taskcore -A proj worker`"
             )
-        app = find_app(self.spec)
+        app = self._find(self.spec)
         changed = {"broker_url": self.broker, "result_backend": self.results}
         app.conf.update({name: value for name, value in changed.items() if value is not None})
+        try:
+            _ = app.publisher, app.results_or_none
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
         return app
+
+    @staticmethod
+    def _find(spec: str) -> "Taskcore":
+        try:
+            return find_app(spec)
+        except click.UsageError:
+            raise
+        except Exception as error:
+            # Somebody else's mistake: the traceback is what they need.
+            click.echo(traceback.format_exc(), err=True, nl=False)
+            raise click.ClickException(f"importing `{spec}` failed, see above") from error
 
 
 pass_session = click.make_pass_decorator(Session)
