@@ -1,5 +1,6 @@
 //! The port to where user code runs. A pool gets [`Call`]s and gives [`PoolNews`]; it knows no brokers.
 
+#[cfg(unix)] // it stands on fork and on passing open files
 pub mod process;
 
 use std::sync::Arc;
@@ -116,7 +117,8 @@ pub trait Pool: Send {
     /// Takes calls to run, in order. At most `room()` of them.
     fn submit(&mut self, calls: Vec<Call>) -> Result<()>;
 
-    /// Waits for the next news; cancel-safe. Enforces the time limits of what runs.
+    /// Waits for the next news; cancel-safe. Enforces the time limits of what runs. May be empty:
+    /// then only `room()` grew.
     fn news(&mut self) -> BoxFuture<'_, Result<Vec<PoolNews>>>;
 
     /// Takes back every call that has not begun; [`PoolNews::Returned`] follows for each (at once, or with the next news).

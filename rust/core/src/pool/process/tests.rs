@@ -55,74 +55,72 @@ struct FakeProcess {
     thread: std::thread::JoinHandle<()>,
 }
 
+fn say(control: &OwnedFd, words: [u32; 4]) {
+    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let _ = rustix::net::send(control, &bytes, rustix::net::SendFlags::NOSIGNAL);
+}
+
+/// The next record and the socket that came with it; `None` at the end.
+fn hear(control: &OwnedFd) -> Option<([u32; 3], Option<OwnedFd>)> {
+    let mut data = [0; 16];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut iov = [IoSliceMut::new(&mut data)];
+    let got = recvmsg(control.as_fd(), &mut iov, &mut ancillary, RecvFlags::empty()).unwrap();
+    let socket = ancillary.drain().find_map(|m| match m {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    let word = |i: usize| u32::from_le_bytes(data[i * 4..i * 4 + 4].try_into().unwrap());
+    (got.bytes > 0).then(|| ([word(0), word(1), word(2)], socket))
+}
+
 /// Serves the control socket until its end, forking threads.
-fn serve_zygote(control: OwnedFd, pages: Arc<Pages>, stage: Arc<Stage>) {
+fn serve_zygote(control: OwnedFd, pages: &Arc<Pages>, stage: &Arc<Stage>) {
     let mut processes: HashMap<u32, FakeProcess> = HashMap::new();
     let control = Arc::new(control);
-    let say = |control: &OwnedFd, words: [u32; 4]| {
-        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-        let _ = rustix::net::send(control, &bytes, rustix::net::SendFlags::NOSIGNAL);
-    };
     let mut pid = 100;
-    loop {
-        let mut data = [0; 16];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let got = {
-            let mut iov = [IoSliceMut::new(&mut data)];
-            recvmsg(control.as_fd(), &mut iov, &mut ancillary, RecvFlags::empty()).unwrap().bytes
-        };
-        if got == 0 {
-            break;
-        }
-        let word = |i: usize| u32::from_le_bytes(data[i * 4..i * 4 + 4].try_into().unwrap());
-        if word(0) == 1 {
-            stage.forks.fetch_add(1, Ordering::AcqRel);
-            let socket = ancillary
-                .drain()
-                .find_map(|m| match m {
-                    RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-                    _ => None,
-                })
-                .unwrap();
+    while let Some(([kind, a, b], socket)) = hear(&control) {
+        if let Some(socket) = socket {
             pid += 1;
-            say(&control, [1, word(2), pid, 0]);
-            let cell = Cell::new(pages.clone(), word(1) as usize).unwrap();
-            let (dead, stage, control) =
-                (Arc::new(AtomicBool::new(false)), stage.clone(), control.clone());
+            stage.forks.fetch_add(1, Ordering::AcqRel);
+            say(&control, [1, b, pid, 0]);
+            let cell = Cell::new(pages.clone(), a as usize).unwrap();
+            let dead = Arc::new(AtomicBool::new(false));
             let theirs = socket.try_clone().unwrap();
             let thread = std::thread::spawn({
-                let dead = dead.clone();
+                let (dead, stage, control) = (dead.clone(), stage.clone(), control.clone());
                 move || {
-                    let status = if stage.stillborn.load(Ordering::Acquire) {
-                        Some(1 << 8)
-                    } else {
-                        live(theirs, cell, &stage, &dead)
-                    };
+                    let stillborn = stage.stillborn.load(Ordering::Acquire);
+                    let status =
+                        if stillborn { Some(1 << 8) } else { live(theirs, cell, &stage, &dead) };
                     if let Some(status) = status {
                         say(&control, [2, pid, status as u32, 0]);
                     }
                 }
             });
             processes.insert(pid, FakeProcess { dead, socket, thread });
-        } else if let Some(process) = processes.get(&word(1)) {
-            if word(2) == libc::SIGKILL as u32 {
-                process.dead.store(true, Ordering::Release);
-                stage.changed.notify_all();
-                let _ = rustix::net::shutdown(&process.socket, rustix::net::Shutdown::Both);
-                say(&control, [2, word(1), libc::SIGKILL as u32, 0]);
-                processes.remove(&word(1)).unwrap();
-            } else {
-                stage.soft.store(word(1), Ordering::Release);
-                stage.changed.notify_all();
-            }
+        } else if kind == 2 && b == libc::SIGKILL as u32 {
+            let Some(process) = processes.remove(&a) else { continue };
+            process.end(stage);
+            say(&control, [2, a, libc::SIGKILL as u32, 0]);
+        } else {
+            stage.soft.store(a, Ordering::Release);
         }
     }
     for (_, process) in processes {
-        process.dead.store(true, Ordering::Release);
-        stage.changed.notify_all();
-        let _ = rustix::net::shutdown(&process.socket, rustix::net::Shutdown::Both);
+        process.end(stage);
         let _ = process.thread.join();
+    }
+}
+
+impl FakeProcess {
+    fn end(&self, stage: &Stage) {
+        self.dead.store(true, Ordering::Release);
+        // Under the lock, so that a child between its look and its wait is not missed.
+        drop(stage.open.lock().unwrap());
+        stage.changed.notify_all();
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
 }
 
@@ -185,7 +183,7 @@ impl Bench {
         let pages = Arc::new(Pages::new(slots).unwrap());
         std::thread::spawn({
             let (pages, stage) = (pages.clone(), stage.clone());
-            move || serve_zygote(theirs, pages, stage)
+            move || serve_zygote(theirs, &pages, &stage)
         });
         let pool =
             ProcessPool::new(ProcessConfig { slots, pages, zygote: ours, max_tasks_per_child })
