@@ -8,6 +8,11 @@ mod bridge;
 mod errors;
 
 mod codec;
+mod request;
+mod document;
+mod execute;
+#[cfg(unix)]
+mod child;
 
 /// The Rust core behind taskcore.
 #[pyo3::pymodule]
@@ -16,6 +21,13 @@ mod _core {
 
     #[pymodule_export]
     use super::codec::{dumps, loads};
+
+    #[pymodule_export]
+    use super::request::Request;
+
+    #[cfg(unix)]
+    #[pymodule_export]
+    use super::child::{Pages, run_child, soft_limit_due};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,0 +1,214 @@
+"""The zygote, which forks the children of a process pool, and the life of a child around `_core.run_child`.
+
+The zygote is forked from the worker after the app was imported and before any thread, connection or runtime exists; it
+keeps that state and forks children from it on request, so they start in milliseconds and share its memory. It imports
+nothing, runs no user code and knows no tasks: it forks, signals, reaps and reports, on one control socket. Signals meant
+for the worker's process group (Ctrl-C) change nothing here: the worker decides, and its end is the end of all. The price
+of forking early is that a change of code needs a new worker, as everywhere.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import select
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from taskcore import _core
+
+_RECORD = struct.Struct("<IIII")
+"""Kind, two arguments, and one kept free. The core's `pool/process/zygote.rs` is the other end."""
+_FORK, _KILL = 1, 2
+_FORKED, _EXITED, _FORK_FAILED = 1, 2, 3
+
+_LEFT_TO_THE_WORKER = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+
+
+def start_zygote(
+    pages: _core.Pages,
+    make_execution: Callable[[], Any],
+    *,
+    log_tasks: bool = False,
+    on_exit: Callable[[], object] | None = None,
+) -> tuple[int, int]:
+    """Forks the zygote; the descriptor of its control socket and its process id.
+
+    Must be called while this process has one thread.
+
+    Args:
+        pages: the memory that worker and children share.
+        make_execution: called once in each child, before it takes calls; gives its `taskcore.execute.Execution`.
+        log_tasks: whether outcomes carry the printable result.
+        on_exit: called in a child that ends in order.
+    """
+    ours, theirs = socket.socketpair()
+    # What is buffered would be written once by each process.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return ours.detach(), pid
+    code = 1
+    try:
+        ours.close()
+        _Zygote(theirs, pages, make_execution, log_tasks, on_exit).serve()
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    # Without the interpreter's end: its handlers belong to the process that was forked.
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _left_to_the_worker(signum: int, frame: Any) -> None:
+    """A handler and not SIG_IGN, because that would be inherited by the programs that tasks start."""
+
+
+class _Zygote:
+    """Forks, signals and reaps children until the worker closes the control socket."""
+
+    def __init__(
+        self,
+        control: socket.socket,
+        pages: _core.Pages,
+        make_execution: Callable[[], Any],
+        log_tasks: bool,
+        on_exit: Callable[[], object] | None,
+    ) -> None:
+        self.control = control
+        self.pages = pages
+        self.make_execution = make_execution
+        self.log_tasks = log_tasks
+        self.on_exit = on_exit
+        self.children: set[int] = set()
+        self.wakeup, self._wakeup_end = socket.socketpair()
+        self.sockets: list[int] = []
+
+    def serve(self) -> None:
+        """The life of the zygote."""
+        for name in _LEFT_TO_THE_WORKER:
+            signal.signal(getattr(signal, name), _left_to_the_worker)
+        self.wakeup.setblocking(False)
+        self._wakeup_end.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _left_to_the_worker)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        # What exists now is never garbage; untouched by the collector it stays shared between the children.
+        gc.collect()
+        gc.freeze()
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.wakeup, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self.wakeup.fileno():
+                    self.reap()
+                elif not self.obey():
+                    return self.end()
+
+    def obey(self) -> bool:
+        """Reads and carries out requests; False at the end of the control socket."""
+        data, fds, _, _ = socket.recv_fds(self.control, _RECORD.size, 1)
+        self.sockets += fds
+        if not data:
+            return False
+        while len(data) < _RECORD.size:
+            data += self.control.recv(_RECORD.size - len(data))
+        kind, first, second, _ = _RECORD.unpack(data)
+        if kind == _FORK:
+            self.fork(first, second, self.sockets.pop(0))
+        elif kind == _KILL and first in self.children:
+            # It may have exited, but it has not been reaped: the pid is still its own.
+            os.kill(first, second)
+        return True
+
+    def fork(self, cell: int, birth: int, fd: int) -> None:
+        try:
+            pid = os.fork()
+        except OSError as exc:
+            os.close(fd)
+            self.say(_FORK_FAILED, birth, exc.errno or 0)
+            return
+        if pid == 0:
+            self.become_child(cell, fd)
+        os.close(fd)
+        self.children.add(pid)
+        self.say(_FORKED, birth, pid)
+
+    def reap(self) -> None:
+        try:
+            while self.wakeup.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+        while self.children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                break
+            self.children.discard(pid)
+            self.say(_EXITED, pid, status)
+
+    def say(self, kind: int, first: int, second: int) -> None:
+        try:
+            self.control.sendall(_RECORD.pack(kind, first, second, 0))
+        except OSError:
+            pass  # the worker is gone; the end of the control socket says so
+
+    def end(self) -> None:
+        """The worker is gone: nothing may go on running that another worker will be given."""
+        for pid in self.children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in self.children:
+            os.waitpid(pid, 0)
+
+    def become_child(self, cell: int, fd: int) -> NoReturn:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGUSR1, _soft_limit)
+            self.control.close()
+            self.wakeup.close()
+            self._wakeup_end.close()
+            os.set_inheritable(fd, False)
+            _reseed()
+            code = _core.run_child(fd, self.pages, cell, self.make_execution(), self.log_tasks)
+            if self.on_exit is not None:
+                self.on_exit()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            _leave(code)
+
+
+def _soft_limit(signum: int, frame: Any) -> None:
+    """SIGUSR1 in a child: the soft time limit of a call is due, unless it has just ended."""
+    if _core.soft_limit_due():
+        from taskcore.exceptions import SoftTimeLimitExceeded
+
+        raise SoftTimeLimitExceeded()
+
+
+def _reseed() -> None:
+    """Children of one process would otherwise draw the same random numbers."""
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()

@@ -1,0 +1,333 @@
+//! One call under the interpreter: a message in, an outcome out.
+//!
+//! The short way is for tasks without hooks, signals and links (`plain`): decode, run, encode, all from here. Everything else,
+//! and every exception, is `taskcore.execute`'s business; this file only turns its answer into an outcome. What can fail
+//! before user code runs is no failure of the task: a body that cannot be opened or decoded is `Undecodable`.
+//!
+//! The caller learns through [`Host`] when user code begins and ends, because only then is a soft limit meant for it.
+
+use std::{cell::Cell, collections::HashMap, rc::Rc};
+
+use bytes::Bytes;
+use pyo3::{
+    prelude::*,
+    types::{PyBool, PyBytes, PyDict, PyFloat, PyInt},
+};
+use taskcore::{
+    clock::{self, Micros},
+    message::{Compression, Message},
+    pool::{Call, Outcome, Verdict},
+};
+
+use crate::{
+    codec::{self, CallArgs, Format},
+    document::{self, Extended},
+    errors,
+    request::Request,
+};
+
+/// A body may not become larger than this when it is opened: a bomb must not take the process.
+const MAX_BODY: usize = 1 << 30;
+/// A task whose mean run time is below this is known to be short.
+const SHORT_US: f64 = 1_000.0;
+
+/// Who runs the calls.
+pub(crate) trait Host {
+    /// User code begins now. `short` is whether it is known to take less than a millisecond.
+    fn begin(&mut self, now: Micros, short: bool);
+    /// User code has ended.
+    fn end(&mut self);
+}
+
+/// What this process knows about a task.
+struct Entry {
+    /// `taskcore.execute.Entry`.
+    object: Py<PyAny>,
+    fun: Py<PyAny>,
+    plain: bool,
+    ignore_result: bool,
+    store_errors: bool,
+    extended: bool,
+    /// Mean run time in microseconds; `None` before the first.
+    mean_us: Cell<Option<f64>>,
+}
+
+/// Runs calls for one `taskcore.execute.Execution`.
+pub(crate) struct Executor {
+    execution: Py<PyAny>,
+    set_current: Py<PyAny>,
+    run: Py<PyAny>,
+    /// `taskcore.utils.shorten`, when outcomes are logged.
+    shorten: Option<Py<PyAny>>,
+    hostname: Option<String>,
+    log_tasks: bool,
+    entries: HashMap<String, Rc<Entry>>,
+}
+
+impl Executor {
+    pub(crate) fn new(execution: &Bound<'_, PyAny>, log_tasks: bool) -> PyResult<Self> {
+        let py = execution.py();
+        let shorten = log_tasks.then(|| py.import("taskcore.utils")?.getattr("shorten")).transpose()?;
+        let hostname = execution.getattr_opt("hostname")?;
+        Ok(Self {
+            execution: execution.clone().unbind(),
+            set_current: execution.getattr("set_current")?.unbind(),
+            run: execution.getattr("run")?.unbind(),
+            shorten: shorten.map(Bound::unbind),
+            hostname: hostname.and_then(|h| h.extract().ok()),
+            log_tasks,
+            entries: HashMap::new(),
+        })
+    }
+
+    /// Runs a call. Never fails: whatever goes wrong is an outcome.
+    pub(crate) fn execute(&mut self, py: Python<'_>, call: &Call, host: &mut dyn Host) -> Outcome {
+        let mut outcome = Outcome {
+            key: call.key,
+            verdict: Verdict::Undecodable,
+            runtime_us: 0,
+            document: None,
+            note: String::new(),
+            traceback: String::new(),
+        };
+        match self.prepare(py, call) {
+            Ok((entry, request)) => self.run(&entry, request.bind(py), host, &mut outcome),
+            Err(reason) => outcome.note = reason,
+        }
+        outcome
+    }
+
+    /// Reads the message and its body; the reason when that cannot be done.
+    fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<(Rc<Entry>, Py<Request>), String> {
+        let message = Message::decode(&call.message).map_err(|e| e.to_string())?;
+        let known = self.entries.get(&message.headers.task).cloned();
+        let entry = match known {
+            Some(entry) => entry,
+            None => {
+                let name = message.headers.task.clone();
+                let entry = self.look_up(py, &name).map_err(|e| in_words(py, &e))?;
+                let entry = entry.ok_or_else(|| format!("no task `{name}` is registered in this process"))?;
+                self.entries.entry(name).or_insert(Rc::new(entry)).clone()
+            }
+        };
+        let args = self.open(py, &message).map_err(|e| in_words(py, &e))?;
+        let request = Request::new(message, &call.queue, call.redeliveries, &args);
+        Ok((entry, Py::new(py, request).map_err(|e| in_words(py, &e))?))
+    }
+
+    fn look_up(&self, py: Python<'_>, name: &str) -> PyResult<Option<Entry>> {
+        let object = self.execution.bind(py).call_method1("entry", (name,))?;
+        if object.is_none() {
+            return Ok(None);
+        }
+        let flag = |name: &str| object.getattr(name)?.is_truthy();
+        Ok(Some(Entry {
+            fun: object.getattr("fun")?.unbind(),
+            plain: flag("plain")?,
+            ignore_result: flag("ignore_result")?,
+            store_errors: flag("store_errors")?,
+            extended: flag("extended")?,
+            mean_us: Cell::new(None),
+            object: object.unbind(),
+        }))
+    }
+
+    /// The arguments inside the body.
+    fn open<'py>(&self, py: Python<'py>, message: &Message) -> PyResult<CallArgs<'py>> {
+        let opened;
+        let body: &[u8] = match &message.headers.compression {
+            Some(name) => {
+                let compression = Compression::from_content_type(name);
+                opened = compression
+                    .and_then(|c| c.decompress(&message.body, MAX_BODY))
+                    .map_err(|e| errors::to_python(py, &e))?;
+                &opened
+            }
+            None => &message.body,
+        };
+        if let Some(format) = Format::from_content_type(&message.content_type) {
+            return codec::loads_args(py, format, body);
+        }
+        let call = (PyBytes::new(py, body), &message.content_type, &message.content_encoding);
+        codec::split_args(&self.execution.bind(py).call_method1("loads", call)?)
+    }
+
+    fn run(&self, entry: &Entry, request: &Bound<'_, Request>, host: &mut dyn Host, outcome: &mut Outcome) {
+        let py = request.py();
+        let this = request.get();
+        let (args, kwargs) = (this.args(py), this.kwargs(py));
+        let short = entry.mean_us.get().is_some_and(|mean| mean < SHORT_US);
+        let plain = entry.plain && !this.has_links();
+        let current = if plain { self.set_current(py, request.as_any()) } else { Ok(()) };
+        let start = clock::mono_us();
+        host.begin(start, short);
+        let returned = current.and_then(|()| {
+            if plain {
+                let kwargs = (!kwargs.is_empty()).then_some(kwargs);
+                entry.fun.bind(py).call(args, kwargs)
+            } else {
+                self.run.bind(py).call1((&entry.object, request, args, kwargs))
+            }
+        });
+        host.end();
+        let took = clock::mono_us().saturating_sub(start);
+        outcome.runtime_us = took.min(u64::from(u32::MAX)) as u32;
+        let mean = entry.mean_us.get().unwrap_or(took as f64);
+        entry.mean_us.set(Some(mean + (took as f64 - mean) / 8.0));
+
+        let told = returned.and_then(|value| {
+            if plain { self.success(entry, request, &value, outcome) } else { self.told(entry, request, &value, outcome) }
+        });
+        if let Err(error) = told {
+            self.failed(entry, request, error, outcome);
+        }
+        if plain && let Err(error) = self.set_current(py, py.None().bind(py)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    fn set_current(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_current.bind(py).call1((request,)).map(drop)
+    }
+
+    /// The end of the plain way.
+    fn success(
+        &self,
+        entry: &Entry,
+        request: &Bound<'_, Request>,
+        value: &Bound<'_, PyAny>,
+        outcome: &mut Outcome,
+    ) -> PyResult<()> {
+        if !entry.ignores(request.get()) {
+            outcome.document = Some(self.document(entry, request, "SUCCESS", value, None)?);
+        }
+        if self.log_tasks {
+            outcome.note = self.printable(entry, value);
+        }
+        outcome.verdict = Verdict::Success;
+        Ok(())
+    }
+
+    /// Takes over what Python says about the end of a call.
+    fn told(
+        &self,
+        entry: &Entry,
+        request: &Bound<'_, Request>,
+        ended: &Bound<'_, PyAny>,
+        outcome: &mut Outcome,
+    ) -> PyResult<()> {
+        let (verdict, state, result, traceback, note): Told<'_> = ended.extract()?;
+        outcome.verdict = match verdict {
+            0 => Verdict::Success,
+            2 => Verdict::Retry,
+            3 => Verdict::Ignore,
+            4 => Verdict::Reject,
+            5 => Verdict::Requeue,
+            _ => Verdict::Failure,
+        };
+        let ignored = entry.ignores(request.get());
+        let wanted = match outcome.verdict {
+            Verdict::Success | Verdict::Retry => !ignored,
+            Verdict::Failure => !ignored || entry.store_errors,
+            _ => false,
+        };
+        outcome.document = None;
+        if wanted {
+            outcome.document = Some(self.document(entry, request, &state, &result, traceback.as_deref())?);
+        }
+        if self.log_tasks || outcome.verdict != Verdict::Success {
+            outcome.note = note;
+        }
+        outcome.traceback = traceback.unwrap_or_default();
+        Ok(())
+    }
+
+    /// The outcome of an exception, from user code or from the encoding of its result.
+    fn failed(&self, entry: &Entry, request: &Bound<'_, Request>, error: PyErr, outcome: &mut Outcome) {
+        let py = request.py();
+        let this = request.get();
+        let words = in_words(py, &error);
+        let call = (&entry.object, request, this.args(py), this.kwargs(py), error.into_value(py));
+        let ended = self.execution.bind(py).call_method1("failed", call);
+        let Err(second) = ended.and_then(|ended| self.told(entry, request, &ended, outcome)) else { return };
+        // Not even the failure could be described or encoded: its text is all that is left.
+        outcome.verdict = Verdict::Failure;
+        outcome.note = format!("{words} (and describing it failed: {})", in_words(py, &second));
+        if !entry.ignores(this) || entry.store_errors {
+            let result = PyDict::new(py);
+            let fields = [("exc_type", "Exception"), ("exc_message", &outcome.note), ("exc_module", "builtins")];
+            let described = fields.into_iter().try_for_each(|(key, value)| result.set_item(key, value));
+            let document = described.and_then(|()| self.document(entry, request, "FAILURE", &result, None));
+            outcome.document = document.ok();
+        }
+    }
+
+    fn document(
+        &self,
+        entry: &Entry,
+        request: &Bound<'_, Request>,
+        state: &str,
+        result: &Bound<'_, PyAny>,
+        traceback: Option<&str>,
+    ) -> PyResult<Bytes> {
+        let py = request.py();
+        let this = request.get();
+        let mut out = Vec::with_capacity(256);
+        document::begin(&mut out, state);
+        codec::write(Format::Json, &mut out, result, "result")?;
+        let children = this.children_json(py)?;
+        let done = matches!(state, "SUCCESS" | "FAILURE" | "REVOKED").then(clock::wall_us);
+        if entry.extended {
+            let args = codec::dumps_json(this.args(py), "args")?;
+            let kwargs = codec::dumps_json(this.kwargs(py), "kwargs")?;
+            let extended = Extended {
+                args: &args,
+                kwargs: &kwargs,
+                worker: self.hostname.as_deref(),
+                queue: this.queue(),
+            };
+            document::end(&mut out, this.message(), traceback, &children, done, Some(&extended));
+        } else {
+            document::end(&mut out, this.message(), traceback, &children, done, None);
+        }
+        Ok(out.into())
+    }
+
+    /// The value for a log line: at once for what is short by nature, else by Python's own rules.
+    fn printable(&self, entry: &Entry, value: &Bound<'_, PyAny>) -> String {
+        let simple = value.is_none()
+            || value.is_exact_instance_of::<PyBool>()
+            || value.is_exact_instance_of::<PyInt>()
+            || value.is_exact_instance_of::<PyFloat>();
+        let py = value.py();
+        let shortened = match (&self.shorten, simple) {
+            (Some(shorten), false) => {
+                let max = entry.object.bind(py).getattr("task").and_then(|t| t.getattr("resultrepr_maxsize"));
+                match max {
+                    Ok(max) => shorten.bind(py).call1((value, max)),
+                    Err(_) => shorten.bind(py).call1((value,)),
+                }
+            }
+            _ => value.repr().map(Bound::into_any),
+        };
+        shortened.map_or_else(|_| "<unprintable>".to_owned(), |s| s.to_string())
+    }
+}
+
+/// `taskcore.outcome.Outcome`: verdict, state, result, traceback, note.
+type Told<'py> = (u8, String, Bound<'py, PyAny>, Option<String>, String);
+
+impl Entry {
+    /// Whether nobody wants the result: the caller decides, else the task.
+    fn ignores(&self, request: &Request) -> bool {
+        request.message().headers.ignore_result.unwrap_or(self.ignore_result)
+    }
+}
+
+/// An exception in words, for the dead-letter queue.
+fn in_words(py: Python<'_>, error: &PyErr) -> String {
+    let class = error.get_type(py);
+    let class = class.name().map_or_else(|_| "Exception".to_owned(), |n| n.to_string());
+    let text = error.value(py).str().map_or_else(|_| String::new(), |s| s.to_string_lossy().into_owned());
+    if text.is_empty() { class } else { format!("{class}: {text}") }
+}

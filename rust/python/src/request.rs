@@ -1,0 +1,220 @@
+//! `Request`: one execution as the child sees it, behind `self.request`.
+//!
+//! It holds the message as it was read and makes Python objects only for what is asked for: most tasks never look. The
+//! children that the execution publishes are collected here, because the result document lists them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyList, PyTuple},
+};
+use serde_json::{Map, Value};
+use taskcore::message::{Message, TimeLimit, format_iso};
+
+use crate::codec::{self, CallArgs, Format};
+
+/// One execution as the child sees it.
+#[pyclass(frozen, module = "taskcore._core")]
+pub(crate) struct Request {
+    message: Message,
+    queue: String,
+    redeliveries: u32,
+    args: Py<PyTuple>,
+    kwargs: Py<PyDict>,
+    embed: Option<Py<PyDict>>,
+    /// `(task id, parent)` of each task published during the execution. A mutex for an append; never held across Python.
+    children: Mutex<Vec<(String, Option<Py<PyAny>>)>>,
+}
+
+impl Request {
+    pub(crate) fn new(message: Message, queue: &str, redeliveries: u32, call: &CallArgs<'_>) -> Self {
+        Self {
+            message,
+            queue: queue.to_owned(),
+            redeliveries,
+            args: call.args.clone().unbind(),
+            kwargs: call.kwargs.clone().unbind(),
+            embed: call.embed.clone().map(Bound::unbind),
+            children: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn message(&self) -> &Message {
+        &self.message
+    }
+
+    pub(crate) fn args<'py>(&self, py: Python<'py>) -> &Bound<'py, PyTuple> {
+        self.args.bind(py)
+    }
+
+    pub(crate) fn kwargs<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
+        self.kwargs.bind(py)
+    }
+
+    /// Whether the message carries callbacks, errbacks, a chain or a chord.
+    pub(crate) fn has_links(&self) -> bool {
+        self.embed.is_some()
+    }
+
+    /// The queue that the message was delivered from.
+    pub(crate) fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, Option<Py<PyAny>>)>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The children as result tuples, as JSON; `[]` for most.
+    pub(crate) fn children_json(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        if self.lock().is_empty() {
+            return Ok(b"[]".to_vec());
+        }
+        codec::dumps_json(self.children(py)?.as_any(), "children")
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// Task id.
+    #[getter]
+    fn id(&self) -> &str {
+        &self.message.headers.id
+    }
+
+    /// Registered name of the task.
+    #[getter]
+    fn task(&self) -> &str {
+        &self.message.headers.task
+    }
+
+    /// How often it has been retried.
+    #[getter]
+    fn retries(&self) -> u32 {
+        self.message.headers.retries
+    }
+
+    /// The first task of the workflow.
+    #[getter]
+    fn root_id(&self) -> &str {
+        self.message.headers.root()
+    }
+
+    /// The task that published this one.
+    #[getter]
+    fn parent_id(&self) -> Option<&str> {
+        self.message.headers.parent_id.as_deref()
+    }
+
+    /// What the caller said about the result.
+    #[getter]
+    fn ignore_result(&self) -> Option<bool> {
+        self.message.headers.ignore_result
+    }
+
+    /// Whether the message carries callbacks, errbacks, a chain or a chord.
+    #[getter]
+    fn has_embed(&self) -> bool {
+        self.embed.is_some()
+    }
+
+    /// Result tuples of the tasks published during this execution.
+    #[getter]
+    fn children<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let children: Vec<_> =
+            self.lock().iter().map(|(id, parent)| (id.clone(), parent.as_ref().map(|p| p.clone_ref(py)))).collect();
+        let tuples = children.into_iter().map(|(id, parent)| ((id, parent), py.None()));
+        PyList::new(py, tuples.collect::<Vec<_>>())
+    }
+
+    /// Records a task published during this execution, for the `children` of the result.
+    #[pyo3(signature = (task_id, parent=None))]
+    fn add_child(&self, task_id: String, parent: Option<Py<PyAny>>) {
+        self.lock().push((task_id, parent));
+    }
+
+    /// Everything that `self.request` shows.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = describe(py, &self.message)?;
+        dict.set_item("args", self.args(py))?;
+        dict.set_item("kwargs", self.kwargs(py))?;
+        for name in codec::EMBED {
+            let value = self.embed.as_ref().map(|e| e.bind(py).get_item(name)).transpose()?.flatten();
+            dict.set_item(name, value)?;
+        }
+        dict.set_item("queue", &self.queue)?;
+        dict.set_item("redeliveries", self.redeliveries)?;
+        if let Some(info) = dict.get_item("delivery_info")? {
+            info.set_item("redelivered", self.redeliveries > 0)?;
+        }
+        Ok(dict)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Request: {}[{}] retries={}>", self.task(), self.id(), self.retries())
+    }
+}
+
+/// What headers and properties say, with Celery's names. The body is not opened: `args` and what belongs to it are the caller's.
+pub(crate) fn describe<'py>(py: Python<'py>, message: &Message) -> PyResult<Bound<'py, PyDict>> {
+    let (h, p, rare) = (&message.headers, &message.properties, message.headers.rare());
+    let dict = PyDict::new(py);
+    let TimeLimit { hard, soft } = h.timelimit;
+    dict.set_item("id", &h.id)?;
+    dict.set_item("task", &h.task)?;
+    dict.set_item("retries", h.retries)?;
+    dict.set_item("eta", h.eta.map(format_iso))?;
+    dict.set_item("expires", h.expires.map(format_iso))?;
+    dict.set_item("group", rare.group.as_deref())?;
+    dict.set_item("group_index", rare.group_index)?;
+    dict.set_item("root_id", h.root())?;
+    dict.set_item("parent_id", h.parent_id.as_deref())?;
+    dict.set_item("reply_to", p.reply_to.as_deref())?;
+    let correlation_id = p.correlation_id.as_deref().unwrap_or(&h.id);
+    dict.set_item("correlation_id", correlation_id)?;
+    dict.set_item("timelimit", (hard, soft))?;
+    dict.set_item("headers", from_map(py, &rare.extra)?)?;
+    dict.set_item("stamps", from_map(py, &rare.stamps)?)?;
+    dict.set_item("stamped_headers", rare.stamped_headers.as_deref())?;
+    dict.set_item("shadow", rare.shadow.as_deref())?;
+    dict.set_item("origin", rare.origin.as_deref())?;
+    dict.set_item("lang", rare.lang.as_deref().unwrap_or("py"))?;
+    dict.set_item("ignore_result", h.ignore_result)?;
+    dict.set_item("replaced_task_nesting", rare.replaced_task_nesting)?;
+    dict.set_item("argsrepr", rare.argsrepr.as_deref())?;
+    dict.set_item("kwargsrepr", rare.kwargsrepr.as_deref())?;
+    dict.set_item("compression", h.compression.as_deref())?;
+    let serializer = Format::from_content_type(&message.content_type).map(Format::name);
+    let serializer = serializer.or(match message.content_type.as_str() {
+        "application/x-python-serialize" => Some("pickle"),
+        "application/x-yaml" => Some("yaml"),
+        _ => None,
+    });
+    dict.set_item("serializer", serializer.unwrap_or(&message.content_type))?;
+
+    let info = PyDict::new(py);
+    info.set_item("exchange", &p.exchange)?;
+    info.set_item("routing_key", &p.routing_key)?;
+    info.set_item("priority", p.priority)?;
+    info.set_item("redelivered", false)?;
+    dict.set_item("delivery_info", info)?;
+    let properties = PyDict::new(py);
+    properties.set_item("content_type", &message.content_type)?;
+    properties.set_item("content_encoding", &message.content_encoding)?;
+    properties.set_item("correlation_id", correlation_id)?;
+    properties.set_item("reply_to", p.reply_to.as_deref())?;
+    properties.set_item("priority", p.priority)?;
+    properties.set_item("delivery_mode", p.delivery_mode.unwrap_or(2))?;
+    properties.set_item("expiration", p.expiration.as_deref())?;
+    dict.set_item("properties", properties)?;
+    Ok(dict)
+}
+
+fn from_map<'py>(py: Python<'py>, map: &Map<String, Value>) -> PyResult<Bound<'py, PyAny>> {
+    if map.is_empty() {
+        return Ok(PyDict::new(py).into_any());
+    }
+    let text = serde_json::to_vec(map).expect("text keys and JSON values are always written");
+    codec::loads_json(py, &text)
+}
