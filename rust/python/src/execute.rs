@@ -6,28 +6,35 @@
 //!
 //! The caller learns through [`Host`] when user code begins and ends, because only then is a soft limit meant for it.
 
-use std::{cell::Cell, collections::HashMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
 
 use bytes::Bytes;
 use pyo3::{
     prelude::*,
     types::{PyBool, PyBytes, PyDict, PyFloat, PyInt},
 };
+use serde_json::Value;
 use taskcore::{
     clock::{self, Micros},
     message::{Compression, Message},
     pool::{Call, Outcome, Verdict},
+    result::{State, record::Document},
 };
 
 use crate::{
     codec::{self, CallArgs, Format},
-    document::{self, Extended},
     errors,
     request::Request,
 };
 
 /// A body may not become larger than this when it is opened: a bomb must not take the process.
 const MAX_BODY: usize = 1 << 30;
+/// What the buffer for encoded results may keep.
+const SCRATCH: usize = 64 * 1024;
 /// A task whose mean run time is below this is known to be short.
 const SHORT_US: f64 = 1_000.0;
 
@@ -40,6 +47,7 @@ pub(crate) trait Host {
 }
 
 /// What this process knows about a task.
+#[allow(clippy::struct_excessive_bools)] // the attributes of Python's Entry, one by one
 struct Entry {
     /// `taskcore.execute.Entry`.
     object: Py<PyAny>,
@@ -61,13 +69,16 @@ pub(crate) struct Executor {
     shorten: Option<Py<PyAny>>,
     hostname: Option<String>,
     log_tasks: bool,
+    /// For encoded results; taken while in use.
+    scratch: RefCell<Vec<u8>>,
     entries: HashMap<String, Rc<Entry>>,
 }
 
 impl Executor {
     pub(crate) fn new(execution: &Bound<'_, PyAny>, log_tasks: bool) -> PyResult<Self> {
         let py = execution.py();
-        let shorten = log_tasks.then(|| py.import("taskcore.utils")?.getattr("shorten")).transpose()?;
+        let shorten =
+            log_tasks.then(|| py.import("taskcore.utils")?.getattr("shorten")).transpose()?;
         let hostname = execution.getattr_opt("hostname")?;
         Ok(Self {
             execution: execution.clone().unbind(),
@@ -76,6 +87,7 @@ impl Executor {
             shorten: shorten.map(Bound::unbind),
             hostname: hostname.and_then(|h| h.extract().ok()),
             log_tasks,
+            scratch: RefCell::default(),
             entries: HashMap::new(),
         })
     }
@@ -101,14 +113,14 @@ impl Executor {
     fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<(Rc<Entry>, Py<Request>), String> {
         let message = Message::decode(&call.message).map_err(|e| e.to_string())?;
         let known = self.entries.get(&message.headers.task).cloned();
-        let entry = match known {
-            Some(entry) => entry,
-            None => {
-                let name = message.headers.task.clone();
-                let entry = self.look_up(py, &name).map_err(|e| in_words(py, &e))?;
-                let entry = entry.ok_or_else(|| format!("no task `{name}` is registered in this process"))?;
-                self.entries.entry(name).or_insert(Rc::new(entry)).clone()
-            }
+        let entry = if let Some(entry) = known {
+            entry
+        } else {
+            let name = message.headers.task.clone();
+            let entry = self.look_up(py, &name).map_err(|e| in_words(py, &e))?;
+            let entry =
+                entry.ok_or_else(|| format!("no task `{name}` is registered in this process"))?;
+            self.entries.entry(name).or_insert(Rc::new(entry)).clone()
         };
         let args = self.open(py, &message).map_err(|e| in_words(py, &e))?;
         let request = Request::new(message, &call.queue, call.redeliveries, &args);
@@ -152,7 +164,13 @@ impl Executor {
         codec::split_args(&self.execution.bind(py).call_method1("loads", call)?)
     }
 
-    fn run(&self, entry: &Entry, request: &Bound<'_, Request>, host: &mut dyn Host, outcome: &mut Outcome) {
+    fn run(
+        &self,
+        entry: &Entry,
+        request: &Bound<'_, Request>,
+        host: &mut dyn Host,
+        outcome: &mut Outcome,
+    ) {
         let py = request.py();
         let this = request.get();
         let (args, kwargs) = (this.args(py), this.kwargs(py));
@@ -176,7 +194,11 @@ impl Executor {
         entry.mean_us.set(Some(mean + (took as f64 - mean) / 8.0));
 
         let told = returned.and_then(|value| {
-            if plain { self.success(entry, request, &value, outcome) } else { self.told(entry, request, &value, outcome) }
+            if plain {
+                self.success(entry, request, &value, outcome)
+            } else {
+                self.told(entry, request, &value, outcome)
+            }
         });
         if let Err(error) = told {
             self.failed(entry, request, error, outcome);
@@ -199,7 +221,7 @@ impl Executor {
         outcome: &mut Outcome,
     ) -> PyResult<()> {
         if !entry.ignores(request.get()) {
-            outcome.document = Some(self.document(entry, request, "SUCCESS", value, None)?);
+            outcome.document = Some(self.document(entry, request, &State::Success, value, None)?);
         }
         if self.log_tasks {
             outcome.note = self.printable(entry, value);
@@ -233,7 +255,13 @@ impl Executor {
         };
         outcome.document = None;
         if wanted {
-            outcome.document = Some(self.document(entry, request, &state, &result, traceback.as_deref())?);
+            outcome.document = Some(self.document(
+                entry,
+                request,
+                &State::from_name(&state),
+                &result,
+                traceback.as_deref(),
+            )?);
         }
         if self.log_tasks || outcome.verdict != Verdict::Success {
             outcome.note = note;
@@ -243,21 +271,35 @@ impl Executor {
     }
 
     /// The outcome of an exception, from user code or from the encoding of its result.
-    fn failed(&self, entry: &Entry, request: &Bound<'_, Request>, error: PyErr, outcome: &mut Outcome) {
+    fn failed(
+        &self,
+        entry: &Entry,
+        request: &Bound<'_, Request>,
+        error: PyErr,
+        outcome: &mut Outcome,
+    ) {
         let py = request.py();
         let this = request.get();
         let words = in_words(py, &error);
         let call = (&entry.object, request, this.args(py), this.kwargs(py), error.into_value(py));
         let ended = self.execution.bind(py).call_method1("failed", call);
-        let Err(second) = ended.and_then(|ended| self.told(entry, request, &ended, outcome)) else { return };
+        let Err(second) = ended.and_then(|ended| self.told(entry, request, &ended, outcome)) else {
+            return;
+        };
         // Not even the failure could be described or encoded: its text is all that is left.
         outcome.verdict = Verdict::Failure;
         outcome.note = format!("{words} (and describing it failed: {})", in_words(py, &second));
         if !entry.ignores(this) || entry.store_errors {
             let result = PyDict::new(py);
-            let fields = [("exc_type", "Exception"), ("exc_message", &outcome.note), ("exc_module", "builtins")];
-            let described = fields.into_iter().try_for_each(|(key, value)| result.set_item(key, value));
-            let document = described.and_then(|()| self.document(entry, request, "FAILURE", &result, None));
+            let fields = [
+                ("exc_type", "Exception"),
+                ("exc_message", &outcome.note),
+                ("exc_module", "builtins"),
+            ];
+            let described =
+                fields.into_iter().try_for_each(|(key, value)| result.set_item(key, value));
+            let document = described
+                .and_then(|()| self.document(entry, request, &State::Failure, &result, None));
             outcome.document = document.ok();
         }
     }
@@ -266,31 +308,57 @@ impl Executor {
         &self,
         entry: &Entry,
         request: &Bound<'_, Request>,
-        state: &str,
+        state: &State,
         result: &Bound<'_, PyAny>,
         traceback: Option<&str>,
     ) -> PyResult<Bytes> {
-        let py = request.py();
         let this = request.get();
-        let mut out = Vec::with_capacity(256);
-        document::begin(&mut out, state);
-        codec::write(Format::Json, &mut out, result, "result")?;
-        let children = this.children_json(py)?;
-        let done = matches!(state, "SUCCESS" | "FAILURE" | "REVOKED").then(clock::wall_us);
-        if entry.extended {
-            let args = codec::dumps_json(this.args(py), "args")?;
-            let kwargs = codec::dumps_json(this.kwargs(py), "kwargs")?;
-            let extended = Extended {
-                args: &args,
-                kwargs: &kwargs,
-                worker: self.hostname.as_deref(),
-                queue: this.queue(),
-            };
-            document::end(&mut out, this.message(), traceback, &children, done, Some(&extended));
-        } else {
-            document::end(&mut out, this.message(), traceback, &children, done, None);
+        let mut encoded = self.scratch.take();
+        encoded.clear();
+        codec::write(Format::Json, &mut encoded, result, "result")?;
+        let children = this.children_json(request.py())?;
+        let extra = if entry.extended { self.extended(request)? } else { Vec::new() };
+        let extra: Vec<(&str, &[u8])> =
+            extra.iter().map(|(name, json)| (name.as_str(), &json[..])).collect();
+        let headers = &this.message().headers;
+        let document = Document {
+            state,
+            result: &encoded,
+            traceback,
+            children: Some(&children),
+            now_us: clock::wall_us(),
+            group_id: headers.rare().group.as_deref(),
+            parent_id: headers.parent_id.as_deref(),
+            extra: &extra,
+            task_id: &headers.id,
+        };
+        let document = document.write();
+        encoded.shrink_to(SCRATCH);
+        self.scratch.replace(encoded);
+        Ok(document)
+    }
+
+    /// What `result_extended` adds, as JSON.
+    fn extended(&self, request: &Bound<'_, Request>) -> PyResult<Vec<(String, Vec<u8>)>> {
+        let (py, this) = (request.py(), request.get());
+        let headers = &this.message().headers;
+        let json = |value: &Value| value.to_string().into_bytes();
+        let mut extra = vec![
+            ("name".to_owned(), json(&headers.task.as_str().into())),
+            ("args".to_owned(), codec::dumps_json(this.args(py), "args")?),
+            ("kwargs".to_owned(), codec::dumps_json(this.kwargs(py), "kwargs")?),
+            ("worker".to_owned(), json(&self.hostname.as_deref().into())),
+            ("retries".to_owned(), json(&headers.retries.into())),
+            ("queue".to_owned(), json(&this.queue().into())),
+        ];
+        if let Some(names) = &headers.rare().stamped_headers {
+            extra.push(("stamped_headers".to_owned(), json(&names.as_slice().into())));
+            let stamps = &headers.rare().stamps;
+            extra.extend(
+                names.iter().map(|n| (n.clone(), json(stamps.get(n).unwrap_or(&Value::Null)))),
+            );
         }
-        Ok(out.into())
+        Ok(extra)
     }
 
     /// The value for a log line: at once for what is short by nature, else by Python's own rules.
@@ -302,7 +370,11 @@ impl Executor {
         let py = value.py();
         let shortened = match (&self.shorten, simple) {
             (Some(shorten), false) => {
-                let max = entry.object.bind(py).getattr("task").and_then(|t| t.getattr("resultrepr_maxsize"));
+                let max = entry
+                    .object
+                    .bind(py)
+                    .getattr("task")
+                    .and_then(|t| t.getattr("resultrepr_maxsize"));
                 match max {
                     Ok(max) => shorten.bind(py).call1((value, max)),
                     Err(_) => shorten.bind(py).call1((value,)),
@@ -328,6 +400,7 @@ impl Entry {
 fn in_words(py: Python<'_>, error: &PyErr) -> String {
     let class = error.get_type(py);
     let class = class.name().map_or_else(|_| "Exception".to_owned(), |n| n.to_string());
-    let text = error.value(py).str().map_or_else(|_| String::new(), |s| s.to_string_lossy().into_owned());
+    let text =
+        error.value(py).str().map_or_else(|_| String::new(), |s| s.to_string_lossy().into_owned());
     if text.is_empty() { class } else { format!("{class}: {text}") }
 }

@@ -9,7 +9,6 @@ mod errors;
 
 mod codec;
 mod request;
-mod document;
 mod execute;
 #[cfg(unix)]
 mod child;

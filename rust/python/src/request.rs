@@ -3,7 +3,10 @@
 //! It holds the message as it was read and makes Python objects only for what is asked for: most tasks never look. The
 //! children that the execution publishes are collected here, because the result document lists them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use pyo3::{
     prelude::*,
@@ -28,7 +31,12 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(message: Message, queue: &str, redeliveries: u32, call: &CallArgs<'_>) -> Self {
+    pub(crate) fn new(
+        message: Message,
+        queue: &str,
+        redeliveries: u32,
+        call: &CallArgs<'_>,
+    ) -> Self {
         Self {
             message,
             queue: queue.to_owned(),
@@ -67,11 +75,11 @@ impl Request {
     }
 
     /// The children as result tuples, as JSON; `[]` for most.
-    pub(crate) fn children_json(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+    pub(crate) fn children_json(&self, py: Python<'_>) -> PyResult<Cow<'static, [u8]>> {
         if self.lock().is_empty() {
-            return Ok(b"[]".to_vec());
+            return Ok(Cow::Borrowed(b"[]"));
         }
-        codec::dumps_json(self.children(py)?.as_any(), "children")
+        codec::dumps_json(self.children(py)?.as_any(), "children").map(Cow::Owned)
     }
 }
 
@@ -122,8 +130,11 @@ impl Request {
     /// Result tuples of the tasks published during this execution.
     #[getter]
     fn children<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let children: Vec<_> =
-            self.lock().iter().map(|(id, parent)| (id.clone(), parent.as_ref().map(|p| p.clone_ref(py)))).collect();
+        let children: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|(id, parent)| (id.clone(), parent.as_ref().map(|p| p.clone_ref(py))))
+            .collect();
         let tuples = children.into_iter().map(|(id, parent)| ((id, parent), py.None()));
         PyList::new(py, tuples.collect::<Vec<_>>())
     }
@@ -140,7 +151,8 @@ impl Request {
         dict.set_item("args", self.args(py))?;
         dict.set_item("kwargs", self.kwargs(py))?;
         for name in codec::EMBED {
-            let value = self.embed.as_ref().map(|e| e.bind(py).get_item(name)).transpose()?.flatten();
+            let value =
+                self.embed.as_ref().map(|e| e.bind(py).get_item(name)).transpose()?.flatten();
             dict.set_item(name, value)?;
         }
         dict.set_item("queue", &self.queue)?;
