@@ -77,13 +77,13 @@ pub struct Rare {
 /// What the transport needs to know.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Properties {
-    /// Where replies go: the client's reply id.
+    /// Where replies go: the client's reply id. Empty is read as `None`.
     pub reply_to: Option<String>,
     /// Usually the task id; `None` means equal to it.
     pub correlation_id: Option<String>,
-    /// 0 to 9; on Redis, as in Celery, 0 is served first.
+    /// 0 to 9; on Redis, as in Celery, 0 is served first. A foreign sender's higher number is kept.
     pub priority: u8,
-    /// 2 persistent (default), 1 transient.
+    /// 1 transient, 2 persistent; `None` means 2, and is what a reader makes of it.
     pub delivery_mode: Option<u8>,
     /// Time to live in milliseconds, as text.
     pub expiration: Option<String>,
