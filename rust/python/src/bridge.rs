@@ -56,9 +56,8 @@ pub(crate) fn blocking<T: Send>(
     py: Python<'_>,
     f: impl FnOnce() -> taskcore::Result<T> + Send,
 ) -> PyResult<T> {
-    let result = py.detach(f);
-    // What was done stays done: a signal handler that raises wins over the value only when there is none to lose.
-    match result {
+    // What was done stays done: a signal handler that raises wins over an error, not over a value.
+    match py.detach(f) {
         Ok(value) => Ok(value),
         Err(error) => {
             py.check_signals()?;
@@ -68,9 +67,10 @@ pub(crate) fn blocking<T: Send>(
 }
 
 /// Runs a wait of the core that calls `interrupt` now and then; it must end soon after that returns true. A signal
-/// handler that raised is what the caller gets.
+/// handler that raised is what the caller gets, otherwise the core's error through `map`.
 pub(crate) fn interruptible<T: Send>(
     py: Python<'_>,
+    map: fn(Python<'_>, &taskcore::Error) -> PyErr,
     f: impl FnOnce(&mut dyn FnMut() -> bool) -> taskcore::Result<T> + Send,
 ) -> PyResult<T> {
     let mut raised = None;
@@ -82,8 +82,9 @@ pub(crate) fn interruptible<T: Send>(
             raised.is_some()
         })
     });
-    match raised {
-        Some(error) => Err(error),
-        None => result.map_err(|e| errors::to_python(py, &e)),
+    match (result, raised) {
+        (_, Some(raised)) => Err(raised),
+        (Ok(value), None) => Ok(value),
+        (Err(error), None) => Err(map(py, &error)),
     }
 }

@@ -6,7 +6,8 @@
 
 use pyo3::{
     exceptions::{
-        PyConnectionError, PyNotImplementedError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError,
+        PyConnectionError, PyNotImplementedError, PyRuntimeError, PyTimeoutError, PyTypeError,
+        PyValueError,
     },
     prelude::*,
     sync::PyOnceLock,
@@ -119,4 +120,10 @@ pub(crate) fn value(message: impl Into<String>) -> PyErr {
 #[cold]
 pub(crate) fn kind(message: impl Into<String>) -> PyErr {
     PyTypeError::new_err(message.into())
+}
+
+/// The name of an object's type, for an error's text.
+#[cold]
+pub(crate) fn type_name(obj: &Bound<'_, PyAny>) -> String {
+    obj.get_type().name().map_or_else(|_| "?".to_owned(), |n| n.to_string_lossy().into_owned())
 }

@@ -13,13 +13,28 @@ mod execute;
 #[cfg(unix)]
 mod child;
 
+mod near;
+mod template;
+mod fields;
+mod letter;
+mod bulk;
+mod publisher;
+mod results;
+mod view;
+
 /// The Rust core behind taskcore.
 #[pyo3::pymodule]
 mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::codec::{dumps, loads};
+    use super::{
+        codec::{dumps, loads},
+        publisher::Publisher,
+        results::Results,
+        template::Template,
+        view::read_message,
+    };
 
     #[pymodule_export]
     use super::request::Request;

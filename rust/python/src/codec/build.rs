@@ -117,7 +117,8 @@ impl<'py> Builder<'py> {
         key: &Bound<'py, PyAny>,
         value: &Bound<'py, PyAny>,
     ) -> Read<()> {
-        raw::set(dict, key, value).map_err(|e| Unreadable::raised(at, "a key that no dict can hold", e))
+        raw::set(dict, key, value)
+            .map_err(|e| Unreadable::raised(at, "a key that no dict can hold", e))
     }
 
     /// A finished dict, or what it stands for when it has exactly the two keys of a typed map. `marked` says that one
@@ -141,7 +142,9 @@ impl<'py> Builder<'py> {
         match types::revive(&kind, &value) {
             Ok(Some(revived)) => Ok(revived),
             Ok(None) => {
-                let name = kind.str().map_or_else(|_| "?".to_owned(), |s| s.to_string_lossy().into_owned());
+                let name = kind
+                    .str()
+                    .map_or_else(|_| "?".to_owned(), |s| s.to_string_lossy().into_owned());
                 Err(Unreadable::new(
                     at,
                     format!(
@@ -150,7 +153,9 @@ impl<'py> Builder<'py> {
                 ))
             }
             Err(error) => {
-                let name = kind.str().map_or_else(|_| "?".to_owned(), |s| s.to_string_lossy().into_owned());
+                let name = kind
+                    .str()
+                    .map_or_else(|_| "?".to_owned(), |s| s.to_string_lossy().into_owned());
                 Err(Unreadable::raised(at, format!("not a valid `{name}`"), error))
             }
         }

@@ -93,14 +93,19 @@ impl Fault {
                  cannot express; use the serializer `json`, or encode the text to bytes"
             ),
             Why::Changed => {
-                format!("cannot encode {place} with {format}: it changed its length while it was encoded")
+                format!(
+                    "cannot encode {place} with {format}: it changed its length while it was encoded"
+                )
             }
-            Why::Size => format!("cannot encode {place} with {format}: longer than 4294967295 items or bytes"),
+            Why::Size => format!(
+                "cannot encode {place} with {format}: longer than 4294967295 items or bytes"
+            ),
             Why::Raised(cause) => {
                 if !cause.is_instance_of::<PyException>(py) {
                     return cause;
                 }
-                let error = errors::encode(py, format!("cannot encode {place} with {format}: {cause}"));
+                let error =
+                    errors::encode(py, format!("cannot encode {place} with {format}: {cause}"));
                 error.set_cause(py, Some(cause));
                 return error;
             }
@@ -170,8 +175,10 @@ impl Unreadable {
             None => errors::decode(py, format!("cannot decode {format} at byte {at}: {what}")),
             Some(cause) if !cause.is_instance_of::<PyException>(py) => cause,
             Some(cause) => {
-                let error =
-                    errors::decode(py, format!("cannot decode {format} at byte {at}: {what}: {cause}"));
+                let error = errors::decode(
+                    py,
+                    format!("cannot decode {format} at byte {at}: {what}: {cause}"),
+                );
                 error.set_cause(py, Some(cause));
                 error
             }

@@ -11,7 +11,8 @@ use pyo3::{
 };
 
 use super::{
-    Call, DEPTH,
+    DEPTH,
+    body::Call,
     build::Builder,
     fault::{Read, Unreadable},
     raw, types,
@@ -122,7 +123,9 @@ impl<'a, 'py> Reader<'a, 'py> {
     fn expected(&self, what: &str) -> Box<Unreadable> {
         let rest = String::from_utf8_lossy(&self.data[self.at..]);
         match rest.chars().next() {
-            Some(c) => Unreadable::new(self.at, format!("found `{}`, expected {what}", c.escape_debug())),
+            Some(c) => {
+                Unreadable::new(self.at, format!("found `{}`, expected {what}", c.escape_debug()))
+            }
             None => Unreadable::new(self.at, format!("the input ends, expected {what}")),
         }
     }
@@ -380,7 +383,9 @@ impl<'a, 'py> Reader<'a, 'py> {
         let text = std::str::from_utf8(&self.data[start..self.at]).expect("digits are ASCII");
         match text.parse::<i64>() {
             Ok(number) => Ok(raw::new_int(py, number)),
-            Err(_) => types::int_of(py, text).map_err(|e| Unreadable::raised(start, "not an int", e)),
+            Err(_) => {
+                types::int_of(py, text).map_err(|e| Unreadable::raised(start, "not an int", e))
+            }
         }
     }
 

@@ -10,7 +10,8 @@ use pyo3::{
 };
 
 use super::{
-    Call, DEPTH,
+    DEPTH,
+    body::Call,
     build::Builder,
     fault::{Read, Unreadable},
     raw, types,
@@ -63,7 +64,10 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn end(&self) -> Read<()> {
         if self.at < self.data.len() {
-            return Err(Unreadable::new(self.at, "more bytes than the value has, expected the end"));
+            return Err(Unreadable::new(
+                self.at,
+                "more bytes than the value has, expected the end",
+            ));
         }
         Ok(())
     }
@@ -153,7 +157,12 @@ impl<'a, 'py> Reader<'a, 'py> {
             0xde => self.len16().and_then(|len| self.map(len, depth + 1))?,
             0xdf => self.len32().and_then(|len| self.map(len, depth + 1))?,
             0xc7..=0xc9 | 0xd4..=0xd8 => self.extension(mark)?,
-            0xc1 => return Err(Unreadable::new(self.at - 1, "the byte `c1`, which MessagePack never uses")),
+            0xc1 => {
+                return Err(Unreadable::new(
+                    self.at - 1,
+                    "the byte `c1`, which MessagePack never uses",
+                ));
+            }
         })
     }
 

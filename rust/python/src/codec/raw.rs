@@ -198,7 +198,9 @@ impl<'a, 'py> Iterator for Pairs<'a, 'py> {
         let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: `dict` is a dict; both pointers are borrowed from it when the call says so.
         unsafe {
-            if ffi::PyDict_Next(self.dict.as_ptr(), &raw mut self.at, &raw mut key, &raw mut value) == 0 {
+            if ffi::PyDict_Next(self.dict.as_ptr(), &raw mut self.at, &raw mut key, &raw mut value)
+                == 0
+            {
                 return None;
             }
             let py = self.dict.py();
@@ -208,7 +210,10 @@ impl<'a, 'py> Iterator for Pairs<'a, 'py> {
 }
 
 /// A string from WTF-8: UTF-8 in which lone surrogates may stand as three bytes.
-pub(super) fn text_with_surrogates<'py>(py: Python<'py>, wtf8: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn text_with_surrogates<'py>(
+    py: Python<'py>,
+    wtf8: &[u8],
+) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: pointer and length come from one slice; the result is a new reference or null with an error set.
     unsafe {
         let ptr = ffi::PyUnicode_DecodeUTF8(
@@ -238,10 +243,8 @@ pub(super) fn surrogates_of<'py>(text: &Bound<'py, PyAny>) -> PyResult<Bound<'py
 pub(super) fn text<'py>(py: Python<'py>, utf8: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: pointer and length come from one slice; invalid UTF-8 sets an error and returns null.
     unsafe {
-        let ptr = ffi::PyUnicode_FromStringAndSize(
-            utf8.as_ptr().cast(),
-            utf8.len() as ffi::Py_ssize_t,
-        );
+        let ptr =
+            ffi::PyUnicode_FromStringAndSize(utf8.as_ptr().cast(), utf8.len() as ffi::Py_ssize_t);
         Bound::from_owned_ptr_or_err(py, ptr)
     }
 }

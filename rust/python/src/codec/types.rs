@@ -71,7 +71,10 @@ pub(super) fn form<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Form<'py>> {
     let known = [&classes.datetime, &classes.decimal, &classes.uuid, &classes.date, &classes.time]
         .iter()
         .any(|c| c.bind(py).is(&exact));
-    if !known && let Some(reducer) = obj.getattr_opt(intern!(py, "__json__"))? && !reducer.is_none() {
+    if !known
+        && let Some(reducer) = obj.getattr_opt(intern!(py, "__json__"))?
+        && !reducer.is_none()
+    {
         return Ok(Form::Instead(reducer.call0()?));
     }
     let iso = intern!(py, "isoformat");
@@ -137,9 +140,8 @@ pub(super) fn revive<'py>(
     let py = kind.py();
     let Ok(kind) = kind.cast::<PyString>() else { return Ok(None) };
     let classes = Classes::get(py)?;
-    let parse = |class: &Py<PyType>| {
-        class.bind(py).call_method1(intern!(py, "fromisoformat"), (value,))
-    };
+    let parse =
+        |class: &Py<PyType>| class.bind(py).call_method1(intern!(py, "fromisoformat"), (value,));
     let revived = match &*kind.to_cow()? {
         "datetime" => parse(&classes.datetime)?,
         // Older producers wrote a date with a time of day.

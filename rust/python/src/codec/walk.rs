@@ -17,6 +17,7 @@ use super::{
     raw::{self, Kind, Pairs},
     types::{self, Form},
 };
+use crate::errors;
 
 /// Where the bytes of a value go.
 pub(super) trait Sink {
@@ -76,7 +77,12 @@ fn text<S: Sink>(out: &mut S, obj: Borrowed<'_, '_, PyAny>) -> Written {
 }
 
 /// Writes a list or tuple.
-pub(super) fn sequence<S: Sink>(out: &mut S, seq: &Bound<'_, PyAny>, kind: Kind, depth: usize) -> Written {
+pub(super) fn sequence<S: Sink>(
+    out: &mut S,
+    seq: &Bound<'_, PyAny>,
+    kind: Kind,
+    depth: usize,
+) -> Written {
     if depth > DEPTH {
         return Err(Fault::new(Why::Depth));
     }
@@ -151,8 +157,10 @@ fn pair<S: Sink>(
     out.before_item(index);
     match raw::kind(key) {
         Kind::Text => text(out, key)?,
-        kind @ (Kind::Int | Kind::Float | Kind::True | Kind::False | Kind::None) => out.plain_key(key, kind)?,
-        _ => return Err(Fault::new(Why::Key(type_name(&key.to_owned())))),
+        kind @ (Kind::Int | Kind::Float | Kind::True | Kind::False | Kind::None) => {
+            out.plain_key(key, kind)?
+        }
+        _ => return Err(Fault::new(Why::Key(errors::type_name(&key.to_owned())))),
     }
     out.after_key();
     match raw::kind(item) {
@@ -188,7 +196,7 @@ fn other<S: Sink>(out: &mut S, obj: &Bound<'_, PyAny>, depth: usize) -> Written 
         }
         Form::Bytes(bytes) => out.bytes(raw::bytes(bytes.as_borrowed())),
         Form::Instead(replacement) => value(out, replacement.as_borrowed(), depth),
-        Form::Unknown => Err(Fault::new(Why::Type(type_name(obj)))),
+        Form::Unknown => Err(Fault::new(Why::Type(errors::type_name(obj)))),
     }
 }
 
@@ -211,8 +219,4 @@ pub(super) fn open_typed<S: Sink>(out: &mut S, kind: &str) -> Written {
     out.text(b"__value__")?;
     out.after_key();
     Ok(())
-}
-
-fn type_name(obj: &Bound<'_, PyAny>) -> String {
-    obj.get_type().name().map_or_else(|_| "?".to_owned(), |n| n.to_string_lossy().into_owned())
 }

@@ -1,0 +1,402 @@
+//! The options of one publish: a dict of strict names on top of a template.
+//!
+//! Every name is known here or refused here, with the nearest known one; every value is checked for its type and range. What
+//! comes out is a message that lacks only its body, and what else the publisher needs. None means absent.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use pyo3::{
+    prelude::*,
+    types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple},
+};
+use serde_json::{Map, Value};
+use taskcore::{
+    backoff::RetryPolicy,
+    message::{Compression, Message},
+    publish::Effort,
+};
+
+use crate::{
+    codec::{self, Format, LINKS, Links},
+    errors,
+    near::nearest,
+    template::{self, Serializer, Template},
+};
+
+/// Every name, for the error about an unknown one.
+const KNOWN: [&str; 32] = [
+    "task_id",
+    "queue",
+    "priority",
+    "serializer",
+    "compression",
+    "eta",
+    "expires",
+    "retries",
+    "time_limit",
+    "soft_time_limit",
+    "ignore_result",
+    "root_id",
+    "parent_id",
+    "group",
+    "group_index",
+    "shadow",
+    "origin",
+    "argsrepr",
+    "kwargsrepr",
+    "reply_to",
+    "headers",
+    "stamps",
+    "stamped_headers",
+    "replaced_task_nesting",
+    "callbacks",
+    "errbacks",
+    "chain",
+    "chord",
+    "delivery_mode",
+    "timeout",
+    "retry",
+    "retry_policy",
+];
+
+/// Headers that belong to the protocol; each has an option or is not the user's to set.
+const PROTOCOL: [&str; 20] = [
+    "lang",
+    "task",
+    "id",
+    "shadow",
+    "eta",
+    "expires",
+    "group",
+    "group_index",
+    "retries",
+    "timelimit",
+    "root_id",
+    "parent_id",
+    "argsrepr",
+    "kwargsrepr",
+    "origin",
+    "ignore_result",
+    "replaced_task_nesting",
+    "stamped_headers",
+    "stamps",
+    "compression",
+];
+
+/// The latest time that ISO 8601 can say in four digits of a year.
+const LAST_SECOND: f64 = 253_402_300_799.0;
+
+/// One publish, all but its arguments.
+pub(crate) struct Draft<'t, 'py> {
+    /// The message without a body; its id is empty unless given.
+    pub(crate) message: Message,
+    /// Where it goes.
+    pub(crate) queue: Arc<str>,
+    /// How the body is written.
+    pub(crate) serializer: Cow<'t, Serializer>,
+    /// How the body is compressed.
+    pub(crate) compression: Option<Compression>,
+    /// What runs after the task.
+    pub(crate) links: Links<'py>,
+    /// How hard to try, when it differs from the publisher's manner.
+    pub(crate) effort: Option<Effort>,
+    /// Which printable arguments the publisher is to make.
+    pub(crate) shown: Shown,
+}
+
+/// Printable arguments that the caller did not give.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown {
+    /// Make `argsrepr`.
+    pub(crate) args: bool,
+    /// Make `kwargsrepr`.
+    pub(crate) kwargs: bool,
+}
+
+/// A template with the fields of one publish put in.
+///
+/// # Errors
+/// `ValueError` or `TypeError`, naming the field.
+pub(crate) fn draft<'t, 'py>(
+    template: &'t Template,
+    fields: Option<&Bound<'py, PyDict>>,
+    effort: &Effort,
+) -> PyResult<Draft<'t, 'py>> {
+    let mut draft = Draft {
+        message: template.prototype.clone(),
+        queue: template.queue.clone(),
+        serializer: Cow::Borrowed(&template.serializer),
+        compression: template.compression,
+        links: Links::default(),
+        effort: None,
+        shown: Shown { args: true, kwargs: true },
+    };
+    let Some(fields) = fields else { return Ok(draft) };
+    for (key, value) in fields.iter() {
+        let Ok(name) = key.cast::<PyString>() else {
+            return Err(errors::kind(format!(
+                "a field's name is a `{}`, expected str",
+                errors::type_name(&key)
+            )));
+        };
+        if !value.is_none() {
+            let field = Field { name: &name.to_cow()?, value: &value };
+            field.into_draft(&mut draft, effort)?;
+        }
+    }
+    Ok(draft)
+}
+
+struct Field<'a, 'py> {
+    name: &'a str,
+    value: &'a Bound<'py, PyAny>,
+}
+
+impl<'py> Field<'_, 'py> {
+    /// What most messages that have fields at all carry.
+    fn into_draft(&self, draft: &mut Draft<'_, 'py>, effort: &Effort) -> PyResult<()> {
+        let message = &mut draft.message;
+        let (headers, properties) = (&mut message.headers, &mut message.properties);
+        match self.name {
+            "reply_to" => properties.reply_to = Some(self.text()?),
+            "task_id" => headers.id = self.named()?,
+            "root_id" => headers.root_id = Some(self.named()?),
+            "parent_id" => headers.parent_id = Some(self.named()?),
+            "eta" => headers.eta = Some(self.time()?),
+            "expires" => headers.expires = Some(self.time()?),
+            "retries" => headers.retries = self.count()?,
+            "ignore_result" => headers.ignore_result = Some(self.flag()?),
+            "time_limit" => headers.timelimit.hard = self.seconds()?,
+            "soft_time_limit" => headers.timelimit.soft = self.seconds()?,
+            "priority" => properties.priority = template::level(self.int("an int from 0 to 9")?)?,
+            "delivery_mode" => properties.delivery_mode = Some(self.mode()?),
+            "queue" => {
+                let queue = self.named()?;
+                draft.queue = Arc::from(queue.as_str());
+                properties.routing_key = queue;
+            }
+            "serializer" => {
+                let serializer = Serializer::from_name(self.value.py(), &self.named()?)?;
+                serializer.mark(message);
+                draft.serializer = Cow::Owned(serializer);
+            }
+            "compression" => draft.compression = Some(template::compression_of(&self.named()?)?),
+            "timeout" | "retry" | "retry_policy" => {
+                self.into_effort(draft.effort.get_or_insert(*effort))?
+            }
+            _ => return self.into_rare(draft),
+        }
+        Ok(())
+    }
+
+    fn into_rare(&self, draft: &mut Draft<'_, 'py>) -> PyResult<()> {
+        if let Some(index) = LINKS.iter().position(|name| *name == self.name) {
+            draft.links.0[index] = self.link()?;
+            return Ok(());
+        }
+        if !KNOWN.contains(&self.name) {
+            return Err(unknown("field", self.name, &KNOWN));
+        }
+        let rare = draft.message.headers.rare_mut();
+        match self.name {
+            "group" => rare.group = Some(self.named()?),
+            "group_index" => rare.group_index = Some(self.int("an int")?),
+            "shadow" => rare.shadow = Some(self.named()?),
+            "origin" => rare.origin = Some(self.text()?),
+            "argsrepr" => {
+                rare.argsrepr = Some(self.text()?);
+                draft.shown.args = false;
+            }
+            "kwargsrepr" => {
+                rare.kwargsrepr = Some(self.text()?);
+                draft.shown.kwargs = false;
+            }
+            "replaced_task_nesting" => rare.replaced_task_nesting = self.count()?,
+            "stamped_headers" => rare.stamped_headers = Some(self.names()?),
+            "stamps" => rare.stamps = self.map()?,
+            _ => rare.extra = self.headers()?,
+        }
+        Ok(())
+    }
+
+    fn into_effort(&self, effort: &mut Effort) -> PyResult<()> {
+        match self.name {
+            "timeout" => {
+                let seconds = self.seconds()?.unwrap_or_default();
+                effort.timeout =
+                    Duration::try_from_secs_f64(seconds).map_err(|_| self.wrong("seconds"))?;
+            }
+            "retry" if self.flag()? => {
+                effort.retry.get_or_insert_default();
+            }
+            "retry" => effort.retry = None,
+            // `retry=False` in the same dict wins, whichever comes first.
+            _ => {
+                if let Some(policy) = &mut effort.retry {
+                    *policy = self.policy(*policy)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn policy(&self, mut policy: RetryPolicy) -> PyResult<RetryPolicy> {
+        const NAMES: [&str; 4] = ["max_retries", "interval_start", "interval_step", "interval_max"];
+        let Ok(dict) = self.value.cast::<PyDict>() else { return Err(self.wrong("a dict")) };
+        for (key, value) in dict.iter() {
+            let name = key.to_string();
+            let part = Field { name: &name, value: &value };
+            let wait = || interval(&name, part.number("seconds")?);
+            match name.as_str() {
+                "max_retries" if value.is_none() => policy.max_retries = None,
+                "max_retries" => policy.max_retries = Some(part.count()?),
+                "interval_start" => policy.interval_start = wait()?,
+                "interval_step" => policy.interval_step = wait()?,
+                "interval_max" => policy.interval_max = wait()?,
+                other => return Err(unknown("key of `retry_policy`", other, &NAMES)),
+            }
+        }
+        Ok(policy)
+    }
+
+    /// Text that may be empty.
+    fn text(&self) -> PyResult<String> {
+        match self.value.cast::<PyString>() {
+            Ok(text) => Ok(text.to_str()?.to_owned()),
+            Err(_) => Err(self.wrong("str")),
+        }
+    }
+
+    /// Text that names something.
+    fn named(&self) -> PyResult<String> {
+        let text = self.text()?;
+        if text.is_empty() { Err(self.wrong_value("text that is not empty")) } else { Ok(text) }
+    }
+
+    fn flag(&self) -> PyResult<bool> {
+        self.value.cast::<PyBool>().map(|b| b.is_true()).map_err(|_| self.wrong("bool"))
+    }
+
+    fn int(&self, expected: &str) -> PyResult<i64> {
+        if !self.value.is_instance_of::<PyInt>() || self.value.is_instance_of::<PyBool>() {
+            return Err(self.wrong(expected));
+        }
+        self.value.extract().map_err(|_| self.wrong_value(expected))
+    }
+
+    fn count(&self) -> PyResult<u32> {
+        let expected = "an int that is not negative";
+        u32::try_from(self.int(expected)?).map_err(|_| self.wrong_value(expected))
+    }
+
+    fn number(&self, expected: &str) -> PyResult<f64> {
+        let number = self.value.is_instance_of::<PyFloat>() || self.value.is_instance_of::<PyInt>();
+        if !number || self.value.is_instance_of::<PyBool>() {
+            return Err(self.wrong(expected));
+        }
+        self.value.extract().map_err(|_| self.wrong_value(expected))
+    }
+
+    /// A Unix time as microseconds.
+    fn time(&self) -> PyResult<i64> {
+        let expected = "a number of seconds since 1970, up to the year 9999";
+        let seconds = self.number(expected)?;
+        if !(seconds.abs() <= LAST_SECOND) {
+            return Err(self.wrong_value(expected));
+        }
+        Ok((seconds * 1e6).round() as i64)
+    }
+
+    fn seconds(&self) -> PyResult<Option<f64>> {
+        template::seconds(self.name, Some(self.number("a number of seconds")?))
+    }
+
+    fn mode(&self) -> PyResult<u8> {
+        let expected = "2 (`persistent`) or 1 (`transient`)";
+        if let Ok(name) = self.value.cast::<PyString>() {
+            return match &*name.to_cow()? {
+                "persistent" => Ok(2),
+                "transient" => Ok(1),
+                _ => Err(self.wrong_value(expected)),
+            };
+        }
+        match self.int(expected)? {
+            mode @ 1..=2 => Ok(mode as u8),
+            _ => Err(self.wrong_value(expected)),
+        }
+    }
+
+    /// Signatures: a list of them, or for `chord` one. Empty ones are absent.
+    fn link(&self) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let value = self.value;
+        if self.name == "chord" {
+            if !value.is_instance_of::<PyDict>() {
+                return Err(self.wrong("a signature"));
+            }
+        } else if !value.is_instance_of::<PyList>() && !value.is_instance_of::<PyTuple>() {
+            return Err(self.wrong("a list of signatures"));
+        }
+        Ok(value.is_truthy()?.then(|| value.clone()))
+    }
+
+    fn names(&self) -> PyResult<Vec<String>> {
+        if self.value.is_instance_of::<PyString>() {
+            return Err(self.wrong("a list of str"));
+        }
+        self.value.extract().map_err(|_| self.wrong("a list of str"))
+    }
+
+    /// A dict as headers carry it: what JSON can say.
+    fn map(&self) -> PyResult<Map<String, Value>> {
+        if !self.value.is_instance_of::<PyDict>() {
+            return Err(self.wrong("a dict"));
+        }
+        let json = {
+            let mut out = Vec::new();
+            codec::write(Format::Json, &mut out, self.value, self.name)?;
+            out
+        };
+        serde_json::from_slice(&json).map_err(|e| {
+            let message = format!("cannot encode `{}` as headers: {e}", self.name);
+            errors::encode(self.value.py(), message)
+        })
+    }
+
+    fn headers(&self) -> PyResult<Map<String, Value>> {
+        let map = self.map()?;
+        match map.keys().find(|key| PROTOCOL.contains(&key.as_str())) {
+            None => Ok(map),
+            Some(key) => Err(errors::value(format!(
+                "header `{key}` belongs to the protocol, expected a name of your own; use the option of that name"
+            ))),
+        }
+    }
+
+    #[cold]
+    fn wrong(&self, expected: &str) -> PyErr {
+        let found = errors::type_name(self.value);
+        errors::kind(format!("`{}` is of type `{found}`, expected {expected}", self.name))
+    }
+
+    #[cold]
+    fn wrong_value(&self, expected: &str) -> PyErr {
+        let found =
+            self.value.repr().map_or_else(|_| "?".to_owned(), |r| r.to_string_lossy().into_owned());
+        errors::value(format!("`{}` is `{found}`, expected {expected}", self.name))
+    }
+}
+
+fn interval(name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        errors::value(format!("`{name}` is `{seconds}`, expected seconds that are not negative"))
+    })
+}
+
+#[cold]
+fn unknown(what: &str, name: &str, known: &[&str]) -> PyErr {
+    let hint = match nearest(name, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("expected one of {}", known.join(", ")),
+    };
+    errors::value(format!("unknown {what} `{name}`: {hint}"))
+}

@@ -1,0 +1,294 @@
+//! `Publisher`: the producer's side of a broker, for client code and for tasks that publish.
+//!
+//! A publish runs in the caller's thread: encode under the interpreter's lock, release it, send, confirm. There is no runtime and no
+//! thread between `delay()` and the socket. The broker is made from its URL once per process: after a fork the copy that
+//! the child inherited is forgotten, never closed, because its sockets and files are still the parent's.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use pyo3::{
+    prelude::*,
+    types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString},
+};
+use taskcore::{
+    assemble::{self, Options},
+    backoff::RetryPolicy,
+    broker::Broker,
+    publish::{self, Effort, MAX_BODY},
+};
+
+use crate::{
+    bridge,
+    bulk::Bulk,
+    errors, fields,
+    letter::{Writer, positional},
+    template::Template,
+};
+
+/// The producer's side of a broker. Thread-safe; reconnects in a forked process.
+#[pyclass(frozen, module = "taskcore._core")]
+pub(crate) struct Publisher {
+    address: String,
+    options: Options,
+    effort: Effort,
+    max_body: usize,
+    link: Mutex<Link>,
+}
+
+/// A broker and the process that made it. Locked for a moment and with the interpreter attached only, so that no fork from
+/// Python can happen in between.
+struct Link {
+    process: u32,
+    sender: Arc<publish::Publisher>,
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let link = self.link.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if link.process != bridge::process() {
+            std::mem::forget(link.sender.clone());
+        }
+    }
+}
+
+impl Publisher {
+    fn connect(url: &str, options: &Options) -> taskcore::Result<Link> {
+        let sender = Arc::new(publish::Publisher::new(assemble::broker(url, options)?));
+        Ok(Link { process: bridge::process(), sender })
+    }
+
+    /// The broker of this process.
+    pub(crate) fn sender(&self, py: Python<'_>) -> PyResult<Arc<publish::Publisher>> {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if link.process != bridge::process() {
+            let fresh = Self::connect(&self.address, &self.options)
+                .map_err(|e| errors::to_python(py, &e))?;
+            std::mem::forget(std::mem::replace(&mut *link, fresh));
+        }
+        Ok(link.sender.clone())
+    }
+
+    /// Runs a call of the broker that may block.
+    fn ask<T: Send>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&dyn Broker) -> taskcore::Result<T> + Send,
+    ) -> PyResult<T> {
+        let sender = self.sender(py)?;
+        bridge::blocking(py, || f(sender.broker()))
+    }
+}
+
+#[pymethods]
+impl Publisher {
+    #[new]
+    #[pyo3(signature = (url, *, timeout = 5.0, max_retries = Some(3), interval_start = 0.0, interval_step = 0.2,
+        interval_max = 1.0, max_body = MAX_BODY, options = None))]
+    #[allow(clippy::too_many_arguments)] // each is a keyword in Python
+    fn new(
+        py: Python<'_>,
+        url: String,
+        timeout: f64,
+        max_retries: Option<u32>,
+        interval_start: f64,
+        interval_step: f64,
+        interval_max: f64,
+        max_body: usize,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let options = text_options(options)?;
+        let link = Self::connect(&url, &options).map_err(|e| errors::argument(py, &e))?;
+        let effort = Effort {
+            timeout: duration("timeout", timeout)?,
+            retry: Some(RetryPolicy {
+                max_retries,
+                interval_start: duration("interval_start", interval_start)?,
+                interval_step: duration("interval_step", interval_step)?,
+                interval_max: duration("interval_max", interval_max)?,
+            }),
+        };
+        Ok(Self { address: url, options, effort, max_body, link: Mutex::new(link) })
+    }
+
+    #[getter]
+    fn url(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.sender(py)?.broker().url().to_owned())
+    }
+
+    #[pyo3(signature = (template, args, kwargs, fields = None))]
+    fn publish<'py>(
+        &self,
+        py: Python<'py>,
+        template: &Bound<'py, Template>,
+        args: &Bound<'py, PyAny>,
+        kwargs: &Bound<'py, PyDict>,
+        fields: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<String> {
+        let template = template.get();
+        let mut draft = fields::draft(template, fields, &self.effort)?;
+        let out =
+            Writer::new(self.max_body).write(template, &mut draft, &positional(args)?, kwargs)?;
+        let effort = draft.effort.unwrap_or(self.effort);
+        let sender = self.sender(py)?;
+        bridge::interruptible(py, errors::publishing, |interrupt| {
+            sender.send(std::slice::from_ref(&out), &effort, interrupt)
+        })?;
+        Ok(draft.message.headers.id)
+    }
+
+    #[pyo3(signature = (template, calls, fields = None, check = None))]
+    fn publish_many<'py>(
+        &self,
+        py: Python<'py>,
+        template: &Bound<'py, Template>,
+        calls: &Bound<'py, PyAny>,
+        fields: Option<&Bound<'py, PyDict>>,
+        check: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Vec<Py<PyString>>> {
+        let template = template.get();
+        let mut draft = fields::draft(template, fields, &self.effort)?;
+        if !draft.message.headers.id.is_empty() {
+            return Err(errors::value(
+                "`task_id` would name all messages alike, expected none in a bulk publish",
+            ));
+        }
+        let effort = draft.effort.unwrap_or(self.effort);
+        let mut writer = Writer::new(self.max_body);
+        let kwargs = PyDict::new(py);
+        let calls = calls.try_iter()?;
+        Bulk::new(py, self.sender(py)?, effort).publish(calls, |args| {
+            if let Some(check) = check {
+                check.call1((args,))?;
+            }
+            draft.message.headers.id.clear();
+            writer.write(template, &mut draft, &positional(args)?, &kwargs)
+        })
+    }
+
+    fn publish_each<'py>(
+        &self,
+        py: Python<'py>,
+        messages: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<Py<PyString>>> {
+        let mut writer = Writer::new(self.max_body);
+        let messages = messages.try_iter()?;
+        Bulk::new(py, self.sender(py)?, self.effort).publish(messages, |message| {
+            let (template, args, kwargs, fields) = four(message)?;
+            let template = template.get();
+            let mut draft = fields::draft(template, fields.as_ref(), &self.effort)?;
+            writer.write(template, &mut draft, &positional(&args)?, &kwargs)
+        })
+    }
+
+    fn stats<'py>(&self, py: Python<'py>, queue: &str) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.ask(py, |broker| broker.stats(queue))?;
+        let dict = PyDict::new(py);
+        dict.set_item("depth", stats.depth)?;
+        dict.set_item("in_flight", stats.in_flight)?;
+        dict.set_item("scheduled", stats.scheduled)?;
+        dict.set_item("dead", stats.dead)?;
+        Ok(dict)
+    }
+
+    fn queues(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.ask(py, |broker| broker.queues())
+    }
+
+    fn purge(&self, py: Python<'_>, queue: &str) -> PyResult<u64> {
+        self.ask(py, |broker| broker.purge(queue))
+    }
+
+    fn cancel(&self, py: Python<'_>, queue: &str, task_id: &str) -> PyResult<bool> {
+        self.ask(py, |broker| broker.cancel(queue, task_id))
+    }
+
+    #[pyo3(signature = (queue, limit = 100))]
+    fn dead<'py>(
+        &self,
+        py: Python<'py>,
+        queue: &str,
+        limit: usize,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let letters = self.ask(py, |broker| broker.dead(queue, limit))?;
+        letters
+            .iter()
+            .map(|letter| {
+                let dict = PyDict::new(py);
+                dict.set_item("key", &letter.key)?;
+                dict.set_item("id", &letter.id)?;
+                dict.set_item("reason", &letter.reason)?;
+                dict.set_item("at", letter.at as f64 / 1000.0)?;
+                dict.set_item("redeliveries", letter.redeliveries)?;
+                dict.set_item("raw", PyBytes::new(py, &letter.raw))?;
+                Ok(dict)
+            })
+            .collect()
+    }
+
+    #[pyo3(signature = (queue, keys = None))]
+    fn replay(&self, py: Python<'_>, queue: &str, keys: Option<Vec<String>>) -> PyResult<u64> {
+        self.ask(py, |broker| broker.replay(queue, keys.as_deref()))
+    }
+
+    #[pyo3(signature = (queue, keys = None))]
+    fn discard(&self, py: Python<'_>, queue: &str, keys: Option<Vec<String>>) -> PyResult<u64> {
+        self.ask(py, |broker| broker.discard(queue, keys.as_deref()))
+    }
+}
+
+type Four<'py> =
+    (Bound<'py, Template>, Bound<'py, PyAny>, Bound<'py, PyDict>, Option<Bound<'py, PyDict>>);
+
+/// One item of `publish_each`.
+fn four<'py>(message: &Bound<'py, PyAny>) -> PyResult<Four<'py>> {
+    message.extract().map_err(|_| {
+        let found = errors::type_name(message);
+        errors::kind(format!(
+            "a message is a `{found}`, expected (Template, args, kwargs dict, fields dict or None)"
+        ))
+    })
+}
+
+/// Options as the core takes them: text, whatever the user wrote them as. None is absent.
+///
+/// # Errors
+/// `TypeError` for a value that is no option.
+pub(crate) fn text_options(options: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
+    let mut texts = BTreeMap::new();
+    for (name, value) in options.into_iter().flatten() {
+        if value.is_none() {
+            continue;
+        }
+        let text = if let Ok(flag) = value.cast::<PyBool>() {
+            flag.is_true().to_string()
+        } else if value.is_instance_of::<PyString>()
+            || value.is_instance_of::<PyInt>()
+            || value.is_instance_of::<PyFloat>()
+        {
+            value.str()?.extract()?
+        } else {
+            let found = errors::type_name(&value);
+            return Err(errors::kind(format!(
+                "option `{name}` is a `{found}`, expected str, int, float or bool"
+            )));
+        };
+        texts.insert(name.extract()?, text);
+    }
+    Ok(texts)
+}
+
+/// A time span argument.
+///
+/// # Errors
+/// `ValueError` when it is none.
+pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        errors::value(format!(
+            "`{name}` is `{seconds}`, expected a number of seconds that is not negative"
+        ))
+    })
+}
