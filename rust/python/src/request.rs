@@ -150,7 +150,7 @@ impl Request {
         let dict = describe(py, &self.message)?;
         dict.set_item("args", self.args(py))?;
         dict.set_item("kwargs", self.kwargs(py))?;
-        for name in codec::EMBED {
+        for name in codec::LINKS {
             let value =
                 self.embed.as_ref().map(|e| e.bind(py).get_item(name)).transpose()?.flatten();
             dict.set_item(name, value)?;
