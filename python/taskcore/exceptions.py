@@ -1,11 +1,12 @@
 """Every exception of taskcore in one tree, with Celery's names; one sentence each says when it is raised.
 
-The core looks these classes up here once and raises them, so this module imports nothing. Constructors keep their
+The core looks these classes up here once and raises them, so this module imports nothing of taskcore. Constructors keep their
 arguments in `args`: a result document carries exactly those, and the reader rebuilds the exception from them. Names
 that Celery, kombu and billiard spread over three packages live in this one place; `taskcore.failure` knows which
 package to name in a document, so that a stock Celery client finds its own class.
 """
 
+import builtins
 from datetime import datetime
 from typing import Any
 
@@ -86,8 +87,12 @@ class Retry(TaskPredicate):
     """Raised by `Task.retry` once the task has been published again."""
 
     def __init__(
-        self, message: str | None = None, exc: BaseException | None = None, when: float | datetime | None = None,
-        is_eager: bool = False, sig: Any = None,
+        self,
+        message: str | None = None,
+        exc: BaseException | None = None,
+        when: float | datetime | None = None,
+        is_eager: bool = False,
+        sig: Any = None,
     ) -> None:
         super().__init__(message, exc, when)
         self.message = message
@@ -151,7 +156,7 @@ class ChordError(TaskError):
     """A task in the header of a chord failed."""
 
 
-class TimeoutError(TaskError, TimeoutError):
+class TimeoutError(TaskError, builtins.TimeoutError):
     """A result was not ready within `timeout` seconds."""
 
 

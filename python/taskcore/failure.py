@@ -16,13 +16,37 @@ from typing import Any
 
 from taskcore import exceptions, serialize
 
-_CELERY = (
-    "TaskPredicate Ignore Reject Retry TaskError NotRegistered AlreadyRegistered QueueNotFound InvalidTaskError "
-    "TaskRevokedError MaxRetriesExceededError ChordError TimeoutError ImproperlyConfigured SecurityError "
-    "BackendError BackendGetMetaError BackendStoreError WorkerShutdown WorkerTerminate"
-).split()
-_BILLIARD = "SoftTimeLimitExceeded TimeLimitExceeded WorkerLostError Terminated".split()
-_KOMBU = "OperationalError SerializationError EncodeError DecodeError SerializerNotInstalled ContentDisallowed".split()
+_CELERY = [
+    "TaskPredicate",
+    "Ignore",
+    "Reject",
+    "Retry",
+    "TaskError",
+    "NotRegistered",
+    "AlreadyRegistered",
+    "QueueNotFound",
+    "InvalidTaskError",
+    "TaskRevokedError",
+    "MaxRetriesExceededError",
+    "ChordError",
+    "TimeoutError",
+    "ImproperlyConfigured",
+    "SecurityError",
+    "BackendError",
+    "BackendGetMetaError",
+    "BackendStoreError",
+    "WorkerShutdown",
+    "WorkerTerminate",
+]
+_BILLIARD = ["SoftTimeLimitExceeded", "TimeLimitExceeded", "WorkerLostError", "Terminated"]
+_KOMBU = [
+    "OperationalError",
+    "SerializationError",
+    "EncodeError",
+    "DecodeError",
+    "SerializerNotInstalled",
+    "ContentDisallowed",
+]
 
 _WRITTEN_AS = {
     **dict.fromkeys(_CELERY, "celery.exceptions"),
@@ -30,7 +54,9 @@ _WRITTEN_AS = {
     **dict.fromkeys(_KOMBU, "kombu.exceptions"),
 }
 # celery.exceptions offers all of them; billiard has a second module for the same classes.
-_READ_AS_OURS = frozenset({"celery.exceptions", "billiard.exceptions", "billiard.einfo", "kombu.exceptions"})
+_READ_AS_OURS = frozenset(
+    {"celery.exceptions", "billiard.exceptions", "billiard.einfo", "kombu.exceptions"}
+)
 _OWN_DIR = dirname(exceptions.__file__)
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -57,7 +83,11 @@ def to_document(exc: BaseException) -> dict[str, Any]:
     module: str | None = cls.__module__
     if module == exceptions.__name__:
         module = _WRITTEN_AS.get(cls.__name__, module)
-    return {"exc_type": cls.__qualname__, "exc_message": [_writable(arg) for arg in exc.args], "exc_module": module}
+    return {
+        "exc_type": cls.__qualname__,
+        "exc_message": [_writable(arg) for arg in exc.args],
+        "exc_module": module,
+    }
 
 
 def _writable(value: Any) -> Any:
@@ -90,7 +120,9 @@ def from_document(document: Any) -> BaseException:
     name = str(document["exc_type"])
     cls = _find(name, document.get("exc_module"))
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-        raise exceptions.SecurityError(f"stored exception type `{name}` is not an exception class: refused")
+        raise exceptions.SecurityError(
+            f"stored exception type `{name}` is not an exception class: refused"
+        )
     message = document.get("exc_message")
     args = tuple(message) if isinstance(message, (list, tuple)) else (message,)
     try:
@@ -116,7 +148,11 @@ def _find(name: str, module: str | None) -> Any:
 
 
 def _made_up(name: str, module: str) -> type[BaseException]:
-    return type(name.rpartition(".")[2], (exceptions.TaskcoreError,), {"__module__": module, "__qualname__": name})
+    return type(
+        name.rpartition(".")[2],
+        (exceptions.TaskcoreError,),
+        {"__module__": module, "__qualname__": name},
+    )
 
 
 def format_traceback(exc: BaseException) -> str:
@@ -138,5 +174,7 @@ def _drop_own_frames(formatted: Any) -> None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        one.stack = StackSummary.from_list([frame for frame in one.stack if dirname(frame.filename) != _OWN_DIR])
+        one.stack = StackSummary.from_list(
+            [frame for frame in one.stack if dirname(frame.filename) != _OWN_DIR]
+        )
         waiting += [one.__cause__, one.__context__, *(one.exceptions or ())]

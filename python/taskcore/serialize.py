@@ -29,13 +29,13 @@ class Serializer(NamedTuple):
 
 
 def _to_pickle(value: Any) -> bytes:
-    import pickle  # noqa: S403 - only used when the user asks for it by name
+    import pickle
 
     return pickle.dumps(value, protocol=4)
 
 
 def _from_pickle(data: bytes) -> Any:
-    import pickle  # noqa: S403 - only reached for content that `accept_content` allows
+    import pickle
 
     return pickle.loads(data)  # noqa: S301 - as above
 
@@ -63,8 +63,11 @@ _by_type: dict[str, Serializer] = {}
 
 
 def register(
-    name: str, encoder: Callable[[Any], bytes | str], decoder: Callable[[Any], Any],
-    content_type: str, content_encoding: str = "utf-8",
+    name: str,
+    encoder: Callable[[Any], bytes | str],
+    decoder: Callable[[Any], Any],
+    content_type: str,
+    content_encoding: str = "utf-8",
 ) -> None:
     """Adds a serializer, or replaces one of the same name.
 
@@ -119,7 +122,9 @@ def content_type_of(name: str) -> str:
 
 def content_types(accept: Iterable[str]) -> list[str]:
     """`accept_content` as content types: names of serializers are translated, content types kept as they are."""
-    return [item if item not in _by_name and "/" in item else content_type_of(item) for item in accept]
+    return [
+        item if item not in _by_name and "/" in item else content_type_of(item) for item in accept
+    ]
 
 
 def dumps(value: Any, name: str) -> tuple[str, str, bytes]:
@@ -135,12 +140,19 @@ def dumps(value: Any, name: str) -> tuple[str, str, bytes]:
     except (EncodeError, SerializerNotInstalled):
         raise
     except Exception as exc:
-        raise EncodeError(f"cannot write a value of type `{type(value).__name__}` as {made.name}: {exc}") from exc
+        raise EncodeError(
+            f"cannot write a value of type `{type(value).__name__}` as {made.name}: {exc}"
+        ) from exc
     encoded = data.encode(made.content_encoding) if isinstance(data, str) else data
     return made.content_type, made.content_encoding, encoded
 
 
-def loads(data: bytes, content_type: str, content_encoding: str = "utf-8", accept: Iterable[str] | None = None) -> Any:
+def loads(
+    data: bytes,
+    content_type: str,
+    content_encoding: str = "utf-8",
+    accept: Iterable[str] | None = None,
+) -> Any:
     """Decodes what `dumps` wrote.
 
     Args:
@@ -151,10 +163,14 @@ def loads(data: bytes, content_type: str, content_encoding: str = "utf-8", accep
         SerializerNotInstalled: nobody registered the content type.
     """
     if accept is not None and content_type not in content_types(accept):
-        raise ContentDisallowed(f"content type `{content_type}` is refused: add its serializer to accept_content")
+        raise ContentDisallowed(
+            f"content type `{content_type}` is refused: add its serializer to accept_content"
+        )
     made = find(content_type)
     try:
-        return made.decode(data if content_encoding.lower() in _BINARY else data.decode(content_encoding))
+        return made.decode(
+            data if content_encoding.lower() in _BINARY else data.decode(content_encoding)
+        )
     except (DecodeError, SerializerNotInstalled):
         raise
     except Exception as exc:
@@ -165,10 +181,18 @@ def _native(data: bytes | str, name: str) -> Any:
     return _core.loads(data.encode() if isinstance(data, str) else data, name)
 
 
-register("json", lambda value: _core.dumps(value, "json"), lambda data: _native(data, "json"), "application/json")
 register(
-    "msgpack", lambda value: _core.dumps(value, "msgpack"), lambda data: _native(data, "msgpack"),
-    "application/x-msgpack", "binary",
+    "json",
+    lambda value: _core.dumps(value, "json"),
+    lambda data: _native(data, "json"),
+    "application/json",
+)
+register(
+    "msgpack",
+    lambda value: _core.dumps(value, "msgpack"),
+    lambda data: _native(data, "msgpack"),
+    "application/x-msgpack",
+    "binary",
 )
 register("pickle", _to_pickle, _from_pickle, "application/x-python-serialize", "binary")
 register("yaml", _to_yaml, _from_yaml, "application/x-yaml")

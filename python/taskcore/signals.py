@@ -26,13 +26,24 @@ class Signal:
         """Key of the receiver, sender that it listens to (None: any), and how to get it."""
 
     @overload
-    def connect(self, receiver: F, *, sender: object = None, weak: bool = True, dispatch_uid: object = None) -> F: ...
+    def connect(
+        self, receiver: F, *, sender: object = None, weak: bool = True, dispatch_uid: object = None
+    ) -> F: ...
     @overload
     def connect(
-        self, receiver: None = None, *, sender: object = None, weak: bool = True, dispatch_uid: object = None
+        self,
+        receiver: None = None,
+        *,
+        sender: object = None,
+        weak: bool = True,
+        dispatch_uid: object = None,
     ) -> Callable[[F], F]: ...
     def connect(
-        self, receiver: Callable[..., Any] | None = None, *, sender: object = None, weak: bool = True,
+        self,
+        receiver: Callable[..., Any] | None = None,
+        *,
+        sender: object = None,
+        weak: bool = True,
         dispatch_uid: object = None,
     ) -> Any:
         """Adds a receiver; also a decorator, with or without parentheses.
@@ -44,16 +55,24 @@ class Signal:
             dispatch_uid: identity of the receiver, so that connecting twice has no effect.
         """
         if receiver is None:
-            return lambda found: self.connect(found, sender=sender, weak=weak, dispatch_uid=dispatch_uid)
+            return lambda found: self.connect(
+                found, sender=sender, weak=weak, dispatch_uid=dispatch_uid
+            )
         if not callable(receiver):
-            raise TypeError(f"receiver of signal `{self.name}` must be callable, not `{type(receiver).__name__}`")
+            raise TypeError(
+                f"receiver of signal `{self.name}` must be callable, not `{type(receiver).__name__}`"
+            )
         key = dispatch_uid if dispatch_uid is not None else _identity(receiver)
         if not any(k == key and s is sender for k, s, _ in self.receivers):
             self.receivers = [*self.receivers, (key, sender, _reference(receiver, weak))]
         return receiver
 
     def disconnect(
-        self, receiver: Callable[..., Any] | None = None, *, sender: object = None, dispatch_uid: object = None
+        self,
+        receiver: Callable[..., Any] | None = None,
+        *,
+        sender: object = None,
+        dispatch_uid: object = None,
     ) -> bool:
         """Removes a receiver; whether it was there."""
         key = dispatch_uid if dispatch_uid is not None else _identity(receiver)
@@ -85,7 +104,9 @@ class Signal:
         except Exception as exc:
             import logging
 
-            logging.getLogger("taskcore.signals").exception("receiver of signal `%s` failed", self.name)
+            logging.getLogger("taskcore.signals").exception(
+                "receiver of signal `%s` failed", self.name
+            )
             return exc
 
     def __repr__(self) -> str:
@@ -95,7 +116,9 @@ class Signal:
 def _identity(receiver: object) -> object:
     # Two reads of a bound method give two objects; its function and its instance do not change.
     bound = getattr(receiver, "__self__", None)
-    return id(receiver) if bound is None else (id(bound), id(getattr(receiver, "__func__", receiver)))
+    return (
+        id(receiver) if bound is None else (id(bound), id(getattr(receiver, "__func__", receiver)))
+    )
 
 
 def _reference(receiver: Callable[..., Any], weak: bool) -> Callable[[], Callable[..., Any] | None]:

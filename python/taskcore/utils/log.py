@@ -24,7 +24,9 @@ def get_task_logger(name: str) -> logging.Logger:
         RuntimeError: `name` is the name of the parent logger itself.
     """
     if name in (task_logger.name, "taskcore"):
-        raise RuntimeError(f"logger name `{name}` is reserved: pass `__name__` of the module that logs")
+        raise RuntimeError(
+            f"logger name `{name}` is reserved: pass `__name__` of the module that logs"
+        )
     logger = logging.getLogger(name)
     if logger.parent is logging.root:
         logger.parent = task_logger

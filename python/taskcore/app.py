@@ -1,0 +1,390 @@
+"""The app: configuration, registry of tasks, and the way to the broker and the results.
+
+`Taskcore` ties the other parts together and does little itself: tasks are made here, sent by the producer, executed by
+`Execution`. Everything that needs the core is made on first use, so that defining tasks costs nothing and a program
+that only imports them opens no connection. What was made from the configuration is dropped when it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overload
+
+from taskcore import _core, calling, context, current, failure, loading, registry, settings, states
+from taskcore.canvas.signature import Signature, signature
+from taskcore.conf import Config
+from taskcore.exceptions import (
+    ImproperlyConfigured,
+)
+from taskcore.execute import Execution, Life
+from taskcore.producer import Producer, warn_eager
+from taskcore.result import AsyncResult, EagerResult, ResultSet
+from taskcore.signals import Signal
+from taskcore.task import Task
+from taskcore.zones import zone
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T", bound=Task[..., Any])
+
+_CONSTRUCTOR = {"config_source": None, "namespace": None, "task_cls": Task, "strict_typing": True}
+"""Arguments of Celery's constructor that are not settings."""
+
+
+class Taskcore:
+    """An application: `app = Taskcore("proj", broker="redis://...")`."""
+
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        include: Iterable[str] = (),
+        set_as_current: bool = True,
+        **values: Any,
+    ) -> None:
+        """
+        Args:
+            main: name of the main module, for the names of tasks that are defined in it.
+            broker: URL; default: a database file in the current directory.
+            backend: URL of the result store; default: beside the tasks, if no broker is named either.
+            include: modules that a worker imports.
+            set_as_current: let `shared_task` and `current_app` mean this app.
+            values: settings by name; also `config_source`, `namespace`, `task_cls`, `strict_typing`.
+        Raises:
+            ImproperlyConfigured: an unknown setting or a wrong value.
+        """
+        special = {key: values.pop(key, default) for key, default in _CONSTRUCTOR.items()}
+        self.main = main
+        self.tasks = registry.TaskRegistry()
+        self.hostname: str | None = None
+        """Node name of the worker that this process belongs to; set at its start."""
+        self.finalized = False
+        self._zone: tzinfo | None = None
+        self._node: str | None = None
+        self._results: Any = None
+        self._discover: list[tuple[Any, str | None]] = []
+        self.strict_typing = bool(special["strict_typing"])
+        self.Task: Any = type(
+            "Task", (special["task_cls"],), {"_app": self, "__module__": "taskcore.app"}
+        )
+        self.on_after_configure = Signal("on_after_configure")
+        self.on_after_finalize = Signal("on_after_finalize")
+        self.producer = Producer(self, self._make_publisher, _core.Template)
+        self.execution = Execution(self, Task)
+        self.conf = Config(self._changed)
+        named = {"broker_url": broker, "result_backend": backend, "include": tuple(include) or None}
+        self.conf.update(
+            values, **{key: value for key, value in named.items() if value is not None}
+        )
+        if special["config_source"] is not None:
+            self.config_from_object(special["config_source"], namespace=special["namespace"])
+        if set_as_current:
+            current.set_app(self)
+        current.join(self)
+
+    # Configuration
+
+    def config_from_object(
+        self,
+        source: object,
+        silent: bool = False,
+        force: bool = False,
+        namespace: str | None = None,
+    ) -> None:
+        """Takes settings from a module (or its name), an object or a dict; a name is imported on first use, or now with `force`."""
+        self.conf.load(source, namespace, silent)
+        if force:
+            self.conf.keys()
+
+    def config_from_envvar(
+        self, variable_name: str, silent: bool = False, force: bool = False
+    ) -> bool:
+        """The same from the module that an environment variable names."""
+        found = self.conf.load_environment(variable_name, silent)
+        if force:
+            self.conf.keys()
+        return found
+
+    def add_defaults(self, values: Mapping[str, Any]) -> None:
+        """Sets values that any other source overrides."""
+        self.conf.add_defaults(values)
+
+    def _changed(self) -> None:
+        self._results = self._zone = None
+        self.producer.forget()
+        self.execution.forget()
+        for task in self.tasks.values():
+            task._fast = None
+
+    @property
+    def timezone(self) -> tzinfo:
+        """The zone of naive times."""
+        if self._zone is None:
+            self._zone = zone(self.conf["timezone"], self.conf["enable_utc"])
+        return self._zone
+
+    def now(self) -> datetime:
+        """The time in the app's zone."""
+        return datetime.now(self.timezone)
+
+    @property
+    def node(self) -> str:
+        """Name of this machine."""
+        if self._node is None:
+            from socket import gethostname
+
+            self._node = gethostname()
+        return self._node
+
+    # Tasks
+
+    @overload
+    def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self, /, *, bind: Literal[True], **options: Any
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    @overload
+    def task(
+        self, /, *, bind: Literal[False] = False, **options: Any
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Makes a task of a function; with or without options.
+
+        Args:
+            options: `bind` (the task is the first argument), `base` (a class), `name`, and any option of `Task`.
+        Raises:
+            TypeError: an unknown option; the nearest is named.
+            AlreadyRegistered: another function has that name.
+        """
+        if fun is None:
+            registry.check_options(options, self.Task)
+            return lambda found: registry.make_task(self, found, options)
+        if not callable(fun):
+            raise TypeError(
+                f"@app.task got `{fun!r}`: options are keywords, as in @app.task(name=...)"
+            )
+        return registry.make_task(self, fun, options)
+
+    def register_task(self, task: T | type[T], **options: Any) -> T:
+        """Registers a class-based task, given as an instance or as its class."""
+        made: T = task() if isinstance(task, type) else task
+        made.set_options(options)
+        cls = type(made)
+        made.bind(self, made.name or self.gen_task_name(cls.__name__, cls.__module__))
+        self.tasks[made.name] = made
+        return made
+
+    def gen_task_name(self, name: str, module: str | None) -> str:
+        """`module.name`; for the main module the app's `main`, or the name of its file."""
+        return registry.automatic_name(name, module, self.main)
+
+    @property
+    def current_task(self) -> Task[..., Any] | None:
+        """The task that runs now."""
+        raw = context.get_current()
+        return None if raw is None else self.tasks.get(raw.task)
+
+    def autodiscover_tasks(
+        self, packages: Any = None, related_name: str | None = "tasks", force: bool = False
+    ) -> None:
+        """Has a worker import `tasks` of each package, where it exists; `packages` may be a function."""
+        self._discover.append((packages, related_name))
+        if force:
+            self.import_modules()
+
+    def import_modules(self) -> None:
+        """Imports what the configuration names and what is to be discovered."""
+        loading.import_all((*self.conf["imports"], *self.conf["include"]), self._discover)
+
+    def finalize(self) -> None:
+        """Says that configuration and tasks are complete; a worker does it after its imports."""
+        if not self.finalized:
+            self.conf.keys()
+            self.on_after_configure.send(self, source=self.conf)
+            self.finalized = True
+            self.on_after_finalize.send(self)
+
+    # Sending
+
+    @property
+    def publisher(self) -> Any:
+        """The core's publisher: publishing, and what can be asked of queues."""
+        return self.producer.publisher
+
+    def _make_publisher(self) -> Any:
+        conf = self.conf
+        policy = {**settings.RETRY_POLICY, **conf["task_publish_retry_policy"]}
+        return _core.Publisher(
+            conf["broker_url"],
+            timeout=conf["task_publish_timeout"],
+            max_retries=policy["max_retries"] if conf["task_publish_retry"] else 0,
+            interval_start=float(policy["interval_start"] or 0),
+            interval_step=float(policy["interval_step"] or 0),
+            interval_max=float(policy["interval_max"] or 0),
+            options=self.conf.transport_options("broker_transport_options"),
+        )
+
+    def send_task(
+        self,
+        name: str,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Unpack[calling.CallOptions],
+    ) -> AsyncResult[Any]:
+        """Publishes a call of a task that this process need not know.
+
+        Raises:
+            TypeError: an unknown option, or arguments of the wrong kind.
+            OperationalError: the broker did not confirm in time.
+        """
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"task name is `{name!r}`: expected text that is not empty")
+        given: dict[str, Any] = {**options}
+        if task_id is not None:
+            given["task_id"] = task_id
+        if self.conf["task_always_eager"]:
+            warn_eager(name)
+        return self.producer.send(
+            name, calling.to_args(name, args), calling.to_kwargs(name, kwargs), given
+        )
+
+    def send_signature(
+        self, name: str, args: Sequence[Any], kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> AsyncResult[Any]:
+        """Publishes what a signature says, through the task if this process knows it."""
+        task = self.tasks.get(name)
+        if task is None:
+            return self.send_task(name, args, kwargs, **options)
+        return task.apply_async(args, kwargs, **options)
+
+    def send_many(self, signatures: Iterable[Mapping[str, Any]]) -> ResultSet[Any]:
+        """Publishes many signatures, pipelined; gives their results in order."""
+        if self.conf["task_always_eager"]:
+            return ResultSet.of(
+                [Signature(sig, app=self).apply_async() for sig in signatures], self
+            )
+        return self.producer.send_each(self._calls(signatures))
+
+    def _calls(self, signatures: Iterable[Mapping[str, Any]]) -> Any:
+        for sig in signatures:
+            if not isinstance(sig, Mapping):
+                raise TypeError(
+                    f"send_many got `{sig!r}`: expected signatures, as made by `task.s()`"
+                )
+            args, kwargs, options = Signature(sig, app=self).merged()
+            yield self.tasks.get(sig["task"]) or sig["task"], args, kwargs, options
+
+    def signature(self, *args: Any, **kwargs: Any) -> Signature:
+        """A signature that is sent through this app."""
+        return signature(*args, app=self, **kwargs)
+
+    def cancel(self, task_id: str, queue: str | None = None) -> bool:
+        """Drops a task that is scheduled for later; whether there was one."""
+        known = (
+            [queue]
+            if queue
+            else [self.conf["task_default_queue"], *(self.conf["task_queues"] or ())]
+        )
+        for name in dict.fromkeys([*known, *([] if queue else self.publisher.queues())]):
+            if self.publisher.cancel(name, task_id):
+                if self.results_or_none is not None:
+                    revoked = {
+                        "exc_type": "TaskRevokedError",
+                        "exc_message": ["revoked"],
+                        "exc_module": "celery.exceptions",
+                    }
+                    self.results_or_none.put(task_id, states.REVOKED, revoked)
+                return True
+        return False
+
+    # Results
+
+    @property
+    def results_or_none(self) -> Any:
+        """The core's results; None when the app keeps none."""
+        if self._results is None and (url := self.conf["result_backend"]):
+            options = self.conf.transport_options("result_backend_transport_options")
+            self._results = _core.Results(
+                url, expires=self.conf["result_expires"] or None, options=options
+            )
+        return self._results
+
+    @property
+    def backend(self) -> Any:
+        """The core's results.
+
+        Raises:
+            ImproperlyConfigured: the app keeps none.
+        """
+        found = self.results_or_none
+        if found is None:
+            raise ImproperlyConfigured(
+                "no result store is configured: pass backend= to Taskcore or set result_backend, for example to "
+                "the URL of the broker"
+            )
+        return found
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802 - Celery's name
+        """The result of an earlier call, by its id."""
+        return AsyncResult(task_id, self, **kwargs)
+
+    def ResultSet(self, results: Sequence[Any]) -> ResultSet[Any]:  # noqa: N802 - Celery's name
+        """A set of results, or of ids."""
+        return ResultSet(results, self)
+
+    def eager_result(self, task_id: str, life: Life, name: str) -> EagerResult[Any]:
+        """The result of a call that ran here."""
+        retval = life.retval if life.exc is None else life.exc
+        return EagerResult(task_id, retval, life.outcome.state, life.outcome.traceback, name)
+
+    def store_state(self, task_id: str, state: str, meta: Any, request: Any = None) -> None:
+        """Stores a state of the user's own; nothing when the app keeps no results."""
+        results = self.results_or_none
+        if results is None:
+            return
+        fields: dict[str, Any] = {}
+        if request is not None:
+            known = request.to_dict()
+            fields = {"parent_id": known["parent_id"], "group_id": known.get("group")}
+            if self.conf["result_extended"]:
+                fields |= {
+                    "name": known["task"],
+                    "worker": self.hostname,
+                    "queue": known.get("queue"),
+                }
+                fields |= {key: known.get(key) for key in ("args", "kwargs", "retries")}
+        value = failure.to_document(meta) if isinstance(meta, BaseException) else meta
+        results.put(
+            task_id, state, value, fields={k: v for k, v in fields.items() if v is not None} or None
+        )
+
+    # Being the app that is meant
+
+    def set_current(self) -> None:
+        """Makes this the app that `shared_task` and `current_app` mean."""
+        current.set_app(self)
+
+    set_default = set_current
+
+    def close(self) -> None:
+        """Drops connections; the app can be used again."""
+        self._changed()
+
+    def __enter__(self) -> Taskcore:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Taskcore {self.main or '__main__'}: {len(self.tasks)} tasks>"
+
+
+current.set_default(lambda: Taskcore("default"))

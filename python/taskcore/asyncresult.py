@@ -1,0 +1,330 @@
+"""The result of one task: AsyncResult, and EagerResult of a task that ran here.
+
+An AsyncResult is an id and an app, nothing else until it is asked; making one costs a fraction of a microsecond, so
+`delay` can return it for every call. Waiting is by push in the core, without the interpreter lock; no polling. What is
+final is kept, so that asking twice is free. Documents are Celery's, hence every reader works with either worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from taskcore import context, current, failure, states
+from taskcore.exceptions import NotSupportedError, TaskRevokedError
+
+R = TypeVar("R")
+
+_may_join: ContextVar[bool] = ContextVar("taskcore_may_join", default=False)
+
+
+@contextmanager
+def allow_join_result() -> Iterator[None]:
+    """Allows waiting for results inside a task, for who knows that it cannot deadlock."""
+    token = _may_join.set(True)
+    try:
+        yield
+    finally:
+        _may_join.reset(token)
+
+
+def assert_will_not_block() -> None:
+    """Refuses to wait inside a task.
+
+    Raises:
+        RuntimeError: a task runs here: all slots of the workers may be waiting for one another.
+    """
+    if context.get_current() is not None and not _may_join.get():
+        raise RuntimeError(
+            "never call result.get() within a task: the workers may all wait for one another; "
+            "use link=, or allow_join_result() if you know better"
+        )
+
+
+class AsyncResult(Generic[R]):
+    """The result of a task, now or later."""
+
+    __slots__ = ("_document", "_reply_to", "app", "id", "parent")
+
+    def __init__(
+        self, id: str, app: Any = None, reply_to: str | None = None, parent: Any = None
+    ) -> None:
+        """
+        Args:
+            reply_to: the reply id that the task was published with, when this process published it.
+        """
+        self.id = id
+        self.app = app
+        self._reply_to = reply_to
+        self.parent = parent
+        self._document: dict[str, Any] | None = None
+
+    # Waiting
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        disable_sync_subtasks: bool = True,
+        **ignored: Any,
+    ) -> R:
+        """Waits for the task and returns its value.
+
+        Args:
+            timeout: seconds; default: for ever.
+            propagate: raise what the task raised; otherwise return the exception.
+            disable_sync_subtasks: False allows the call inside a task.
+            ignored: Celery's options about polling (`interval`, `no_ack`, ...) have no meaning here.
+        Raises:
+            TimeoutError: not ready in time.
+            RuntimeError: called inside a task.
+        """
+        for key in ignored:
+            if key not in (
+                "interval",
+                "no_ack",
+                "follow_parents",
+                "on_interval",
+                "EXCEPTION_STATES",
+                "PROPAGATE_STATES",
+            ):
+                raise TypeError(f"unknown option `{key}` of get()")
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        document = self._document
+        if document is None:
+            results = self._app.backend
+            foreign = self._reply_to is None or self._reply_to != results.reply_to
+            document = self._document = results.wait(
+                self.id, timeout, foreign or self._app.conf.protocol == "celery"
+            )
+        value: R = self._value(document, propagate)
+        return value
+
+    wait = get
+
+    def _value(self, document: dict[str, Any], propagate: bool) -> Any:
+        status = document["status"]
+        if status == states.SUCCESS:
+            return document.get("result")
+        exc = self._exception(document)
+        if propagate and status in states.PROPAGATE_STATES:
+            raise exc
+        return exc
+
+    def _exception(self, document: dict[str, Any]) -> BaseException:
+        if document.get("result") is None and document["status"] == states.REVOKED:
+            return TaskRevokedError("revoked")
+        exc = failure.from_document(document.get("result"))
+        if document.get("traceback"):
+            exc.add_note("".join(("traceback in the worker:\n", document["traceback"])).rstrip())
+        return exc
+
+    def __await__(self) -> Generator[Any, None, R]:
+        import asyncio
+
+        return asyncio.to_thread(self.get).__await__()
+
+    # Reading
+
+    def _read(self) -> dict[str, Any]:
+        if self._document is not None:
+            return self._document
+        document = self._app.backend.get([self.id])[0]
+        if document is None:
+            return {"status": states.PENDING, "result": None}
+        if document["status"] in states.READY_STATES:
+            self._document = document
+        return dict(document)
+
+    @property
+    def _app(self) -> Any:
+        return self.app or current.app()
+
+    @property
+    def task_id(self) -> str:
+        """The id."""
+        return self.id
+
+    @property
+    def backend(self) -> Any:
+        """The app's results."""
+        return self._app.backend
+
+    @property
+    def state(self) -> str:
+        """PENDING (also: unknown), STARTED, RETRY, SUCCESS, FAILURE, REVOKED, or a state of the task's own."""
+        return str(self._read()["status"])
+
+    status = state
+
+    @property
+    def result(self) -> Any:
+        """The value; the exception of a task that failed; what `update_state` stored."""
+        document = self._read()
+        if document["status"] in states.EXCEPTION_STATES:
+            return self._exception(document) if document.get("result") is not None else None
+        return document.get("result")
+
+    info = result
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of a task that failed, as text."""
+        return self._read().get("traceback")
+
+    @property
+    def date_done(self) -> datetime | None:
+        """When it ended."""
+        text = self._read().get("date_done")
+        return datetime.fromisoformat(text) if isinstance(text, str) else text
+
+    @property
+    def children(self) -> list[AsyncResult[Any]] | None:
+        """The tasks that it published."""
+        found = self._read().get("children")
+        return None if found is None else [result_from_tuple(item, self.app) for item in found]
+
+    @property
+    def name(self) -> str | None:
+        """Name of the task; like the next ones only with `result_extended`."""
+        return self._read().get("name")
+
+    @property
+    def args(self) -> Any:
+        """Its positional arguments."""
+        return self._read().get("args")
+
+    @property
+    def kwargs(self) -> Any:
+        """Its keyword arguments."""
+        return self._read().get("kwargs")
+
+    @property
+    def worker(self) -> str | None:
+        """Where it ran."""
+        return self._read().get("worker")
+
+    @property
+    def retries(self) -> int | None:
+        """How often it was retried."""
+        return self._read().get("retries")
+
+    @property
+    def queue(self) -> str | None:
+        """The queue it came from."""
+        return self._read().get("queue")
+
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return self.state in states.READY_STATES
+
+    def successful(self) -> bool:
+        """Whether it has returned."""
+        return self.state == states.SUCCESS
+
+    def failed(self) -> bool:
+        """Whether it has failed."""
+        return self.state == states.FAILURE
+
+    def maybe_throw(self, propagate: bool = True) -> Any:
+        """Raises what the task raised, if it has."""
+        document = self._read()
+        if document["status"] in states.PROPAGATE_STATES:
+            return self._value(document, propagate)
+        return document.get("result")
+
+    maybe_reraise = maybe_throw
+
+    # Changing
+
+    def forget(self) -> None:
+        """Deletes the result from its store."""
+        self._document = None
+        self._app.backend.forget(self.id)
+
+    def revoke(self, **options: Any) -> None:
+        """Cancels the task while it is scheduled for later.
+
+        Raises:
+            NotSupportedError: it is not scheduled; this version cannot stop a task that is queued or runs.
+        """
+        if options or not self._app.cancel(self.id):
+            raise NotSupportedError(
+                f"cannot revoke task `{self.id}`: it is not scheduled for later, and this version cannot revoke "
+                "a task that is queued or runs"
+            )
+
+    def as_tuple(self) -> Any:
+        """The form that is stored: ids of this result and its parents."""
+        return [[self.id, self.parent and self.parent.as_tuple()], None]
+
+    def __eq__(self, other: object) -> bool:
+        return other.id == self.id if isinstance(other, AsyncResult) else other == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.id}>"
+
+    def __reduce__(self) -> Any:
+        return AsyncResult, (self.id, None, None, self.parent)
+
+
+class EagerResult(AsyncResult[R]):
+    """The result of a task that ran here and now."""
+
+    __slots__ = ("_name", "_retval")
+
+    def __init__(
+        self,
+        id: str,
+        retval: Any,
+        state: str,
+        traceback: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(id)
+        self._retval = retval
+        self._document = {
+            "status": state,
+            "result": retval,
+            "traceback": traceback,
+            "name": name,
+            "children": [],
+        }
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        disable_sync_subtasks: bool = True,
+        **ignored: Any,
+    ) -> R:
+        """The value, or what the task raised."""
+        return self._value(self._read(), propagate)  # type: ignore[no-any-return]
+
+    wait = get
+
+    def _exception(self, document: dict[str, Any]) -> BaseException:
+        found = self._retval
+        return found if isinstance(found, BaseException) else super()._exception(document)
+
+    def forget(self) -> None:
+        """There is nothing to delete."""
+
+    def revoke(self, **options: Any) -> None:
+        """Too late."""
+
+
+def result_from_tuple(found: Any, app: Any = None) -> AsyncResult[Any]:
+    """A result from its stored form."""
+    (id_, parent), _ = found if not isinstance(found, str) else ((found, None), None)
+    return AsyncResult(id_, app, None, result_from_tuple(parent, app) if parent else None)

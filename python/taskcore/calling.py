@@ -1,0 +1,265 @@
+"""The options of a call, and what each becomes in the message.
+
+Pure: the options of `apply_async`, `send_task` and signatures come in, the fields of the core's publisher go out; the
+time is an argument. Option names are Celery's and strict. A field is only there when it differs from the task's
+template, so that the common message stays small and cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, TypedDict
+
+from taskcore.exceptions import NotSupportedError
+from taskcore.kinds import priority
+from taskcore.utils import hint
+
+
+class CallOptions(TypedDict, total=False):
+    """What `apply_async` takes besides the arguments."""
+
+    countdown: float | timedelta | None
+    eta: datetime | None
+    expires: float | timedelta | datetime | None
+    queue: Any
+    routing_key: str | None
+    exchange: str | None
+    priority: int | None
+    serializer: str | None
+    compression: str | None
+    retry: bool | None
+    retry_policy: Mapping[str, Any] | None
+    timeout: float | None
+    headers: Mapping[str, Any] | None
+    ignore_result: bool | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    link: Any
+    link_error: Any
+    shadow: str | None
+    add_to_parent: bool
+    argsrepr: str | None
+    kwargsrepr: str | None
+    delivery_mode: int | None
+    group_id: str | None
+    group_index: int | None
+    root_id: str | None
+    parent_id: str | None
+    reply_to: str | None
+    retries: int | None
+    chain: Any
+    chord: Any
+    stamped_headers: Sequence[str] | None
+    stamps: Mapping[str, Any] | None
+    replaced_task_nesting: int | None
+
+
+NAMES = frozenset(CallOptions.__annotations__) | {"task_id"}
+CELERY_ONLY = frozenset(
+    [
+        "producer",
+        "publisher",
+        "connection",
+        "declare",
+        "confirm_timeout",
+        "immediate",
+        "mandatory",
+        "exchange_type",
+        "router",
+        "result_cls",
+        "route_name",
+        "task_type",
+    ]
+)
+"""Celery's options for machinery that taskcore does not have."""
+
+_SAME = [
+    "task_id",
+    "priority",
+    "serializer",
+    "compression",
+    "retry",
+    "retry_policy",
+    "timeout",
+    "ignore_result",
+    "time_limit",
+    "soft_time_limit",
+    "shadow",
+    "argsrepr",
+    "kwargsrepr",
+    "delivery_mode",
+    "group_index",
+    "root_id",
+    "parent_id",
+    "reply_to",
+    "retries",
+    "chain",
+    "chord",
+    "replaced_task_nesting",
+]
+_NUMBERS = ("time_limit", "soft_time_limit", "timeout")
+
+
+def check_names(options: Mapping[str, Any]) -> None:
+    """Refuses options that do not exist.
+
+    Raises:
+        TypeError: with the nearest name that does.
+    """
+    stamps = options.get("stamped_headers") or ()
+    for name in options:
+        if name in NAMES or name in stamps:
+            continue
+        if name in CELERY_ONLY:
+            raise TypeError(
+                f"option `{name}` of Celery's is not supported by taskcore: leave it out"
+            )
+        raise TypeError(f"unknown option `{name}`{hint(name, NAMES)}")
+
+
+def to_args(task: str, args: Any) -> tuple[Any, ...] | list[Any]:
+    """Positional arguments as a sequence.
+
+    Raises:
+        TypeError: they are text, a mapping, or not iterable.
+    """
+    if type(args) is tuple or type(args) is list:
+        return args
+    if args is None:
+        return ()
+    if isinstance(args, (str, bytes, bytearray, Mapping)) or not isinstance(args, Iterable):
+        raise TypeError(
+            f"args of task `{task}` is of type `{type(args).__name__}`: expected a list or tuple of arguments"
+        )
+    return tuple(args)
+
+
+def to_kwargs(task: str, kwargs: Any) -> dict[str, Any]:
+    """Keyword arguments as a dict.
+
+    Raises:
+        TypeError: they are not a mapping of names.
+    """
+    if kwargs is None:
+        return {}
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(
+            f"kwargs of task `{task}` is of type `{type(kwargs).__name__}`: expected a dict"
+        )
+    for key in kwargs:
+        if not isinstance(key, str):
+            raise TypeError(f"kwargs of task `{task}` has the key `{key!r}`: expected names")
+    return kwargs if type(kwargs) is dict else dict(kwargs)
+
+
+def to_fields(options: Mapping[str, Any], now: float, zone: tzinfo) -> dict[str, Any]:
+    """The options of a call as fields of the message.
+
+    Args:
+        now: Unix seconds.
+        zone: the zone of naive times.
+    Raises:
+        TypeError: an unknown option, or a value of the wrong type.
+        ValueError: a value out of range.
+        NotSupportedError: a chord.
+    """
+    check_names(options)
+    fields = {key: options[key] for key in _SAME if options.get(key) is not None}
+    _check_values(fields)
+    queue = options.get("queue")
+    if queue is None:
+        queue = options.get("routing_key")
+    if queue is not None:
+        fields["queue"] = _queue_name(queue)
+    if (exchange := options.get("exchange")) and exchange != fields.get("queue"):
+        raise NotSupportedError(
+            f"exchange `{exchange}` cannot be published to: name a queue with `queue=`"
+        )
+    if (group := options.get("group_id")) is not None:
+        fields["group"] = group
+    _add_times(fields, options, now, zone)
+    for key, field in (("link", "callbacks"), ("link_error", "errbacks")):
+        if found := options.get(key):
+            fields[field] = signatures(key, found)
+    if headers := options.get("headers"):
+        fields["headers"] = dict(headers)
+    if names := options.get("stamped_headers"):
+        stamps = options.get("stamps") or {}
+        fields["stamped_headers"] = list(names)
+        fields["stamps"] = {name: options.get(name, stamps.get(name)) for name in names}
+    return fields
+
+
+def _check_values(fields: dict[str, Any]) -> None:
+    if "priority" in fields:
+        priority(fields["priority"])
+    if "task_id" in fields and (not isinstance(fields["task_id"], str) or not fields["task_id"]):
+        raise TypeError(f"task_id is `{fields['task_id']!r}`: expected text that is not empty")
+    for key in _NUMBERS:
+        if key in fields:
+            fields[key] = _seconds(key, fields[key])
+            if fields[key] <= 0:
+                raise ValueError(f"{key} is `{fields[key]}`: expected more than 0 seconds")
+
+
+def _queue_name(queue: Any) -> str:
+    name = getattr(queue, "name", queue)
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"queue is `{queue!r}`: expected the name of a queue")
+    return name
+
+
+def _seconds(key: str, value: Any) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise TypeError(f"{key} is `{value!r}`: expected a number of seconds")
+    return float(value)
+
+
+def _add_times(
+    fields: dict[str, Any], options: Mapping[str, Any], now: float, zone: tzinfo
+) -> None:
+    countdown, eta, expires = options.get("countdown"), options.get("eta"), options.get("expires")
+    if countdown is not None:
+        # Celery gives a countdown precedence over an eta; so does this.
+        fields["eta"] = now + _seconds("countdown", countdown)
+    elif eta is not None:
+        fields["eta"] = timestamp("eta", eta, zone)
+    if expires is None:
+        return
+    if isinstance(expires, (datetime, str)):
+        fields["expires"] = timestamp("expires", expires, zone)
+    else:
+        fields["expires"] = now + max(0.0, _seconds("expires", expires))
+
+
+def timestamp(key: str, value: Any, zone: tzinfo) -> float:
+    """A time as Unix seconds; text in ISO form is what signatures carry.
+
+    Raises:
+        TypeError: neither a datetime nor ISO text.
+    """
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    if not isinstance(value, datetime):
+        raise TypeError(f"{key} is `{value!r}`: expected a datetime")
+    return (value if value.tzinfo else value.replace(tzinfo=zone)).timestamp()
+
+
+def signatures(key: str, found: Any) -> list[dict[str, Any]]:
+    """The signatures of `link` or `link_error`, of which there may be none, one, or a list.
+
+    Raises:
+        TypeError: one is not a signature.
+    """
+    if not found:
+        return []
+    items = found if isinstance(found, (list, tuple)) else [found]
+    for item in items:
+        if not isinstance(item, Mapping):
+            raise TypeError(f"{key} is `{item!r}`: expected a signature, as made by `task.s()`")
+    return [dict(item) for item in items]

@@ -1,0 +1,387 @@
+"""The configuration of an app: from keyword, dict, module, object or environment to one checked set of values.
+
+Owns names, types, defaults and precedence: what was set on the app wins over what an object or module says, that over
+the environment, that over the default. Names are strict; the nearest is proposed. Nobody else reads the environment.
+Values stay changeable until a worker starts, as tests want; every change is checked at once and announced to the app,
+which drops what it had derived from the old values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from taskcore import settings
+from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
+from taskcore.kinds import CHECKS, redact
+from taskcore.utils import hint
+
+_ENVIRONMENT = {
+    "broker_url": ("TASKCORE_BROKER_URL", "CELERY_BROKER_URL"),
+    "result_backend": ("TASKCORE_RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
+}
+
+
+class Config:
+    """`app.conf`: read as attributes or as a mapping; set as attributes, items, or with `update`."""
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` is called after each change."""
+        self.__dict__.update(
+            _set={}, _loaded={}, _pending=[], _values=None, _changed=changed, _frozen=False
+        )
+
+    # Setting
+
+    def update(self, *sources: Mapping[str, Any], **values: Any) -> None:
+        """Sets several values; either all are accepted or none.
+
+        Raises:
+            ImproperlyConfigured: an unknown name or a value of the wrong type.
+        """
+        accepted: dict[str, Any] = {}
+        for source in (*sources, values):
+            accepted.update(check(source))
+        self._accept(self._set, accepted)
+
+    def add_defaults(self, values: Mapping[str, Any]) -> None:
+        """Sets values that anything else overrides."""
+        self._accept(
+            self._loaded, {k: v for k, v in check(values).items() if k not in self._loaded}
+        )
+
+    def load(self, source: object, namespace: str | None = None, silent: bool = False) -> None:
+        """Takes values from a module (or its name), an object or a dict. A name is imported on the first look at a value.
+
+        Args:
+            namespace: take only names that begin with it and an underscore, whatever their case.
+            silent: a module that does not exist is no error.
+        """
+        self.__dict__["_pending"] = [*self._pending, (source, namespace, silent)]
+        self.__dict__["_values"] = None
+        if not isinstance(source, str):
+            self._load_pending()
+        self._changed()
+
+    def load_environment(self, variable: str, silent: bool = False) -> bool:
+        """As `load`, from the module that an environment variable names.
+
+        Raises:
+            ImproperlyConfigured: the variable is not set.
+        """
+        name = os.environ.get(variable)
+        if not name:
+            if silent:
+                return False
+            raise ImproperlyConfigured(
+                f"environment variable `{variable}` is not set: it must name the module with the settings"
+            )
+        self.load(name, silent=silent)
+        return True
+
+    def freeze(self) -> None:
+        """Refuses changes from now on; called when a worker starts."""
+        self._resolved()
+        self.__dict__["_frozen"] = True
+
+    # Reading
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a setting, or `default` for an unknown name."""
+        return self._resolved().get(name, default)
+
+    def is_set(self, name: str) -> bool:
+        """Whether anything but the default applies."""
+        self._load_pending()
+        return name in self._set or name in self._loaded or _from_environment(name) is not None
+
+    def default_serializer(self, protocol: str) -> str:
+        """How arguments in messages of a protocol are written when nothing else says."""
+        return str(
+            self._given("task_serializer") or ("json" if protocol == "celery" else "msgpack")
+        )
+
+    def default_queue(self, protocol: str) -> str:
+        """The queue for messages of a protocol when nothing else names one."""
+        return str(
+            self._given("task_default_queue") or ("celery" if protocol == "celery" else "taskcore")
+        )
+
+    def transport_options(self, setting: str) -> dict[str, Any]:
+        """The transport options that mean something here; others of Celery's are named in a warning."""
+        options = self[setting]
+        for key in options.keys() & settings.TRANSPORT_OPTIONS_IGNORED:
+            import warnings
+
+            warnings.warn(
+                f"`{key}` in {setting} has no effect in taskcore: remove it",
+                SettingIgnored,
+                stacklevel=2,
+            )
+        return {
+            key: value
+            for key, value in options.items()
+            if key not in settings.TRANSPORT_OPTIONS_IGNORED
+        }
+
+    @property
+    def protocol(self) -> str:
+        """`compact` or `celery`, as the core calls them."""
+        return "celery" if self._resolved()["task_protocol"] == 2 else "compact"
+
+    def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
+        """The settings that are set, or all; passwords in URLs hidden."""
+        shown = {k: v for k, v in self._resolved().items() if with_defaults or self.is_set(k)}
+        return {k: redact(v) if censored and isinstance(v, str) else v for k, v in shown.items()}
+
+    def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
+        """`table` as lines of text."""
+        return "\n".join(f"{k}: {v!r}" for k, v in self.table(with_defaults, censored).items())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> Any:
+        values = self._resolved()
+        if name in values:
+            return values[name]
+        new = settings.BY_OLD_NAME.get(name)
+        if new is not None:
+            return values[new]
+        if name in settings.REFUSED:
+            return settings.REFUSED[name]
+        # Both, because attribute and item access share this path and `hasattr` must work.
+        raise _UnknownSetting(f"unknown setting `{name}`{hint(name, values)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    __setitem__ = __setattr__
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._resolved()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._resolved())
+
+    def __len__(self) -> int:
+        return len(self._resolved())
+
+    def keys(self) -> list[str]:
+        """All names."""
+        return list(self._resolved())
+
+    def __repr__(self) -> str:
+        return f"<Config: {self.table()}>"
+
+    # Inside
+
+    def _accept(self, layer: dict[str, Any], accepted: dict[str, Any]) -> None:
+        if self._frozen and accepted:
+            names = ", ".join(accepted)
+            raise ImproperlyConfigured(
+                f"cannot set `{names}`: the configuration is frozen once a worker has started"
+            )
+        layer.update(accepted)
+        self.__dict__["_values"] = None
+        self._changed()
+
+    def _load_pending(self) -> None:
+        pending, self.__dict__["_pending"] = self._pending, []
+        for source, namespace, silent in pending:
+            self._loaded.update(check(read(source, namespace, silent)))
+
+    def _given(self, name: str) -> Any:
+        for layer in (self._set, self._loaded):
+            if name in layer:
+                return layer[name]
+        return _from_environment(name)
+
+    def _resolved(self) -> dict[str, Any]:
+        values: dict[str, Any] | None = self._values
+        if values is None or self._pending:
+            self._load_pending()
+            values = {}
+            for setting in settings.TABLE:
+                given = self._given(setting.name)
+                values[setting.name] = setting.default if given is None else given
+            for name in self._set.keys() | self._loaded.keys():
+                if self._given(name) is None:
+                    values[name] = None  # None said aloud is not the default
+            self._derive(values)
+            self.__dict__["_values"] = values
+        return values
+
+    def _derive(self, values: dict[str, Any]) -> None:
+        """Fills the defaults that depend on other settings."""
+        celery = values["task_protocol"] == 2
+        values["task_default_queue"] = values["task_default_queue"] or (
+            "celery" if celery else "taskcore"
+        )
+        values["task_serializer"] = values["task_serializer"] or ("json" if celery else "msgpack")
+        if not values["broker_url"]:
+            values["broker_url"] = settings.DEFAULT_URL
+            if not self.is_set("result_backend"):
+                values["result_backend"] = settings.DEFAULT_URL
+        if values["result_backend"] in ("", "disabled", "disabled://"):
+            values["result_backend"] = None
+
+
+class _UnknownSetting(ImproperlyConfigured, AttributeError, KeyError):
+    """A setting that does not exist was read."""
+
+    __str__ = Exception.__str__
+
+
+def _from_environment(name: str) -> str | None:
+    return next(
+        (value for key in _ENVIRONMENT.get(name, ()) if (value := os.environ.get(key))), None
+    )
+
+
+# From any source to name -> value
+
+
+def read(source: object, namespace: str | None = None, silent: bool = False) -> dict[str, Any]:
+    """The settings in a module (or its name), an object, or a mapping, under the names that they have there.
+
+    Raises:
+        ImproperlyConfigured: the module does not exist.
+    """
+    if isinstance(source, str):
+        found = _import(source, silent)
+        if found is None:
+            return {}
+        source = found
+    if isinstance(source, Mapping):
+        items = dict(source)
+    else:
+        items = {name: getattr(source, name) for name in dir(source) if not name.startswith("_")}
+    if namespace:
+        prefix = namespace.upper().rstrip("_") + "_"
+        return {
+            _without(name, prefix): value
+            for name, value in items.items()
+            if name.upper().startswith(prefix)
+        }
+    if isinstance(source, Mapping):
+        return items
+    return {name: value for name, value in items.items() if _is_meant(name, value)}
+
+
+def _import(name: str, silent: bool) -> object | None:
+    from importlib import import_module
+
+    module, _, attribute = name.partition(":")
+    try:
+        found: object = import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not (module == exc.name or module.startswith(exc.name + ".")):
+            raise
+        if "." in module and not attribute:  # Celery also takes `package.object`
+            parent, _, last = module.rpartition(".")
+            outer = _import(parent, True)
+            if outer is not None and hasattr(outer, last):
+                return getattr(outer, last)  # type: ignore[no-any-return]
+        if silent:
+            return None
+        raise ImproperlyConfigured(
+            f"no module `{module}` with settings: check the name and the import path"
+        ) from exc
+    for part in filter(None, attribute.split(".")):
+        found = getattr(found, part)
+    return found
+
+
+def _without(name: str, prefix: str) -> str:
+    short = name[len(prefix) :].lower()
+    return name if short not in settings.BY_NAME and name in settings.BY_OLD_NAME else short
+
+
+def _is_meant(name: str, value: object) -> bool:
+    """Whether an attribute of a module or object is a setting: not an import, a function, a class, or another
+    program's capitalised constant."""
+    if name in settings.BY_OLD_NAME:
+        return True
+    if name != name.lower():
+        return name.isupper() and name.startswith(settings.OLD_FAMILIES)
+    return name in settings.BY_NAME or not (
+        callable(value) or type(value).__name__ in ("module", "_Feature")
+    )
+
+
+# Names and types
+
+
+def check(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Translates old names, refuses unknown ones, checks types.
+
+    Raises:
+        ImproperlyConfigured: an unknown or unsupported name, a wrong type, or two spellings that disagree.
+    """
+    accepted: dict[str, Any] = {}
+    for key, value in given.items():
+        name = settings.BY_OLD_NAME.get(key, key)
+        if name not in settings.BY_NAME:
+            _other(name, value)
+            continue
+        checked = check_value(settings.BY_NAME[name], key, value)
+        if accepted.get(name, checked) != checked:
+            raise ImproperlyConfigured(
+                f"setting `{name}` is given twice with different values, once as `{key}`"
+            )
+        accepted[name] = checked
+    return accepted
+
+
+def _other(name: str, value: Any) -> None:
+    lower = name.lower()
+    if lower in settings.IGNORED:
+        import warnings
+
+        text = f"setting `{lower}` has no effect in taskcore: it tunes machinery that taskcore does not have; remove it"
+        warnings.warn(text, SettingIgnored, stacklevel=6)
+        return
+    if lower in settings.REFUSED or lower.startswith(settings.REFUSED_PREFIXES):
+        if value is None or (lower in settings.REFUSED and value == settings.REFUSED[lower]):
+            return
+        raise ImproperlyConfigured(
+            f"setting `{name}` is not supported in this version of taskcore: remove it"
+        )
+    names = [*settings.BY_NAME, *settings.REFUSED, *settings.IGNORED]
+    near = hint(name, names) or hint(settings.BY_OLD_NAME.get(name.upper(), name), names)
+    raise ImproperlyConfigured(
+        f"unknown setting `{name}`{near or ': see taskcore.settings for all names'}"
+    )
+
+
+def check_value(setting: settings.Setting, key: str, value: Any) -> Any:
+    """The value as it is kept.
+
+    Raises:
+        ImproperlyConfigured: it is not of the setting's kind.
+    """
+    kind = setting.kind.rstrip("?")
+    if value is None:
+        if setting.kind.endswith("?"):
+            return None
+        return setting.default
+    if kind in CHECKS:
+        expected, convert = CHECKS[kind]
+        try:
+            return convert(value)
+        except (TypeError, ValueError) as exc:
+            detail = f" ({exc})" if str(exc) else ""
+            shown = redact(value) if isinstance(value, str) else value
+            raise ImproperlyConfigured(
+                f"setting `{key}` is `{shown!r}`: expected {expected}{detail}"
+            ) from exc
+    if value in kind.split("|"):
+        return value
+    choices = ", ".join(kind.split("|"))
+    raise ImproperlyConfigured(
+        f"setting `{key}` is `{value!r}`: expected one of {choices}, in this version"
+    )

@@ -1,0 +1,227 @@
+"""The current request: what `self.request` shows while a task runs.
+
+One context variable holds the request as the core made it; publishing inside a task reads its ids from there. The view
+with Celery's attributes (`Context`) is made on the first look at `self.request` and decodes the rest of the message
+only when an attribute beyond the common ones is asked for, so a task that never looks pays nothing.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from taskcore.utils import hint
+
+DEFAULTS: dict[str, Any] = {
+    "id": None,
+    "task": None,
+    "args": None,
+    "kwargs": None,
+    "retries": 0,
+    "eta": None,
+    "expires": None,
+    "group": None,
+    "group_index": None,
+    "root_id": None,
+    "parent_id": None,
+    "reply_to": None,
+    "correlation_id": None,
+    "timelimit": None,
+    "callbacks": None,
+    "errbacks": None,
+    "chain": None,
+    "chord": None,
+    "headers": None,
+    "stamps": None,
+    "stamped_headers": None,
+    "shadow": None,
+    "origin": None,
+    "ignore_result": None,
+    "replaced_task_nesting": 0,
+    "argsrepr": None,
+    "kwargsrepr": None,
+    "delivery_info": None,
+    "properties": None,
+    "redeliveries": 0,
+    "serializer": None,
+    "compression": None,
+    "queue": None,
+    "protocol": None,
+    "hostname": None,
+    "is_eager": False,
+    "called_directly": False,
+    "utc": True,
+    "loglevel": None,
+    "logfile": None,
+    "taskset": None,
+    "lang": None,
+}
+"""Every attribute of `self.request` and its value where the message is silent."""
+
+
+class RawRequest(Protocol):
+    """What this layer needs of a request; `_core.Request` and `LocalRequest` have it."""
+
+    @property
+    def id(self) -> Any: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def retries(self) -> int: ...
+    @property
+    def root_id(self) -> Any: ...
+    @property
+    def parent_id(self) -> str | None: ...
+    @property
+    def ignore_result(self) -> bool | None: ...
+    @property
+    def has_embed(self) -> bool: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def add_child(self, task_id: str, parent: Any = None) -> None: ...
+
+
+class LocalRequest:
+    """The request of a call that came without a message: `task.apply(...)`, or `task(...)`, which has no id."""
+
+    __slots__ = ("children", "fields", "outer")
+
+    def __init__(self, outer: RawRequest | None = None, **fields: Any) -> None:
+        self.outer = outer
+        self.fields = fields
+        self.children: list[Any] = []
+
+    @property
+    def id(self) -> Any:
+        return self.fields.get("id")
+
+    @property
+    def task(self) -> str:
+        return str(self.fields["task"])
+
+    @property
+    def retries(self) -> int:
+        return int(self.fields.get("retries", 0))
+
+    @property
+    def root_id(self) -> Any:
+        return self.fields.get("root_id") or self.id
+
+    @property
+    def parent_id(self) -> str | None:
+        return self.fields.get("parent_id")
+
+    @property
+    def ignore_result(self) -> bool | None:
+        return self.fields.get("ignore_result")
+
+    @property
+    def has_embed(self) -> bool:
+        return any(self.fields.get(key) for key in ("callbacks", "errbacks", "chain", "chord"))
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.fields)
+
+    def add_child(self, task_id: str, parent: Any = None) -> None:
+        self.children.append([[task_id, parent], None])
+
+
+class Context:
+    """`self.request`: one execution, with Celery's attribute names. Unknown names raise AttributeError."""
+
+    def __init__(self, raw: RawRequest | None = None, hostname: str | None = None) -> None:
+        self._raw = raw
+        self._hostname = hostname
+        self._all: dict[str, Any] | None = None
+
+    def _fields(self) -> dict[str, Any]:
+        known = self._all
+        if known is None:
+            found = {} if self._raw is None else self._raw.to_dict()
+            limits = found.get("timelimit") or (None, None)
+            known = self._all = {
+                **DEFAULTS,
+                "hostname": self._hostname,
+                "called_directly": self._raw is None,
+                **found,
+                "time_limit": limits[0],
+                "soft_time_limit": limits[1],
+            }
+        return known
+
+    @property
+    def id(self) -> Any:
+        """Task id; None when the task was called directly."""
+        return None if self._raw is None else self._raw.id
+
+    @property
+    def retries(self) -> int:
+        """How often it has been retried."""
+        return 0 if self._raw is None else self._raw.retries
+
+    @property
+    def root_id(self) -> Any:
+        """The first task of the workflow."""
+        return None if self._raw is None else self._raw.root_id
+
+    @property
+    def children(self) -> list[Any]:
+        """Results of the tasks that this execution has published, where this process knows them."""
+        return list(getattr(self._raw, "children", ()))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        fields = self._fields()
+        if name not in fields:
+            raise AttributeError(f"`self.request` has no attribute `{name}`{hint(name, fields)}")
+        return fields[name]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The attribute `key`, or `default`."""
+        return getattr(self, key, default)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Sets attributes of this view; the message does not change."""
+        self.__dict__.update(*args, **kwargs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All attributes."""
+        return {
+            **self._fields(),
+            **{k: v for k, v in self.__dict__.items() if not k.startswith("_")},
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"<Context: {self.task}[{self.id}] retries={self.retries}>"
+            if self._raw
+            else "<Context: no request>"
+        )
+
+
+_current: ContextVar[RawRequest | None] = ContextVar("taskcore_current_request", default=None)
+_view: ContextVar[Context | None] = ContextVar("taskcore_current_context", default=None)
+
+get_current = _current.get
+set_current = _current.set
+reset_current = _current.reset
+
+
+def publishing() -> RawRequest | None:
+    """The execution that tasks published now belong to: the current one, or the one that called it directly."""
+    raw = _current.get()
+    while raw is not None and raw.id is None:
+        raw = getattr(raw, "outer", None)
+    return raw
+
+
+def context_of(name: str, hostname: str | None = None) -> Context:
+    """The view of the current request if it executes the task `name`, an empty one otherwise."""
+    raw = _current.get()
+    if raw is None or raw.task != name:
+        return Context()
+    view = _view.get()
+    if view is None or view._raw is not raw:
+        view = Context(raw, hostname)
+        _view.set(view)
+    return view

@@ -1,0 +1,129 @@
+"""How a call that raised ends: the one place where exceptions become outcomes.
+
+`Ignore`, `Reject` and `Retry` say themselves how; an exception that the task retries for becomes a Retry first; all
+others, exits included, are failures. Hooks, signals and error callbacks of that ending run here, and what they raise is
+logged: it can no longer change the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from taskcore import failure, links, outcome, retrying, signals, states
+from taskcore.exceptions import Ignore, NotSupportedError, Reject, Retry
+from taskcore.outcome import Outcome
+from taskcore.utils import shorten
+
+if TYPE_CHECKING:
+    from taskcore.execute import Life
+
+
+def end(life: Life, exc: BaseException) -> Life:
+    """Gives the life the outcome of `exc`; never raises."""
+    life.exc = exc = _retried(life, exc)
+    try:
+        ending = next(found for cls, found in _ENDINGS if isinstance(exc, cls))
+        return ending(life, exc)
+    except Exception as broken:  # an exception whose own methods raise
+        life.outcome = _broken(exc, broken)
+        return life
+
+
+def _retried(life: Life, exc: BaseException) -> BaseException:
+    """The exception that ends the call: a Retry where the task retries automatically."""
+    task = life.task
+    if not task.autoretry_for or isinstance(exc, (Ignore, Reject, Retry, NotSupportedError)):
+        return exc
+    if not isinstance(exc, tuple(task.autoretry_for)) or isinstance(
+        exc, tuple(task.dont_autoretry_for)
+    ):
+        return exc
+    how = dict(task.retry_kwargs or {})
+    if task.retry_backoff:
+        how["countdown"] = retrying.backoff(
+            life.request.retries,
+            float(task.retry_backoff),
+            task.retry_backoff_max,
+            task.retry_jitter,
+        )
+    try:
+        return task.retry(exc=exc, throw=False, **how)  # type: ignore[no-any-return]
+    except BaseException as ending:
+        # No retries left (then it is `exc` itself), or the broker did not take the message.
+        return ending
+
+
+def _ignored(life: Life, exc: Any) -> Life:
+    life.outcome = Outcome(outcome.IGNORE, states.IGNORED, None, None, str(exc) or "ignored")
+    return life
+
+
+def _rejected(life: Life, exc: Reject) -> Life:
+    verdict = outcome.REQUEUE if exc.requeue else outcome.REJECT
+    life.outcome = Outcome(verdict, states.REJECTED, failure.to_document(exc), None, repr(exc))
+    return life
+
+
+def _retry(life: Life, exc: Retry) -> Life:
+    cause = exc.exc
+    text = failure.format_traceback(cause if cause is not None else exc)
+    document = failure.to_document(cause) if cause is not None else None
+    life.outcome = Outcome(outcome.RETRY, states.RETRY, document, text, str(exc))
+    einfo = failure.ExceptionInfo(exc, text)
+    _hook(life, life.task.on_retry, cause if cause is not None else exc, einfo)
+    signals.task_retry.send(life.task, request=life.task.request, reason=exc, einfo=einfo)
+    return life
+
+
+def _failed(life: Life, exc: BaseException) -> Life:
+    text = failure.format_traceback(exc)
+    document = failure.to_document(exc)
+    life.outcome = Outcome(outcome.FAILURE, states.FAILURE, document, text, shorten(exc))
+    einfo = failure.ExceptionInfo(exc, text)
+    _hook(life, life.task.on_failure, exc, einfo)
+    signals.task_failure.send(
+        life.task,
+        task_id=life.id,
+        exception=exc,
+        args=life.args,
+        kwargs=life.kwargs,
+        traceback=exc.__traceback__,
+        einfo=einfo,
+    )
+    if life.request.has_embed:
+        try:
+            links.failed(life.task.app, life.request, exc, text)
+        except Exception:
+            log("error callbacks of task `%s` failed", life)
+    return life
+
+
+_ENDINGS: list[tuple[type[BaseException], Callable[[Life, Any], Life]]] = [
+    (Ignore, _ignored),
+    (Reject, _rejected),
+    (Retry, _retry),
+    (BaseException, _failed),
+]
+
+
+def _broken(exc: BaseException, broken: Exception) -> Outcome:
+    name = type(exc).__qualname__
+    text = f"{name} (it cannot be described: {type(broken).__name__})"
+    document = {"exc_type": name, "exc_message": [text], "exc_module": type(exc).__module__}
+    return Outcome(outcome.FAILURE, states.FAILURE, document, None, text)
+
+
+def _hook(
+    life: Life, hook: Callable[..., Any], exc: BaseException, einfo: failure.ExceptionInfo
+) -> None:
+    try:
+        hook(exc, life.id, life.args, life.kwargs, einfo)
+    except Exception:
+        log("a hook of task `%s` failed", life)
+
+
+def log(text: str, life: Life) -> None:
+    import logging
+
+    logging.getLogger("taskcore.task").exception(text, f"{life.task.name}[{life.id}]")

@@ -1,0 +1,303 @@
+"""The life of one call, as a list of named steps.
+
+`Execution` is what the core calls in the process that runs tasks. Each step takes the one state object (`Life`) and
+returns it; a step that a task does not need is not in its list, and a task that needs none of them is `plain`: the core
+calls its function directly and comes here only for exceptions. Every exception, exit and return becomes an Outcome in
+`endings` or at the end of the list, nowhere else. Nothing is stored or acknowledged here; the core does that after the
+outcome. Hence on_success and error callbacks run just before the result can be read, where Celery's run just after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from taskcore import context, failure, links, outcome, serialize, signals, states
+from taskcore.endings import end, log
+from taskcore.outcome import Outcome
+from taskcore.utils import shorten
+
+
+class Life:
+    """One call on its way through the steps."""
+
+    __slots__ = ("args", "entry", "exc", "kwargs", "outcome", "request", "retval", "task")
+
+    def __init__(
+        self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> None:
+        self.entry = entry
+        self.task = entry.task
+        self.request = request
+        self.args = args
+        self.kwargs = kwargs
+        self.retval: Any = None
+        """Set by `call`; read by the steps after it."""
+        self.exc: BaseException | None = None
+        """Set by whatever ended the life early; the final one, so a Retry when it was retried automatically."""
+        self.outcome: Outcome = _UNFINISHED
+        """Set by `succeed` or `failed`."""
+
+    @property
+    def id(self) -> str:
+        """Task id."""
+        return str(self.request.id)
+
+
+Step = Callable[[Life], Life]
+
+_UNFINISHED = Outcome(outcome.FAILURE, states.FAILURE, None, None, "")
+
+
+class Entry:
+    """What a process knows about a task that it executes; made once per process and task."""
+
+    __slots__ = (
+        "after",
+        "extended",
+        "fun",
+        "ignore_result",
+        "linked",
+        "plain",
+        "steps",
+        "store_errors",
+        "task",
+    )
+
+    def __init__(self, task: Any, base: type) -> None:
+        self.task = task
+        custom_call = type(task).__call__ is not base.__call__
+        self.fun: Callable[..., Any] = _runnable(task if custom_call else task.run)
+        self.ignore_result = bool(task.ignore_result)
+        self.store_errors = bool(task.store_errors_even_if_ignored)
+        self.extended = bool(task.app.conf["result_extended"])
+        before = [step for step, needed in _BEFORE if needed(task, base)]
+        ended = [step for step, needed in _ENDED if needed(task, base)]
+        self.after: list[Step] = [step for step, needed in _AFTER if needed(task, base)]
+        self.steps: list[Step] = [*before, call, succeed, *ended]
+        self.linked: list[Step] = [
+            refuse_unsupported,
+            *before,
+            call,
+            publish_links,
+            succeed,
+            *ended,
+        ]
+        self.plain = not (before or ended or self.after)
+
+
+class Execution:
+    """Runs calls for one app; one per process."""
+
+    def __init__(self, app: Any, base: type) -> None:
+        """`base` is the class Task: what a task overrides is told by comparing with it."""
+        self.app = app
+        self._base = base
+        self._entries: dict[str, Entry] = {}
+        self.set_current = context.set_current
+
+    def entry(self, name: str) -> Entry | None:
+        """What is needed to run the task `name`; None when it is not registered."""
+        found = self._entries.get(name)
+        if found is None:
+            task = self.app.tasks.get(name)
+            if task is None:
+                return None
+            found = self._entries[name] = Entry(task, self._base)
+        return found
+
+    def forget(self) -> None:
+        """Drops what was derived from a configuration that has changed."""
+        self._entries.clear()
+
+    def run(
+        self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Outcome:
+        """Runs a call through all of its steps; never raises."""
+        return self.live(entry, request, args, kwargs).outcome
+
+    def live(self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Life:
+        """As `run`, giving all that is known at the end."""
+        # The task finds itself by its own name, so signatures and local calls look up the entry in the app.
+        life = Life(entry, request, args, kwargs)
+        token = context.set_current(request)
+        try:
+            try:
+                for step in entry.linked if request.has_embed else entry.steps:
+                    life = step(life)
+            except BaseException as exc:
+                life = end(life, exc)
+            for step in entry.after:
+                life = _shielded(step, life)
+        finally:
+            context.reset_current(token)
+        return life
+
+    def failed(
+        self,
+        entry: Entry,
+        request: Any,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        exc: BaseException,
+    ) -> Outcome:
+        """The outcome of a call that raised `exc`; never raises."""
+        token = context.set_current(request)
+        try:
+            return end(Life(entry, request, args, kwargs), exc).outcome
+        finally:
+            context.reset_current(token)
+
+    def loads(self, data: bytes, content_type: str, content_encoding: str) -> Any:
+        """Decodes a body that the core does not decode itself."""
+        return serialize.loads(data, content_type, content_encoding)
+
+
+# Steps, in order
+
+
+def refuse_unsupported(life: Life) -> Life:
+    """Fails what this version could not finish, before user code has run."""
+    links.check(life.request.to_dict())
+    return life
+
+
+def send_prerun(life: Life) -> Life:
+    """The signal task_prerun."""
+    signals.task_prerun.send(
+        life.task, task_id=life.id, task=life.task, args=life.args, kwargs=life.kwargs
+    )
+    return life
+
+
+def before_start(life: Life) -> Life:
+    """The hook of that name."""
+    life.task.before_start(life.id, life.args, life.kwargs)
+    return life
+
+
+def call(life: Life) -> Life:
+    """User code."""
+    life.retval = life.entry.fun(*life.args, **life.kwargs)
+    return life
+
+
+def publish_links(life: Life) -> Life:
+    """Success callbacks and the next step of the chain; before the result is stored, so that its children are complete."""
+    links.succeeded(life.task.app, life.request, life.retval)
+    return life
+
+
+def succeed(life: Life) -> Life:
+    """The outcome of a call that returned."""
+    life.outcome = Outcome(
+        outcome.SUCCESS, states.SUCCESS, life.retval, None, _printed(life.task, life.retval)
+    )
+    return life
+
+
+def on_success(life: Life) -> Life:
+    """The hook of that name; it can no longer change the outcome."""
+    return _shielded(_on_success, life)
+
+
+def send_success(life: Life) -> Life:
+    """The signal task_success."""
+    signals.task_success.send(life.task, result=life.retval)
+    return life
+
+
+def after_return(life: Life) -> Life:
+    """The hook of that name."""
+    retval = life.retval if life.exc is None else life.exc
+    life.task.after_return(
+        life.outcome.state, retval, life.id, life.args, life.kwargs, _einfo(life)
+    )
+    return life
+
+
+def send_postrun(life: Life) -> Life:
+    """The signal task_postrun."""
+    retval = life.retval if life.exc is None else life.exc
+    signals.task_postrun.send(
+        life.task,
+        task_id=life.id,
+        task=life.task,
+        args=life.args,
+        kwargs=life.kwargs,
+        retval=retval,
+        state=life.outcome.state,
+    )
+    return life
+
+
+def _on_success(life: Life) -> Life:
+    life.task.on_success(life.retval, life.id, life.args, life.kwargs)
+    return life
+
+
+def _overrides(hook: str) -> Callable[[Any, type], bool]:
+    # A hook may also be set on the task itself, by the decorator.
+    return lambda task, base: (
+        hook in vars(task) or getattr(type(task), hook) is not getattr(base, hook)
+    )
+
+
+def _heard(signal: signals.Signal) -> Callable[[Any, type], bool]:
+    return lambda task, base: bool(signal.receivers)
+
+
+_Needed = tuple[Step, Callable[[Any, type], bool]]
+_BEFORE: list[_Needed] = [
+    (send_prerun, _heard(signals.task_prerun)),
+    (before_start, _overrides("before_start")),
+]
+_ENDED: list[_Needed] = [
+    (on_success, _overrides("on_success")),
+    (send_success, _heard(signals.task_success)),
+]
+_AFTER: list[_Needed] = [
+    (after_return, _overrides("after_return")),
+    (send_postrun, _heard(signals.task_postrun)),
+]
+
+
+# Around user code
+
+
+def _shielded(step: Step, life: Life) -> Life:
+    """A step after the outcome stands: what it raises is logged and changes nothing."""
+    try:
+        return step(life)
+    except Exception as exc:
+        log("a hook of task `%s` failed", life)
+        signals.task_internal_error.send(
+            life.task,
+            task_id=life.id,
+            exception=exc,
+            args=life.args,
+            kwargs=life.kwargs,
+            traceback=exc.__traceback__,
+            einfo=None,
+        )
+        return life
+
+
+def _einfo(life: Life) -> failure.ExceptionInfo | None:
+    return (
+        None if life.exc is None else failure.ExceptionInfo(life.exc, life.outcome.traceback or "")
+    )
+
+
+def _printed(task: Any, value: Any) -> str:
+    return shorten(value, task.resultrepr_maxsize)
+
+
+def _runnable(fun: Any) -> Callable[..., Any]:
+    """The function as the core can call it; a coroutine function runs on a loop of the thread's own."""
+    code = getattr(getattr(fun, "__func__", fun), "__code__", None)
+    if code is None or not code.co_flags & 0x80:  # CO_COROUTINE
+        return fun  # type: ignore[no-any-return]
+    from taskcore.coroutines import run
+
+    return lambda *args, **kwargs: run(fun(*args, **kwargs))

@@ -1,0 +1,176 @@
+"""What a value of each kind of setting looks like: the checks behind the table of settings.
+
+Each check takes what the user gave and returns it as it is kept, or raises TypeError or ValueError; `conf` says which
+setting it was. `priority` and `rate_per_second` are also the checks of the task options of the same kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from taskcore.settings import ROUTE_KEYS
+from taskcore.utils import hint
+
+_PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def redact(text: str) -> str:
+    """Hides the password of a URL."""
+    scheme, mark, rest = text.partition("://")
+    userinfo, at, host = rest.rpartition("@")
+    if not (mark and at):
+        return text
+    user, colon, _ = userinfo.partition(":")
+    return f"{scheme}://{user}{':***' if colon else ''}@{host}"
+
+
+def rate_per_second(value: str | float | None) -> float | None:
+    """`10/s`, `100/m`, `5/h` or a number per second; None and 0 are no limit.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        number, _, period = value.strip().partition("/")
+        unit = _PERIODS.get(period.strip().lower() or "s")
+        if unit is None:
+            raise ValueError(f"rate limit `{value}` has no period s, m or h")
+        rate = float(number) / unit
+    else:
+        rate = float(value)
+    if rate < 0:
+        raise ValueError(f"rate limit `{value}` is negative")
+    return rate or None
+
+
+def _bool(value: Any) -> bool:
+    if value not in (True, False):
+        raise TypeError
+    return bool(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise TypeError
+    return value
+
+
+def _count(value: Any) -> int:
+    if _whole(value) < 1:
+        raise ValueError
+    return int(value)
+
+
+def priority(value: Any) -> int:
+    """0 to 9.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
+        raise ValueError(
+            f"priority `{value!r}` is not a whole number from 0 to 9 (0 is served first)"
+        )
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise TypeError
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    items = (value,) if isinstance(value, str) else tuple(value)
+    return tuple(_text(item) for item in items)
+
+
+def _queues(value: Any) -> tuple[str, ...]:
+    items = (value,) if isinstance(value, str) else tuple(value)
+    return tuple(_text(getattr(item, "name", item)) for item in items)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return dict(value)
+
+
+def _rate(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError
+    rate_per_second(value)
+    return value
+
+
+def _protocol(value: Any) -> Any:
+    if value in ("celery", "2"):
+        return 2
+    if value not in ("compact", 2):
+        raise ValueError
+    return value
+
+
+def _json(value: Any) -> str:
+    if value != "json":
+        raise ValueError("other serializers of results are not supported in this version")
+    return "json"
+
+
+def _routes(value: Any) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Pairs of pattern and route, in the order in which they are tried."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    pairs: list[tuple[str, dict[str, Any]]] = []
+    for part in parts:
+        if isinstance(part, Mapping):
+            items = list(part.items())
+        elif isinstance(part, (list, tuple)) and len(part) == 2:
+            items = [tuple(part)]
+        else:
+            raise TypeError("functions as routers are not supported in this version")
+        pairs += [(_text(pattern), _route(pattern, route)) for pattern, route in items]
+    return tuple(pairs)
+
+
+def _route(pattern: str, route: Any) -> dict[str, Any]:
+    if isinstance(route, str):
+        return {"queue": route}
+    found = _dict(route)
+    for key in found:
+        if key not in ROUTE_KEYS:
+            raise ValueError(
+                f"route of `{pattern}` has the unknown key `{key}`{hint(key, ROUTE_KEYS)}"
+            )
+    if "priority" in found and found["priority"] is not None:
+        priority(found["priority"])
+    return found
+
+
+CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "bool": ("True or False", _bool),
+    "int": ("a whole number, 0 or more", _whole),
+    "count": ("a whole number, 1 or more", _count),
+    "priority": ("a priority", priority),
+    "seconds": ("seconds as a number, or a timedelta", _seconds),
+    "str": ("text", _text),
+    "names": ("a list of names", _names),
+    "queues": ("a list of queue names", _queues),
+    "dict": ("a dict", _dict),
+    "rate": ("a rate like 10/s, 100/m, 5/h, or a number per second", _rate),
+    "protocol": ("compact or 2", _protocol),
+    "json": ("json", _json),
+    "routes": ("a dict of task name or pattern to queue or route", _routes),
+}
+"""Kind to what was expected, in words, and the check."""

@@ -1,0 +1,102 @@
+"""What follows a task by the message that called it: callbacks, error callbacks, and the rest of a chain.
+
+Celery's clients send these with `link=`, `link_error=` and chains, so a worker in a mixed fleet must carry them on,
+although composing them is not yet part of taskcore's own API. A composition inside (group, chord) is refused before
+user code runs: half a workflow is worse than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taskcore import argcheck, failure
+from taskcore.canvas.signature import Signature
+from taskcore.exceptions import NotSupportedError
+from taskcore.utils import uuid
+
+
+def check(request: Mapping[str, Any]) -> None:
+    """Refuses what this version cannot carry on.
+
+    Raises:
+        NotSupportedError: a chord, or a composition as the next step.
+    """
+    if request.get("chord"):
+        raise NotSupportedError(
+            "the task belongs to a chord: chords are not supported in this version of taskcore"
+        )
+    following = [*(request.get("callbacks") or ()), *(request.get("chain") or ())[-1:]]
+    for sig in following:
+        if sig.get("subtask_type"):
+            raise NotSupportedError(
+                f"the task is followed by a {sig['subtask_type']}: only single tasks are supported in this version"
+            )
+
+
+def succeeded(app: Any, request: Any, retval: Any) -> None:
+    """Publishes the callbacks and the next step of the chain, each with the result as its first argument."""
+    carried = request.to_dict()
+    callbacks = carried.get("callbacks") or []
+    # One callback is a task by itself, several are a group; monitors show them so.
+    group = uuid() if len(callbacks) > 1 else None
+    for index, sig in enumerate(callbacks):
+        more = {"group_id": group, "group_index": index} if group else {}
+        _send(app, request, carried, sig, (retval,), more)
+    chain = carried.get("chain")
+    if chain:
+        # Reversed on the wire: the last element is the next one.
+        _send(app, request, carried, chain[-1], (retval,), {"chain": chain[:-1]})
+
+
+def _send(
+    app: Any,
+    request: Any,
+    carried: Mapping[str, Any],
+    sig: Any,
+    args: Sequence[Any],
+    options: dict[str, Any],
+) -> None:
+    found = Signature(sig, app=app)
+    ids = {"parent_id": request.id, "root_id": request.root_id}
+    merged = found.merged(args, {}, {**options, **ids})
+    app.producer.send_link(found.task, *merged, protocol=carried.get("protocol"))
+
+
+def failed(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
+    """Fails the rest of the chain with the same exception, then runs or publishes the error callbacks."""
+    carried = request.to_dict()
+    _fail_chain(app, request, carried.get("chain") or (), exc, traceback)
+    old_style = []
+    for sig in carried.get("errbacks") or ():
+        found = Signature(sig, app=app)
+        task = app.tasks.get(found.task)
+        if (
+            task is not None
+            and not task._bound
+            and argcheck.positional_count(task.run) - len(found.args) > 1
+        ):
+            _call_here(task, found, request, exc, traceback)
+        else:
+            old_style.append(found)
+    group = uuid() if old_style else None
+    for index, sig in enumerate(old_style):
+        _send(app, request, carried, sig, (request.id,), {"group_id": group, "group_index": index})
+
+
+def _call_here(task: Any, sig: Signature, request: Any, exc: BaseException, traceback: str) -> None:
+    """The style that takes (request, exc, traceback): called in this process, because none of them can be sent."""
+    from taskcore.context import Context
+
+    args, kwargs, _ = sig.merged((Context(request), exc, traceback))
+    task(*args, **kwargs)
+
+
+def _fail_chain(
+    app: Any, request: Any, chain: Sequence[Any], exc: BaseException, traceback: str
+) -> None:
+    results = app.results_or_none
+    for sig in chain if results is not None else ():
+        task_id = (sig.get("options") or {}).get("task_id")
+        if task_id:
+            results.put(task_id, "FAILURE", failure.to_document(exc), traceback=traceback)

@@ -1,0 +1,43 @@
+"""Where the records of task loggers go while a worker runs.
+
+The core writes the worker's own lines. This gives the loggers of `taskcore` (and with them those of `get_task_logger`)
+one handler, so that what tasks log at the worker's level is seen, each line with the task that wrote it. The root
+logger is configured only when `worker_hijack_root_logger` asks for it; with handlers of the user's on it, or a receiver
+of `setup_logging`, nothing is done here.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from taskcore import context, signals
+
+logger = logging.getLogger("taskcore.worker")
+
+_FORMAT = "[%(asctime)s: %(levelname)s/%(process)d] %(task)s%(message)s"
+
+
+class TaskFormatter(logging.Formatter):
+    """Puts name and id of the running task in front of the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        raw = context.publishing()
+        record.task = f"{raw.task}[{raw.id}]: " if raw is not None else ""
+        return super().format(record)
+
+
+def set_up(app: Any, level: int, path: str | None) -> None:
+    """Configures the loggers of this process and of those that will be forked from it."""
+    if signals.setup_logging.send(app, loglevel=level, logfile=path):
+        return
+    hijack = app.conf["worker_hijack_root_logger"]
+    if logging.root.handlers and not hijack:
+        return
+    handler: logging.Handler = (
+        logging.FileHandler(path, delay=True) if path else logging.StreamHandler()
+    )
+    handler.setFormatter(TaskFormatter(_FORMAT))
+    chosen = logging.root if hijack else logging.getLogger("taskcore")
+    chosen.handlers = [handler]
+    chosen.setLevel(level)

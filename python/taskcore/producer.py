@@ -1,0 +1,334 @@
+"""The client's side of sending: from a task and the options of a call to the core's publisher.
+
+Owns the templates (what all messages of a task share, made once and kept until the configuration changes), routes, the
+ids that tie a published task to the one that publishes it, and the publish signals. It does not encode, connect or
+retry: that is the core's. Sending is synchronous and confirmed; what is not confirmed within the deadline raises.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from taskcore import calling, context, signals
+from taskcore.exceptions import AlwaysEagerIgnored
+from taskcore.result import AsyncResult, ResultSet
+from taskcore.task import Task
+from taskcore.utils import shorten, uuid
+
+_ONE_BY_ONE = ("task_id",)
+
+
+class Producer:
+    """Sends for one app. Thread-safe: what it keeps can be made twice without harm."""
+
+    def __init__(
+        self, app: Any, publisher: Callable[[], Any], template: Callable[..., Any]
+    ) -> None:
+        self.app = app
+        self._make_publisher = publisher
+        self._make_template = template
+        self._publisher: Any = None
+        self._templates: dict[tuple[Any, ...], Any] = {}
+        self._origin: tuple[int, str] = (0, "")
+
+    # What is kept
+
+    @property
+    def publisher(self) -> Any:
+        """The core's publisher; it connects on first use."""
+        made = self._publisher
+        if made is None:
+            made = self._publisher = self._make_publisher()
+        return made
+
+    def template(self, target: Task[..., Any] | str, protocol: str | None = None) -> Any:
+        """What all messages of a task, or of a bare task name, share."""
+        protocol = protocol or self.app.conf.protocol
+        known = isinstance(target, Task)
+        name = target.name if isinstance(target, Task) else target
+        key = (name, known, protocol)
+        made = self._templates.get(key)
+        if made is None:
+            options = self._task_options(target) if isinstance(target, Task) else {}
+            fields = {**self._defaults(protocol), **self.route(name), **options}
+            made = self._templates[key] = self._make_template(name, protocol=protocol, **fields)
+        return made
+
+    def _defaults(self, protocol: str) -> dict[str, Any]:
+        conf = self.app.conf
+        return {
+            "queue": conf.default_queue(protocol),
+            "serializer": conf.default_serializer(protocol),
+            "priority": conf["task_default_priority"] or 0,
+            "compression": conf["task_compression"],
+        }
+
+    def _task_options(self, task: Task[..., Any]) -> dict[str, Any]:
+        own = {
+            "queue": task.queue or task.routing_key,
+            "compression": task.compression,
+            "time_limit": task.time_limit,
+            "soft_time_limit": task.soft_time_limit,
+        }
+        for key in ("serializer", "priority"):
+            own[key] = vars(task).get(key, getattr(type(task), key))
+        # Said aloud in Celery's messages; a compact one leaves it to the worker's own knowledge of the task.
+        own["ignore_result"] = bool(task.ignore_result) or (
+            False if self.app.conf.protocol == "celery" else None
+        )
+        return {key: value for key, value in own.items() if value is not None}
+
+    def route(self, name: str) -> dict[str, Any]:
+        """What `task_routes` says about a task: `queue` and other fields of the template."""
+        for pattern, route in self.app.conf["task_routes"] or ():
+            if pattern == name or (
+                ("*" in pattern or "?" in pattern or "[" in pattern) and _matches(name, pattern)
+            ):
+                found = {
+                    k: v
+                    for k, v in route.items()
+                    if v is not None and k not in ("routing_key", "exchange")
+                }
+                queue = route.get("queue") or route.get("routing_key") or route.get("exchange")
+                return {**found, "queue": getattr(queue, "name", queue)} if queue else found
+        return {}
+
+    def forget(self) -> None:
+        """Drops what was derived from a configuration that has changed."""
+        self._publisher = None
+        self._templates = {}
+
+    # One message
+
+    def fields(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a call as fields of its message."""
+        return calling.to_fields(options, time.time(), self.app.timezone)
+
+    def send(
+        self,
+        target: Task[..., Any] | str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        options: dict[str, Any],
+    ) -> AsyncResult[Any]:
+        """Sends one call."""
+        parent = self._parent(options)
+        fields, replies = self._complete(target, options, parent)
+        found = self.deliver(target, args, kwargs, fields)
+        if parent is not None:
+            parent.add_child(found)
+        if isinstance(target, Task) and target._fast is None:
+            self._prepare(target)
+        return AsyncResult(found, self.app, fields.get("reply_to") if replies else None)
+
+    def deliver(
+        self,
+        target: Task[..., Any] | str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        fields: dict[str, Any],
+        protocol: str | None = None,
+    ) -> str:
+        """Publishes fields as they are, with the signals around; gives the task id."""
+        template = self.template(target, protocol)
+        if (protocol or self.app.conf.protocol) == "celery":
+            self._describe(args, kwargs, fields)
+        if not (signals.before_task_publish.receivers or signals.after_task_publish.receivers):
+            return str(self.publisher.publish(template, args, kwargs, fields or None))
+        name = target.name if isinstance(target, Task) else target
+        sent = self._announce(name, args, kwargs, fields)
+        found = str(self.publisher.publish(template, args, kwargs, fields))
+        sent()
+        return found
+
+    def _complete(
+        self,
+        target: Task[..., Any] | str,
+        options: dict[str, Any],
+        parent: context.RawRequest | None,
+    ) -> tuple[dict[str, Any], bool]:
+        """The fields of a call: its options, the task's, and the ids of the execution that publishes it."""
+        ignored = options.get("ignore_result")
+        if isinstance(target, Task):
+            if target.expires is not None and options.get("expires") is None:
+                options["expires"] = target.expires
+            if ignored is None:
+                ignored = target.ignore_result
+        fields = self.fields(options)
+        if parent is not None:
+            fields.setdefault("parent_id", parent.id)
+            fields.setdefault("root_id", parent.root_id)
+            if self.app.conf["task_inherit_parent_priority"] and "priority" not in fields:
+                inherited = (parent.to_dict().get("delivery_info") or {}).get("priority")
+                fields.update({"priority": inherited} if inherited is not None else {})
+        results = self.app.results_or_none
+        wanted = results is not None and not ignored
+        if wanted and "reply_to" not in fields:
+            fields["reply_to"] = results.reply_to
+        return fields, wanted
+
+    def _parent(self, options: Mapping[str, Any]) -> context.RawRequest | None:
+        return context.publishing() if options.get("add_to_parent", True) else None
+
+    def _describe(
+        self, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any]
+    ) -> None:
+        """What Celery's messages say besides: monitors and logs of a mixed fleet show it."""
+        if "argsrepr" not in fields:
+            fields["argsrepr"] = shorten(tuple(args))
+        if "kwargsrepr" not in fields:
+            fields["kwargsrepr"] = shorten(kwargs)
+        pid = os.getpid()
+        if self._origin[0] != pid:
+            self._origin = (pid, f"gen{pid}@{self.app.node}")
+        fields.setdefault("origin", self._origin[1])
+
+    def _announce(
+        self, name: str, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any]
+    ) -> Callable[[], None]:
+        """Sends before_task_publish, takes over the headers that receivers add; gives what sends after_task_publish."""
+        found = fields.setdefault("task_id", uuid())
+        queue = (
+            fields.get("queue")
+            or self.route(name).get("queue")
+            or self.app.conf["task_default_queue"]
+        )
+        known = {
+            "lang": "py",
+            "task": name,
+            "id": found,
+            "root_id": fields.get("root_id", found),
+            "parent_id": fields.get("parent_id"),
+            "retries": fields.get("retries", 0),
+            "eta": fields.get("eta"),
+            "expires": fields.get("expires"),
+            "group": fields.get("group"),
+        }
+        headers = {**known, **fields.get("headers", {})}
+        embed = {key: fields.get(key) for key in ("callbacks", "errbacks", "chain", "chord")}
+        shown = {
+            "body": (args, kwargs, embed),
+            "exchange": "",
+            "routing_key": queue,
+            "headers": headers,
+        }
+        signals.before_task_publish.send(
+            name,
+            **shown,
+            properties={"correlation_id": found, "priority": fields.get("priority", 0)},
+            declare=[],
+            retry_policy=fields.get("retry_policy"),
+        )
+        if extra := {key: value for key, value in headers.items() if key not in known}:
+            fields["headers"] = extra
+
+        def sent() -> None:
+            signals.after_task_publish.send(name, **shown)
+
+        return sent
+
+    def _prepare(self, task: Task[..., Any]) -> None:
+        """Gives a task its short path, if its `delay` can take one."""
+        plain = type(task).apply_async is Task.apply_async and task.expires is None
+        if plain and self.app.conf.protocol == "compact" and not self.app.conf["task_always_eager"]:
+            replies = None if task.ignore_result else self.app.results_or_none
+            task._fast = (
+                task._check,
+                self.publisher.publish,
+                self.template(task),
+                replies,
+                AsyncResult,
+                self.app,
+            )
+
+    def send_link(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        options: dict[str, Any],
+        protocol: str | None,
+    ) -> None:
+        """Sends what follows the current execution by its message: a callback, an error callback, a chain's next step.
+
+        It goes in the protocol of that message, because its sender may be a stock client whose workers must read it.
+        """
+        target = self.app.tasks.get(name) or name
+        known = calling.NAMES.union(options.get("stamped_headers") or ())
+        fields, _ = self._complete(target, {k: v for k, v in options.items() if k in known}, None)
+        found = self.deliver(target, args, kwargs, fields, protocol)
+        parent = context.publishing()
+        if parent is not None:
+            parent.add_child(found)
+
+    # Many messages
+
+    def send_calls(
+        self, task: Task[..., Any], calls: Iterable[Sequence[Any]], options: dict[str, Any]
+    ) -> ResultSet[Any]:
+        """Sends one call per item with the same options, pipelined."""
+        for name in _ONE_BY_ONE:
+            if options.get(name) is not None:
+                raise TypeError(f"option `{name}` cannot be the same for many calls: leave it out")
+        if self.app.conf["task_always_eager"]:
+            return ResultSet.of([task.apply_async(args, **options) for args in calls], self.app)
+        checked = (calling.to_args(task.name, args) for args in calls)
+        if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
+            return self.send_each((task, args, {}, dict(options)) for args in checked)
+        parent = self._parent(options)
+        fields, replies = self._complete(task, options, parent)
+        ids = self.publisher.publish_many(self.template(task), checked, fields or None, task._check)
+        if parent is not None:
+            for found in ids:
+                parent.add_child(found)
+        return ResultSet(ids, self.app, fields.get("reply_to") if replies else None)
+
+    def send_each(
+        self,
+        calls: Iterable[tuple[Task[..., Any] | str, Sequence[Any], dict[str, Any], dict[str, Any]]],
+    ) -> ResultSet[Any]:
+        """Sends different calls, pipelined."""
+        parents: list[Any] = []
+        after: list[Callable[[], None]] = []
+        ids = self.publisher.publish_each(self._each(calls, parents, after))
+        for parent, found in zip(parents, ids, strict=True):
+            if parent is not None:
+                parent.add_child(found)
+        for sent in after:
+            sent()
+        results = self.app.results_or_none
+        return ResultSet(ids, self.app, results.reply_to if results is not None else None)
+
+    def _each(self, calls: Iterable[Any], parents: list[Any], after: list[Any]) -> Iterator[Any]:
+        watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
+        celery = self.app.conf.protocol == "celery"
+        for target, args, kwargs, options in calls:
+            check = target._check if isinstance(target, Task) else None
+            if check is not None:
+                check(*args, **kwargs)
+            parent = self._parent(options)
+            fields, _ = self._complete(target, options, parent)
+            if celery:
+                self._describe(args, kwargs, fields)
+            if watched:
+                name = target.name if isinstance(target, Task) else target
+                after.append(self._announce(name, args, kwargs, fields))
+            parents.append(parent)
+            yield self.template(target), args, kwargs, fields or None
+
+
+def warn_eager(name: str) -> None:
+    """Says that `send_task` publishes although tasks are eager."""
+    import warnings
+
+    text = f"task_always_eager has no effect on send_task(`{name}`): the message is published"
+    warnings.warn(text, AlwaysEagerIgnored, stacklevel=3)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(name, pattern)

@@ -1,0 +1,88 @@
+"""The registry of an app: tasks by name, how a function becomes one of them, and how it is named.
+
+A name belongs to one function. Defining the same function again (a module that is loaded twice, a notebook cell that is
+run again) replaces the task; another function under the same name is an error, because messages carry only the name.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from os.path import basename, splitext
+from typing import Any
+
+from taskcore.exceptions import AlreadyRegistered, NotRegistered
+from taskcore.kinds import rate_per_second
+from taskcore.task import Task
+from taskcore.taskoptions import OPTIONS
+from taskcore.utils import hint
+
+_DECORATOR = OPTIONS | {"bind", "base"}
+
+
+class TaskRegistry(dict[str, Task[..., Any]]):
+    """Tasks by name."""
+
+    def __missing__(self, name: str) -> Task[..., Any]:
+        raise NotRegistered(f"no task named `{name}`{hint(name, self)}")
+
+
+def check_options(options: Mapping[str, Any], default_base: type) -> None:
+    """Refuses options of the decorator that do not exist.
+
+    Raises:
+        TypeError: with the nearest that does.
+    """
+    base = options.get("base") or default_base
+    for key in options:
+        if key not in _DECORATOR and not hasattr(base, key):
+            raise TypeError(f"unknown task option `{key}`{hint(key, _DECORATOR)}")
+
+
+def make_task(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> Task[..., Any]:
+    """Makes a task of a function and registers it.
+
+    Raises:
+        AlreadyRegistered: another function has that name.
+    """
+    given = dict(options)
+    check_options(given, app.Task)
+    bound, base = bool(given.pop("bind", False)), given.pop("base", None)
+    name = given.pop("name", None) or app.gen_task_name(fun.__name__, fun.__module__)
+    before = app.tasks.get(name)
+    if before is not None and not _same(before, fun):
+        raise AlreadyRegistered(
+            f"task name `{name}` is taken by another function: give one of them name="
+        )
+    made: Task[..., Any] = (base or app.Task)()
+    given.setdefault("typing", app.strict_typing and made.typing)
+    made.set_options(given)
+    _check_rate(name, made.rate_limit)
+    made.bind(app, name, fun, bound)
+    app.tasks[name] = made
+    app.execution.forget()
+    return made
+
+
+def automatic_name(name: str, module: str | None, main: str | None) -> str:
+    """The name of a task that was given none."""
+    if module == "__main__":
+        path = getattr(sys.modules.get("__main__"), "__file__", None)
+        module = main or (splitext(basename(path))[0] if path else module)
+    return f"{module}.{name}" if module else name
+
+
+def _same(task: Task[..., Any], fun: Callable[..., Any]) -> bool:
+    """Whether a task was made of this function, perhaps before its module was loaded again."""
+    made = getattr(task, "__wrapped__", None)
+    key = ("__module__", "__qualname__")
+    return made is not None and all(getattr(made, k, None) == getattr(fun, k, None) for k in key)
+
+
+def _check_rate(name: str, rate: str | float | None) -> None:
+    try:
+        rate_per_second(rate)
+    except (TypeError, ValueError) as exc:
+        raise ValueError(
+            f"rate_limit of task `{name}` is `{rate!r}`: expected 10/s, 100/m, 5/h or a number"
+        ) from exc

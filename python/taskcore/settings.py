@@ -1,0 +1,254 @@
+"""The one table of settings: name, Celery's old name, type, default, meaning.
+
+`conf.py` is the machine that reads it; nothing here does anything. Below the table stand Celery's settings that this
+version knows but does not honour, in two kinds: those that change nothing that taskcore does (accepted with a warning),
+and those that a program may rely on (refused, because to accept them in silence would be a lie). A kind with `?` also
+takes None.
+"""
+
+from typing import Any, Final, NamedTuple
+
+
+class Setting(NamedTuple):
+    """One setting."""
+
+    name: str
+    old: str
+    """Names of Celery 3 style, separated by spaces."""
+    kind: str
+    """`bool int float str names dict seconds rate routes protocol any`, or `a|b|c` for a choice; `?` allows None."""
+    default: Any
+    doc: str
+
+
+DEFAULT_URL: Final = "sqlite:///taskcore.db"
+"""Broker and result store of an app that names neither: a file in the current directory."""
+
+RETRY_POLICY: Final = {
+    "max_retries": 3,
+    "interval_start": 0,
+    "interval_step": 0.2,
+    "interval_max": 1,
+}
+
+_S = Setting
+# fmt: off
+TABLE: Final = (
+    # Broker and results.
+    _S("broker_url", "BROKER_URL BROKER_HOST", "str?", None,
+       f"Where tasks are queued. Default: `{DEFAULT_URL}`. The environment may name it: TASKCORE_BROKER_URL."),
+    _S("broker_transport_options", "BROKER_TRANSPORT_OPTIONS", "dict", {},
+       "`global_keyprefix` (redis), `durability` (sqlite: `full` or `normal`)."),
+    _S("broker_connection_timeout", "BROKER_CONNECTION_TIMEOUT", "seconds", 4.0,
+       "Time to set up one connection. Celery's name; a publish is bounded by task_publish_timeout as well."),
+    _S("result_backend", "CELERY_RESULT_BACKEND", "str?", None,
+       "Where results are kept. Default: beside the tasks when no broker is named either, else nowhere."),
+    _S("result_backend_transport_options", "", "dict", {}, "As broker_transport_options, for the result store."),
+    _S("result_expires", "CELERY_TASK_RESULT_EXPIRES CELERY_RESULT_EXPIRES", "seconds?", 86400.0,
+       "How long a result is kept; None or 0: for ever."),
+    _S("result_extended", "CELERY_RESULT_EXTENDED", "bool", False,
+       "Store name, args, kwargs, worker, retries and queue with the result."),
+    _S("result_serializer", "CELERY_RESULT_SERIALIZER", "json", "json", "How results are written; only json."),
+    # Messages.
+    _S("task_protocol", "CELERY_TASK_PROTOCOL", "protocol", "compact",
+       "`compact`, or 2 for Celery's messages, which a mixed fleet needs."),
+    _S("task_serializer", "CELERY_TASK_SERIALIZER", "str?", None, "Default: msgpack, with task_protocol=2 json."),
+    _S("task_compression", "CELERY_MESSAGE_COMPRESSION", "str?", None, "`gzip`, `bzip2` or `zstd`."),
+    _S("accept_content", "CELERY_ACCEPT_CONTENT", "names", ("json", "msgpack"),
+       "Serializers (or content types) that a worker opens. `pickle` lets whoever can write to the queue run code."),
+    _S("task_default_queue", "CELERY_DEFAULT_QUEUE", "str?", None, "Default: taskcore, with task_protocol=2 celery."),
+    _S("task_queues", "CELERY_QUEUES", "queues?", None, "Names of the queues that a worker consumes."),
+    _S("task_routes", "CELERY_ROUTES", "routes?", None,
+       "Task name or glob pattern -> queue, or a dict with queue, priority, serializer, compression."),
+    _S("task_default_priority", "CELERY_TASK_DEFAULT_PRIORITY", "priority?", None, "0 to 9; 0 is served first."),
+    _S("task_inherit_parent_priority", "CELERY_INHERIT_PARENT_PRIORITY", "bool", False,
+       "A task published by a task has that one's priority."),
+    _S("task_publish_retry", "CELERY_TASK_PUBLISH_RETRY", "bool", True, "Try again when the broker is away."),
+    _S("task_publish_retry_policy", "CELERY_TASK_PUBLISH_RETRY_POLICY", "dict", RETRY_POLICY,
+       "max_retries, interval_start, interval_step, interval_max, in seconds."),
+    _S("task_publish_timeout", "", "seconds", 5.0, "What one publish may take in all. taskcore's own."),
+    # Execution.
+    _S("task_always_eager", "CELERY_ALWAYS_EAGER", "bool", False, "Run tasks at the call instead of publishing."),
+    _S("task_eager_propagates", "CELERY_EAGER_PROPAGATES_EXCEPTIONS CELERY_EAGER_PROPAGATES", "bool", False,
+       "Eager tasks raise at the call."),
+    _S("task_ignore_result", "CELERY_IGNORE_RESULT", "bool", False, "Keep no results."),
+    _S("task_store_errors_even_if_ignored", "CELERY_STORE_ERRORS_EVEN_IF_IGNORED", "bool", False,
+       "Keep failures even then."),
+    _S("task_track_started", "CELERY_TRACK_STARTED", "bool", False, "Store STARTED when a task begins."),
+    _S("task_acks_late", "CELERY_ACKS_LATE", "bool", False, "Acknowledge after the execution, not at its start."),
+    _S("task_acks_on_failure_or_timeout", "CELERY_ACKS_ON_FAILURE_OR_TIMEOUT", "bool", True,
+       "With late acknowledgement: also when the task failed."),
+    _S("task_reject_on_worker_lost", "CELERY_REJECT_ON_WORKER_LOST", "bool", True,
+       "With late acknowledgement: run again elsewhere when the process died. DIFFERENCE: Celery's default is off, "
+       "because there nothing counts the attempts; here worker_max_deliveries does."),
+    _S("task_time_limit", "CELERYD_TASK_TIME_LIMIT", "seconds?", None, "After this the task's process is killed."),
+    _S("task_soft_time_limit", "CELERYD_TASK_SOFT_TIME_LIMIT", "seconds?", None,
+       "After this SoftTimeLimitExceeded is raised in the task."),
+    _S("task_default_rate_limit", "CELERY_DEFAULT_RATE_LIMIT", "rate?", None, "`10/s`, `100/m`, `5/h`, or a number."),
+    # Worker.
+    _S("worker_concurrency", "CELERYD_CONCURRENCY", "count?", None, "Tasks at the same time. Default: the cores."),
+    _S("worker_pool", "CELERYD_POOL", "prefork|threads|solo", "prefork", "Where tasks run."),
+    _S("worker_prefetch_multiplier", "CELERYD_PREFETCH_MULTIPLIER", "int?", None,
+       "Messages claimed per slot; 0: no limit. Default: adapts to how long tasks take."),
+    _S("worker_disable_prefetch", "", "bool", False, "Claim only what can start at once."),
+    _S("worker_prefetch_bytes", "", "count", 64 * 1024 * 1024, "Bound on claimed bytes. taskcore's own."),
+    _S("worker_max_tasks_per_child", "CELERYD_MAX_TASKS_PER_CHILD", "count?", None, "Then the child is replaced."),
+    _S("worker_max_deliveries", "", "count", 3,
+       "A message that cost this many workers their life is parked. taskcore's own."),
+    _S("worker_shutdown_timeout", "", "seconds?", None,
+       "How long a warm stop waits for running tasks; None: for ever. taskcore's own."),
+    _S("worker_disable_rate_limits", "CELERY_DISABLE_RATE_LIMITS", "bool", False, "Ignore rate limits."),
+    _S("worker_hijack_root_logger", "CELERYD_HIJACK_ROOT_LOGGER", "bool", False,
+       "Let the worker configure the root logger. DIFFERENCE: on in Celery."),
+    # What is loaded.
+    _S("imports", "CELERY_IMPORTS", "names", (), "Modules to import when a worker starts."),
+    _S("include", "CELERY_INCLUDE", "names", (), "More of the same; what `Taskcore(include=...)` sets."),
+    _S("timezone", "CELERY_TIMEZONE", "str?", None, "Zone of naive times. Default: UTC."),
+    _S("enable_utc", "CELERY_ENABLE_UTC", "bool", True, "Off: naive times without `timezone` are local."),
+)
+# fmt: on
+
+BY_NAME: Final = {setting.name: setting for setting in TABLE}
+BY_OLD_NAME: Final = {old: setting.name for setting in TABLE for old in setting.old.split()}
+
+ROUTE_KEYS: Final = frozenset(
+    {"queue", "routing_key", "exchange", "priority", "serializer", "compression"}
+)
+
+TRANSPORT_OPTIONS_IGNORED: Final = frozenset(
+    [
+        "visibility_timeout",
+        "fanout_prefix",
+        "fanout_patterns",
+        "unacked_restore_limit",
+        "queue_order_strategy",
+        "sep",
+        "priority_steps",
+        "socket_timeout",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_keepalive_options",
+        "health_check_interval",
+        "retry_on_timeout",
+        "max_connections",
+        "retry_policy",
+        "result_chord_ordered",
+        "polling_interval",
+        "confirm_publish",
+    ]
+)
+"""Transport options of kombu's that change nothing here: taskcore has no visibility timeout and does not poll."""
+
+IGNORED: Final = frozenset(
+    [
+        "broker_pool_limit",
+        "broker_pool_acquire_timeout",
+        "broker_heartbeat",
+        "broker_heartbeat_checkrate",
+        "broker_login_method",
+        "broker_connection_retry",
+        "broker_connection_retry_on_startup",
+        "broker_connection_max_retries",
+        "broker_failover_strategy",
+        "broker_channel_error_retry",
+        "broker_native_delayed_delivery_queue_type",
+        "broker_transport",
+        "redis_max_connections",
+        "redis_socket_timeout",
+        "redis_socket_connect_timeout",
+        "redis_retry_on_timeout",
+        "redis_socket_keepalive",
+        "redis_client_name",
+        "redis_backend_health_check_interval",
+        "result_cache_max",
+        "result_exchange",
+        "result_exchange_type",
+        "result_persistent",
+        "result_chord_retry_interval",
+        "result_chord_join_timeout",
+        "result_backend_max_sleep_between_retries_ms",
+        "result_backend_max_retries",
+        "result_backend_base_sleep_between_retries_ms",
+        "result_backend_always_retry",
+        "result_backend_thread_safe",
+        "task_create_missing_queue_type",
+        "task_create_missing_queue_exchange_type",
+        "task_default_delivery_mode",
+        "task_default_queue_type",
+        "task_default_exchange",
+        "task_default_exchange_type",
+        "task_default_routing_key",
+        "task_queue_max_priority",
+        "task_allow_error_cb_on_chord_header",
+        "worker_autoscaler",
+        "worker_cancel_long_running_tasks_on_connection_loss",
+        "worker_consumer",
+        "worker_log_color",
+        "worker_log_format",
+        "worker_task_log_format",
+        "worker_lost_wait",
+        "worker_pool_putlocks",
+        "worker_proc_alive_timeout",
+        "worker_eta_task_limit",
+        "worker_enable_prefetch_count_reduction",
+        "worker_redirect_stdouts",
+        "worker_redirect_stdouts_level",
+        "worker_timer",
+        "worker_timer_precision",
+        "worker_detect_quorum_queues",
+        "worker_enable_soft_shutdown_on_idle",
+        "beat_max_loop_interval",
+        "beat_scheduler",
+        "beat_schedule_filename",
+        "beat_sync_every",
+        "beat_cron_starting_deadline",
+        "control_queue_ttl",
+        "control_queue_expires",
+        "control_queue_exclusive",
+        "control_queue_durable",
+        "control_exchange",
+        "event_queue_expires",
+        "event_queue_ttl",
+        "event_queue_prefix",
+        "event_queue_exclusive",
+        "event_queue_durable",
+        "event_serializer",
+        "event_exchange",
+    ]
+)
+"""Accepted with a warning: they tune machinery that taskcore does not have."""
+
+# fmt: off
+REFUSED: Final[dict[str, Any]] = {
+    "beat_schedule": {}, "broker_read_url": None, "broker_write_url": None, "broker_use_ssl": False,
+    "broker_port": None, "broker_user": None, "broker_password": None, "broker_vhost": None,
+    "override_backends": None, "redis_backend_use_ssl": None, "redis_db": None, "redis_host": None, "redis_port": None,
+    "redis_username": None, "redis_password": None, "redis_backend_credential_provider": None,
+    "result_accept_content": None, "result_compression": None, "task_acks_on_failure": None,
+    "task_acks_on_timeout": None, "task_annotations": None, "task_create_missing_queues": True,
+    "task_store_eager_result": False, "task_remote_tracebacks": False, "task_send_sent_event": False,
+    "worker_agent": None, "worker_deduplicate_successful_tasks": False, "worker_direct": False,
+    "worker_enable_remote_control": True, "worker_max_memory_per_child": None, "worker_pool_restarts": False,
+    "worker_send_task_events": False, "worker_soft_shutdown_timeout": 0.0, "worker_state_db": None,
+}
+# fmt: on
+"""Refused unless set to the default given here."""
+
+REFUSED_PREFIXES: Final = (
+    "cache_",
+    "cassandra_",
+    "s3_",
+    "azureblockblob_",
+    "gcs_",
+    "couchbase_",
+    "arangodb_",
+    "mongodb_",
+    "cosmosdbsql_",
+    "elasticsearch_",
+    "security_",
+    "database_",
+)
+"""Families of settings of result stores, and of signing, that this version does not have."""
+
+OLD_FAMILIES: Final = ("CELERY", "CELERYD_", "CELERYBEAT_", "BROKER_", "CELERYMON_")
+"""A capitalised name that begins so is meant for taskcore; other capitalised names of a module are not."""

@@ -1,0 +1,82 @@
+"""Tasks for whichever app is current, and the stand-ins `current_app` and `current_task`.
+
+A library defines tasks before it knows the app: `shared_task` registers the function with every app that exists or will
+exist and returns a stand-in that resolves to the current app's task at each use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+
+from taskcore import current
+from taskcore.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Proxy:
+    """Stands in for what `resolve` returns."""
+
+    __slots__ = ("__wrapped_by__", "_resolve")
+
+    def __init__(self, resolve: Callable[[], Any]) -> None:
+        object.__setattr__(self, "_resolve", resolve)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._resolve(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._resolve(), name, value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._resolve()(*args, **kwargs)
+
+    def __bool__(self) -> bool:
+        return bool(self._resolve())
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._resolve() == other)
+
+    def __hash__(self) -> int:
+        return hash(self._resolve())
+
+    def __repr__(self) -> str:
+        return repr(self._resolve())
+
+
+@overload
+def shared_task(fun: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def shared_task(
+    *, bind: Literal[True], **options: Any
+) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+@overload
+def shared_task(
+    *, bind: Literal[False] = False, **options: Any
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Makes a task for every app; options as for `Taskcore.task`."""
+    if fun is None:
+        return lambda found: _share(found, options)
+    return _share(fun, options)
+
+
+def _share(fun: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
+    def add(app: Any) -> Task[..., Any]:
+        return cast("Task[..., Any]", app.task(**options)(fun))
+
+    def resolve() -> Task[..., Any]:
+        app = current.app()
+        name = options.get("name") or app.gen_task_name(fun.__name__, fun.__module__)
+        return cast("Task[..., Any]", app.tasks[name])
+
+    current.share(add)
+    return cast("Task[..., Any]", Proxy(resolve))
+
+
+current_app: Any = Proxy(current.app)
+"""The app that is meant when none was named."""
+current_task: Any = Proxy(lambda: current.app().current_task)
+"""The task that runs now; false when none does."""

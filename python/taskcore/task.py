@@ -1,0 +1,369 @@
+"""Task: a function that can be called elsewhere, later, and again.
+
+Owns what a user calls and overrides: options, `delay` and its relatives, `retry`, the hooks. It does not own how a
+message is sent (the app's producer) nor how a call is executed (`execute`). Options that were not set on the task are
+read from the configuration at the moment they are used, so a task can be defined before the app is configured. `delay`
+has a short path of its own: about a microsecond of Python between the call and the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, Unpack
+
+from taskcore import argcheck, calling, context, current, retrying, serialize, signals
+from taskcore.canvas.signature import Signature
+from taskcore.exceptions import (
+    MaxRetriesExceededError,
+    NotSupportedError,
+    OperationalError,
+    Reject,
+    Retry,
+)
+from taskcore.taskoptions import OPTIONS, TaskOptions
+from taskcore.utils import hint, uuid
+
+if TYPE_CHECKING:
+    from taskcore.result import AsyncResult, EagerResult, ResultSet
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Task(TaskOptions, Generic[P, R]):
+    """A registered task. Made by `app.task`; subclass it for hooks and class-based tasks."""
+
+    _app: Any = None
+    _bound = False
+    _check: Callable[..., object] | None = None
+    _fast: Any = None
+    """Everything that `delay` needs, or None; made by the producer, dropped when the configuration changes."""
+
+    # What the app does with it
+
+    def bind(
+        self, app: Any, name: str, fun: Callable[..., Any] | None = None, bound: bool = False
+    ) -> None:
+        """Ties the task to an app, under a name, and to the function that is its body. Called once, by the app."""
+        self._app, self.name, self._bound = app, name, bound
+        if fun is not None:
+            # `run` is the function itself, not a method around it: nothing stands between the worker and user code.
+            self.run = fun.__get__(self) if bound else fun
+            self.__wrapped__ = fun
+            for attribute in ("__module__", "__doc__", "__name__", "__qualname__"):
+                setattr(self, attribute, getattr(fun, attribute, None))
+        self._check = argcheck.checker(self.run) if self.typing else None
+
+    def set_options(self, options: Mapping[str, Any]) -> None:
+        """Sets the options of the decorator.
+
+        Raises:
+            TypeError: an unknown option; the nearest is named.
+        """
+        for key, value in options.items():
+            if key not in OPTIONS and not hasattr(type(self), key):
+                raise TypeError(
+                    f"unknown task option `{key}`{hint(key, OPTIONS | {'bind', 'base'})}"
+                )
+            setattr(self, key, value)
+
+    @property
+    def app(self) -> Any:
+        """The app it is registered with."""
+        return self._app or current.app()
+
+    @property
+    def request(self) -> context.Context:
+        """The execution that runs now; an empty one outside of it."""
+        return context.context_of(self.name, self.app.hostname)
+
+    @property
+    def backend(self) -> Any:
+        """The app's results."""
+        return self.app.backend
+
+    # Calling
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs the body here and now, without a message."""
+        outer = context.get_current()
+        if (
+            outer is not None
+            and type(self).__call__ is not Task.__call__
+            and outer.id
+            and outer.task == self.name
+        ):
+            # An override of `__call__` that the worker runs calls on: this is still that execution.
+            result: R = self.run(*args, **kwargs)
+            return result
+        token = context.set_current(
+            context.LocalRequest(
+                outer, task=self.name, args=args, kwargs=kwargs, called_directly=True
+            )
+        )
+        try:
+            result = self.run(*args, **kwargs)
+            return result
+        finally:
+            context.reset_current(token)
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Publishes a call with these arguments; `apply_async` without options.
+
+        Raises:
+            TypeError: the arguments do not fit the function.
+            OperationalError: the broker did not confirm in time.
+            EncodeError: an argument cannot be written by the serializer.
+        """
+        fast = self._fast
+        if (
+            fast is None
+            or context.get_current() is not None
+            or signals.before_task_publish.receivers
+            or signals.after_task_publish.receivers
+        ):
+            return self.apply_async(args, kwargs)
+        check, publish, template, replies, make, app = fast
+        if check is not None:
+            check(*args, **kwargs)
+        if replies is None:
+            made: AsyncResult[R] = make(publish(template, args, kwargs, None), app)
+            return made
+        reply_to = replies.reply_to
+        made = make(publish(template, args, kwargs, {"reply_to": reply_to}), app, reply_to)
+        return made
+
+    def apply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Unpack[calling.CallOptions],
+    ) -> AsyncResult[R]:
+        """Publishes a call.
+
+        Args:
+            args: positional arguments, a list or tuple.
+            kwargs: keyword arguments.
+            task_id: default: a fresh one.
+            options: see `CallOptions`; they override the task's own.
+        Raises:
+            TypeError: an unknown option, or arguments that do not fit the function.
+            OperationalError, EncodeError: as `delay`.
+        """
+        given: dict[str, Any] = {**options}
+        if task_id is not None:
+            given["task_id"] = task_id
+        positional, named = calling.to_args(self.name, args), calling.to_kwargs(self.name, kwargs)
+        if self._check is not None:
+            self._check(*positional, **named)
+        app = self.app
+        if app.conf["task_always_eager"]:
+            eager: AsyncResult[R] = self._apply_eagerly(positional, named, given)
+            return eager
+        result: AsyncResult[R] = app.producer.send(self, positional, named, given)
+        return result
+
+    def _apply_eagerly(
+        self, args: Sequence[Any], kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> Any:
+        calling.check_names(options)
+        # Through the serializer and back, so that what could not be sent fails here as well.
+        name = options.get("serializer") or self.serializer
+        content_type, encoding, data = serialize.dumps([list(args), kwargs], name)
+        args, kwargs = serialize.loads(data, content_type, encoding)
+        return self.apply(args, kwargs, **options)
+
+    def apply(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        throw: bool | None = None,
+        **options: Any,
+    ) -> EagerResult[R]:
+        """Runs the whole life of the task here and now: hooks, signals, retries, callbacks, but no broker.
+
+        Args:
+            throw: raise what the task raises; default: the setting `task_eager_propagates`.
+            options: as for `apply_async`; those about sending have no effect.
+        """
+        calling.check_names(options)
+        args, kwargs = calling.to_args(self.name, args), calling.to_kwargs(self.name, kwargs)
+        app, parent = self.app, context.publishing()
+        found = task_id or options.get("task_id") or uuid()
+        request = context.LocalRequest(
+            parent,
+            id=found,
+            task=self.name,
+            args=list(args),
+            kwargs=kwargs,
+            is_eager=True,
+            hostname=app.hostname,
+            retries=options.get("retries") or 0,
+            headers=options.get("headers") or {},
+            callbacks=calling.signatures("link", options.get("link")),
+            errbacks=calling.signatures("link_error", options.get("link_error")),
+            root_id=options.get("root_id") or (parent.root_id if parent else found),
+            parent_id=parent.id if parent else None,
+            delivery_info={"is_eager": True, "routing_key": None},
+            ignore_result=options.get("ignore_result"),
+            shadow=options.get("shadow"),
+        )
+        life = app.execution.live(app.execution.entry(self.name), request, args, kwargs)
+        if isinstance(life.exc, Retry) and life.exc.sig is not None:
+            again = {**life.exc.sig["options"], "throw": throw, "retries": request.retries + 1}
+            return self.apply(life.exc.sig["args"], life.exc.sig["kwargs"], **again)
+        if life.exc is not None and (app.conf["task_eager_propagates"] if throw is None else throw):
+            raise life.exc
+        result: EagerResult[R] = app.eager_result(found, life, self.name)
+        return result
+
+    def apply_many(
+        self, calls: Iterable[Sequence[Any]], **options: Unpack[calling.CallOptions]
+    ) -> ResultSet[R]:
+        """Publishes one call per item, each the positional arguments of that call, in few round trips.
+
+        Raises:
+            As `apply_async`. The exception's attribute `published` holds the ids of what was sent before.
+        """
+        result: ResultSet[R] = self.app.producer.send_calls(self, calls, {**options})
+        return result
+
+    # Signatures
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """A signature with these arguments."""
+        return Signature(self, args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
+        """The same, immutable."""
+        return Signature(self, args, kwargs, immutable=True)
+
+    def signature(self, args: Any = None, kwargs: Any = None, **options: Any) -> Signature:
+        """A signature with arguments and options."""
+        return Signature(self, args, kwargs, **options)
+
+    subtask = signature
+
+    # Inside an execution
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Publishes this call again, to run later, and ends the execution by raising `Retry`.
+
+        Args:
+            args, kwargs: other arguments; default: the same.
+            exc: why; raised instead when there are no retries left.
+            throw: False gives the Retry back instead of raising it.
+            eta: when; or `countdown` seconds from now. Default: `default_retry_delay` seconds.
+            options: `countdown`, `max_retries`, and the options of `apply_async`.
+        Raises:
+            Retry: published; let it through.
+            MaxRetriesExceededError: no retries left and `exc` not given.
+            OperationalError: the broker did not take it, and the message was acknowledged already.
+        """
+        raw = context.get_current()
+        if raw is None or raw.id is None or raw.task != self.name:
+            # Called directly: there is no message to publish again.
+            raise exc or Retry(f"task `{self.name}` can be retried only while a worker executes it")
+        limit = options.pop("max_retries", None)
+        limit = self.max_retries if limit is None else limit
+        countdown = options.pop("countdown", None)
+        if eta is None and countdown is None:
+            countdown = self.default_retry_delay
+        request = raw.to_dict()
+        used = calling.to_args(self.name, request["args"] if args is None else args)
+        named = calling.to_kwargs(self.name, request["kwargs"] if kwargs is None else kwargs)
+        if limit is not None and raw.retries >= limit:
+            raise exc or MaxRetriesExceededError(
+                f"cannot retry task `{self.name}` [{raw.id}]: it was retried {raw.retries} times, the limit is {limit}",
+                task_args=used,
+                task_kwargs=named,
+            )
+        when = eta if countdown is None else countdown
+        if request.get("is_eager"):
+            sig = Signature(self, used, named, {**options, "task_id": raw.id})
+            found = Retry(exc=exc, when=when, is_eager=True, sig=sig)
+        else:
+            fields = {
+                **retrying.carried(request),
+                **self.app.producer.fields({**options, "eta": eta, "countdown": countdown}),
+            }
+            self._publish_again(request, used, named, fields)
+            raw.add_child(raw.id)
+            found = Retry(exc=exc, when=when)
+        if throw:
+            raise found from exc
+        return found
+
+    def _publish_again(
+        self, request: Mapping[str, Any], args: Any, kwargs: Any, fields: dict[str, Any]
+    ) -> None:
+        try:
+            self.app.producer.deliver(self, args, kwargs, fields, protocol=request.get("protocol"))
+        except OperationalError as failed:
+            if self.acks_late:
+                # The message is still the broker's: putting it back loses nothing. DIFFERENCE: Celery drops it.
+                raise Reject(failed, requeue=True) from failed
+            raise
+
+    def update_state(
+        self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
+    ) -> None:
+        """Stores a state of your own, such as PROGRESS, for the running execution or for `task_id`."""
+        raw = context.get_current()
+        found = task_id or (raw.id if raw is not None else None)
+        if found is None:
+            raise TypeError("update_state outside of an execution needs a task_id")
+        if state is None:
+            raise TypeError("update_state needs a state, for example `PROGRESS`")
+        if not (raw is not None and isinstance(raw, context.LocalRequest)):
+            self.app.store_state(
+                found, state, meta, raw if raw is not None and raw.id == found else None
+            )
+
+    def replace(self, sig: Any) -> NoReturn:
+        """Not in this version."""
+        raise NotSupportedError(
+            "replace is not supported in this version: publish the other task and return"
+        )
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802 - Celery's name
+        """The result of an earlier call of this task."""
+        result: AsyncResult[R] = self.app.AsyncResult(task_id, **kwargs)
+        return result
+
+    # Hooks, for subclasses
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Runs before the body; what it raises fails the task."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Runs after the body has returned."""
+
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        """Runs when the task has failed."""
+
+    def on_retry(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        """Runs when the task will run again."""
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        """Runs last, however the execution ended."""
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name or type(self).__name__}>"

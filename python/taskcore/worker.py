@@ -1,0 +1,300 @@
+"""Boots a worker: from the app and the options of the command line to the core's `Worker`.
+
+Owns the order of things. Everything of the user's is imported first; then the zygote is forked, while this process has
+neither threads nor connections; only then is the core's worker made, which has both. The operating system's signals are
+turned into warm and cold stops here. What runs per task is not here at all: the loop is in the core.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from taskcore import _core, logsetup, serialize, signals
+from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
+from taskcore.kinds import rate_per_second, redact
+
+_INFO = 20
+
+
+class WorkerOptions(NamedTuple):
+    """What the command line may say; None leaves it to the app's configuration."""
+
+    concurrency: int | None = None
+    pool: str | None = None
+    queues: list[str] | None = None
+    hostname: str | None = None
+    loglevel: int = 30
+    logfile: str | None = None
+    prefetch_multiplier: int | None = None
+    disable_prefetch: bool = False
+    max_tasks_per_child: int | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    on_start: Callable[[WorkerConfig], object] | None = None
+    """Called with what was decided, before the worker connects; for the banner."""
+
+
+class WorkerConfig(NamedTuple):
+    """What was decided; the core reads it by attribute name, see `_core.Worker`."""
+
+    broker_url: str
+    result_url: str | None
+    broker_options: dict[str, Any]
+    result_options: dict[str, Any]
+    hostname: str
+    queues: list[str]
+    pool: str
+    concurrency: int
+    prefetch: int | None
+    prefetch_bytes: int
+    accept_content: list[str]
+    max_deliveries: int
+    result_expires: float | None
+    log_level: int
+    log_file: str | None
+    max_tasks_per_child: int | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    shutdown_timeout: float | None
+    disable_rate_limits: bool
+
+    @property
+    def broker_shown(self) -> str:
+        """The broker's URL without its password."""
+        return redact(self.broker_url)
+
+    @property
+    def result_shown(self) -> str | None:
+        """The result store's URL without its password."""
+        return None if self.result_url is None else redact(self.result_url)
+
+
+class TaskSpec(NamedTuple):
+    """What the worker loop knows about a task."""
+
+    name: str
+    acks_late: bool
+    acks_on_failure_or_timeout: bool
+    reject_on_worker_lost: bool
+    ignore_result: bool
+    store_errors_even_if_ignored: bool
+    track_started: bool
+    rate_limit: float | None
+    time_limit: float | None
+    soft_time_limit: float | None
+
+
+def boot(app: Any, options: WorkerOptions | None = None) -> int:
+    """Runs a worker for `app` until it is told to stop; gives the exit code.
+
+    Raises:
+        ImproperlyConfigured: a setting or option that can never work.
+        OperationalError: the broker failed for good.
+    """
+    options = options or WorkerOptions()
+    app.import_modules()
+    app.finalize()
+    config = configure(app, options)
+    specs = [spec_of(task) for task in app.tasks.values()]
+    check_limits(config, specs)
+    app.hostname = config.hostname
+    app.conf.freeze()
+    logsetup.set_up(app, config.log_level, config.log_file)
+    signals.worker_init.send(app)
+    pages, zygote = fork_zygote(app, config) if config.pool == "prefork" else (None, None)
+    if options.on_start is not None:
+        options.on_start(config)
+    worker = _core.Worker(config, specs, app.execution, pages=pages, zygote=zygote)
+    stops = Stops(app, worker)
+    with stops:
+        worker.start()
+        signals.worker_ready.send(app)
+        worker.wait()
+    signals.worker_shutdown.send(app)
+    return stops.exit_code
+
+
+def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
+    """Options over settings over defaults.
+
+    Raises:
+        ImproperlyConfigured: no queues, or serializers that do not exist.
+    """
+    conf = app.conf
+    pool = options.pool or conf["worker_pool"]
+    queues = list(
+        dict.fromkeys(options.queues or conf["task_queues"] or [conf["task_default_queue"]])
+    )
+    if options.queues is not None and not options.queues:
+        raise ImproperlyConfigured("no queues: name at least one")
+    return WorkerConfig(
+        broker_url=conf["broker_url"],
+        result_url=conf["result_backend"],
+        broker_options=conf.transport_options("broker_transport_options"),
+        result_options=conf.transport_options("result_backend_transport_options"),
+        hostname=options.hostname or f"taskcore@{app.node}",
+        queues=queues,
+        pool=pool,
+        concurrency=1
+        if pool == "solo"
+        else options.concurrency or conf["worker_concurrency"] or cores(),
+        prefetch=prefetch(conf, options),
+        prefetch_bytes=conf["worker_prefetch_bytes"],
+        accept_content=_content_types(conf["accept_content"]),
+        max_deliveries=conf["worker_max_deliveries"],
+        result_expires=conf["result_expires"] or None,
+        log_level=options.loglevel,
+        log_file=options.logfile,
+        max_tasks_per_child=options.max_tasks_per_child or conf["worker_max_tasks_per_child"],
+        time_limit=options.time_limit or conf["task_time_limit"],
+        soft_time_limit=options.soft_time_limit or conf["task_soft_time_limit"],
+        shutdown_timeout=conf["worker_shutdown_timeout"],
+        disable_rate_limits=conf["worker_disable_rate_limits"],
+    )
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def prefetch(conf: Any, options: WorkerOptions) -> int | None:
+    """As the core wants it: None adapts, 0 is without limit, -1 is off."""
+    if options.disable_prefetch:
+        return -1
+    if options.prefetch_multiplier is not None:
+        return options.prefetch_multiplier
+    if conf["worker_disable_prefetch"]:
+        return -1
+    found: int | None = conf["worker_prefetch_multiplier"]
+    return found
+
+
+def _content_types(accept: Iterable[str]) -> list[str]:
+    try:
+        return serialize.content_types(accept)
+    except Exception as exc:
+        raise ImproperlyConfigured(f"accept_content: {exc}") from exc
+
+
+def spec_of(task: Any) -> TaskSpec:
+    """What the loop must know about a task."""
+    rate = (
+        task.rate_limit if task.rate_limit is not None else task.app.conf["task_default_rate_limit"]
+    )
+    return TaskSpec(
+        name=task.name,
+        acks_late=bool(task.acks_late),
+        acks_on_failure_or_timeout=bool(task.acks_on_failure_or_timeout),
+        reject_on_worker_lost=bool(task.reject_on_worker_lost),
+        ignore_result=bool(task.ignore_result),
+        store_errors_even_if_ignored=bool(task.store_errors_even_if_ignored),
+        track_started=bool(task.track_started),
+        rate_limit=rate_per_second(rate),
+        time_limit=task.time_limit,
+        soft_time_limit=task.soft_time_limit,
+    )
+
+
+def check_limits(config: WorkerConfig, specs: Iterable[TaskSpec]) -> None:
+    """Refuses limits of the worker that its pool cannot keep; warns about those of single tasks.
+
+    Raises:
+        NotSupportedError: the pool cannot end or interrupt a task.
+    """
+    if config.pool == "prefork":
+        if not hasattr(os, "fork"):
+            raise NotSupportedError(
+                "pool `prefork` needs fork, which this system does not have: use `threads`"
+            )
+        return
+    for name, value in (
+        ("time_limit", config.time_limit),
+        ("soft_time_limit", config.soft_time_limit),
+    ):
+        if value is not None:
+            raise NotSupportedError(
+                f"pool `{config.pool}` cannot keep {name} `{value:g}`: a task that runs in the worker's own process "
+                "cannot be stopped from outside; use the pool `prefork`"
+            )
+    if config.max_tasks_per_child is not None:
+        raise NotSupportedError(
+            f"pool `{config.pool}` has no child processes: max_tasks_per_child needs `prefork`"
+        )
+    limited = [
+        spec.name
+        for spec in specs
+        if spec.time_limit is not None or spec.soft_time_limit is not None
+    ]
+    if limited:
+        logsetup.logger.warning(
+            "pool `%s` does not keep the time limits of %s", config.pool, ", ".join(limited)
+        )
+
+
+def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, int]:
+    """Makes the shared pages and the process that will fork the children."""
+    import threading
+
+    from taskcore.child import start_zygote  # it needs fork
+
+    others = [
+        thread.name for thread in threading.enumerate() if thread is not threading.current_thread()
+    ]
+    if others:
+        logsetup.logger.warning(
+            "threads `%s` were started while the app was imported: pool processes do not have them; start them in "
+            "a receiver of worker_process_init",
+            ", ".join(others),
+        )
+    pages = _core.Pages(config.concurrency)
+
+    def make_execution() -> Any:
+        signals.worker_process_init.send(None)
+        return app.execution
+
+    def on_exit() -> None:
+        signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
+
+    control, _ = start_zygote(
+        pages, make_execution, log_tasks=config.log_level <= _INFO, on_exit=on_exit
+    )
+    return pages, control
+
+
+class Stops:
+    """The operating system's signals as stops: the first SIGTERM or SIGINT is warm, the next and SIGQUIT are cold."""
+
+    def __init__(self, app: Any, worker: Any) -> None:
+        self.app = app
+        self.worker = worker
+        self.exit_code = 0
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stops:
+        for number in filter(
+            None, (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGQUIT", None))
+        ):
+            self._before[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        warm = not self._asked and number != getattr(signal, "SIGQUIT", None)
+        self._asked = True
+        self.worker.stop(warm)
+        signals.worker_shutting_down.send(
+            self.app,
+            sig=signal.Signals(number).name,
+            how="Warm" if warm else "Cold",
+            exitcode=self.exit_code,
+        )

@@ -1,0 +1,197 @@
+"""A stand-in for `taskcore._core` that keeps what is published and stored in lists and dicts.
+
+It encodes nothing (json through the standard library) and connects to nothing; it refuses what the real one refuses where the
+Python layer relies on the refusal.
+"""
+
+import json
+import uuid
+from typing import Any
+
+__version__ = "0"
+
+FIELDS = frozenset(
+    ["task_id", "queue", "priority", "serializer", "compression", "eta", "expires", "retries", "time_limit", "soft_time_limit", "ignore_result", "root_id", "parent_id", "group", "group_index", "shadow", "origin", "argsrepr", "kwargsrepr", "reply_to", "headers", "stamps", "stamped_headers", "replaced_task_nesting", "callbacks", "errbacks", "chain", "chord", "delivery_mode", "timeout", "retry", "retry_policy"]
+)
+
+
+class Template:
+    """Keeps its arguments."""
+
+    def __init__(self, task: str, **fields: Any) -> None:
+        self.task = task
+        self.fields = fields
+
+
+class Publisher:
+    """Keeps what was published, newest last."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.url = url
+        self.options = options
+        self.sent: list[tuple[Template, list[Any], dict[str, Any], dict[str, Any]]] = []
+        self.error: Exception | None = None
+        self.scheduled: dict[str, list[str]] = {}
+
+    def publish(self, template: Template, args: Any, kwargs: Any, fields: Any = None) -> str:
+        if self.error is not None:
+            raise self.error
+        fields = dict(fields or {})
+        unknown = fields.keys() - FIELDS
+        if unknown:
+            raise ValueError(f"unknown field `{unknown}`")
+        found = fields.setdefault("task_id", str(uuid.uuid4()))
+        self.sent.append((template, list(args), dict(kwargs), fields))
+        return str(found)
+
+    def publish_many(
+        self, template: Any, calls: Any, fields: Any = None, check: Any = None
+    ) -> list[str]:
+        ids = []
+        for args in calls:
+            if check is not None:
+                check(*args)
+            ids.append(self.publish(template, args, {}, fields))
+        return ids
+
+    def publish_each(self, messages: Any) -> list[str]:
+        return [self.publish(*message) for message in messages]
+
+    def queues(self) -> list[str]:
+        return sorted(self.scheduled)
+
+    def cancel(self, queue: str, task_id: str) -> bool:
+        if task_id in self.scheduled.get(queue, []):
+            self.scheduled[queue].remove(task_id)
+            return True
+        return False
+
+
+class Results:
+    """Keeps documents in a dict."""
+
+    reply_to = "tc-fake"
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.url = url
+        self.options = options
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.waited: list[tuple[str, float | None, bool]] = []
+
+    def get(self, ids: Any) -> list[Any]:
+        return [self.documents.get(one) for one in ids]
+
+    def wait(self, task_id: str, timeout: float | None = None, foreign: bool = False) -> Any:
+        from taskcore.exceptions import TimeoutError
+
+        self.waited.append((task_id, timeout, foreign))
+        if task_id not in self.documents:
+            raise TimeoutError(f"no result of `{task_id}`")
+        return self.documents[task_id]
+
+    def put(
+        self, task_id: str, state: str, result: Any, *, traceback: Any = None, fields: Any = None
+    ) -> None:
+        self.documents[task_id] = {
+            "status": state,
+            "result": result,
+            "traceback": traceback,
+            "children": [],
+            "date_done": None,
+            **(fields or {}),
+            "task_id": task_id,
+        }
+
+    def forget(self, task_id: str) -> None:
+        self.documents.pop(task_id, None)
+
+
+class Request:
+    """A request with the fields it was made with."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = {
+            "retries": 0,
+            "parent_id": None,
+            "ignore_result": None,
+            "args": [],
+            "kwargs": {},
+            "timelimit": [None, None],
+            "delivery_info": {"exchange": "", "routing_key": "q", "priority": 0},
+            "queue": "q",
+            "protocol": "compact",
+            "serializer": "msgpack",
+            **fields,
+        }
+        self.fields.setdefault("root_id", self.fields.get("id"))
+        self.children: list[str] = []
+
+    id = property(lambda self: self.fields["id"])
+    task = property(lambda self: self.fields["task"])
+    retries = property(lambda self: self.fields["retries"])
+    root_id = property(lambda self: self.fields["root_id"])
+    parent_id = property(lambda self: self.fields["parent_id"])
+    ignore_result = property(lambda self: self.fields["ignore_result"])
+
+    @property
+    def has_embed(self) -> bool:
+        return any(self.fields.get(key) for key in ("callbacks", "errbacks", "chain", "chord"))
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.fields)
+
+    def add_child(self, task_id: str, parent: Any = None) -> None:
+        self.children.append(task_id)
+
+
+class Pages:
+    """Nothing."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+
+
+class Worker:
+    """Ends at once."""
+
+    made: "list[Worker]" = []
+
+    def __init__(
+        self, config: Any, tasks: Any, execution: Any, *, pages: Any = None, zygote: Any = None
+    ) -> None:
+        self.config, self.tasks, self.execution = config, list(tasks), execution
+        self.pages, self.zygote = pages, zygote
+        self.stops: list[bool] = []
+        self.started = False
+        Worker.made.append(self)
+
+    def start(self) -> None:
+        self.started = True
+
+    def wait(self) -> int:
+        return 0
+
+    def stop(self, warm: bool = True) -> None:
+        self.stops.append(warm)
+
+
+def dumps(value: Any, serializer: str) -> bytes:
+    from taskcore.exceptions import EncodeError
+
+    try:
+        return json.dumps(value).encode()
+    except (TypeError, ValueError) as exc:
+        raise EncodeError(str(exc)) from exc
+
+
+def loads(data: bytes, serializer: str) -> Any:
+    from taskcore.exceptions import DecodeError
+
+    try:
+        return json.loads(data)
+    except ValueError as exc:
+        raise DecodeError(str(exc)) from exc
+
+
+def soft_limit_due() -> bool:
+    return True
