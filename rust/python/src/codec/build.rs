@@ -53,7 +53,7 @@ impl Drop for Builder<'_> {
 
 impl<'py> Builder<'py> {
     pub(super) fn new(py: Python<'py>) -> Self {
-        Self { py, stack: Vec::new(), keys: None }
+        Self { py, stack: Vec::with_capacity(16), keys: None }
     }
 
     /// A string from UTF-8.
