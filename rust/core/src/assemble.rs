@@ -3,12 +3,12 @@
 //! A scheme is known here or refused here, with the list of those that are. What an adapter understands of the rest of the URL and of
 //! the options is its own business.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
-    broker::{Broker, memory::MemoryBroker},
+    broker::{Broker, memory::MemoryBroker, sqlite::SqliteBroker},
     error::{Error, ErrorKind, Result},
-    result::{ResultStore, memory::MemoryResults},
+    result::{ResultStore, memory::MemoryResults, sqlite::SqliteResults},
 };
 
 /// Options beside the URL, by name: `broker_transport_options` and `result_backend_transport_options` as text.
@@ -29,6 +29,10 @@ pub fn broker(url: &str, options: &Options) -> Result<Arc<dyn Broker>> {
             only(options, &[], "memory")?;
             Ok(Arc::new(MemoryBroker::new(url)))
         }
+        "sqlite" => {
+            let (path, durability) = file(url, options)?;
+            Ok(Arc::new(SqliteBroker::new(url, Path::new(&path), durability.as_deref())?))
+        }
         other => Err(unknown(other, "broker")),
     }
 }
@@ -39,6 +43,10 @@ pub fn results(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>> {
         "memory" | "cache+memory" => {
             only(options, &[], "memory")?;
             Ok(Arc::new(MemoryResults::new(url)))
+        }
+        "sqlite" => {
+            let (path, durability) = file(url, options)?;
+            Ok(Arc::new(SqliteResults::new(url, Path::new(&path), durability.as_deref())?))
         }
         other => Err(unknown(other, "result store")),
     }
@@ -51,6 +59,24 @@ fn scheme(url: &str) -> Result<&str> {
         let message = format!("a URL of {} characters has no scheme, expected {KNOWN}", url.chars().count());
         Error::new(ErrorKind::Config, message)
     })
+}
+
+/// Path and durability from a `sqlite:///` URL, SQLAlchemy's way: three slashes are relative, four absolute.
+fn file(url: &str, options: &Options) -> Result<(String, Option<String>)> {
+    only(options, &["durability"], "sqlite")?;
+    let rest = url.strip_prefix("sqlite:///").filter(|rest| !rest.is_empty() && !rest.starts_with('?')).ok_or_else(|| {
+        let message = format!("`{url}` names no file, expected `sqlite:///relative.db` or `sqlite:////absolute/path.db`");
+        Error::new(ErrorKind::Config, message)
+    })?;
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let mut durability = options.get("durability").cloned();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("durability", value)) => durability = Some(value.to_owned()),
+            _ => return Err(Error::new(ErrorKind::Config, format!("unknown parameter `{pair}` in `{url}`, expected `durability=full` or `durability=normal`"))),
+        }
+    }
+    Ok((path.to_owned(), durability))
 }
 
 /// Refuses options that the adapter does not know.

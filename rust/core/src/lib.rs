@@ -12,6 +12,8 @@ pub mod clock;
 pub mod backoff;
 pub mod config;
 
+mod database;
+
 pub mod message;
 pub mod publish;
 pub mod broker;

@@ -1,1 +1,225 @@
-//! Stub.
+//! Results in a database file: the broker's own when the URLs name the same one.
+//!
+//! Then a batch of results and the acknowledgements that follow it are often one group commit. Waiting is the database's bell and one
+//! look by id after each ring: a wait costs nothing while nothing is stored, whichever process the result comes from.
+//!
+//! What has expired is not shown, and is deleted in small slices by whoever stores, so no process needs to be the cleaner.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{Record, ResultStore, State};
+use crate::{
+    broker::BoxFuture,
+    clock::{self, Millis},
+    database::{Cost, Handle, Location, PATIENCE, SAFETY, Tx, Work},
+    error::{Error, ErrorKind, Result},
+};
+
+/// How often a blocked wait asks whether it was interrupted.
+const INTERRUPT: Duration = Duration::from_millis(100);
+
+/// How often a storing process looks for expired ones, and how many it deletes then.
+const CLEAN_MS: Millis = 5_000;
+const CLEAN_SLICE: i64 = 2_000;
+
+/// The result store in a database file.
+pub struct SqliteResults {
+    url: String,
+    reply_to: String,
+    handle: Handle,
+    /// When expired ones were last looked for.
+    cleaned: AtomicI64,
+}
+
+impl SqliteResults {
+    /// A handle on the file at `path`; `durability` is `full` (default) or `normal`. Opens nothing yet.
+    pub fn new(url: &str, path: &Path, durability: Option<&str>) -> Result<Self> {
+        let handle = Handle::new(Location::new(path, durability)?);
+        Ok(Self { url: url.to_owned(), reply_to: super::fresh_reply_id(), handle, cleaned: AtomicI64::new(clock::wall_ms()) })
+    }
+
+    fn cost(&self, batch: &[Record]) -> Cost {
+        let bytes = batch.iter().map(|r| r.document.len()).sum();
+        Cost { durable: self.handle.durable(), rows: batch.len(), bytes }
+    }
+
+    /// What writes a batch, to be run in a transaction.
+    fn writing(&self, batch: &[Record]) -> impl FnMut(&mut Tx<'_>) -> rusqlite::Result<()> + Send + 'static {
+        let now = clock::wall_ms();
+        let clean = now - self.cleaned.load(Ordering::Relaxed) > CLEAN_MS;
+        if clean {
+            self.cleaned.store(now, Ordering::Relaxed);
+        }
+        let batch = batch.to_vec();
+        move |tx| {
+            for record in &batch {
+                write(tx, record)?;
+            }
+            if clean {
+                sweep(tx)?;
+            }
+            tx.ring();
+            Ok(())
+        }
+    }
+
+    fn change<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.handle.database().write(self.cost(&[]), clock::instant() + PATIENCE, work)
+    }
+
+    /// The document of `id` when it is in a ready state.
+    fn ready(&self, id: &str) -> Result<Option<Bytes>> {
+        let now = clock::wall_ms();
+        let found = self.handle.database().read(|connection| find(connection, id, now))?;
+        Ok(found.and_then(|(state, document)| state.is_ready().then_some(document)))
+    }
+}
+
+impl ResultStore for SqliteResults {
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let work = Work::new(self.cost(batch), clock::instant() + PATIENCE, self.writing(batch));
+            self.handle.database().write_async(work).await
+        })
+    }
+
+    fn put(&self, record: &Record) -> Result<()> {
+        let batch = std::slice::from_ref(record);
+        self.handle.database().write(self.cost(batch), clock::instant() + PATIENCE, self.writing(batch))
+    }
+
+    fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = clock::wall_ms();
+        self.handle.database().read(|connection| {
+            ids.iter().map(|id| Ok(find(connection, id, now)?.map(|(_, document)| document))).collect()
+        })
+    }
+
+    fn wait(&self, id: &str, _foreign: bool, deadline: Option<Instant>, interrupt: &mut dyn FnMut() -> bool) -> Result<Option<Bytes>> {
+        if let Some(document) = self.ready(id)? {
+            return Ok(Some(document));
+        }
+        let bell = self.handle.database().bell().clone();
+        let _listening = bell.listen();
+        let mut next_interrupt = clock::instant() + INTERRUPT;
+        let mut next_look = clock::instant();
+        let mut seen = None;
+        loop {
+            let (rings, now) = (bell.rings(), clock::instant());
+            if seen != Some(rings) || now >= next_look {
+                if let Some(document) = self.ready(id)? {
+                    return Ok(Some(document));
+                }
+                bell.attend();
+                (seen, next_look) = (Some(rings), now + SAFETY);
+            }
+            if deadline.is_some_and(|d| now >= d) {
+                return Err(Error::new(ErrorKind::Timeout, format!("task `{id}` was not ready before the deadline")));
+            }
+            if now >= next_interrupt {
+                if interrupt() {
+                    return Ok(None);
+                }
+                next_interrupt = clock::instant() + INTERRUPT;
+            }
+            let until = deadline.map_or(next_interrupt, |d| d.min(next_interrupt));
+            bell.wait(rings, until.min(next_look));
+        }
+    }
+
+    fn forget(&self, id: &str) -> Result<()> {
+        let id = id.to_owned();
+        self.change(move |tx| tx.prepare("DELETE FROM result WHERE hash = ?1 AND id = ?2")?.execute((hash(&id), &id)).map(drop))
+    }
+
+    fn cleanup(&self) -> Result<u64> {
+        let mut all = 0;
+        loop {
+            // Slices, so that nobody waits long for the lock.
+            let count = self.change(sweep)?;
+            all += count;
+            if count < CLEAN_SLICE as u64 {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn reply_to(&self) -> &str {
+        &self.reply_to
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// Writes one record unless a SUCCESS is there that has not expired.
+fn write(tx: &Tx<'_>, record: &Record) -> rusqlite::Result<()> {
+    let hash = hash(&record.id);
+    let found: Option<(i64, bool)> = tx
+        .prepare("SELECT number, state = 'SUCCESS' AND (expires IS NULL OR expires > ?3) FROM result WHERE hash = ?1 AND id = ?2")?
+        .query_row((hash, &record.id, tx.now), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let expires = record.expires_ms.map(|ms| tx.now.saturating_add_unsigned(ms));
+    let (state, document) = (record.state.as_str(), &record.document[..]);
+    match found {
+        Some((_, true)) => Ok(0),
+        Some((number, false)) => tx
+            .prepare("UPDATE result SET state = ?2, expires = ?3, document = ?4 WHERE number = ?1")?
+            .execute((number, state, expires, document)),
+        None => tx
+            .prepare("INSERT INTO result (hash, id, state, expires, document) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute((hash, &record.id, state, expires, document)),
+    }
+    .map(drop)
+}
+
+/// Deletes a slice of what has expired; how many.
+fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<u64> {
+    let sql = "DELETE FROM result WHERE number IN (SELECT number FROM result WHERE expires <= ?1 LIMIT ?2)";
+    Ok(tx.prepare(sql)?.execute((tx.now, CLEAN_SLICE))? as u64)
+}
+
+fn find(connection: &Connection, id: &str, now: Millis) -> rusqlite::Result<Option<(State, Bytes)>> {
+    connection
+        .prepare_cached("SELECT state, document FROM result WHERE hash = ?1 AND id = ?2 AND (expires IS NULL OR expires > ?3)")?
+        .query_row((hash(id), id, now), |row| {
+            Ok((state(row.get_ref(0)?.as_str()?), Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)))
+        })
+        .optional()
+}
+
+/// The state of that name.
+fn state(name: &str) -> State {
+    match name {
+        "STARTED" => State::Started,
+        "RETRY" => State::Retry,
+        "SUCCESS" => State::Success,
+        "FAILURE" => State::Failure,
+        "REVOKED" => State::Revoked,
+        other => State::Custom(other.to_owned()),
+    }
+}
+
+/// Under what a task id is found: FNV-1a. Written to disk, so never changed; ids that collide are told apart by the id itself.
+fn hash(id: &str) -> i64 {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    id.bytes().fold(0xcbf2_9ce4_8422_2325, fold) as i64
+}

@@ -36,14 +36,12 @@ pub(crate) fn memory_results() -> Option<ByUrl> {
     memory()
 }
 
-#[allow(dead_code)]
 pub(crate) fn sqlite() -> Option<ByUrl> {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:///{}", dir.path().join("queue.db").display());
     Some(ByUrl { url, _dir: Some(dir) })
 }
 
-#[allow(dead_code)]
 pub(crate) fn sqlite_results() -> Option<ByUrl> {
     sqlite()
 }

@@ -55,6 +55,6 @@ pub(crate) fn skipped(adapter: &str) {
 }
 
 broker_suite!(memory, crate::harness::memory);
-// broker_suite!(sqlite, crate::harness::sqlite);
+broker_suite!(sqlite, crate::harness::sqlite);
 result_suite!(memory_results, crate::harness::memory_results);
-// result_suite!(sqlite_results, crate::harness::sqlite_results);
+result_suite!(sqlite_results, crate::harness::sqlite_results);

@@ -1,0 +1,180 @@
+//! From ready and due to held by a worker, in one transaction.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::key;
+use crate::{
+    broker::{Delivery, HORIZON_MS, Tag},
+    clock::Millis,
+    database::Tx,
+};
+
+/// Bodies beyond this wait for the next claim, so that many large ones do not meet in memory.
+const CLAIM_BYTES: usize = 64 << 20;
+
+const HEAD: &str = "SELECT key FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT 1";
+const FIRST_DUE: &str = "SELECT at FROM due WHERE queue = ?1 ORDER BY at LIMIT 1";
+
+/// Who claims, and how much.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) holder: i64,
+    pub(super) queues: Arc<[Arc<str>]>,
+    /// Ready ones.
+    pub(super) want: usize,
+    /// Due ones.
+    pub(super) want_due: usize,
+}
+
+/// What a claim came to.
+#[derive(Debug)]
+pub(super) enum Claimed {
+    /// The holder has no lease any more.
+    Fenced,
+    /// There is nothing now; when the first scheduled one is due.
+    Nothing(Option<Millis>),
+    /// These are held now.
+    Some(Vec<Delivery>),
+}
+
+/// Looks, outside any transaction, whether there is nothing to claim.
+pub(super) fn peek(connection: &Connection, claim: &Claim, now: Millis) -> rusqlite::Result<Option<Claimed>> {
+    let leased = connection.prepare_cached("SELECT 1 FROM lease WHERE holder = ?1")?.exists([claim.holder])?;
+    if !leased {
+        return Ok(Some(Claimed::Fenced));
+    }
+    let mut next = None;
+    let mut find = connection.prepare_cached("SELECT id FROM queue WHERE name = ?1")?;
+    for name in claim.queues.iter() {
+        let Some(queue) = find.query_row([&**name], |row| row.get(0)).optional()? else { continue };
+        if claim.want > 0 && head(connection, key::queue_range(queue))?.is_some() {
+            return Ok(None);
+        }
+        if claim.want_due > 0 {
+            let due: Option<Millis> = connection.prepare_cached(FIRST_DUE)?.query_row([queue], |row| row.get(0)).optional()?;
+            if due.is_some_and(|due| due <= now + HORIZON_MS) {
+                return Ok(None);
+            }
+            next = [next, due].into_iter().flatten().min();
+        }
+    }
+    Ok(Some(Claimed::Nothing(next)))
+}
+
+/// Claims in the order of service.
+pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Claimed> {
+    let leased = tx.prepare("SELECT 1 FROM lease WHERE holder = ?1")?.exists([claim.holder])?;
+    if !leased {
+        return Ok(Claimed::Fenced);
+    }
+    let mut taken = Taken { holder: claim.holder, bytes: 0, deliveries: Vec::new() };
+    let mut queues = Vec::with_capacity(claim.queues.len());
+    for name in claim.queues.iter() {
+        queues.push((tx.queue(name)?, name));
+    }
+    claim_ready(tx, &queues, claim.want, &mut taken)?;
+    claim_due(tx, &queues, claim.want_due, &mut taken)?;
+    Ok(if taken.deliveries.is_empty() { Claimed::Nothing(None) } else { Claimed::Some(taken.deliveries) })
+}
+
+/// What this claim has so far.
+struct Taken {
+    holder: i64,
+    bytes: usize,
+    deliveries: Vec<Delivery>,
+}
+
+impl Taken {
+    fn is_full(&self) -> bool {
+        self.bytes >= CLAIM_BYTES
+    }
+
+    fn push(&mut self, key: i64, queue: &Arc<str>, redeliveries: u32, body: &[u8]) {
+        self.bytes += body.len();
+        let tag = Tag { lane: key::lane_of(key) as u32, seq: (key & key::NUMBERS) as u64 };
+        self.deliveries.push(Delivery { tag, queue: queue.clone(), redeliveries, raw: Bytes::copy_from_slice(body) });
+    }
+}
+
+/// The smallest key in a range.
+fn head(connection: &Connection, range: (i64, i64)) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached(HEAD)?.query_row(range, |row| row.get(0)).optional()
+}
+
+/// Takes lanes by priority, and within one in the order of the queues.
+fn claim_ready(tx: &Tx<'_>, queues: &[(i64, &Arc<str>)], want: usize, taken: &mut Taken) -> rusqlite::Result<()> {
+    let mut left = want;
+    // The head of each queue says its most urgent lane.
+    let mut heads = Vec::with_capacity(queues.len());
+    let mut find = tx.prepare(HEAD)?;
+    for (queue, _) in queues {
+        heads.push(find.query_row(key::queue_range(*queue), |row| row.get::<_, i64>(0)).optional()?);
+    }
+    while left > 0 && !taken.is_full() {
+        let lanes = heads.iter().enumerate().filter_map(|(n, head)| Some((key::priority_of((*head)?), n)));
+        let Some((_, n)) = lanes.min() else { break };
+        let first = heads[n].expect("the lane was chosen among those that have a head");
+        let count = claim_lane(tx, first, queues[n].1, left, taken)?;
+        left -= count;
+        heads[n] = find.query_row(key::queue_range(queues[n].0), |row| row.get(0)).optional()?;
+    }
+    Ok(())
+}
+
+/// Takes up to `limit` from the lane whose head is `first`.
+fn claim_lane(tx: &Tx<'_>, first: i64, queue: &Arc<str>, limit: usize, taken: &mut Taken) -> rusqlite::Result<usize> {
+    let mut select = tx.prepare(
+        "SELECT r.key, m.redeliveries, m.body FROM ready r JOIN message m ON m.number = r.key & ?3
+         WHERE r.key BETWEEN ?1 AND ?2 ORDER BY r.key LIMIT ?4",
+    )?;
+    let mut rows = select.query((first, key::lane_end(first), key::NUMBERS, limit as i64))?;
+    let (mut last, mut count) = (first, 0);
+    while let Some(row) = rows.next()? {
+        last = row.get(0)?;
+        taken.push(last, queue, row.get(1)?, row.get_ref(2)?.as_blob()?);
+        count += 1;
+        if taken.is_full() {
+            break;
+        }
+    }
+    drop(rows);
+    // The claimed are exactly the keys from the head to the last one: both moves are one walk over a range.
+    tx.prepare("INSERT INTO held (key, holder) SELECT key, ?3 FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?
+        .execute((first, last, taken.holder))?;
+    tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last))?;
+    Ok(count)
+}
+
+/// Takes what comes due within the horizon, the earliest of each queue first.
+fn claim_due(tx: &Tx<'_>, queues: &[(i64, &Arc<str>)], want: usize, taken: &mut Taken) -> rusqlite::Result<()> {
+    let mut left = want;
+    for (queue, name) in queues {
+        if left == 0 || taken.is_full() {
+            break;
+        }
+        let mut select = tx.prepare(
+            "SELECT d.key, m.redeliveries, m.body, d.at FROM due d JOIN message m ON m.number = d.key & ?3
+             WHERE d.queue = ?1 AND d.at <= ?2 ORDER BY d.at, d.key LIMIT ?4",
+        )?;
+        let mut rows = select.query((queue, tx.now + HORIZON_MS, key::NUMBERS, left as i64))?;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            let key = row.get(0)?;
+            taken.push(key, name, row.get(1)?, row.get_ref(2)?.as_blob()?);
+            tx.prepare("INSERT INTO held (key, holder) VALUES (?1, ?2)")?.execute((key, taken.holder))?;
+            last = Some((row.get::<_, Millis>(3)?, key));
+            left -= 1;
+            if taken.is_full() {
+                break;
+            }
+        }
+        drop(rows);
+        if let Some((at, key)) = last {
+            tx.prepare("DELETE FROM due WHERE queue = ?1 AND (at, key) <= (?2, ?3)")?.execute((queue, at, key))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Worker epochs in the file: registered, renewed, released, and recovered from when they lapse.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::{
+    publish::make_ready,
+    settle::{let_go, redeliver},
+};
+use crate::{
+    broker::{Recovered, lease::{self, LEASE_MS}},
+    clock::Millis,
+    database::Tx,
+};
+
+/// Gives the epoch a lease; its number, which no other epoch ever has.
+pub(super) fn register(tx: &mut Tx<'_>, epoch: &str, queues: &[Arc<str>]) -> rusqlite::Result<i64> {
+    for queue in queues {
+        tx.queue(queue)?;
+    }
+    let holder = tx.number()?;
+    let until = tx.now + LEASE_MS;
+    tx.prepare("INSERT INTO lease (holder, epoch, until) VALUES (?1, ?2, ?3)")?.execute((holder, epoch, until))?;
+    Ok(holder)
+}
+
+/// Whether the lease was still there to renew.
+pub(super) fn renew(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<bool> {
+    let until = tx.now + LEASE_MS;
+    Ok(tx.prepare("UPDATE lease SET until = ?2 WHERE holder = ?1")?.execute((holder, until))? == 1)
+}
+
+/// Puts back, uncounted and in order, what the holder has, and ends its lease.
+pub(super) fn release(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<()> {
+    for key in held_by(tx, holder)? {
+        let_go(tx, holder, key)?;
+        make_ready(tx, key)?;
+    }
+    tx.prepare("DELETE FROM lease WHERE holder = ?1")?.execute([holder]).map(drop)
+}
+
+/// The holders that a worker which has held its own lease since `mine` may declare dead.
+pub(super) fn lapsed(connection: &Connection, mine: Millis, now: Millis) -> rusqlite::Result<Vec<i64>> {
+    let mut select = connection.prepare_cached("SELECT holder, until FROM lease WHERE until < ?1 ORDER BY holder")?;
+    let rows = select.query_map([now], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut dead = Vec::new();
+    for row in rows {
+        let (holder, until) = row?;
+        if lease::lapsed(until, mine, now) {
+            dead.push(holder);
+        }
+    }
+    Ok(dead)
+}
+
+/// Puts back, counted, what those holders have, and ends their leases.
+pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64], max_deliveries: u32) -> rusqlite::Result<Recovered> {
+    let mut recovered = Recovered::default();
+    for &holder in dead {
+        for key in held_by(tx, holder)? {
+            let_go(tx, holder, key)?;
+            if redeliver(tx, key, max_deliveries)? {
+                recovered.parked += 1;
+            } else {
+                recovered.requeued += 1;
+            }
+        }
+        tx.prepare("DELETE FROM lease WHERE holder = ?1")?.execute([holder])?;
+    }
+    Ok(recovered)
+}
+
+/// A walk over all that is held: rare, and an index for it would cost every claim.
+fn held_by(tx: &Tx<'_>, holder: i64) -> rusqlite::Result<Vec<i64>> {
+    tx.prepare("SELECT key FROM held WHERE holder = ?1 ORDER BY key")?.query_map([holder], |row| row.get(0))?.collect()
+}

@@ -1,0 +1,106 @@
+//! The embedded broker: queues in a database file, for several processes on one machine, with no server.
+//!
+//! The default when nothing is configured. A publish is confirmed when it is on the disk (`durability=full`) or when it survives
+//! the death of any process (`normal`). Everything that changes goes through the process's group commits (`database`), so a
+//! batch costs one fsync, and producers of one process share it. A claim is not synced: what the loss of power can take of it is the
+//! knowledge of who held a message, and the holder is gone too.
+//!
+//! Files in the order of the path: [`publish`], [`claim`], [`settle`], [`lease`]; [`operate`] for the operator; [`consumer`] ties
+//! claim, settle and lease together; [`key`] is the integer by which a message stands in its queue. A trade-off: all writers of a
+//! machine take turns, so this scales with batches, not with processes.
+
+mod claim;
+mod consumer;
+pub(crate) mod key;
+mod lease;
+mod operate;
+mod publish;
+mod settle;
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use self::consumer::SqliteConsumer;
+use super::{BoxFuture, Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
+use crate::{
+    clock,
+    database::{Cost, Handle, Location, PATIENCE, Tx},
+    error::Result,
+};
+
+/// The broker in a database file.
+pub struct SqliteBroker {
+    url: String,
+    handle: Handle,
+}
+
+impl SqliteBroker {
+    /// A handle on the file at `path`; `durability` is `full` (default) or `normal`. Opens nothing yet.
+    pub fn new(url: &str, path: &Path, durability: Option<&str>) -> Result<Self> {
+        Ok(Self { url: url.to_owned(), handle: Handle::new(Location::new(path, durability)?) })
+    }
+
+    /// A change that the operator asked for.
+    fn change<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let cost = Cost { durable: self.handle.durable(), rows: 1_000, bytes: 0 };
+        self.handle.database().write(cost, clock::instant() + PATIENCE, work)
+    }
+}
+
+impl Broker for SqliteBroker {
+    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let bytes = batch.iter().map(|o| o.data.len()).sum();
+        let cost = Cost { durable: self.handle.durable(), rows: batch.len(), bytes };
+        let batch = batch.to_vec();
+        self.handle.database().write(cost, deadline, move |tx| publish::publish(tx, &batch))
+    }
+
+    fn stats(&self, queue: &str) -> Result<QueueStats> {
+        self.handle.database().read(|connection| operate::stats(connection, queue))
+    }
+
+    fn queues(&self) -> Result<Vec<String>> {
+        self.handle.database().read(operate::queues)
+    }
+
+    fn purge(&self, queue: &str) -> Result<u64> {
+        let queue = queue.to_owned();
+        self.change(move |tx| operate::purge(tx, &queue))
+    }
+
+    fn cancel(&self, queue: &str, id: &str) -> Result<bool> {
+        let (queue, id) = (queue.to_owned(), id.to_owned());
+        self.change(move |tx| operate::cancel(tx, &queue, &id))
+    }
+
+    fn dead(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>> {
+        self.handle.database().read(|connection| operate::dead(connection, queue, limit))
+    }
+
+    fn replay(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
+        let (queue, keys) = (queue.to_owned(), keys.map(<[String]>::to_vec));
+        self.change(move |tx| operate::replay(tx, &queue, keys.as_deref()))
+    }
+
+    fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
+        let (queue, keys) = (queue.to_owned(), keys.map(<[String]>::to_vec));
+        self.change(move |tx| operate::discard(tx, &queue, keys.as_deref()))
+    }
+
+    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        Box::pin(async move {
+            let consumer = SqliteConsumer::register(self.handle.database().clone(), subscription, self.handle.durable()).await?;
+            Ok(Arc::new(consumer) as Arc<dyn Consumer>)
+        })
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+}

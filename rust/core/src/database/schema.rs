@@ -1,0 +1,71 @@
+//! The tables, and which versions of them this code understands.
+//!
+//! A message is written once, into `message`, under a number that grows with every publish. Where it is, is said by an
+//! entry of a few bytes in one of four other tables, so moving a message moves no body:
+//!
+//! * `ready` and `held` by *key*: queue, priority and number in one integer ([`crate::broker::sqlite::key`]), so
+//!   the table is its own index, a lane is a range, its head is the smallest key, and putting a message back in its
+//!   old place is an insertion;
+//! * `due` by queue and time, with a hash of queue and task id to cancel by;
+//! * `dead` by the order of parking.
+//!
+//! `counter` is the source of all numbers: messages, dead letters, holders. `lease` has a row per live worker. `result` is
+//! found by a hash of the task id, because an index of 36-character random ids would be three times the size.
+
+use rusqlite::Connection;
+
+/// `PRAGMA application_id` of a file made by taskcore: "tcor".
+pub(super) const APPLICATION: i32 = 0x7463_6f72;
+
+/// `PRAGMA user_version` of the tables below.
+pub(super) const VERSION: i32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
+INSERT INTO counter VALUES (1, 0);
+CREATE TABLE queue (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE message (number INTEGER PRIMARY KEY, redeliveries INTEGER NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE ready (key INTEGER PRIMARY KEY);
+CREATE TABLE held (key INTEGER PRIMARY KEY, holder INTEGER NOT NULL);
+CREATE TABLE due (queue INTEGER NOT NULL, at INTEGER NOT NULL, key INTEGER NOT NULL, hash INTEGER NOT NULL,
+    PRIMARY KEY (queue, at, key)) WITHOUT ROWID;
+CREATE INDEX due_hash ON due (hash);
+CREATE TABLE dead (number INTEGER PRIMARY KEY, queue INTEGER NOT NULL, key INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL);
+CREATE INDEX dead_queue ON dead (queue, number);
+CREATE TABLE lease (holder INTEGER PRIMARY KEY, epoch TEXT NOT NULL, until INTEGER NOT NULL);
+CREATE TABLE result (number INTEGER PRIMARY KEY, hash INTEGER NOT NULL, id TEXT NOT NULL, state TEXT NOT NULL, expires INTEGER,
+    document BLOB NOT NULL);
+CREATE INDEX result_hash ON result (hash);
+CREATE INDEX result_expires ON result (expires) WHERE expires IS NOT NULL;
+";
+
+/// What a file turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing is in it yet.
+    Empty,
+    /// Ours, with these tables.
+    Current,
+    /// Ours, of a version that this code does not know.
+    Newer(i32),
+    /// Somebody else's.
+    Foreign,
+}
+
+/// Looks what the file is.
+pub(super) fn look(connection: &Connection) -> rusqlite::Result<Found> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    if application == APPLICATION {
+        return Ok(if version == VERSION { Found::Current } else { Found::Newer(version) });
+    }
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(if application == 0 && version == 0 && tables == 0 { Found::Empty } else { Found::Foreign })
+}
+
+/// Makes the tables, inside the transaction that the caller has begun.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLES)?;
+    connection.pragma_update(None, "application_id", APPLICATION)?;
+    connection.pragma_update(None, "user_version", VERSION)
+}
