@@ -12,6 +12,9 @@ mod request;
 mod execute;
 #[cfg(unix)]
 mod child;
+mod threads;
+mod log;
+mod worker;
 
 mod near;
 mod template;
@@ -42,6 +45,9 @@ mod _core {
     #[cfg(unix)]
     #[pymodule_export]
     use super::child::{Pages, run_child, soft_limit_due};
+
+    #[pymodule_export]
+    use super::worker::Worker;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,0 +1,159 @@
+//! What the worker's loop reports, as the lines that Celery's users know.
+//!
+//! `[2026-11-20 08:00:00,123: INFO/MainProcess] Task proj.add[...] succeeded in 0.0021s: 5`. Events carry a constant message and
+//! fields; only here do they become text. Lines go to standard error or to the log file, one write each, so that lines of several
+//! processes do not mix. Python's logging is not involved: it would cost the interpreter lock per line.
+
+use std::{fmt, fs::File, sync::Mutex};
+
+use pyo3::prelude::*;
+use taskcore::{clock, worker::journal};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+};
+use tracing_subscriber::{
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+/// What events of this process go through while the worker's thread runs.
+pub(crate) fn subscriber(level: i64, file: Option<&str>) -> PyResult<tracing::Dispatch> {
+    let level = match level {
+        ..=10 => LevelFilter::DEBUG,
+        11..=20 => LevelFilter::INFO,
+        21..=30 => LevelFilter::WARN,
+        _ => LevelFilter::ERROR,
+    };
+    let lines = tracing_subscriber::fmt().with_max_level(level).event_format(Lines);
+    Ok(match file {
+        Some(path) => {
+            let file = File::options().append(true).create(true).open(path)?;
+            lines.with_writer(Mutex::new(file)).into()
+        }
+        None => lines.with_writer(std::io::stderr).into(),
+    })
+}
+
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _ctx: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "ERROR",
+            Level::WARN => "WARNING",
+            Level::INFO => "INFO",
+            Level::DEBUG | Level::TRACE => "DEBUG",
+        };
+        write!(out, "[{}: {level}/MainProcess] ", Local(clock::wall_us()))?;
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if event.metadata().target() == journal::TARGET {
+            fields.write_task(&mut out)?;
+        } else {
+            write!(out, "{}", fields.message)?;
+            for (name, value) in &fields.rest {
+                write!(out, " {name}={value}")?;
+            }
+        }
+        writeln!(out)
+    }
+}
+
+/// The fields of one event.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    event: String,
+    task: String,
+    id: String,
+    note: String,
+    traceback: String,
+    seconds: f64,
+    rest: Vec<(&'static str, String)>,
+}
+
+impl Fields {
+    fn write_task(&self, out: &mut Writer<'_>) -> fmt::Result {
+        let Self { task, id, note, seconds, .. } = self;
+        write!(out, "Task {task}[{id}] ")?;
+        match self.event.as_str() {
+            "received" => write!(out, "received"),
+            "succeeded" => write!(out, "succeeded in {seconds}s: {note}"),
+            "failed" => write!(out, "raised unexpected: {note}"),
+            "retried" => write!(out, "retry: {note}"),
+            "timed_out" => write!(out, "was killed: hard time limit ({seconds}s) exceeded"),
+            other if note.is_empty() => write!(out, "{other}"),
+            other => write!(out, "{other}: {note}"),
+        }?;
+        if !self.traceback.is_empty() {
+            write!(out, "\n{}", self.traceback.trim_end())?;
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, field: &Field, value: String) {
+        match field.name() {
+            "message" => self.message = value,
+            "event" => self.event = value,
+            "task" => self.task = value,
+            "id" => self.id = value,
+            "note" => self.note = value,
+            "traceback" => self.traceback = value,
+            name => self.rest.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, value.to_owned());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        match field.name() {
+            "runtime" | "limit" => self.seconds = value,
+            _ => self.text(field, value.to_string()),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.text(field, format!("{value:?}"));
+    }
+}
+
+/// A time as logging's `%(asctime)s` shows it, in the zone of this machine.
+struct Local(i64);
+
+impl fmt::Display for Local {
+    #[allow(unsafe_code)]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.div_euclid(1_000_000) as libc::time_t;
+        let millis = self.0.rem_euclid(1_000_000) / 1_000;
+        // SAFETY: all-zero bytes are a valid `tm`, whose pointer may be null.
+        let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+        #[cfg(unix)]
+        // SAFETY: both point to live values; the reentrant function writes only `tm`.
+        unsafe {
+            libc::localtime_r(&raw const seconds, &raw mut tm);
+        }
+        #[cfg(windows)]
+        // SAFETY: as above.
+        unsafe {
+            libc::localtime_s(&raw mut tm, &raw const seconds);
+        }
+        let (year, month, day) = (tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday);
+        let (hour, minute, second) = (tm.tm_hour, tm.tm_min, tm.tm_sec);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02},{millis:03}")
+    }
+}

@@ -1,0 +1,449 @@
+//! `Worker`: the core's loop on a thread of its own, and the two Python objects that say what it does.
+//!
+//! Configuration crosses as named attributes and is read once, here. The loop's thread never attaches to the interpreter;
+//! Python's main thread waits in [`Worker::wait`], where signal handlers run, and where the `solo` pool runs its calls. What the
+//! loop returns or fails with is kept for whoever waits.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
+};
+
+use pyo3::{prelude::*, types::PyDict};
+use taskcore::{
+    Error, ErrorKind, assemble,
+    broker::Broker,
+    config::{Prefetch, TaskSpec, WorkerConfig},
+    pool::Pool,
+    result::ResultStore,
+    worker::{self, Handle, Standing, Stop},
+};
+use tracing::Dispatch;
+
+use crate::{
+    bridge, errors, log,
+    publisher::text_options,
+    threads::{self, Shared, ThreadPool},
+};
+
+/// How long the main thread waits before it lets signal handlers run.
+const SIGNALS: Duration = Duration::from_millis(50);
+
+/// Everything that the loop's thread takes along.
+struct Parts {
+    config: WorkerConfig,
+    broker: Arc<dyn Broker>,
+    results: Option<Arc<dyn ResultStore>>,
+    pool: PoolParts,
+    dispatch: Dispatch,
+}
+
+/// A pool, or what it is made of inside the runtime.
+enum PoolParts {
+    Ready(ThreadPool),
+    #[cfg(unix)]
+    Process(taskcore::pool::process::ProcessConfig),
+}
+
+/// How the loop ended, for whoever waits for it.
+#[derive(Default)]
+struct End {
+    result: Mutex<Option<taskcore::Result<()>>>,
+    reached: Condvar,
+}
+
+impl End {
+    fn lock(&self) -> MutexGuard<'_, Option<taskcore::Result<()>>> {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self, result: taskcore::Result<()>) {
+        *self.lock() = Some(result);
+        self.reached.notify_all();
+    }
+
+    /// Waits a moment; whether the loop has ended.
+    fn wait(&self, limit: Duration) -> bool {
+        let waited = self.reached.wait_timeout_while(self.lock(), limit, |r| r.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+}
+
+/// Where a worker is in its life.
+enum Phase {
+    Made(Box<Parts>),
+    /// Asked to stop before it began.
+    Refused,
+    Running(Handle),
+}
+
+/// Parent of the pool: consumes, triages, dispatches, settles.
+#[pyclass(frozen, module = "taskcore._core")]
+pub(crate) struct Worker {
+    phase: Mutex<Phase>,
+    end: Arc<End>,
+    /// For the `solo` pool, whose calls the main thread runs.
+    solo: Option<Arc<Shared>>,
+    /// For pools inside this process: what may be left running.
+    inside: Option<Arc<Shared>>,
+    execution: Py<PyAny>,
+    log_tasks: bool,
+}
+
+#[pymethods]
+impl Worker {
+    #[new]
+    #[allow(clippy::needless_pass_by_value)] // a sequence is extracted as a value
+    #[pyo3(signature = (config, tasks, execution, *, pages=None, zygote=None))]
+    fn new(
+        config: &Bound<'_, PyAny>,
+        tasks: Vec<Bound<'_, PyAny>>,
+        execution: &Bound<'_, PyAny>,
+        pages: Option<&Bound<'_, PyAny>>,
+        zygote: Option<i32>,
+    ) -> PyResult<Self> {
+        let py = config.py();
+        let settings = Settings::read(config)?;
+        let specs = tasks.iter().map(|t| settings.task(t)).collect::<PyResult<HashMap<_, _>>>()?;
+        let log_tasks = settings.log_level <= INFO;
+        let pool = match settings.pool.as_str() {
+            "threads" => {
+                PoolParts::Ready(ThreadPool::threads(execution, settings.concurrency, log_tasks)?)
+            }
+            "solo" => PoolParts::Ready(ThreadPool::solo()),
+            "prefork" => settings.prefork(pages, zygote)?,
+            other => {
+                let text = format!("unknown pool `{other}`, expected prefork, threads or solo");
+                return Err(errors::value(text));
+            }
+        };
+        let inside = match &pool {
+            PoolParts::Ready(pool) => Some(pool.shared()),
+            #[cfg(unix)]
+            PoolParts::Process(_) => None,
+        };
+        let argument = |e: Error| errors::argument(py, &e);
+        let broker_options = text_options(Some(&attr(config, "broker_options")?))?;
+        let result_options = text_options(Some(&attr(config, "result_options")?))?;
+        let result_url: Option<String> = attr(config, "result_url")?;
+        let url: String = attr(config, "broker_url")?;
+        let parts = Parts {
+            broker: assemble::broker(&url, &broker_options).map_err(argument)?,
+            results: result_url
+                .map(|url| assemble::results(&url, &result_options))
+                .transpose()
+                .map_err(argument)?,
+            dispatch: log::subscriber(
+                settings.log_level,
+                attr::<Option<String>>(config, "log_file")?.as_deref(),
+            )?,
+            config: settings.finish(config, specs)?,
+            pool,
+        };
+        Ok(Self {
+            solo: inside.clone().filter(|_| settings.pool == "solo"),
+            inside,
+            phase: Mutex::new(Phase::Made(Box::new(parts))),
+            end: Arc::default(),
+            execution: execution.clone().unbind(),
+            log_tasks,
+        })
+    }
+
+    /// Connects and starts the loop on its own thread. Returns when the first connection stands; raises when the configuration
+    /// can never work.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        let parts = {
+            let mut phase = self.lock();
+            match std::mem::replace(&mut *phase, Phase::Refused) {
+                Phase::Made(parts) => parts,
+                Phase::Refused => {
+                    self.end.reach(Ok(()));
+                    return Ok(());
+                }
+                running @ Phase::Running(_) => {
+                    *phase = running;
+                    return Err(errors::value("the worker has been started already"));
+                }
+            }
+        };
+        let (sender, receiver) = mpsc::channel();
+        let end = self.end.clone();
+        let body = move || {
+            let dispatch = parts.dispatch.clone();
+            // A panic is a bug, and must not leave the main thread waiting.
+            let run = || tracing::dispatcher::with_default(&dispatch, || run_loop(*parts, &sender));
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            let panicked = |_| Err(Error::new(ErrorKind::Internal, "the worker's loop panicked"));
+            end.reach(caught.unwrap_or_else(panicked));
+        };
+        std::thread::Builder::new().name("taskcore-loop".into()).spawn(body)?;
+        let Ok(handle) = bridge::detach(py, move || receiver.recv()) else {
+            bridge::detach(py, || while !self.end.wait(SIGNALS) {});
+            return self.outcome(py);
+        };
+        *self.lock() = Phase::Running(handle.clone());
+        loop {
+            match bridge::detach(py, || handle.wait_started(SIGNALS)) {
+                Standing::Starting => py.check_signals()?,
+                Standing::Started => return Ok(()),
+                Standing::Ended => {
+                    bridge::detach(py, || while !self.end.wait(SIGNALS) {});
+                    return self.outcome(py);
+                }
+            }
+        }
+    }
+
+    /// Blocks until the worker has stopped; the `solo` pool runs its tasks in here. Returns the number of tasks processed.
+    fn wait(&self, py: Python<'_>) -> PyResult<u64> {
+        if let Some(shared) = &self.solo
+            && !bridge::detach(py, || self.end.wait(Duration::ZERO))
+            && let Err(raised) =
+                threads::serve_solo(self.execution.bind(py), shared, self.log_tasks)
+        {
+            self.stop(false);
+            return Err(raised);
+        }
+        while !bridge::detach(py, || self.end.wait(SIGNALS)) {
+            py.check_signals()?;
+        }
+        self.outcome(py)?;
+        if self.inside.as_ref().is_some_and(|s| s.has_abandoned()) {
+            leave_without_threads(py)?;
+        }
+        let phase = self.lock();
+        Ok(if let Phase::Running(handle) = &*phase { handle.stats().processed } else { 0 })
+    }
+
+    /// Asks the worker to stop: warm lets running tasks finish, cold kills them. Returns at once.
+    #[pyo3(signature = (warm=true))]
+    fn stop(&self, warm: bool) {
+        let mut phase = self.lock();
+        match &*phase {
+            Phase::Running(handle) => handle.stop(if warm { Stop::Warm } else { Stop::Cold }),
+            Phase::Made(_) => *phase = Phase::Refused,
+            Phase::Refused => {}
+        }
+    }
+
+    /// What the worker has done and holds.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = match &*self.lock() {
+            Phase::Running(handle) => handle.stats(),
+            _ => worker::Stats::default(),
+        };
+        let dict = PyDict::new(py);
+        dict.set_item("processed", stats.processed)?;
+        dict.set_item("active", stats.active)?;
+        dict.set_item("reserved", stats.reserved)?;
+        dict.set_item("scheduled", stats.scheduled)?;
+        dict.set_item("prefetch", stats.prefetch)?;
+        dict.set_item("connected", stats.connected)?;
+        dict.set_item("children", stats.children)?;
+        dict.set_item("succeeded", stats.succeeded)?;
+        dict.set_item("failed", stats.failed)?;
+        dict.set_item("retried", stats.retried)?;
+        Ok(dict)
+    }
+}
+
+impl Worker {
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        // Locked for a look or a swap, never across a wait.
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the loop ended with.
+    fn outcome(&self, py: Python<'_>) -> PyResult<()> {
+        match &*self.end.lock() {
+            Some(Err(error)) => Err(errors::to_python(py, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The loop's thread.
+fn run_loop(parts: Parts, started: &mpsc::Sender<Handle>) -> taskcore::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|e| Error::caused(ErrorKind::Internal, "cannot start the runtime", e))?;
+    runtime.block_on(async move {
+        let pool: Box<dyn Pool> = match parts.pool {
+            PoolParts::Ready(pool) => Box::new(pool),
+            #[cfg(unix)]
+            PoolParts::Process(config) => {
+                Box::new(taskcore::pool::process::ProcessPool::new(config)?)
+            }
+        };
+        let (worker, handle) = worker::Worker::new(parts.config, parts.broker, parts.results, pool);
+        let _ = started.send(handle); // whoever started it waits for this
+        worker.run().await.map(drop)
+    })
+}
+
+/// Threads that are still inside a task cannot be ended, and an interpreter that ends under them would abort. So the process
+/// leaves by itself at its end, before the interpreter does.
+fn leave_without_threads(py: Python<'_>) -> PyResult<()> {
+    let globals = PyDict::new(py);
+    py.run(
+        c"import atexit, os, sys\ndef leave():\n    sys.stdout.flush()\n    sys.stderr.flush()\n    os._exit(1)\natexit.register(leave)",
+        Some(&globals),
+        None,
+    )
+}
+
+/// Python's `logging.INFO`.
+const INFO: i64 = 20;
+
+/// The settings that several places need.
+struct Settings {
+    pool: String,
+    concurrency: usize,
+    log_level: i64,
+    time_limit: Option<f64>,
+    soft_time_limit: Option<f64>,
+    max_tasks_per_child: Option<u32>,
+}
+
+impl Settings {
+    fn read(config: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let settings = Self {
+            pool: attr(config, "pool")?,
+            concurrency: attr(config, "concurrency")?,
+            log_level: attr(config, "log_level")?,
+            time_limit: attr(config, "time_limit")?,
+            soft_time_limit: attr(config, "soft_time_limit")?,
+            max_tasks_per_child: attr(config, "max_tasks_per_child")?,
+        };
+        if settings.concurrency == 0 {
+            return Err(errors::value("concurrency `0`, expected at least 1"));
+        }
+        if let Some(limit) = settings.time_limit {
+            settings.can_kill(limit, "every task")?;
+        }
+        Ok(settings)
+    }
+
+    /// Only a process can be killed.
+    fn can_kill(&self, limit: f64, whose: &str) -> PyResult<()> {
+        if self.pool == "prefork" {
+            return Ok(());
+        }
+        Err(errors::value(format!(
+            "pool `{}` cannot keep the time limit of `{limit}` s for {whose}: a task inside the worker's process cannot be \
+             killed; use the pool prefork, or a soft time limit",
+            self.pool
+        )))
+    }
+
+    fn task(&self, task: &Bound<'_, PyAny>) -> PyResult<(Arc<str>, TaskSpec)> {
+        let name: String = attr(task, "name")?;
+        let own: Option<f64> = attr(task, "time_limit")?;
+        if let Some(limit) = own {
+            self.can_kill(limit, &format!("task `{name}`"))?;
+        }
+        let soft = attr::<Option<f64>>(task, "soft_time_limit")?.or(self.soft_time_limit);
+        let spec = TaskSpec {
+            acks_late: attr(task, "acks_late")?,
+            acks_on_failure_or_timeout: attr(task, "acks_on_failure_or_timeout")?,
+            reject_on_worker_lost: attr(task, "reject_on_worker_lost")?,
+            ignore_result: attr(task, "ignore_result")?,
+            store_errors_even_if_ignored: attr(task, "store_errors_even_if_ignored")?,
+            track_started: attr(task, "track_started")?,
+            rate_limit: attr(task, "rate_limit")?,
+            soft_us: micros(soft),
+            hard_us: micros(own.or(self.time_limit)),
+        };
+        Ok((name.into(), spec))
+    }
+
+    #[cfg(unix)]
+    fn prefork(
+        &self,
+        pages: Option<&Bound<'_, PyAny>>,
+        zygote: Option<i32>,
+    ) -> PyResult<PoolParts> {
+        use std::os::fd::{FromRawFd, OwnedFd};
+
+        let (Some(pages), Some(zygote)) = (pages, zygote) else {
+            return Err(errors::value(
+                "pool `prefork` needs the shared pages and the zygote's socket",
+            ));
+        };
+        let pages = pages.cast::<crate::child::Pages>()?.get().shared();
+        #[allow(unsafe_code)]
+        // SAFETY: `start_zygote` made it for this worker and gave it away.
+        let zygote = unsafe { OwnedFd::from_raw_fd(zygote) };
+        Ok(PoolParts::Process(taskcore::pool::process::ProcessConfig {
+            slots: self.concurrency,
+            pages,
+            zygote,
+            max_tasks_per_child: self.max_tasks_per_child,
+        }))
+    }
+
+    #[cfg(not(unix))]
+    #[allow(clippy::unused_self)] // the same signature everywhere
+    fn prefork(
+        &self,
+        _pages: Option<&Bound<'_, PyAny>>,
+        _zygote: Option<i32>,
+    ) -> PyResult<PoolParts> {
+        Err(errors::value(
+            "pool `prefork` needs fork, which this system does not have: use threads",
+        ))
+    }
+
+    fn finish(
+        &self,
+        config: &Bound<'_, PyAny>,
+        tasks: HashMap<Arc<str>, TaskSpec>,
+    ) -> PyResult<WorkerConfig> {
+        let prefetch =
+            match attr::<Option<i64>>(config, "prefetch")? {
+                None => Prefetch::Auto,
+                Some(-1) => Prefetch::Disabled,
+                Some(n) => {
+                    let each = u32::try_from(n);
+                    Prefetch::PerSlot(each.map_err(|_| {
+                        errors::value(format!("prefetch `{n}`, expected -1 or more"))
+                    })?)
+                }
+            };
+        let queues: Vec<String> = attr(config, "queues")?;
+        Ok(WorkerConfig {
+            hostname: attr(config, "hostname")?,
+            queues: queues.into_iter().map(Arc::from).collect(),
+            prefetch,
+            prefetch_bytes: attr(config, "prefetch_bytes")?,
+            tasks,
+            accept_content: attr(config, "accept_content")?,
+            max_deliveries: attr(config, "max_deliveries")?,
+            result_expires_ms: attr::<Option<f64>>(config, "result_expires")?
+                .map(|s| (s * 1e3) as u64),
+            log_tasks: self.log_level <= INFO,
+            shutdown_timeout_ms: attr::<Option<f64>>(config, "shutdown_timeout")?
+                .map(|s| (s * 1e3) as u64),
+            disable_rate_limits: attr(config, "disable_rate_limits")?,
+        })
+    }
+}
+
+fn micros(seconds: Option<f64>) -> Option<u64> {
+    seconds.map(|s| (s.max(0.0) * 1e6) as u64)
+}
+
+/// An attribute of a configuration object, with its name in the error.
+fn attr<'py, T>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py>,
+    for<'a> <T as FromPyObject<'a, 'py>>::Error: Into<PyErr>,
+{
+    let value = object.getattr(name)?;
+    value.extract().map_err(|e: <T as FromPyObject<'_, 'py>>::Error| {
+        let e: PyErr = e.into();
+        errors::kind(format!("setting `{name}`: {}", e.value(object.py())))
+    })
+}
