@@ -4,12 +4,11 @@
 //! client looks up, so that its `get()` raises the class a Celery user expects. Group and parent are read from the message
 //! again: these are rare, and carrying two more fields in every request would cost every task.
 
-use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
-    message::{Message, format_iso},
-    result::{Record, State},
+    message::{Message, pyjson::write_value},
+    result::{Record, State, record::Document},
     worker::inflight::Request,
 };
 
@@ -53,18 +52,19 @@ fn write(id: &str, message: &Message, reply_to: Option<String>, told: &Told<'_>,
             (state.clone(), json!({"exc_type": exc_type, "exc_message": args, "exc_module": module}))
         }
     };
-    let mut fields = Map::new();
-    fields.insert("status".into(), state.as_str().into());
-    fields.insert("result".into(), result);
-    fields.insert("traceback".into(), Value::Null);
-    fields.insert("children".into(), Value::Array(Vec::new()));
-    fields.insert("date_done".into(), if state.is_ready() { format_iso(now).into() } else { Value::Null });
-    for (name, value) in [("group_id", &message.headers.rare().group), ("parent_id", &message.headers.parent_id)] {
-        if let Some(value) = value {
-            fields.insert(name.into(), value.as_str().into());
-        }
+    let mut encoded = Vec::new();
+    write_value(&mut encoded, &result);
+    let document = Document {
+        state: &state,
+        result: &encoded,
+        traceback: None,
+        children: Some(b"[]"),
+        now_us: now,
+        group_id: message.headers.rare().group.as_deref(),
+        parent_id: message.headers.parent_id.as_deref(),
+        extra: &[],
+        task_id: id,
     }
-    fields.insert("task_id".into(), id.into());
-    let document = Bytes::from(Value::Object(fields).to_string());
+    .write();
     Record { id: id.to_owned(), state, document, reply_to, expires_ms: ttl }
 }
