@@ -5,7 +5,22 @@ and lets Python signal handlers run.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, final
+from typing import Any, Self, final
+
+__all__ = [
+    "Pages",
+    "Publisher",
+    "Request",
+    "Results",
+    "Template",
+    "Worker",
+    "__version__",
+    "dumps",
+    "loads",
+    "read_message",
+    "run_child",
+    "soft_limit_due",
+]
 
 __version__: str
 
@@ -13,8 +28,8 @@ __version__: str
 class Template:
     """What all messages of one task share; made once per task, frozen."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         task: str,
         *,
         queue: str,
@@ -25,7 +40,7 @@ class Template:
         ignore_result: bool | None = None,
         time_limit: float | None = None,
         soft_time_limit: float | None = None,
-    ) -> None:
+    ) -> Self:
         """
         Args:
             task: registered name.
@@ -42,13 +57,16 @@ class Template:
 class Publisher:
     """The producer's side of a broker. Thread-safe; reconnects in a forked process."""
 
-    def __init__(self, url: str, *, timeout: float = 5.0, max_retries: int | None = 3, interval_start: float = 0.0,
-                 interval_step: float = 0.2, interval_max: float = 1.0, max_body: int = ..., options: dict[str, Any] | None = None) -> None:
+    def __new__(cls, url: str, *, timeout: float = 5.0, max_retries: int | None = 3, interval_start: float = 0.0,
+                 interval_step: float = 0.2, interval_max: float = 1.0, max_body: int = 16777216, options: dict[str, Any] | None = None) -> Self:
         """Parses the URL; connects on first use.
 
         Args:
             url: `sqlite:///path`, `memory://`, `redis://`, `rediss://`, `redis+socket://`, `unix://`.
-            timeout: seconds that one publish may take in all, connecting and retrying included.
+            timeout: seconds that one publish may take in all, connecting and retrying included; in a bulk publish, one chunk.
+            max_retries: attempts after the first, None for as many as the timeout allows. The waits before them are
+                `interval_start`, then `interval_step` more each time, up to `interval_max` (seconds).
+            max_body: bytes of encoded arguments, before compression, above which a publish is refused.
             options: `broker_transport_options`: `global_keyprefix`, `durability` (sqlite: `full` or `normal`).
         Raises:
             ValueError: a malformed URL or an unknown option.
@@ -80,11 +98,13 @@ class Publisher:
         Args:
             check: called with each item's arguments before it is encoded; raises TypeError when they do not fit.
         Raises:
-            As `publish`. Nothing of the chunk that failed and of later ones was sent; the exception's `published` attribute holds the ids that were.
+            As `publish`, and whatever `calls` and `check` raise. The exception's attribute `published` holds the ids that were
+            published for certain; of the chunk that failed some may be, when the connection broke while it was sent.
         """
 
     def publish_each(self, messages: Iterable[tuple[Template, Sequence[Any], dict[str, Any], dict[str, Any] | None]]) -> list[str]:
-        """As `publish_many`, each item with its own template, args, kwargs and fields."""
+        """As `publish_many`, each item with its own template, args, kwargs and fields. `timeout`, `retry` and `retry_policy` among
+        the fields are checked and have no effect: a chunk is sent with the publisher's own."""
 
     def stats(self, queue: str) -> dict[str, int]:
         """`depth`, `in_flight`, `scheduled`, `dead` of a queue."""
@@ -111,7 +131,7 @@ class Publisher:
 class Results:
     """The client's side of a result store. Thread-safe; reconnects in a forked process."""
 
-    def __init__(self, url: str, *, expires: float | None = 86400.0, options: dict[str, Any] | None = None) -> None: ...
+    def __new__(cls, url: str, *, expires: float | None = 86400.0, options: dict[str, Any] | None = None) -> Self: ...
     @property
     def url(self) -> str: ...
     @property
@@ -149,6 +169,9 @@ class Request:
     @property
     def ignore_result(self) -> bool | None: ...
     @property
+    def children(self) -> list[Any]:
+        """Result tuples of the tasks published during this execution."""
+    @property
     def has_embed(self) -> bool:
         """Whether the message carries callbacks, errbacks, a chain or a chord."""
     def to_dict(self) -> dict[str, Any]:
@@ -164,13 +187,13 @@ class Request:
 class Pages:
     """Shared memory of the process pool, one cell per child slot; made before the zygote is forked."""
 
-    def __init__(self, slots: int) -> None: ...
+    def __new__(cls, slots: int) -> Self: ...
 
 @final
 class Worker:
     """Parent of the pool: consumes, triages, dispatches, settles."""
 
-    def __init__(self, config: object, tasks: Sequence[object], execution: object, *, pages: Pages | None = None, zygote: int | None = None) -> None:
+    def __new__(cls, config: object, tasks: Sequence[object], execution: object, *, pages: Pages | None = None, zygote: int | None = None) -> Self:
         """
         Args:
             config: attributes `broker_url`, `result_url` (or None), `broker_options`, `result_options` (dicts), `hostname`, `queues` (list of str), `pool`
@@ -202,10 +225,27 @@ def soft_limit_due() -> bool:
     """In a child's SIGUSR1 handler: whether the signal is meant for the call that runs now."""
 
 def dumps(value: Any, serializer: str) -> bytes:
-    """Encodes with the native `json` or `msgpack`. Raises EncodeError."""
+    """Encodes with the native `json` (kombu's, byte for byte) or `msgpack`. Both write datetime, date, time, Decimal and UUID as
+    `{"__type__": ..., "__value__": ...}`, and an object with `__json__` as what that returns.
+
+    Raises:
+        EncodeError: a value that has no form, with its place; nesting deeper than 512 levels, or a cycle.
+        ValueError: another serializer.
+    """
 
 def loads(data: bytes, serializer: str) -> Any:
-    """Decodes native `json` or `msgpack`. Raises DecodeError."""
+    """Decodes native `json` or `msgpack`, typed values included.
+
+    Raises:
+        DecodeError: with the position of the byte.
+        ValueError: another serializer.
+    """
 
 def read_message(raw: bytes) -> dict[str, Any]:
-    """A task message in either encoding as a dict of `Request.to_dict` keys, for the CLI and tests. Raises DecodeError."""
+    """A task message in either encoding as a dict of `Request.to_dict` keys, for the CLI and tests.
+
+    `args` and `kwargs` are None when the body was written by a serializer of Python's: nothing foreign is opened here.
+
+    Raises:
+        DecodeError: not a task message.
+    """

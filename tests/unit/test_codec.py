@@ -609,12 +609,8 @@ def test_msgpack_beyond_what_msgpack_has():
 
 
 def test_msgpack_other_things_that_are_read():
-    assert _core.loads(msgpack.packb({1: 2, None: 3, b"b": 4, 1.5: 5, True: 6}), "msgpack") == {
-        1: 6,
-        None: 3,
-        b"b": 4,
-        1.5: 5,
-    }
+    keys = {1: 2, None: 3, b"b": 4, 1.5: 5, False: 6}
+    assert _core.loads(msgpack.packb(keys), "msgpack") == keys
     assert _core.loads(msgpack.packb(1.5, use_single_float=True), "msgpack") == 1.5
     for moment in (
         datetime(2020, 1, 1, tzinfo=UTC),

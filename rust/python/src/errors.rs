@@ -23,6 +23,7 @@ struct Classes {
     decode: Py<PyType>,
     encode: Py<PyType>,
     refused: Py<PyType>,
+    unsupported: Py<PyType>,
 }
 
 impl Classes {
@@ -45,6 +46,7 @@ impl Classes {
                 decode: find("DecodeError", py.get_type::<PyValueError>()),
                 encode: find("EncodeError", py.get_type::<PyValueError>()),
                 refused: find("ContentDisallowed", py.get_type::<PyValueError>()),
+                unsupported: find("NotSupportedError", py.get_type::<PyNotImplementedError>()),
             }
         })
     }
@@ -69,7 +71,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         ErrorKind::Encode => raise(py, &classes.encode, message),
         ErrorKind::Refused => raise(py, &classes.refused, message),
         ErrorKind::TooLarge => PyValueError::new_err(message),
-        ErrorKind::Unsupported => PyNotImplementedError::new_err(message),
+        ErrorKind::Unsupported => raise(py, &classes.unsupported, message),
         ErrorKind::Internal => PyRuntimeError::new_err(message),
     }
 }

@@ -141,7 +141,7 @@ pub(crate) fn draft<'t, 'py>(
         };
         if !value.is_none() {
             let field = Field { name: &name.to_cow()?, value: &value };
-            field.into_draft(&mut draft, effort)?;
+            field.put(&mut draft, effort)?;
         }
     }
     Ok(draft)
@@ -154,7 +154,7 @@ struct Field<'a, 'py> {
 
 impl<'py> Field<'_, 'py> {
     /// What most messages that have fields at all carry.
-    fn into_draft(&self, draft: &mut Draft<'_, 'py>, effort: &Effort) -> PyResult<()> {
+    fn put(&self, draft: &mut Draft<'_, 'py>, effort: &Effort) -> PyResult<()> {
         let message = &mut draft.message;
         let (headers, properties) = (&mut message.headers, &mut message.properties);
         match self.name {
@@ -182,14 +182,14 @@ impl<'py> Field<'_, 'py> {
             }
             "compression" => draft.compression = Some(template::compression_of(&self.named()?)?),
             "timeout" | "retry" | "retry_policy" => {
-                self.into_effort(draft.effort.get_or_insert(*effort))?
+                self.put_effort(draft.effort.get_or_insert(*effort))?;
             }
-            _ => return self.into_rare(draft),
+            _ => return self.put_rare(draft),
         }
         Ok(())
     }
 
-    fn into_rare(&self, draft: &mut Draft<'_, 'py>) -> PyResult<()> {
+    fn put_rare(&self, draft: &mut Draft<'_, 'py>) -> PyResult<()> {
         if let Some(index) = LINKS.iter().position(|name| *name == self.name) {
             draft.links.0[index] = self.link()?;
             return Ok(());
@@ -219,7 +219,7 @@ impl<'py> Field<'_, 'py> {
         Ok(())
     }
 
-    fn into_effort(&self, effort: &mut Effort) -> PyResult<()> {
+    fn put_effort(&self, effort: &mut Effort) -> PyResult<()> {
         match self.name {
             "timeout" => {
                 let seconds = self.seconds()?.unwrap_or_default();
@@ -274,7 +274,7 @@ impl<'py> Field<'_, 'py> {
     }
 
     fn flag(&self) -> PyResult<bool> {
-        self.value.cast::<PyBool>().map(|b| b.is_true()).map_err(|_| self.wrong("bool"))
+        self.value.cast::<PyBool>().map(PyBoolMethods::is_true).map_err(|_| self.wrong("bool"))
     }
 
     fn int(&self, expected: &str) -> PyResult<i64> {
@@ -301,7 +301,7 @@ impl<'py> Field<'_, 'py> {
     fn time(&self) -> PyResult<i64> {
         let expected = "a number of seconds since 1970, up to the year 9999";
         let seconds = self.number(expected)?;
-        if !(seconds.abs() <= LAST_SECOND) {
+        if !seconds.is_finite() || seconds.abs() > LAST_SECOND {
             return Err(self.wrong_value(expected));
         }
         Ok((seconds * 1e6).round() as i64)
@@ -367,7 +367,7 @@ impl<'py> Field<'_, 'py> {
         match map.keys().find(|key| PROTOCOL.contains(&key.as_str())) {
             None => Ok(map),
             Some(key) => Err(errors::value(format!(
-                "header `{key}` belongs to the protocol, expected a name of your own; use the option of that name"
+                "header `{key}` in `headers` belongs to the protocol, expected a name of your own; use the option of that name"
             ))),
         }
     }

@@ -84,10 +84,15 @@ impl Publisher {
 }
 
 #[pymethods]
+#[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it has made
 impl Publisher {
     #[new]
-    #[pyo3(signature = (url, *, timeout = 5.0, max_retries = Some(3), interval_start = 0.0, interval_step = 0.2,
-        interval_max = 1.0, max_body = MAX_BODY, options = None))]
+    #[pyo3(
+        signature = (url, *, timeout = 5.0, max_retries = Some(3), interval_start = 0.0, interval_step = 0.2,
+            interval_max = 1.0, max_body = MAX_BODY, options = None),
+        text_signature = "(url, *, timeout=5.0, max_retries=3, interval_start=0.0, interval_step=0.2, interval_max=1.0, \
+            max_body=16777216, options=None)"
+    )]
     #[allow(clippy::too_many_arguments)] // each is a keyword in Python
     fn new(
         py: Python<'_>,

@@ -67,9 +67,13 @@ impl Results {
 }
 
 #[pymethods]
+#[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it has made
 impl Results {
     #[new]
-    #[pyo3(signature = (url, *, expires = Some(86400.0), options = None))]
+    #[pyo3(
+        signature = (url, *, expires = Some(86400.0), options = None),
+        text_signature = "(url, *, expires=86400.0, options=None)"
+    )]
     fn new(
         py: Python<'_>,
         url: String,
@@ -126,6 +130,7 @@ impl Results {
     }
 
     #[pyo3(signature = (task_id, state, result, *, traceback = None, fields = None))]
+    #[allow(clippy::too_many_arguments)] // each is a keyword in Python
     fn put(
         &self,
         py: Python<'_>,

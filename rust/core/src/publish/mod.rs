@@ -118,6 +118,7 @@ fn pause(policy: Option<&RetryPolicy>, retry: u32, left: Duration) -> Option<Dur
 }
 
 /// Sleeps until `until`; false when interrupted.
+#[allow(clippy::disallowed_methods)] // no event says that a broker is back: the next attempt finds out
 fn sleep(until: Instant, interrupt: &mut dyn FnMut() -> bool) -> bool {
     loop {
         if interrupt() {

@@ -10,7 +10,7 @@ use pyo3::{
 
 use super::{
     Format,
-    fault::Written,
+    fault::{Fault, Written},
     json_read,
     json_write::Json,
     msgpack_read,
@@ -80,7 +80,7 @@ pub(crate) fn write_body(
     written.map_err(|(fault, root)| fault.into_python(args.py(), root, format.name()))
 }
 
-type Part = Result<(), (Box<super::fault::Fault>, &'static str)>;
+type Part = Result<(), (Fault, &'static str)>;
 
 fn parts<S: Sink>(
     out: &mut S,
@@ -110,13 +110,11 @@ fn parts<S: Sink>(
 fn key_and_link<S: Sink>(out: &mut S, name: &str, link: Option<&Bound<'_, PyAny>>) -> Written {
     out.text(name.as_bytes())?;
     out.after_key();
-    match link {
-        Some(link) => walk::value(out, link.as_borrowed(), 2),
-        None => {
-            out.null();
-            Ok(())
-        }
+    if let Some(link) = link {
+        return walk::value(out, link.as_borrowed(), 2);
     }
+    out.null();
+    Ok(())
 }
 
 /// Reads a (decompressed) body written natively.

@@ -107,57 +107,52 @@ impl<'py> Builder<'py> {
         PyTuple::new(self.py, self.stack.drain(mark..))
             .map_err(|e| Unreadable::raised(at, "cannot make a tuple", e))
     }
+}
 
-    /// Stores a pair.
-    #[inline]
-    pub(super) fn set(
-        &self,
-        at: usize,
-        dict: &Bound<'py, PyDict>,
-        key: &Bound<'py, PyAny>,
-        value: &Bound<'py, PyAny>,
-    ) -> Read<()> {
-        raw::set(dict, key, value)
-            .map_err(|e| Unreadable::raised(at, "a key that no dict can hold", e))
-    }
+/// Stores a pair.
+#[inline]
+pub(super) fn set(
+    at: usize,
+    dict: &Bound<'_, PyDict>,
+    key: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> Read<()> {
+    raw::set(dict, key, value).map_err(|e| Unreadable::raised(at, "a key that no dict can hold", e))
+}
 
-    /// A finished dict, or what it stands for when it has exactly the two keys of a typed map. `marked` says that one
-    /// of its keys was `__type__`.
-    #[inline]
-    pub(super) fn finish(
-        &self,
-        at: usize,
-        dict: Bound<'py, PyDict>,
-        marked: bool,
-    ) -> Read<Bound<'py, PyAny>> {
-        if marked && dict.len() == 2 { self.revive(at, dict) } else { Ok(dict.into_any()) }
-    }
+/// A finished dict, or what it stands for when it has exactly the two keys of a typed map. `marked` says that one
+/// of its keys was `__type__`.
+#[inline]
+pub(super) fn finish(
+    at: usize,
+    dict: Bound<'_, PyDict>,
+    marked: bool,
+) -> Read<Bound<'_, PyAny>> {
+    if marked && dict.len() == 2 { revive(at, dict) } else { Ok(dict.into_any()) }
+}
 
-    #[cold]
-    fn revive(&self, at: usize, dict: Bound<'py, PyDict>) -> Read<Bound<'py, PyAny>> {
-        let broken = |e| Unreadable::raised(at, "not a typed value", e);
-        let kind = dict.get_item("__type__").map_err(broken)?;
-        let value = dict.get_item("__value__").map_err(broken)?;
-        let (Some(kind), Some(value)) = (kind, value) else { return Ok(dict.into_any()) };
-        match types::revive(&kind, &value) {
-            Ok(Some(revived)) => Ok(revived),
-            Ok(None) => {
-                let name = kind
-                    .str()
-                    .map_or_else(|_| "?".to_owned(), |s| s.to_string_lossy().into_owned());
-                Err(Unreadable::new(
-                    at,
-                    format!(
-                        "unknown `__type__` `{name}`, expected datetime, date, time, decimal, uuid, bytes, base64 or int"
-                    ),
-                ))
-            }
-            Err(error) => {
-                let name = kind
-                    .str()
-                    .map_or_else(|_| "?".to_owned(), |s| s.to_string_lossy().into_owned());
-                Err(Unreadable::raised(at, format!("not a valid `{name}`"), error))
-            }
+#[cold]
+fn revive(at: usize, dict: Bound<'_, PyDict>) -> Read<Bound<'_, PyAny>> {
+    let broken = |e| Unreadable::raised(at, "not a typed value", e);
+    let kind = dict.get_item("__type__").map_err(broken)?;
+    let value = dict.get_item("__value__").map_err(broken)?;
+    let (Some(kind), Some(value)) = (kind, value) else { return Ok(dict.into_any()) };
+    match types::revive(&kind, &value) {
+        Ok(Some(revived)) => Ok(revived),
+        Ok(None) => {
+            let name =
+                kind.str().map_or_else(|_| "?".to_owned(), |s| s.to_string_lossy().into_owned());
+            Err(Unreadable::new(
+                at,
+                format!(
+                    "unknown `__type__` `{name}`, expected datetime, date, time, decimal, uuid, bytes, base64 or int"
+                ),
+            ))
+        }
+        Err(error) => {
+            let name =
+                kind.str().map_or_else(|_| "?".to_owned(), |s| s.to_string_lossy().into_owned());
+            Err(Unreadable::raised(at, format!("not a valid `{name}`"), error))
         }
     }
 }

@@ -35,36 +35,33 @@ pub(super) enum Why {
 }
 
 /// A value that cannot be written, and the way to it, innermost step first.
-pub(super) struct Fault {
-    why: Why,
-    path: Vec<Step>,
-}
+pub(super) struct Fault(Box<(Why, Vec<Step>)>);
 
 /// The result of writing a value.
-pub(super) type Written = Result<(), Box<Fault>>;
+pub(super) type Written = Result<(), Fault>;
 
 impl Fault {
     #[cold]
-    pub(super) fn new(why: Why) -> Box<Self> {
-        Box::new(Self { why, path: Vec::new() })
+    pub(super) fn new(why: Why) -> Self {
+        Self(Box::new((why, Vec::new())))
     }
 
     /// Python code raised.
     #[cold]
-    pub(super) fn raised(error: PyErr) -> Box<Self> {
+    pub(super) fn raised(error: PyErr) -> Self {
         Self::new(Why::Raised(error))
     }
 
     /// Adds the step that led to the failed item.
     #[cold]
-    pub(super) fn below(mut self: Box<Self>, step: Step) -> Box<Self> {
-        self.path.push(step);
+    pub(super) fn below(mut self, step: Step) -> Self {
+        self.0.1.push(step);
         self
     }
 
     /// The same for a key of a dict.
     #[cold]
-    pub(super) fn below_key(self: Box<Self>, key: &Bound<'_, PyAny>) -> Box<Self> {
+    pub(super) fn below_key(self, key: &Bound<'_, PyAny>) -> Self {
         let name = key.str().map_or_else(|_| "?".to_owned(), |s| s.to_string_lossy().into_owned());
         self.below(Step::Key(name))
     }
@@ -72,8 +69,9 @@ impl Fault {
     /// The exception for the caller: `EncodeError`, or what a signal handler raised meanwhile.
     #[cold]
     pub(super) fn into_python(self, py: Python<'_>, root: &str, format: &str) -> PyErr {
-        let place = place(root, &self.path);
-        let message = match self.why {
+        let (why, path) = *self.0;
+        let place = place(root, &path);
+        let message = match why {
             Why::Type(name) => format!(
                 "cannot encode `{name}` at {place} with {format}: expected None, bool, int, float, str, bytes, list, \
                  tuple, dict, datetime, date, time, Decimal, UUID or an object with `__json__`; convert it, or use \
@@ -143,7 +141,9 @@ fn shortened(place: &str) -> String {
 }
 
 /// Bytes that cannot be read.
-pub(super) struct Unreadable {
+pub(super) struct Unreadable(Box<Found>);
+
+struct Found {
     /// Byte position.
     at: usize,
     /// What was found and expected.
@@ -153,24 +153,24 @@ pub(super) struct Unreadable {
 }
 
 /// The result of reading.
-pub(super) type Read<T> = Result<T, Box<Unreadable>>;
+pub(super) type Read<T> = Result<T, Unreadable>;
 
 impl Unreadable {
     #[cold]
-    pub(super) fn new(at: usize, what: impl Into<String>) -> Box<Self> {
-        Box::new(Self { at, what: what.into(), cause: None })
+    pub(super) fn new(at: usize, what: impl Into<String>) -> Self {
+        Self(Box::new(Found { at, what: what.into(), cause: None }))
     }
 
     /// Python code that was asked to build the value raised.
     #[cold]
-    pub(super) fn raised(at: usize, what: impl Into<String>, cause: PyErr) -> Box<Self> {
-        Box::new(Self { at, what: what.into(), cause: Some(cause) })
+    pub(super) fn raised(at: usize, what: impl Into<String>, cause: PyErr) -> Self {
+        Self(Box::new(Found { at, what: what.into(), cause: Some(cause) }))
     }
 
     /// The exception for the caller.
     #[cold]
     pub(super) fn into_python(self, py: Python<'_>, format: &str) -> PyErr {
-        let Self { at, what, cause } = self;
+        let Found { at, what, cause } = *self.0;
         match cause {
             None => errors::decode(py, format!("cannot decode {format} at byte {at}: {what}")),
             Some(cause) if !cause.is_instance_of::<PyException>(py) => cause,

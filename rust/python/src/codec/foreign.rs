@@ -1,5 +1,5 @@
 //! Serializers that are Python's: pickle, yaml, and what the user registered. The functions of `taskcore.serialize` are looked
-//! up once.
+//! up once. Only writing is here: what may be opened is decided where messages are executed.
 
 use pyo3::{
     prelude::*,
@@ -22,24 +22,6 @@ pub(crate) fn dumps_foreign(
     let made = made.cast_into::<PyTuple>()?;
     let data = made.get_item(2)?.cast_into::<PyBytes>()?.as_bytes().to_vec();
     Ok((made.get_item(0)?.extract()?, made.get_item(1)?.extract()?, data))
-}
-
-/// Decodes what a registered serializer wrote. Whether its content type may be opened has been decided before.
-///
-/// # Errors
-/// What the serializer raises.
-pub(crate) fn loads_foreign<'py>(
-    py: Python<'py>,
-    data: &[u8],
-    content_type: &str,
-    content_encoding: &str,
-) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    LOADS.import(py, MODULE, "loads")?.call1((
-        PyBytes::new(py, data),
-        content_type,
-        content_encoding,
-    ))
 }
 
 /// The content type of a registered serializer.

@@ -13,7 +13,7 @@ use pyo3::{
 use super::{
     DEPTH,
     body::Call,
-    build::Builder,
+    build::{self, Builder},
     fault::{Read, Unreadable},
     raw, types,
 };
@@ -120,7 +120,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     #[cold]
-    fn expected(&self, what: &str) -> Box<Unreadable> {
+    fn expected(&self, what: &str) -> Unreadable {
         let rest = String::from_utf8_lossy(&self.data[self.at..]);
         match rest.chars().next() {
             Some(c) => {
@@ -213,10 +213,10 @@ impl<'a, 'py> Reader<'a, 'py> {
             }
             self.blank();
             let value = self.value(depth)?;
-            self.build.set(key_at, &dict, &key, &value)?;
+            build::set(key_at, &dict, &key, &value)?;
             self.blank();
             if self.take(b'}') {
-                return self.build.finish(start, dict, marked);
+                return build::finish(start, dict, marked);
             }
             if !self.take(b',') {
                 return Err(self.expected("`,` or `}`"));

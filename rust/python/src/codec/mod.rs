@@ -22,7 +22,7 @@ mod walk;
 use pyo3::{prelude::*, types::PyBytes};
 
 pub(crate) use body::{CallArgs, LINKS, Links, loads_args, split_args, write_body};
-pub(crate) use foreign::{content_type_of, dumps_foreign, loads_foreign};
+pub(crate) use foreign::{content_type_of, dumps_foreign};
 
 use crate::errors;
 use json_write::Json;

@@ -12,7 +12,7 @@ use pyo3::{
 use super::{
     DEPTH,
     body::Call,
-    build::Builder,
+    build::{self, Builder},
     fault::{Read, Unreadable},
     raw, types,
 };
@@ -84,7 +84,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     #[cold]
-    fn short(&self, len: usize) -> Box<Unreadable> {
+    fn short(&self, len: usize) -> Unreadable {
         let left = self.data.len() - self.at;
         Unreadable::new(self.at, format!("the input ends after {left} bytes, expected {len}"))
     }
@@ -145,7 +145,7 @@ impl<'a, 'py> Reader<'a, 'py> {
             0xc3 => PyBool::new(py, true).to_owned().into_any(),
             0xcb => PyFloat::new(py, f64::from_be_bytes(self.array()?)).into_any(),
             0xca => PyFloat::new(py, f64::from(f32::from_be_bytes(self.array()?))).into_any(),
-            0xcc..=0xcf | 0xd0..=0xd3 => self.int(mark)?,
+            0xcc..=0xd3 => self.int(mark)?,
             0xd9 => self.len8().and_then(|len| self.text(len))?,
             0xda => self.len16().and_then(|len| self.text(len))?,
             0xdb => self.len32().and_then(|len| self.text(len))?,
@@ -226,23 +226,20 @@ impl<'a, 'py> Reader<'a, 'py> {
         let mut marked = false;
         for _ in 0..len {
             let key_at = self.at;
-            let key = match self.data.get(self.at) {
-                Some(mark @ 0xa0..=0xbf) => {
-                    self.at += 1;
-                    let utf8 = self.bytes(usize::from(mark & 0x1f))?;
-                    marked |= utf8 == b"__type__";
-                    self.build.key(key_at, utf8)?
-                }
-                _ => {
-                    // A longer header can spell the same key; `finish` looks again.
-                    marked = true;
-                    self.value(depth)?
-                }
+            let key = if let Some(mark @ 0xa0..=0xbf) = self.data.get(self.at) {
+                self.at += 1;
+                let utf8 = self.bytes(usize::from(mark & 0x1f))?;
+                marked |= utf8 == b"__type__";
+                self.build.key(key_at, utf8)?
+            } else {
+                // A longer header can spell the same key; `finish` looks again.
+                marked = true;
+                self.value(depth)?
             };
             let value = self.value(depth)?;
-            self.build.set(key_at, &dict, &key, &value)?;
+            build::set(key_at, &dict, &key, &value)?;
         }
-        self.build.finish(start, dict, marked)
+        build::finish(start, dict, marked)
     }
 
     fn level(&self, depth: usize) -> Read<()> {

@@ -158,7 +158,7 @@ fn pair<S: Sink>(
     match raw::kind(key) {
         Kind::Text => text(out, key)?,
         kind @ (Kind::Int | Kind::Float | Kind::True | Kind::False | Kind::None) => {
-            out.plain_key(key, kind)?
+            out.plain_key(key, kind)?;
         }
         _ => return Err(Fault::new(Why::Key(errors::type_name(&key.to_owned())))),
     }
