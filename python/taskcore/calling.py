@@ -75,30 +75,35 @@ CELERY_ONLY = frozenset(
 )
 """Celery's options for machinery that taskcore does not have."""
 
-_SAME = [
-    "task_id",
-    "priority",
-    "serializer",
-    "compression",
-    "retry",
-    "retry_policy",
-    "timeout",
-    "ignore_result",
-    "time_limit",
-    "soft_time_limit",
-    "shadow",
-    "argsrepr",
-    "kwargsrepr",
-    "delivery_mode",
-    "group_index",
-    "root_id",
-    "parent_id",
-    "reply_to",
-    "retries",
-    "chain",
-    "chord",
-    "replaced_task_nesting",
-]
+PROTOCOL_HEADERS = frozenset(
+    [
+        "lang",
+        "task",
+        "id",
+        "shadow",
+        "eta",
+        "expires",
+        "group",
+        "group_index",
+        "retries",
+        "timelimit",
+        "root_id",
+        "parent_id",
+        "argsrepr",
+        "kwargsrepr",
+        "origin",
+        "ignore_result",
+        "replaced_task_nesting",
+        "stamped_headers",
+        "stamps",
+        "compression",
+    ]
+)
+"""Headers that are not the user's to set."""
+
+_SAME = frozenset(
+    ["task_id", "priority", "serializer", "compression", "retry", "retry_policy", "timeout", "ignore_result", "time_limit", "soft_time_limit", "shadow", "argsrepr", "kwargsrepr", "delivery_mode", "group_index", "root_id", "parent_id", "reply_to", "retries", "chain", "chord", "replaced_task_nesting"]
+)
 _NUMBERS = ("time_limit", "soft_time_limit", "timeout")
 
 
@@ -165,8 +170,10 @@ def to_fields(options: Mapping[str, Any], now: float, zone: tzinfo) -> dict[str,
         ValueError: a value out of range.
         NotSupportedError: a chord.
     """
+    if not options:
+        return {}
     check_names(options)
-    fields = {key: options[key] for key in _SAME if options.get(key) is not None}
+    fields = {key: value for key, value in options.items() if value is not None and key in _SAME}
     _check_values(fields)
     queue = options.get("queue")
     if queue is None:

@@ -106,6 +106,12 @@ class Execution:
             found = self._entries[name] = Entry(task, self._base)
         return found
 
+    @property
+    def hostname(self) -> str | None:
+        """Node name of the worker; the core puts it into extended results."""
+        found: str | None = self.app.hostname
+        return found
+
     def forget(self) -> None:
         """Drops what was derived from a configuration that has changed."""
         self._entries.clear()

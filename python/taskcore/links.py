@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskcore import argcheck, failure
+from taskcore import argcheck, failure, retrying
 from taskcore.canvas.signature import Signature
 from taskcore.exceptions import NotSupportedError
 from taskcore.utils import uuid
@@ -60,7 +60,7 @@ def _send(
     found = Signature(sig, app=app)
     ids = {"parent_id": request.id, "root_id": request.root_id}
     merged = found.merged(args, {}, {**options, **ids})
-    app.producer.send_link(found.task, *merged, protocol=carried.get("protocol"))
+    app.producer.send_link(found.task, *merged, protocol=retrying.protocol_of(carried))
 
 
 def failed(app: Any, request: Any, exc: BaseException, traceback: str) -> None:

@@ -7,7 +7,6 @@ retry: that is the core's. Sending is synchronous and confirmed; what is not con
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from taskcore import calling, context, signals
 from taskcore.exceptions import AlwaysEagerIgnored
 from taskcore.result import AsyncResult, ResultSet
 from taskcore.task import Task
-from taskcore.utils import shorten, uuid
+from taskcore.utils import uuid
 
 _ONE_BY_ONE = ("task_id",)
 
@@ -32,7 +31,6 @@ class Producer:
         self._make_template = template
         self._publisher: Any = None
         self._templates: dict[tuple[Any, ...], Any] = {}
-        self._origin: tuple[int, str] = (0, "")
 
     # What is kept
 
@@ -52,7 +50,7 @@ class Producer:
         key = (name, known, protocol)
         made = self._templates.get(key)
         if made is None:
-            options = self._task_options(target) if isinstance(target, Task) else {}
+            options = self._task_options(target, protocol) if isinstance(target, Task) else {}
             fields = {**self._defaults(protocol), **self.route(name), **options}
             made = self._templates[key] = self._make_template(name, protocol=protocol, **fields)
         return made
@@ -66,7 +64,7 @@ class Producer:
             "compression": conf["task_compression"],
         }
 
-    def _task_options(self, task: Task[..., Any]) -> dict[str, Any]:
+    def _task_options(self, task: Task[..., Any], protocol: str) -> dict[str, Any]:
         own = {
             "queue": task.queue or task.routing_key,
             "compression": task.compression,
@@ -76,9 +74,7 @@ class Producer:
         for key in ("serializer", "priority"):
             own[key] = vars(task).get(key, getattr(type(task), key))
         # Said aloud in Celery's messages; a compact one leaves it to the worker's own knowledge of the task.
-        own["ignore_result"] = bool(task.ignore_result) or (
-            False if self.app.conf.protocol == "celery" else None
-        )
+        own["ignore_result"] = bool(task.ignore_result) or (False if protocol == "celery" else None)
         return {key: value for key, value in own.items() if value is not None}
 
     def route(self, name: str) -> dict[str, Any]:
@@ -134,8 +130,6 @@ class Producer:
     ) -> str:
         """Publishes fields as they are, with the signals around; gives the task id."""
         template = self.template(target, protocol)
-        if (protocol or self.app.conf.protocol) == "celery":
-            self._describe(args, kwargs, fields)
         if not (signals.before_task_publish.receivers or signals.after_task_publish.receivers):
             return str(self.publisher.publish(template, args, kwargs, fields or None))
         name = target.name if isinstance(target, Task) else target
@@ -173,19 +167,6 @@ class Producer:
     def _parent(self, options: Mapping[str, Any]) -> context.RawRequest | None:
         return context.publishing() if options.get("add_to_parent", True) else None
 
-    def _describe(
-        self, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any]
-    ) -> None:
-        """What Celery's messages say besides: monitors and logs of a mixed fleet show it."""
-        if "argsrepr" not in fields:
-            fields["argsrepr"] = shorten(tuple(args))
-        if "kwargsrepr" not in fields:
-            fields["kwargsrepr"] = shorten(kwargs)
-        pid = os.getpid()
-        if self._origin[0] != pid:
-            self._origin = (pid, f"gen{pid}@{self.app.node}")
-        fields.setdefault("origin", self._origin[1])
-
     def _announce(
         self, name: str, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any]
     ) -> Callable[[], None]:
@@ -222,7 +203,7 @@ class Producer:
             declare=[],
             retry_policy=fields.get("retry_policy"),
         )
-        if extra := {key: value for key, value in headers.items() if key not in known}:
+        if extra := {k: v for k, v in headers.items() if k not in calling.PROTOCOL_HEADERS}:
             fields["headers"] = extra
 
         def sent() -> None:
@@ -233,7 +214,7 @@ class Producer:
     def _prepare(self, task: Task[..., Any]) -> None:
         """Gives a task its short path, if its `delay` can take one."""
         plain = type(task).apply_async is Task.apply_async and task.expires is None
-        if plain and self.app.conf.protocol == "compact" and not self.app.conf["task_always_eager"]:
+        if plain and not self.app.conf["task_always_eager"]:
             replies = None if task.ignore_result else self.app.results_or_none
             task._fast = (
                 task._check,
@@ -258,9 +239,13 @@ class Producer:
         """
         target = self.app.tasks.get(name) or name
         known = calling.NAMES.union(options.get("stamped_headers") or ())
+        parent = context.publishing()
+        if isinstance(parent, context.LocalRequest) and isinstance(target, Task):
+            # Whoever runs a task here and now wants no messages from it.
+            target.apply(args, kwargs, **{k: v for k, v in options.items() if k in known})
+            return
         fields, _ = self._complete(target, {k: v for k, v in options.items() if k in known}, None)
         found = self.deliver(target, args, kwargs, fields, protocol)
-        parent = context.publishing()
         if parent is not None:
             parent.add_child(found)
 
@@ -304,15 +289,12 @@ class Producer:
 
     def _each(self, calls: Iterable[Any], parents: list[Any], after: list[Any]) -> Iterator[Any]:
         watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
-        celery = self.app.conf.protocol == "celery"
         for target, args, kwargs, options in calls:
             check = target._check if isinstance(target, Task) else None
             if check is not None:
                 check(*args, **kwargs)
             parent = self._parent(options)
             fields, _ = self._complete(target, options, parent)
-            if celery:
-                self._describe(args, kwargs, fields)
             if watched:
                 name = target.name if isinstance(target, Task) else target
                 after.append(self._announce(name, args, kwargs, fields))

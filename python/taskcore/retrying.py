@@ -76,3 +76,12 @@ def carried(request: Mapping[str, Any]) -> dict[str, Any]:
     if request.get("expires"):
         fields["expires"] = timestamp("expires", request["expires"], UTC)
     return fields
+
+
+def protocol_of(request: Mapping[str, Any]) -> str:
+    """The encoding in which the message of an execution came.
+
+    A pool child gets every message in the compact encoding. Whoever writes Celery's also writes `origin`, and nobody
+    else does, so that tells where the message does not.
+    """
+    return str(request.get("protocol") or ("celery" if request.get("origin") else "compact"))

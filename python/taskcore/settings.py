@@ -35,7 +35,7 @@ _S = Setting
 # fmt: off
 TABLE: Final = (
     # Broker and results.
-    _S("broker_url", "BROKER_URL BROKER_HOST", "str?", None,
+    _S("broker_url", "BROKER_URL", "str?", None,
        f"Where tasks are queued. Default: `{DEFAULT_URL}`. The environment may name it: TASKCORE_BROKER_URL."),
     _S("broker_transport_options", "BROKER_TRANSPORT_OPTIONS", "dict", {},
        "`global_keyprefix` (redis), `durability` (sqlite: `full` or `normal`)."),
@@ -197,6 +197,13 @@ IGNORED: Final = frozenset(
         "worker_timer_precision",
         "worker_detect_quorum_queues",
         "worker_enable_soft_shutdown_on_idle",
+        "worker_enable_remote_control",
+        "worker_log_datefmt",
+        "worker_task_log_datefmt",
+        "result_chord_expires",
+        "task_repr_maxlevels",
+        "beat_enable_remote_control",
+        "beat_remote_control_max_tick_age",
         "beat_max_loop_interval",
         "beat_scheduler",
         "beat_schedule_filename",
@@ -228,7 +235,8 @@ REFUSED: Final[dict[str, Any]] = {
     "task_acks_on_timeout": None, "task_annotations": None, "task_create_missing_queues": True,
     "task_store_eager_result": False, "task_remote_tracebacks": False, "task_send_sent_event": False,
     "worker_agent": None, "worker_deduplicate_successful_tasks": False, "worker_direct": False,
-    "worker_enable_remote_control": True, "worker_max_memory_per_child": None, "worker_pool_restarts": False,
+    "worker_max_memory_per_child": None, "worker_pool_start_method": "fork", "broker_host": None,
+    "result_failure_expires": None, "task_retry_on_worker_lost": False, "worker_pool_restarts": False,
     "worker_send_task_events": False, "worker_soft_shutdown_timeout": 0.0, "worker_state_db": None,
 }
 # fmt: on

@@ -205,6 +205,7 @@ class Task(TaskOptions, Generic[P, R]):
             headers=options.get("headers") or {},
             callbacks=calling.signatures("link", options.get("link")),
             errbacks=calling.signatures("link_error", options.get("link_error")),
+            chain=options.get("chain"),
             root_id=options.get("root_id") or (parent.root_id if parent else found),
             parent_id=parent.id if parent else None,
             delivery_info={"is_eager": True, "routing_key": None},
@@ -309,7 +310,9 @@ class Task(TaskOptions, Generic[P, R]):
         self, request: Mapping[str, Any], args: Any, kwargs: Any, fields: dict[str, Any]
     ) -> None:
         try:
-            self.app.producer.deliver(self, args, kwargs, fields, protocol=request.get("protocol"))
+            self.app.producer.deliver(
+                self, args, kwargs, fields, protocol=retrying.protocol_of(request)
+            )
         except OperationalError as failed:
             if self.acks_late:
                 # The message is still the broker's: putting it back loses nothing. DIFFERENCE: Celery drops it.

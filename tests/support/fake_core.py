@@ -11,7 +11,40 @@ from typing import Any
 __version__ = "0"
 
 FIELDS = frozenset(
-    ["task_id", "queue", "priority", "serializer", "compression", "eta", "expires", "retries", "time_limit", "soft_time_limit", "ignore_result", "root_id", "parent_id", "group", "group_index", "shadow", "origin", "argsrepr", "kwargsrepr", "reply_to", "headers", "stamps", "stamped_headers", "replaced_task_nesting", "callbacks", "errbacks", "chain", "chord", "delivery_mode", "timeout", "retry", "retry_policy"]
+    [
+        "task_id",
+        "queue",
+        "priority",
+        "serializer",
+        "compression",
+        "eta",
+        "expires",
+        "retries",
+        "time_limit",
+        "soft_time_limit",
+        "ignore_result",
+        "root_id",
+        "parent_id",
+        "group",
+        "group_index",
+        "shadow",
+        "origin",
+        "argsrepr",
+        "kwargsrepr",
+        "reply_to",
+        "headers",
+        "stamps",
+        "stamped_headers",
+        "replaced_task_nesting",
+        "callbacks",
+        "errbacks",
+        "chain",
+        "chord",
+        "delivery_mode",
+        "timeout",
+        "retry",
+        "retry_policy",
+    ]
 )
 
 

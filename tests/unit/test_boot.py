@@ -1,0 +1,228 @@
+"""Booting a worker: what is decided from options and settings, in which order things happen, and what is refused."""
+
+import os
+import signal
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from taskcore import Taskcore, signals, worker
+from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
+from taskcore.worker import WorkerOptions, boot, configure, spec_of
+
+
+def test_settings_and_options(app: Any) -> None:
+    app.conf.update(
+        worker_concurrency=3,
+        task_queues=["a", "b"],
+        accept_content=["json", "yaml"],
+        task_time_limit=9,
+        worker_prefetch_multiplier=2,
+        broker_url="redis://:secret@h",
+        result_expires=0,
+    )
+    config = configure(app, WorkerOptions())
+    assert (config.concurrency, config.queues, config.pool, config.prefetch) == (
+        3,
+        ["a", "b"],
+        "prefork",
+        2,
+    )
+    assert config.accept_content == ["application/json", "application/x-yaml"]
+    assert (config.time_limit, config.result_expires) == (9.0, None)
+    assert "secret" not in config.broker_shown and config.hostname.startswith("taskcore@")
+    config = configure(
+        app,
+        WorkerOptions(
+            concurrency=1, queues=["c", "c"], disable_prefetch=True, time_limit=1.5, hostname="x@y"
+        ),
+    )
+    assert (
+        config.concurrency,
+        config.queues,
+        config.prefetch,
+        config.time_limit,
+        config.hostname,
+    ) == (
+        1,
+        ["c"],
+        -1,
+        1.5,
+        "x@y",
+    )
+    assert configure(app, WorkerOptions(prefetch_multiplier=0)).prefetch == 0
+    assert configure(app, WorkerOptions(pool="solo")).concurrency == 1
+
+
+def test_defaults(app: Any) -> None:
+    config = configure(app, WorkerOptions())
+    assert (config.prefetch, config.concurrency, config.queues) == (
+        None,
+        worker.cores(),
+        ["taskcore"],
+    )
+
+
+def test_what_cannot_be_is_refused(app: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="queues"):
+        configure(app, WorkerOptions(queues=[]))
+    app.conf.accept_content = ["jsn"]
+    with pytest.raises(ImproperlyConfigured, match="accept_content"):
+        configure(app, WorkerOptions())
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+@pytest.mark.parametrize(
+    "limit", [{"time_limit": 1.0}, {"soft_time_limit": 1.0}, {"max_tasks_per_child": 1}]
+)
+def test_a_limit_that_a_pool_cannot_keep_is_refused(
+    app: Any, pool: str, limit: dict[str, Any]
+) -> None:
+    with pytest.raises(NotSupportedError, match=f"`{pool}`"):
+        boot(app, WorkerOptions(pool=pool, **limit))
+
+
+def test_what_the_loop_knows_of_a_task(app: Any) -> None:
+    app.conf.update(task_default_rate_limit="60/m", task_acks_late=True)
+    plain = spec_of(app.task(lambda: 0, name="a"))
+    own = spec_of(
+        app.task(name="b", rate_limit="2/s", time_limit=3, acks_late=False, ignore_result=True)(
+            lambda: 0
+        )
+    )
+    assert (plain.rate_limit, plain.acks_late, plain.reject_on_worker_lost, plain.time_limit) == (
+        1.0,
+        True,
+        True,
+        None,
+    )
+    assert (own.rate_limit, own.acks_late, own.ignore_result, own.time_limit) == (
+        2.0,
+        False,
+        True,
+        3,
+    )
+
+
+def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    module = types.ModuleType("proj_more")
+    monkeypatch.setitem(sys.modules, "proj_more", module)
+    app.conf.include = ["proj_more"]
+    child = types.ModuleType("taskcore.child")
+
+    def start_zygote(pages: Any, make: Any, **options: Any) -> tuple[int, int]:
+        order.append("zygote")
+        assert make() is app.execution and not core.Worker.made
+        return 7, 8
+
+    child.__dict__["start_zygote"] = start_zygote
+    monkeypatch.setitem(sys.modules, "taskcore.child", child)
+    keep = []
+    for name in (
+        "import_modules",
+        "worker_init",
+        "worker_process_init",
+        "worker_ready",
+        "worker_shutdown",
+    ):
+
+        def note(name: str = name, **_: Any) -> None:
+            order.append(name)
+
+        keep.append((getattr(signals, name), note))
+        getattr(signals, name).connect(note)
+    app.on_after_finalize.connect(lambda **_: order.append("finalized"), weak=False)
+    try:
+        assert (
+            boot(app, WorkerOptions(concurrency=2, on_start=lambda config: order.append("banner")))
+            == 0
+        )
+    finally:
+        for sig, note in keep:
+            sig.disconnect(note)
+    assert order == [
+        "import_modules",
+        "finalized",
+        "worker_init",
+        "zygote",
+        "worker_process_init",
+        "banner",
+        "worker_ready",
+        "worker_shutdown",
+    ]
+    (made,) = core.Worker.made
+    assert made.started and made.zygote == 7 and made.pages.slots == 2
+    assert app.hostname == made.config.hostname == app.execution.hostname
+    with pytest.raises(ImproperlyConfigured, match="frozen"):
+        app.conf.task_acks_late = True
+
+
+def test_an_include_that_does_not_exist_is_said(app: Any) -> None:
+    app.conf.include = ["no_such_module_here"]
+    with pytest.raises(ImproperlyConfigured, match="no_such_module_here"):
+        boot(app)
+
+
+def test_discovery(app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    (tmp_path / "with_tasks").mkdir()
+    (tmp_path / "with_tasks" / "__init__.py").write_text("")
+    (tmp_path / "with_tasks" / "tasks.py").write_text("found = True")
+    (tmp_path / "without.py").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").write_text("")
+    (tmp_path / "broken" / "tasks.py").write_text("import no_such_thing_either")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    app.autodiscover_tasks(lambda: ["with_tasks", "without"])
+    app.import_modules()
+    assert sys.modules["with_tasks.tasks"].found
+    app.autodiscover_tasks(["broken"])
+    with pytest.raises(ModuleNotFoundError, match="no_such_thing_either"):
+        app.import_modules()
+
+
+def test_the_first_signal_is_warm_the_second_cold(
+    app: Any, core: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def wait(self: Any) -> int:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    monkeypatch.setattr(core.Worker, "wait", wait)
+    boot(app, WorkerOptions(pool="solo"))
+    assert core.Worker.made[-1].stops == [True, False]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_quit_is_cold_at_once(app: Any, core: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core.Worker, "wait", lambda self: os.kill(os.getpid(), signal.SIGQUIT) or 0)
+    boot(app, WorkerOptions(pool="solo"))
+    assert core.Worker.made[-1].stops == [False]
+
+
+def test_task_loggers_are_heard_and_the_root_is_left_alone(
+    core: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    import logging
+
+    from taskcore.context import reset_current, set_current
+    from taskcore.logsetup import set_up
+    from taskcore.utils.log import get_task_logger
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("taskcore"), "handlers", [])
+    path = tmp_path / "log"
+    set_up(Taskcore("p"), logging.INFO, str(path))
+    token = set_current(core.Request(id="i", task="t"))
+    try:
+        get_task_logger("proj.tasks").info("hello")
+    finally:
+        reset_current(token)
+    assert "t[i]: hello" in path.read_text() and logging.root.handlers == []
+    with pytest.raises(RuntimeError, match="reserved"):
+        get_task_logger("taskcore.task")

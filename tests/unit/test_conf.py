@@ -1,0 +1,283 @@
+"""Settings: names, types, sources and their precedence."""
+
+import types
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from taskcore import settings
+from taskcore.conf import Config
+from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
+from taskcore.kinds import rate_per_second, redact
+
+
+def test_every_default_is_of_its_own_kind() -> None:
+    from taskcore.conf import check_value
+
+    for setting in settings.TABLE:
+        assert check_value(setting, setting.name, setting.default) == setting.default, setting.name
+
+
+def test_no_name_is_in_two_lists() -> None:
+    lists = [set(settings.BY_NAME), set(settings.IGNORED), set(settings.REFUSED)]
+    assert sum(map(len, lists)) == len(set().union(*lists))
+
+
+def test_every_setting_of_celery_is_known_in_some_way() -> None:
+    defaults = pytest.importorskip("celery.app.defaults")
+    known = {*settings.BY_NAME, *settings.IGNORED, *settings.REFUSED}
+    unknown = [
+        name
+        for name in defaults.flatten(defaults.NAMESPACES)
+        if name[0] not in known and not name[0].startswith(settings.REFUSED_PREFIXES)
+    ]
+    assert unknown == []
+
+
+def test_celerys_defaults_are_accepted_as_values() -> None:
+    """A program that states a default of Celery's, as many do, is not refused."""
+    defaults = pytest.importorskip("celery.app.defaults")
+    for name, option in defaults.flatten(defaults.NAMESPACES):
+        if name in settings.REFUSED:
+            assert settings.REFUSED[name] == option.default or option.default is None, name
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [
+        ({"broker_ulr": "memory://"}, "broker_url"),
+        ({"task_serialiser": "json"}, "task_serializer"),
+        ({"CELERY_TASK_SERIALIZR": "json"}, "task_serializer"),
+        ({"worker_concurency": 2}, "worker_concurrency"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(given: dict[str, Any], near: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=near):
+        Config().update(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("worker_concurrency", "2"),
+        ("worker_concurrency", 0),
+        ("task_acks_late", "yes"),
+        ("result_expires", "1d"),
+        ("result_expires", -1),
+        ("task_protocol", 1),
+        ("worker_pool", "gevent"),
+        ("task_default_rate_limit", "10/day"),
+        ("task_default_priority", 10),
+        ("result_serializer", "pickle"),
+        ("accept_content", 3),
+        ("task_routes", {"a": {"queu": "b"}}),
+        ("task_routes", [lambda name: "x"]),
+        ("broker_transport_options", "x"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_nothing_is_set(name: str, value: Any) -> None:
+    conf = Config()
+    with pytest.raises(ImproperlyConfigured, match=name):
+        conf.update({"task_ignore_result": True, name: value})
+    assert conf.task_ignore_result is False
+
+
+def test_values_are_kept_in_one_form() -> None:
+    conf = Config()
+    conf.update(
+        result_expires=timedelta(minutes=1),
+        include="proj.tasks",
+        task_queues=["a", "b"],
+        task_routes={"a.*": "low", "b": {"queue": "high", "priority": 2}},
+    )
+    assert conf.result_expires == 60.0
+    assert conf.include == ("proj.tasks",)
+    assert conf["task_queues"] == ("a", "b")
+    assert conf.task_routes == (("a.*", {"queue": "low"}), ("b", {"queue": "high", "priority": 2}))
+
+
+def test_old_names_are_translated() -> None:
+    conf = Config()
+    conf.update(CELERY_ALWAYS_EAGER=True, BROKER_URL="memory://", CELERYD_CONCURRENCY=3)
+    assert (conf.task_always_eager, conf.broker_url, conf.worker_concurrency) == (
+        True,
+        "memory://",
+        3,
+    )
+    assert conf["CELERYD_CONCURRENCY"] == 3
+
+
+def test_two_spellings_that_disagree_are_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match="twice"):
+        Config().update({"CELERY_ACKS_LATE": True, "task_acks_late": False})
+
+
+def test_what_is_not_supported_is_refused_unless_it_is_the_default() -> None:
+    Config().update(worker_send_task_events=False, beat_schedule={}, database_url=None)
+    for given in (
+        {"beat_schedule": {"a": 1}},
+        {"worker_send_task_events": True},
+        {"s3_bucket": "b"},
+    ):
+        with pytest.raises(ImproperlyConfigured, match="not supported in this version"):
+            Config().update(given)
+
+
+def test_what_has_no_effect_is_said() -> None:
+    with pytest.warns(SettingIgnored, match="broker_pool_limit"):
+        Config().update(broker_pool_limit=3)
+
+
+def test_a_module_gives_its_settings_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("proj_settings")
+    module.__dict__.update(
+        broker_url="memory://",
+        CELERY_ACKS_LATE=True,
+        DEBUG=True,
+        sys=types,
+        helper=lambda: None,
+        _x=1,
+        Path=types.SimpleNamespace,
+    )
+    monkeypatch.setitem(__import__("sys").modules, "proj_settings", module)
+    conf = Config()
+    conf.load("proj_settings")
+    assert (conf.broker_url, conf.task_acks_late) == ("memory://", True)
+    module.__dict__["broker_ulr"] = "x"
+    with pytest.raises(ImproperlyConfigured, match="broker_url"):
+        Config().load(module)
+
+
+def test_a_namespace_takes_only_its_own_names() -> None:
+    source = types.SimpleNamespace(
+        CELERY_BROKER_URL="memory://", CELERY_ALWAYS_EAGER=True, BROKER_URL="no", broker_url="no"
+    )
+    conf = Config()
+    conf.load(source, namespace="CELERY")
+    assert (conf.broker_url, conf.task_always_eager) == ("memory://", True)
+
+
+def test_a_module_that_does_not_exist_is_said_on_first_use() -> None:
+    conf = Config()
+    conf.load("no_such_module_at_all")
+    with pytest.raises(ImproperlyConfigured, match="no_such_module_at_all"):
+        _ = conf.broker_url
+    silent = Config()
+    silent.load("no_such_module_at_all", silent=True)
+    assert silent.broker_url == settings.DEFAULT_URL
+
+
+def test_explicit_wins_over_loaded_over_environment_over_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conf = Config()
+    assert conf.broker_url == settings.DEFAULT_URL
+    monkeypatch.setenv("CELERY_BROKER_URL", "memory://celery")
+    assert Config().broker_url == "memory://celery"
+    monkeypatch.setenv("TASKCORE_BROKER_URL", "memory://own")
+    assert Config().broker_url == "memory://own"
+    conf = Config()
+    conf.load({"broker_url": "memory://loaded"})
+    assert conf.broker_url == "memory://loaded"
+    conf.update(broker_url="memory://explicit")
+    conf.load({"broker_url": "memory://later"})
+    assert conf.broker_url == "memory://explicit"
+
+
+def test_the_environment_can_name_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("env_settings")
+    module.__dict__["task_acks_late"] = True
+    monkeypatch.setitem(__import__("sys").modules, "env_settings", module)
+    with pytest.raises(ImproperlyConfigured, match="PROJ_CONFIG"):
+        Config().load_environment("PROJ_CONFIG")
+    monkeypatch.setenv("PROJ_CONFIG", "env_settings")
+    conf = Config()
+    assert conf.load_environment("PROJ_CONFIG")
+    assert conf.task_acks_late is True
+
+
+def test_defaults_follow_the_protocol_and_the_broker() -> None:
+    conf = Config()
+    assert (conf.task_default_queue, conf.task_serializer, conf.protocol) == (
+        "taskcore",
+        "msgpack",
+        "compact",
+    )
+    assert conf.result_backend == conf.broker_url
+    conf.update(task_protocol=2, broker_url="redis://x")
+    assert (conf.task_default_queue, conf.task_serializer, conf.protocol) == (
+        "celery",
+        "json",
+        "celery",
+    )
+    assert conf.result_backend is None
+    assert conf.default_queue("compact") == "taskcore"
+
+
+def test_none_said_aloud_turns_results_off() -> None:
+    conf = Config()
+    conf.update(result_backend=None)
+    assert conf.result_backend is None
+
+
+def test_a_change_is_announced_and_a_frozen_configuration_refuses_it() -> None:
+    seen: list[int] = []
+    conf = Config(lambda: seen.append(1))
+    conf.task_acks_late = True
+    assert seen == [1]
+    conf.freeze()
+    with pytest.raises(ImproperlyConfigured, match="task_ignore_result"):
+        conf.task_ignore_result = True
+
+
+def test_reading_an_unknown_name_proposes_the_nearest() -> None:
+    with pytest.raises(AttributeError, match="broker_url"):
+        _ = Config().broker_ulr
+    with pytest.raises(KeyError):
+        _ = Config()["broker_ulr"]
+    assert not hasattr(Config(), "nonsense")
+    assert Config().get("nonsense", 1) == 1
+
+
+def test_the_table_hides_passwords() -> None:
+    conf = Config()
+    conf.update(broker_url="redis://user:secret@host/0")
+    assert "secret" not in repr(conf) and "secret" not in conf.humanize()
+    assert conf.table() == {"broker_url": "redis://user:***@host/0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://:p@ss@h/0", "redis://:***@h/0"),
+        ("redis://h/0", "redis://h/0"),
+        ("user@h", "user@h"),
+        ("redis://user@h", "redis://user@h"),
+    ],
+)
+def test_redaction(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("10/s", 10),
+        ("60/m", 1),
+        ("3600/h", 1),
+        (5, 5),
+        ("2", 2),
+        (None, None),
+        (0, None),
+        ("1.5/s", 1.5),
+    ],
+)
+def test_rates(text: Any, rate: float | None) -> None:
+    assert rate_per_second(text) == rate
+
+
+@pytest.mark.parametrize("text", ["x", "1/d", "-1/s", "/s"])
+def test_rates_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="rate|convert"):
+        rate_per_second(text)

@@ -1,0 +1,461 @@
+"""The life of one call: steps, hooks, signals, and how every ending becomes an outcome."""
+
+import sys
+from typing import Any
+
+import pytest
+
+from taskcore import outcome, signals
+from taskcore.context import get_current
+from taskcore.exceptions import EncodeError, Ignore, OperationalError, Reject
+from taskcore.task import Task
+
+
+class Recorder(Task[..., Any]):
+    """Keeps the hooks that ran."""
+
+    def __init__(self) -> None:
+        self.ran: list[Any] = []
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        self.ran.append(("before_start", task_id, list(args)))
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        self.ran.append(("on_success", retval))
+
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        self.ran.append(("on_failure", exc, einfo.exception))
+
+    def on_retry(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        self.ran.append(("on_retry", exc))
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        self.ran.append(("after_return", status, retval))
+
+
+def make(app: Any, fun: Any, **options: Any) -> Any:
+    return app.task(fun, name="t", **options) if not options else app.task(name="t", **options)(fun)
+
+
+def run(app: Any, core: Any, args: tuple[Any, ...] = (), **fields: Any) -> outcome.Outcome:
+    request = core.Request(**{"id": "i", "task": "t", "args": list(args), **fields})
+    ended = app.execution.run(app.execution.entry("t"), request, args, {})
+    assert get_current() is None
+    return ended
+
+
+def failing(exc: BaseException) -> Any:
+    def fail(*args: Any) -> None:
+        raise exc
+
+    return fail
+
+
+def test_a_plain_task_needs_no_steps(app: Any, core: Any) -> None:
+    def body(x: int) -> int:
+        return x + 1
+
+    make(app, body)
+    entry = app.execution.entry("t")
+    assert entry.plain and entry.fun is body
+    assert app.execution.entry("t") is entry and app.execution.entry("nobody") is None
+    assert run(app, core, (1,)) == (outcome.SUCCESS, "SUCCESS", 2, None, "2")
+
+
+def test_hooks_and_signals_make_a_task_not_plain(app: Any) -> None:
+    make(app, lambda: None, base=Recorder)
+    assert not app.execution.entry("t").plain
+
+    def listen(**_: Any) -> None: ...
+
+    app.task(lambda: None, name="other")
+    signals.task_prerun.connect(listen)
+    try:
+        assert not app.execution.entry("other").plain
+    finally:
+        signals.task_prerun.disconnect(listen)
+
+
+def test_hooks_run_in_order(app: Any, core: Any) -> None:
+    task = make(app, lambda x: x, base=Recorder)
+    run(app, core, (5,))
+    assert task.ran == [
+        ("before_start", "i", [5]),
+        ("on_success", 5),
+        ("after_return", "SUCCESS", 5),
+    ]
+
+
+def test_hooks_of_a_failure(app: Any, core: Any) -> None:
+    exc = ValueError("x")
+    task = make(app, failing(exc), base=Recorder)
+    ended = run(app, core)
+    assert task.ran[1:] == [("on_failure", exc, exc), ("after_return", "FAILURE", exc)]
+    assert ended.result == {
+        "exc_type": "ValueError",
+        "exc_message": ["x"],
+        "exc_module": "builtins",
+    }
+
+
+def test_a_hook_set_by_the_decorator_is_a_hook(app: Any, core: Any) -> None:
+    seen: list[Any] = []
+    make(app, lambda: 3, on_success=lambda retval, *rest: seen.append(retval))
+    run(app, core)
+    assert seen == [3]
+
+
+def test_a_hook_that_raises_changes_nothing_once_the_task_has_ended(app: Any, core: Any) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("hook")
+
+    make(app, lambda: 3, on_success=broken, after_return=broken)
+    assert run(app, core).verdict == outcome.SUCCESS
+    make_again = app.task(name="t2", on_failure=broken)(failing(ValueError("x")))
+    request = core.Request(id="i", task="t2")
+    ended = app.execution.run(app.execution.entry(make_again.name), request, (), {})
+    assert ended.result["exc_type"] == "ValueError"
+
+
+def test_before_start_can_fail_the_task(app: Any, core: Any) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("not today")
+
+    ran: list[int] = []
+    make(app, lambda: ran.append(1), before_start=broken)
+    assert run(app, core).result["exc_type"] == "RuntimeError" and not ran
+
+
+def test_signals_in_order(app: Any, core: Any) -> None:
+    seen: list[Any] = []
+    names = ["task_prerun", "task_success", "task_failure", "task_postrun"]
+    listeners = {}
+    for name in names:
+
+        def listen(sender: Any, signal: Any, name: str = name, **named: Any) -> None:
+            seen.append((name, sender.name, named.get("state")))
+
+        listeners[name] = getattr(signals, name).connect(listen)
+    try:
+        make(app, lambda: 1)
+        run(app, core)
+        app.task(failing(KeyError()), name="f")
+        request = core.Request(id="i", task="f")
+        app.execution.run(app.execution.entry("f"), request, (), {})
+    finally:
+        for name in names:
+            getattr(signals, name).disconnect(listeners[name])
+    assert seen == [
+        ("task_prerun", "t", None),
+        ("task_success", "t", None),
+        ("task_postrun", "t", "SUCCESS"),
+        ("task_prerun", "f", None),
+        ("task_failure", "f", None),
+        ("task_postrun", "f", "FAILURE"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exc", "verdict", "state"),
+    [
+        (ValueError("x"), outcome.FAILURE, "FAILURE"),
+        (SystemExit(3), outcome.FAILURE, "FAILURE"),
+        (KeyboardInterrupt(), outcome.FAILURE, "FAILURE"),
+        (GeneratorExit(), outcome.FAILURE, "FAILURE"),
+        (Ignore(), outcome.IGNORE, "IGNORED"),
+        (Reject("no"), outcome.REJECT, "REJECTED"),
+        (Reject("later", requeue=True), outcome.REQUEUE, "REJECTED"),
+        (EncodeError("x"), outcome.FAILURE, "FAILURE"),
+    ],
+    ids=repr,
+)
+def test_every_exception_has_its_outcome(
+    app: Any, core: Any, exc: BaseException, verdict: int, state: str
+) -> None:
+    make(app, failing(exc))
+    assert run(app, core)[:2] == (verdict, state)
+    entry = app.execution.entry("t")
+    assert app.execution.failed(entry, core.Request(id="i", task="t"), (), {}, exc)[:2] == (
+        verdict,
+        state,
+    )
+    assert get_current() is None
+
+
+def test_an_exception_that_cannot_be_printed_is_still_an_outcome(app: Any, core: Any) -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+        __repr__ = __str__
+
+    make(app, failing(Broken(object())))
+    ended = run(app, core)
+    assert ended.verdict == outcome.FAILURE and ended.result["exc_type"].endswith("Broken")
+
+
+def test_arguments_that_json_cannot_write_are_printed(app: Any, core: Any) -> None:
+    thing = object()
+    make(app, failing(ValueError(thing, 1, [thing], "ok")))
+    assert run(app, core).result["exc_message"] == [repr(thing), 1, repr([thing]), "ok"]
+
+
+def test_the_traceback_begins_in_user_code(app: Any, core: Any) -> None:
+    def inner() -> None:
+        raise ValueError("deep")
+
+    def body() -> None:
+        try:
+            inner()
+        except ValueError as exc:
+            raise KeyError("outer") from exc
+
+    make(app, body)
+    text = run(app, core).traceback
+    assert text is not None
+    assert "in body" in text and "in inner" in text and "direct cause" in text
+    assert "taskcore/execute.py" not in text and __file__ in text
+
+
+def test_a_retry_is_the_same_message_once_more(app: Any, core: Any) -> None:
+    def body(self: Any, x: int) -> None:
+        raise self.retry(exc=KeyError("why"), countdown=10, priority=7)
+
+    make(app, body, bind=True, base=None)
+    ended = run(
+        app,
+        core,
+        (1,),
+        retries=2,
+        root_id="r",
+        parent_id="p",
+        group="g",
+        group_index=0,
+        queue="q9",
+        headers={"h": 1},
+        reply_to="tc-x",
+        timelimit=[30, None],
+        expires="2030-01-01T00:00:00+00:00",
+        stamped_headers=["s"],
+        stamps={"s": 1},
+        serializer="json",
+        compression="application/x-gzip",
+        shadow="other",
+        ignore_result=False,
+        origin="gen1@h",
+        protocol=None,
+    )
+    assert (ended.verdict, ended.state, ended.note) == (
+        outcome.RETRY,
+        "RETRY",
+        "Retry in 10s: KeyError('why')",
+    )
+    assert ended.result["exc_type"] == "KeyError"
+    template, args, kwargs, fields = app.publisher.sent[-1]
+    eta = fields.pop("eta")
+    assert (args, kwargs) == ([1], {}) and eta > 0
+    assert template.fields["protocol"] == "celery"
+    assert fields == {
+        "task_id": "i",
+        "retries": 3,
+        "root_id": "r",
+        "parent_id": "i",
+        "group": "g",
+        "group_index": 0,
+        "queue": "q9",
+        "headers": {"h": 1},
+        "reply_to": "tc-x",
+        "time_limit": 30,
+        "expires": 1893456000.0,
+        "stamped_headers": ["s"],
+        "stamps": {"s": 1},
+        "serializer": "json",
+        "compression": "gzip",
+        "shadow": "other",
+        "ignore_result": False,
+        "priority": 7,
+    }
+
+
+def test_retries_end(app: Any, core: Any) -> None:
+    def body(self: Any, exc: Any = None) -> None:
+        raise self.retry(exc=exc)
+
+    make(app, body, bind=True, max_retries=2)
+    assert run(app, core, retries=1).verdict == outcome.RETRY
+    ended = run(app, core, retries=2)
+    assert ended.result["exc_type"] == "MaxRetriesExceededError"
+    assert ended.result["exc_module"] == "celery.exceptions"
+    assert run(app, core, (KeyError("k"),), retries=2).result["exc_type"] == "KeyError"
+
+
+def test_retries_for_ever(app: Any, core: Any) -> None:
+    make(app, lambda self: self.retry(), bind=True, max_retries=None)
+    assert run(app, core, retries=10**6).verdict == outcome.RETRY
+
+
+def test_automatic_retries(app: Any, core: Any) -> None:
+    make(
+        app,
+        failing(FileNotFoundError("f")),
+        autoretry_for=(OSError,),
+        dont_autoretry_for=(PermissionError,),
+        retry_backoff=3,
+        retry_jitter=False,
+        retry_kwargs={"max_retries": 4},
+    )
+    ended = run(app, core, retries=2)
+    assert (ended.verdict, ended.note) == (outcome.RETRY, "Retry in 12.0s: FileNotFoundError('f')")
+    assert run(app, core, retries=4).verdict == outcome.FAILURE
+    entry, request = app.execution.entry("t"), core.Request(id="i", task="t")
+    assert (
+        app.execution.failed(entry, request, (), {}, PermissionError()).verdict == outcome.FAILURE
+    )
+    assert app.execution.failed(entry, request, (), {}, OSError()).verdict == outcome.RETRY
+    assert app.execution.failed(entry, request, (), {}, Ignore()).verdict == outcome.IGNORE
+
+
+def test_a_retry_that_cannot_be_published_loses_nothing(app: Any, core: Any) -> None:
+    make(app, lambda self: self.retry(), bind=True)
+    app.task(name="late", bind=True, acks_late=True)(lambda self: self.retry())
+    app.publisher.error = OperationalError("down")
+    assert run(app, core).result["exc_type"] == "OperationalError"
+    request = core.Request(id="i", task="late")
+    ended = app.execution.run(app.execution.entry("late"), request, (), {})
+    assert ended.verdict == outcome.REQUEUE
+
+
+def test_callbacks_get_the_result(app: Any, core: Any) -> None:
+    make(app, lambda: 5)
+    app.task(lambda x, y: None, name="after")
+    sig = {
+        "task": "after",
+        "args": [1],
+        "kwargs": {},
+        "options": {"queue": "q2"},
+        "subtask_type": None,
+        "immutable": False,
+    }
+    fixed = {**sig, "task": "unknown", "immutable": True}
+    request = core.Request(id="i", task="t", root_id="r", callbacks=[sig, fixed])
+    assert app.execution.run(app.execution.entry("t"), request, (), {}).verdict == outcome.SUCCESS
+    (_, args, _, fields), (template, other, _, more) = app.publisher.sent
+    assert (args, other, template.task) == ([5, 1], [1], "unknown")
+    assert (fields["parent_id"], fields["root_id"], fields["queue"]) == ("i", "r", "q2")
+    assert fields["group"] == more["group"] and (fields["group_index"], more["group_index"]) == (
+        0,
+        1,
+    )
+    assert request.children == [fields["task_id"], more["task_id"]]
+
+
+def test_one_callback_is_no_group(app: Any, core: Any) -> None:
+    make(app, lambda: 5)
+    run(app, core, callbacks=[{"task": "u", "args": [], "kwargs": {}, "options": {}}])
+    assert "group" not in app.publisher.sent[-1][3]
+
+
+def test_the_next_step_of_a_chain(app: Any, core: Any) -> None:
+    make(app, lambda: 5)
+    def step(name: str) -> dict[str, Any]:
+        return {"task": name, "args": [], "kwargs": {}, "options": {"task_id": f"id-{name}"}}
+
+    run(app, core, chain=[step("last"), step("next")], protocol="celery")
+    template, args, _, fields = app.publisher.sent[-1]
+    assert (template.task, args, fields["task_id"]) == ("next", [5], "id-next")
+    assert fields["chain"] == [step("last")] and template.fields["protocol"] == "celery"
+
+
+def test_a_failure_fails_the_rest_of_the_chain(app: Any, core: Any) -> None:
+    make(app, failing(ValueError("x")))
+    run(app, core, chain=[{"task": "u", "options": {"task_id": "later"}}])
+    stored = app.backend.documents["later"]
+    assert stored["status"] == "FAILURE" and stored["result"]["exc_type"] == "ValueError"
+    assert not app.publisher.sent
+
+
+def test_a_callback_that_cannot_be_published_fails_the_task(app: Any, core: Any) -> None:
+    make(app, lambda: 5)
+    app.publisher.error = OperationalError("down")
+    ended = run(app, core, callbacks=[{"task": "u", "args": [], "kwargs": {}, "options": {}}])
+    assert ended.verdict == outcome.FAILURE
+
+
+def test_error_callbacks_of_both_styles(app: Any, core: Any) -> None:
+    called: list[Any] = []
+    exc = ValueError("x")
+    make(app, failing(exc))
+    app.task(lambda request, exc, tb: called.append((request.id, exc, tb)), name="new")
+    app.task(lambda task_id: None, name="old")
+    sigs = [
+        {"task": name, "args": [], "kwargs": {}, "options": {}}
+        for name in ("new", "old", "elsewhere")
+    ]
+    run(app, core, errbacks=sigs)
+    assert called[0][:2] == ("i", exc) and "ValueError" in called[0][2]
+    assert [(s[0].task, s[1], s[3]["parent_id"]) for s in app.publisher.sent] == [
+        ("old", ["i"], "i"),
+        ("elsewhere", ["i"], "i"),
+    ]
+
+
+def test_an_error_callback_that_raises_changes_nothing(app: Any, core: Any) -> None:
+    make(app, failing(ValueError("x")))
+    app.task(failing(RuntimeError()), name="new")
+    run(app, core, errbacks=[{"task": "new", "args": [], "kwargs": {}, "options": {}}])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chord": {"task": "c"}},
+        {"chain": [{"task": "celery.group", "subtask_type": "group"}]},
+        {"callbacks": [{"task": "celery.chord", "subtask_type": "chord"}]},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_carried_on_fails_before_user_code(app: Any, core: Any, fields: Any) -> None:
+    ran: list[int] = []
+    make(app, lambda: ran.append(1))
+    ended = run(app, core, **fields)
+    assert (
+        ended.verdict == outcome.FAILURE and "not supported" in ended.note
+    ) or "only single" in ended.note
+    assert not ran
+
+
+def test_a_coroutine_function_is_run_on_one_loop(app: Any, core: Any) -> None:
+    import asyncio
+
+    async def body() -> int:
+        await asyncio.sleep(0)
+        return id(asyncio.get_running_loop())
+
+    make(app, body)
+    assert app.execution.entry("t").plain
+    assert run(app, core).result == run(app, core).result
+
+
+def test_asyncio_is_not_imported_for_nothing() -> None:
+    """Memory of every pool child counts; asked in a fresh interpreter, because tests import everything."""
+    import subprocess
+
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "from support import fake_core\n"
+        "sys.modules.setdefault('taskcore._core', fake_core)\n"
+        "before = set(sys.modules)\n"
+        "import taskcore\n"
+        "print(*(set(sys.modules) - before) & {'asyncio', 'inspect', 'logging', 'dataclasses', 'traceback', 'socket'})"
+    )
+    # The fake itself needs json and uuid only.
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == ""

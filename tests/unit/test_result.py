@@ -1,0 +1,262 @@
+"""Results as a caller sees them."""
+
+from typing import Any
+
+import pytest
+
+from taskcore import exceptions, failure
+from taskcore.context import reset_current, set_current
+from taskcore.result import (
+    AsyncResult,
+    ResultSet,
+    TimeoutError,
+    allow_join_result,
+    result_from_tuple,
+)
+
+
+def done(
+    app: Any, task_id: str, value: Any, state: str = "SUCCESS", **fields: Any
+) -> AsyncResult[Any]:
+    app.backend.put(task_id, state, value, fields=fields)
+    return AsyncResult(task_id, app)
+
+
+def test_a_value(app: Any) -> None:
+    result = done(app, "i", 5)
+    assert result.get() == 5 and result.ready() and result.successful() and not result.failed()
+    assert (result.state, result.status, result.result, result.info) == ("SUCCESS", "SUCCESS", 5, 5)
+    app.backend.documents.clear()
+    assert result.get() == 5, "what is final is kept"
+
+
+def test_nothing_is_pending(app: Any) -> None:
+    result = AsyncResult("i", app)
+    assert (result.state, result.result, result.traceback, result.children) == (
+        "PENDING",
+        None,
+        None,
+        None,
+    )
+    with pytest.raises(TimeoutError):
+        result.get(timeout=0)
+    with pytest.raises(TypeError, match="timeou"):
+        result.get(timeou=1)
+
+
+def test_an_exception_is_raised_or_returned(app: Any) -> None:
+    result = done(
+        app, "i", failure.to_document(ValueError("x", 3)), "FAILURE", traceback="Traceback"
+    )
+    with pytest.raises(ValueError) as caught:
+        result.get()
+    assert caught.value.args == ("x", 3)
+    assert isinstance(result.get(propagate=False), ValueError) and result.failed()
+    with pytest.raises(ValueError):
+        result.maybe_throw()
+
+
+def test_a_state_that_is_not_final_is_asked_for_again(app: Any) -> None:
+    result = done(app, "i", {"pct": 1}, "PROGRESS")
+    assert result.info == {"pct": 1} and not result.ready()
+    done(app, "i", 2)
+    assert result.state == "SUCCESS"
+
+
+def test_who_waits_says_whether_the_worker_knows_it(app: Any) -> None:
+    """A result published here is pushed to this process; any other must be looked for on Celery's channel."""
+    done(app, "i", 1)
+    AsyncResult("i", app, "tc-fake").get()
+    AsyncResult("i", app, "tc-other").get()
+    AsyncResult("i", app).get(timeout=3)
+    app.conf.task_protocol = 2
+    backend = app.backend
+    done(app, "i", 1)
+    AsyncResult("i", app, "tc-fake").get()
+    assert backend.waited == [("i", None, True)]
+
+
+def test_extended_fields(app: Any) -> None:
+    result = done(
+        app,
+        "i",
+        1,
+        name="t",
+        args=[1],
+        kwargs={},
+        worker="w",
+        retries=2,
+        queue="q",
+        date_done="2026-01-02T03:04:05+00:00",
+        children=[[["c", None], None]],
+    )
+    assert (
+        result.name,
+        result.args,
+        result.kwargs,
+        result.worker,
+        result.retries,
+        result.queue,
+    ) == (
+        "t",
+        [1],
+        {},
+        "w",
+        2,
+        "q",
+    )
+    assert result.date_done is not None and result.date_done.year == 2026
+    assert result.children == [AsyncResult("c")]
+
+
+def test_waiting_inside_a_task_is_refused(app: Any, core: Any) -> None:
+    result = done(app, "i", 1)
+    token = set_current(core.Request(id="t", task="t"))
+    try:
+        for wait in (result.get, ResultSet(["i"], app).get):
+            with pytest.raises(RuntimeError, match="within a task"):
+                wait()
+        assert result.get(disable_sync_subtasks=False) == 1
+        with allow_join_result():
+            assert AsyncResult("i", app).get() == 1
+    finally:
+        reset_current(token)
+
+
+def test_forget(app: Any) -> None:
+    result = done(app, "i", 1)
+    assert result.get() == 1
+    result.forget()
+    assert result.state == "PENDING"
+
+
+def test_only_what_is_scheduled_can_be_revoked(app: Any) -> None:
+    result = AsyncResult("i", app)
+    with pytest.raises(exceptions.NotSupportedError, match="not scheduled"):
+        result.revoke()
+    app.publisher.scheduled["somewhere"] = ["i"]
+    result.revoke()
+    assert result.state == "REVOKED"
+    with pytest.raises(exceptions.TaskRevokedError):
+        result.get()
+
+
+def test_identity(app: Any) -> None:
+    import pickle
+
+    result = AsyncResult("i", app)
+    assert (
+        result == AsyncResult("i")
+        and result != AsyncResult("j")
+        and len({result, AsyncResult("i")}) == 1
+    )
+    assert (
+        str(result) == "i" == result.task_id
+        and pickle.loads(pickle.dumps(AsyncResult("i"))) == result
+    )
+    assert result_from_tuple(result.as_tuple(), app) == result
+
+
+def test_a_result_can_be_awaited(app: Any) -> None:
+    import asyncio
+
+    done(app, "i", 4)
+
+    async def wait() -> Any:
+        return await AsyncResult("i", app)
+
+    assert asyncio.run(wait()) == 4
+
+
+def test_many_results(app: Any) -> None:
+    results = ResultSet(["a", "b", "c"], app)
+    assert not results.ready() and results.waiting() and results.completed_count() == 0
+    done(app, "a", 1)
+    done(app, "c", 3)
+    assert (results.completed_count(), results.ready_count()) == (2, 2)
+    with pytest.raises(TimeoutError):
+        results.get(timeout=0)
+    done(app, "b", failure.to_document(KeyError("k")), "FAILURE")
+    assert results.ready() and results.failed() and not results.successful()
+    with pytest.raises(KeyError):
+        results.get()
+    values = results.join(propagate=False)
+    assert (values[0], values[2]) == (1, 3) and isinstance(values[1], KeyError)
+    assert [r.id for r in results] == ["a", "b", "c"] == results.ids
+    assert results[-1].get() == 3 and results[0:2].ids == ["a", "b"] and len(results) == 3
+    with pytest.raises(IndexError):
+        _ = results[3]
+    results.forget()
+    assert results.ready_count() == 0 and not app.backend.documents
+
+
+# Exceptions in documents
+
+
+@pytest.mark.parametrize(
+    ("exc", "module"),
+    [
+        (ValueError("x"), "builtins"),
+        (exceptions.Retry("m"), "celery.exceptions"),
+        (exceptions.TaskRevokedError("revoked"), "celery.exceptions"),
+        (exceptions.NotRegistered("t"), "celery.exceptions"),
+        (exceptions.SoftTimeLimitExceeded(), "billiard.exceptions"),
+        (exceptions.WorkerLostError("w"), "billiard.exceptions"),
+        (exceptions.OperationalError("o"), "kombu.exceptions"),
+        (exceptions.NotSupportedError("o"), "taskcore.exceptions"),
+    ],
+    ids=repr,
+)
+def test_exceptions_are_written_under_the_name_that_celery_knows(
+    core: Any, exc: Exception, module: str
+) -> None:
+    document = failure.to_document(exc)
+    assert document["exc_module"] == module
+    found = failure.from_document(document)
+    assert type(found) is type(exc) and found.args == exc.args
+
+
+@pytest.mark.parametrize("name", sorted(failure._WRITTEN_AS))
+def test_every_name_exists_on_both_sides(name: str) -> None:
+    import importlib
+
+    pytest.importorskip("celery")
+    assert issubclass(getattr(exceptions, name), BaseException)
+    module = importlib.import_module(failure._WRITTEN_AS[name])
+    assert hasattr(module, name), f"{failure._WRITTEN_AS[name]} has no {name}"
+
+
+def test_an_unknown_exception_is_made_up_and_its_module_is_not_imported() -> None:
+    import sys
+
+    document = {
+        "exc_type": "Outer.Inner",
+        "exc_message": ["a", 1],
+        "exc_module": "wsgiref.simple_server",
+    }
+    sys.modules.pop("wsgiref.simple_server", None)
+    found = failure.from_document(document)
+    assert type(found).__qualname__ == "Outer.Inner" and found.args == ("a", 1)
+    assert "wsgiref.simple_server" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("system", "os"), ("int", "builtins"), ("path", "os"), ("Popen", "subprocess")],
+)
+def test_what_is_no_exception_is_refused(name: str, module: str) -> None:
+    import subprocess  # noqa: F401 - so that it is loaded
+
+    with pytest.raises(exceptions.SecurityError, match=name):
+        failure.from_document({"exc_type": name, "exc_message": ["true"], "exc_module": module})
+
+
+def test_an_exception_that_takes_other_arguments_keeps_its_name() -> None:
+    found = failure.from_document(
+        {"exc_type": "UnicodeDecodeError", "exc_message": ["x"], "exc_module": "builtins"}
+    )
+    assert type(found).__name__ == "UnicodeDecodeError" and found.args == ("x",)
+    assert failure.from_document(
+        {"exc_type": "ValueError", "exc_message": "one", "exc_module": "builtins"}
+    ).args == ("one",)
+    assert isinstance(failure.from_document("text"), exceptions.TaskcoreError)

@@ -1,0 +1,90 @@
+"""Signals."""
+
+import gc
+from typing import Any
+
+import pytest
+
+from taskcore.signals import Signal
+
+
+def test_receivers_are_called_with_what_is_sent() -> None:
+    signal = Signal("s")
+    seen: list[Any] = []
+
+    @signal.connect
+    def first(sender: Any, signal: Any, **named: Any) -> str:
+        seen.append((sender, named))
+        return "answer"
+
+    @signal.connect(sender="only")
+    def second(sender: Any, **named: Any) -> None:
+        seen.append("second")
+
+    assert signal.send("any", x=1) == [(first, "answer")]
+    assert seen == [("any", {"x": 1})]
+    assert len(signal.send("only")) == 2 and signal.has_listeners("any")
+
+
+def test_a_sender_may_be_a_task_or_its_name() -> None:
+    class Thing:
+        name = "t"
+
+    signal, thing, seen = Signal("s"), Thing(), []
+
+    def receive(**_: Any) -> None:
+        seen.append(1)
+
+    signal.connect(receive, sender="t")
+    signal.send(thing)
+    signal.send("other")
+    assert seen == [1]
+
+
+def test_connecting_twice_has_no_effect_and_disconnecting_ends_it() -> None:
+    signal = Signal("s")
+
+    def receive(**_: Any) -> None: ...
+
+    signal.connect(receive)
+    signal.connect(receive)
+    assert len(signal.send(None)) == 1
+    assert signal.disconnect(receive) and not signal.disconnect(receive)
+    signal.connect(lambda **_: None, weak=False, dispatch_uid="u")
+    signal.connect(lambda **_: None, weak=False, dispatch_uid="u")
+    assert len(signal.receivers) == 1 and signal.disconnect(dispatch_uid="u")
+
+
+def test_receivers_are_not_kept_alive_unless_asked() -> None:
+    signal = Signal("s")
+
+    class Thing:
+        def receive(self, **_: Any) -> str:
+            return "m"
+
+    thing = Thing()
+    signal.connect(thing.receive)
+    assert [answer for _, answer in signal.send(None)] == ["m"]
+    assert signal.disconnect(thing.receive)
+    signal.connect(thing.receive)
+    del thing
+    gc.collect()
+    assert signal.send(None) == [] and signal.receivers == []
+
+
+def test_a_receiver_that_raises_is_logged_and_others_run(caplog: pytest.LogCaptureFixture) -> None:
+    signal = Signal("s")
+    error = ValueError("x")
+
+    def bad(**_: Any) -> None:
+        raise error
+
+    def good(**_: Any) -> int:
+        return 1
+
+    signal.connect(bad)
+    signal.connect(good)
+    assert [answer for _, answer in signal.send(None)] == [error, 1]
+    assert "signal `s`" in caplog.text
+    with pytest.raises(TypeError, match="callable"):
+        signal.connect(3)  # type: ignore[call-overload]

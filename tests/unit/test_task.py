@@ -1,0 +1,491 @@
+"""Tasks: how they are made, named and called."""
+
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from taskcore import Taskcore, shared_task, signals
+from taskcore.context import LocalRequest, reset_current, set_current
+from taskcore.exceptions import (
+    AlreadyRegistered,
+    AlwaysEagerIgnored,
+    ImproperlyConfigured,
+    NotRegistered,
+    NotSupportedError,
+    OperationalError,
+    Retry,
+)
+from taskcore.result import AsyncResult
+from taskcore.task import Task
+
+
+def last(app: Any) -> tuple[Any, list[Any], dict[str, Any], dict[str, Any]]:
+    return app.publisher.sent[-1]
+
+
+def add_to(app: Any, **options: Any) -> Any:
+    @app.task(**options)
+    def add(x: int, y: int = 1) -> int:
+        return x + y
+
+    return add
+
+
+def test_the_decorator_takes_options_or_none(app: Any) -> None:
+    @app.task
+    def one() -> str:
+        return "one"
+
+    @app.task()
+    def two() -> str:
+        return "two"
+
+    @app.task(name="three", queue="q", bind=True)
+    def three(self: Any) -> str:
+        return self.name
+
+    assert (one(), two(), three()) == ("one", "two", "three")
+    assert one.name == f"{__name__}.one"
+    assert app.tasks["three"] is three and three.__name__ == "three"
+    assert one.__doc__ is None and isinstance(one, Task)
+
+
+def test_an_unknown_option_is_refused_with_the_nearest(app: Any) -> None:
+    with pytest.raises(TypeError, match="acks_late"):
+        app.task(acks_lat=True)
+    with pytest.raises(TypeError, match="keywords"):
+        app.task("proj.add")
+    with pytest.raises(ValueError, match="rate_limit"):
+        add_to(app, rate_limit="often")
+
+
+def test_names_of_the_main_module(app: Any, core: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/some/where/script.py")
+    assert app.gen_task_name("f", "__main__") == "proj.f"
+    assert app.gen_task_name("f", "a.b") == "a.b.f"
+    assert Taskcore(set_as_current=False).gen_task_name("f", "__main__") == "script.f"
+
+
+def test_one_name_is_one_function(app: Any) -> None:
+    def first() -> None: ...
+    def second() -> None: ...
+
+    app.task(first, name="n")
+    again = app.task(first, name="n")
+    assert app.tasks["n"] is again
+    with pytest.raises(AlreadyRegistered, match="`n`"):
+        app.task(second, name="n")
+    with pytest.raises(NotRegistered, match="no task named `nn`"):
+        _ = app.tasks["nn"]
+
+
+def test_options_follow_the_configuration_unless_they_are_set(app: Any) -> None:
+    plain, own = add_to(app), add_to(app, name="own", acks_late=False, serializer="pickle")
+    assert (plain.acks_late, plain.reject_on_worker_lost, plain.serializer) == (
+        False,
+        True,
+        "msgpack",
+    )
+    app.conf.update(task_acks_late=True, task_serializer="json")
+    assert (plain.acks_late, plain.serializer) == (True, "json")
+    assert (own.acks_late, own.serializer) == (False, "pickle")
+
+
+def test_delay_sends_and_the_short_path_sends_the_same(app: Any) -> None:
+    add = add_to(app)
+    results = [add.delay(1, y=2), add.delay(1, y=2)]
+    (first, *a), (second, *b) = app.publisher.sent
+    assert first is second and a[:2] == b[:2] == [[1], {"y": 2}]
+    assert [r.id for r in results] == [a[2].pop("task_id"), b[2].pop("task_id")]
+    assert a[2] == b[2] == {"reply_to": "tc-fake"}
+    assert add._fast is not None
+    assert first.task == add.name and first.fields["queue"] == "taskcore"
+
+
+def test_arguments_that_do_not_fit_are_refused_before_anything_is_sent(app: Any) -> None:
+    add = add_to(app)
+    for _ in range(2):
+        for call in (
+            lambda: add.delay(),
+            lambda: add.apply_async((1, 2, 3)),
+            lambda: add.delay(1, z=1),
+            lambda: add.apply_many([(1,), ()]),
+        ):
+            with pytest.raises(TypeError, match=r"add\(\)"):
+                call()
+        sent = len(app.publisher.sent)
+        add.delay(1)
+        assert len(app.publisher.sent) == sent + 1
+    untyped = add_to(app, name="untyped", typing=False)
+    untyped.delay(1, 2, 3)
+
+
+def test_the_short_path_follows_changes(app: Any) -> None:
+    add = add_to(app)
+    add.delay(1)
+    app.conf.task_ignore_result = True
+    assert add._fast is None
+    add.delay(1)
+    assert last(app)[3].keys() == {"task_id"} and last(app)[0].fields["ignore_result"] is True
+    app.conf.task_always_eager = True
+    assert add.delay(1, 2).get() == 3
+
+
+def test_an_overridden_apply_async_is_used_by_delay(app: Any) -> None:
+    class Loud(Task[..., Any]):
+        def apply_async(self, args: Any = None, kwargs: Any = None, *a: Any, **options: Any) -> Any:
+            return super().apply_async(args, kwargs, *a, headers={"loud": True}, **options)
+
+    add = add_to(app, base=Loud)
+    for _ in range(3):
+        add.delay(1)
+        assert last(app)[3]["headers"] == {"loud": True}
+
+
+def test_options_become_fields(app: Any) -> None:
+    add = add_to(app)
+    add.apply_async(
+        (1,), {"y": 2}, task_id="i", queue="q", priority=5, countdown=0.5, link=add.s(3)
+    )
+    _, args, kwargs, fields = last(app)
+    assert (args, kwargs) == ([1], {"y": 2})
+    assert (fields["task_id"], fields["queue"], fields["priority"]) == ("i", "q", 5)
+    assert fields["callbacks"][0]["task"] == add.name
+    with pytest.raises(TypeError, match="countdown"):
+        add.apply_async((1,), countdwn=3)
+
+
+def test_options_of_the_task_are_in_the_template(app: Any) -> None:
+    add = add_to(
+        app, queue="q", priority=3, time_limit=5, soft_time_limit=4, compression="gzip", expires=60
+    )
+    add.delay(1)
+    template, _, _, fields = last(app)
+    assert template.fields == {
+        "protocol": "compact",
+        "queue": "q",
+        "serializer": "msgpack",
+        "priority": 3,
+        "compression": "gzip",
+        "time_limit": 5,
+        "soft_time_limit": 4,
+    }
+    assert fields["expires"] > datetime.now(UTC).timestamp() + 50
+    add.delay(1)
+    assert "expires" in last(app)[3]
+
+
+def test_routes(app: Any) -> None:
+    app.conf.task_routes = {"own": {"queue": "exact", "priority": 1}, "proj.*": "glob"}
+    add_to(app, name="own").delay(1)
+    assert last(app)[0].fields["queue"] == "exact" and last(app)[0].fields["priority"] == 1
+    app.send_task("proj.x.y")
+    assert last(app)[0].fields["queue"] == "glob"
+    app.send_task("other")
+    assert last(app)[0].fields["queue"] == "taskcore"
+    add_to(app, name="proj.mine", queue="mine").delay(1)
+    assert last(app)[0].fields["queue"] == "mine"
+
+
+def test_celerys_protocol_has_its_own_defaults(app: Any) -> None:
+    app.conf.task_protocol = 2
+    add_to(app).delay(1)
+    fields = last(app)[0].fields
+    assert (fields["protocol"], fields["queue"], fields["serializer"]) == (
+        "celery",
+        "celery",
+        "json",
+    )
+    assert fields["ignore_result"] is False
+    app.send_task("x")
+    assert last(app)[0].fields.get("ignore_result") is None
+
+
+def test_a_task_published_by_a_task_belongs_to_it(app: Any, core: Any) -> None:
+    add = add_to(app)
+    add.delay(1)
+    request = core.Request(id="parent", task="t", root_id="root")
+    token = set_current(request)
+    try:
+        ids = [
+            add.delay(1).id,
+            add.apply_async((1,)).id,
+            *add.apply_many([(1,)]).ids,
+            app.send_task("x").id,
+        ]
+        free = add.apply_async((1,), add_to_parent=False)
+    finally:
+        reset_current(token)
+    assert request.children == ids
+    for _, _, _, fields in app.publisher.sent[1:5]:
+        assert (fields["parent_id"], fields["root_id"]) == ("parent", "root")
+    assert "parent_id" not in last(app)[3] and last(app)[3]["task_id"] == free.id
+
+
+def test_priority_of_the_parent_is_inherited_when_asked_for(app: Any, core: Any) -> None:
+    app.conf.task_inherit_parent_priority = True
+    request = core.Request(id="p", task="t", delivery_info={"priority": 7})
+    token = set_current(request)
+    try:
+        add_to(app).delay(1)
+    finally:
+        reset_current(token)
+    assert last(app)[3]["priority"] == 7
+
+
+def test_many_calls(app: Any) -> None:
+    add = add_to(app)
+    results = add.apply_many(((n,) for n in range(3)), queue="q")
+    assert [sent[1] for sent in app.publisher.sent] == [[0], [1], [2]]
+    assert results.ids == [sent[3]["task_id"] for sent in app.publisher.sent]
+    assert all(sent[3]["queue"] == "q" for sent in app.publisher.sent)
+    with pytest.raises(TypeError, match="task_id"):
+        add.apply_many([(1,)], task_id="same")
+    with pytest.raises(TypeError, match="expected a list or tuple"):
+        add.apply_many([1])
+
+
+def test_many_signatures(app: Any) -> None:
+    add = add_to(app)
+    results = app.send_many([add.s(1), add.s(2).set(queue="q"), app.signature("other", args=(3,))])
+    assert [(s[0].task, s[1]) for s in app.publisher.sent] == [
+        (add.name, [1]),
+        (add.name, [2]),
+        ("other", [3]),
+    ]
+    assert app.publisher.sent[1][3]["queue"] == "q" and len(results) == 3
+    with pytest.raises(TypeError):
+        app.send_many([add.s()])
+    with pytest.raises(TypeError, match="signatures"):
+        app.send_many(["x"])
+
+
+def test_publish_signals_see_and_change_headers(app: Any) -> None:
+    add = add_to(app)
+    add.delay(1)
+    seen: list[Any] = []
+
+    def before(sender: Any, headers: Any, body: Any, **more: Any) -> None:
+        headers["trace"] = "t"
+        seen.append(("before", sender, body[0], headers["id"]))
+
+    def after(sender: Any, headers: Any, **more: Any) -> None:
+        seen.append(("after", sender, headers["id"]))
+
+    signals.before_task_publish.connect(before)
+    signals.after_task_publish.connect(after)
+    try:
+        result = add.delay(2)
+        add.apply_many([(3,), (4,)])
+    finally:
+        signals.before_task_publish.disconnect(before)
+        signals.after_task_publish.disconnect(after)
+    assert seen[:2] == [("before", add.name, (2,), result.id), ("after", add.name, result.id)]
+    assert [s[0] for s in seen[2:]] == ["before", "before", "after", "after"]
+    assert all(sent[3]["headers"] == {"trace": "t"} for sent in app.publisher.sent[1:])
+
+
+def test_a_class_is_a_task(app: Any) -> None:
+    class Count(app.Task):  # type: ignore[misc]
+        name = "count"
+        acks_late = True
+
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def run(self, by: int) -> int:
+            self.calls += by
+            return self.calls
+
+    count = app.register_task(Count())
+    assert count(2) == 2 and count(3) == 5 and count.acks_late
+    assert app.tasks["count"] is count
+    count.delay(1)
+    with pytest.raises(TypeError):
+        count.delay()
+
+
+def test_a_base_class_gives_attributes_and_hooks(app: Any) -> None:
+    class Base(Task[..., Any]):
+        colour = "red"
+
+    @app.task(base=Base, bind=True, colour="blue")
+    def show(self: Any) -> str:
+        return str(self.colour)
+
+    assert show() == "blue" and isinstance(show, Base)
+
+
+def test_an_override_of_call_sees_the_request(app: Any, core: Any) -> None:
+    class Base(Task[..., Any]):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return ("called", super().__call__(*args, **kwargs))
+
+    @app.task(base=Base, bind=True)
+    def who(self: Any) -> Any:
+        return self.request.id
+
+    request = core.Request(id="i", task=who.name)
+    assert app.execution.run(app.execution.entry(who.name), request, (), {}).result == (
+        "called",
+        "i",
+    )
+    assert who() == ("called", None)
+
+
+def test_calling_runs_here_with_an_empty_request(app: Any) -> None:
+    @app.task(bind=True)
+    def who(self: Any) -> Any:
+        return self.request.id, self.request.called_directly, self.request.retries
+
+    assert who() == (None, True, 0)
+    with pytest.raises(AttributeError, match="retries"):
+        _ = who.request.retris
+
+
+def test_shared_tasks_belong_to_every_app(core: Any) -> None:
+    early = Taskcore("early", broker="memory://")
+
+    @shared_task(name="shared.double", bind=True)
+    def double(self: Any, x: int) -> int:
+        return 2 * x
+
+    late = Taskcore("late", broker="memory://")
+    assert early.tasks["shared.double"] is not late.tasks["shared.double"]
+    assert double.app is late and double(2) == 4
+    early.set_current()
+    assert double.app is early
+    double.delay(1)
+    assert early.publisher.sent and not late.publisher.sent
+
+
+def test_eager_execution(app: Any) -> None:
+    app.conf.update(task_always_eager=True, task_eager_propagates=True)
+    add = add_to(app)
+    assert add.delay(1, 2).get() == 3
+    assert not app.publisher.sent
+    with pytest.raises(Exception, match="object"):
+        add.delay(object())
+    with pytest.raises(TypeError, match="countdown"):
+        add.apply_async((1,), countdwn=1)
+    with pytest.warns(AlwaysEagerIgnored):
+        app.send_task("x")
+
+
+def test_apply_keeps_what_the_task_raised(app: Any) -> None:
+    @app.task
+    def fail() -> None:
+        raise ValueError("x")
+
+    result = fail.apply()
+    assert (
+        result.failed()
+        and isinstance(result.result, ValueError)
+        and "in fail" in str(result.traceback)
+    )
+    with pytest.raises(ValueError, match="x"):
+        result.get()
+    with pytest.raises(ValueError, match="x"):
+        fail.apply(throw=True)
+
+
+def test_apply_retries_here(app: Any) -> None:
+    tries: list[int] = []
+
+    @app.task(bind=True, max_retries=3)
+    def until(self: Any, n: int) -> int:
+        tries.append(self.request.retries)
+        if self.request.retries < n:
+            raise self.retry(countdown=100)
+        return n
+
+    assert until.apply((2,)).get() == 2
+    assert tries == [0, 1, 2]
+    with pytest.raises(Exception, match="limit is 3"):
+        until.apply((5,)).get()
+
+
+def test_apply_runs_callbacks(app: Any) -> None:
+    got: list[Any] = []
+    collect = app.task(lambda value, extra: got.append((value, extra)), name="collect")
+    app.conf.task_always_eager = True
+    assert add_to(app).apply((1, 2), link=collect.s("more")).get() == 3
+    assert got == [(3, "more")]
+
+
+def test_retry_outside_of_an_execution_raises(app: Any) -> None:
+    @app.task(bind=True)
+    def again(self: Any) -> None:
+        raise self.retry(exc=KeyError("k"))
+
+    with pytest.raises(KeyError, match="k"):
+        again()
+    with pytest.raises(Retry):
+        again.retry()
+
+
+def test_a_state_of_ones_own(app: Any, core: Any) -> None:
+    @app.task(bind=True)
+    def work(self: Any) -> None:
+        self.update_state(state="PROGRESS", meta={"done": 1})
+
+    app.execution.run(app.execution.entry(work.name), core.Request(id="i", task=work.name), (), {})
+    assert app.backend.documents["i"]["status"] == "PROGRESS"
+    assert AsyncResult("i", app).info == {"done": 1}
+    with pytest.raises(TypeError, match="task_id"):
+        work.update_state(state="X")
+
+
+def test_what_is_not_in_this_version_says_so(app: Any) -> None:
+    add = add_to(app)
+    with pytest.raises(NotSupportedError, match="replace"):
+        add.replace(add.s(1))
+    with pytest.raises(NotSupportedError, match="chains"):
+        add.s(1) | add.s(2)
+
+
+def test_without_results_the_remedy_is_named(core: Any) -> None:
+    app = Taskcore("p", broker="redis://x")
+    result = add_to(app).delay(1)
+    assert last(app)[3].keys() == {"task_id"}
+    with pytest.raises(ImproperlyConfigured, match="backend="):
+        result.get()
+
+
+def test_a_broker_that_is_down_raises_at_the_call(app: Any) -> None:
+    add = add_to(app)
+    app.publisher.error = OperationalError("down")
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            add.delay(1)
+
+
+def test_publisher_and_results_get_the_configuration(core: Any) -> None:
+    app = Taskcore(
+        "p",
+        broker="redis://h",
+        backend="redis://r",
+        task_publish_timeout=2,
+        result_expires=60,
+        broker_transport_options={"global_keyprefix": "k:", "visibility_timeout": 3600},
+        task_publish_retry_policy={"max_retries": 9},
+    )
+    with pytest.warns(Warning, match="visibility_timeout"):
+        options = app.publisher.options
+    assert options["options"] == {"global_keyprefix": "k:"}
+    assert (options["timeout"], options["max_retries"], options["interval_step"]) == (2.0, 9, 0.2)
+    assert app.backend.options == {"expires": 60.0, "options": {}}
+    app.conf.task_publish_retry = False
+    assert app.publisher.options["max_retries"] == 0
+
+
+def test_a_local_request_is_no_parent(app: Any) -> None:
+    outer = LocalRequest(task="t", id=None)
+    token = set_current(outer)
+    try:
+        add_to(app).delay(1)
+    finally:
+        reset_current(token)
+    assert "parent_id" not in last(app)[3]
