@@ -187,7 +187,7 @@ class Pages:
 class Worker:
     """Ends at once."""
 
-    made: "list[Worker]" = []
+    made: "list[Worker]" = []  # noqa: RUF012 - emptied by the fixture of each test
 
     def __init__(
         self, config: Any, tasks: Any, execution: Any, *, pages: Any = None, zygote: Any = None

@@ -279,5 +279,5 @@ def test_rates(text: Any, rate: float | None) -> None:
 
 @pytest.mark.parametrize("text", ["x", "1/d", "-1/s", "/s"])
 def test_rates_that_are_none(text: str) -> None:
-    with pytest.raises(ValueError, match="rate|convert"):
+    with pytest.raises(ValueError, match=r"rate|convert"):
         rate_per_second(text)
