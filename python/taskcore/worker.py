@@ -35,6 +35,8 @@ class WorkerOptions(NamedTuple):
     soft_time_limit: float | None = None
     on_start: Callable[[WorkerConfig], object] | None = None
     """Called with what was decided, before the worker connects; for the banner."""
+    on_ready: Callable[[WorkerConfig], object] | None = None
+    """Called once the worker is connected and consumes."""
 
 
 class WorkerConfig(NamedTuple):
@@ -111,6 +113,9 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     stops = Stops(app, worker)
     with stops:
         worker.start()
+        logsetup.logger.info("%s ready", config.hostname)
+        if options.on_ready is not None:
+            options.on_ready(config)
         signals.worker_ready.send(app)
         worker.wait()
     signals.worker_shutdown.send(app)

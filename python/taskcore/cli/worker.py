@@ -119,6 +119,7 @@ def worker(
         hostname=node_name(hostname, socket.gethostname()) if hostname is not None else None,
         loglevel=logging.getLevelNamesMapping()[loglevel.upper()],
         on_start=None if quiet else lambda config: click.echo(banner(app, config)),
+        on_ready=None if quiet else lambda config: click.echo(f"{config.hostname} ready"),
         **options,
     )
     raise click.exceptions.Exit(boot(app, chosen))

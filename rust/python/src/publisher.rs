@@ -12,7 +12,7 @@ use std::{
 
 use pyo3::{
     prelude::*,
-    types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString},
+    types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple},
 };
 use taskcore::{
     assemble::{self, Options},
@@ -166,11 +166,12 @@ impl Publisher {
         let kwargs = PyDict::new(py);
         let calls = calls.try_iter()?;
         Bulk::new(py, self.sender(py)?, effort).publish(calls, |args| {
+            let args = positional(args)?;
             if let Some(check) = check {
-                check.call1((args,))?;
+                check.call1(spread(&args)?)?;
             }
             draft.message.headers.id.clear();
-            writer.write(template, &mut draft, &positional(args)?, &kwargs)
+            writer.write(template, &mut draft, &args, &kwargs)
         })
     }
 
@@ -255,6 +256,14 @@ fn four<'py>(message: &Bound<'py, PyAny>) -> PyResult<Four<'py>> {
         errors::kind(format!(
             "a message is a `{found}`, expected (Template, args, kwargs dict, fields dict or None)"
         ))
+    })
+}
+
+/// A list or tuple of arguments as those of a call.
+fn spread<'py>(args: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    Ok(match args.cast::<PyTuple>() {
+        Ok(tuple) => tuple.clone(),
+        Err(_) => args.cast::<PyList>()?.to_tuple(),
     })
 }
 
