@@ -109,7 +109,10 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     pages, zygote = fork_zygote(app, config) if config.pool == "prefork" else (None, None)
     if options.on_start is not None:
         options.on_start(config)
-    worker = _core.Worker(config, specs, app.execution, pages=pages, zygote=zygote)
+    try:
+        worker = _core.Worker(config, specs, app.execution, pages=pages, zygote=zygote)
+    except ValueError as exc:
+        raise ImproperlyConfigured(str(exc)) from exc
     stops = Stops(app, worker)
     with stops:
         worker.start()

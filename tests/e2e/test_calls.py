@@ -9,7 +9,7 @@ import pytest
 from taskcore.result import AsyncResult
 
 from support.site import Site
-from taskcore.exceptions import Retry, TaskRevokedError
+from taskcore.exceptions import TaskRevokedError
 from taskcore.exceptions import TimeoutError as NotReady
 
 WAIT = 30
@@ -201,5 +201,5 @@ def test_an_expired_task_is_not_run(site: Site) -> None:
 
 def test_calling_a_task_runs_it_here(site: Site) -> None:
     assert site.task("add")(1, 2) == 3
-    with pytest.raises(Retry):
-        site.task("try_until")(1)
+    with pytest.raises(ValueError, match="at once"):
+        site.task("fail")("at once")

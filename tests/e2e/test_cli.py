@@ -28,7 +28,7 @@ def test_the_banner_says_what_was_started(redis_site: Site) -> None:
         "-c", "2", "-Q", "one,two", "-n", "me@%h", "-l", "warning", ready=False
     )
     # The server has no password: it refuses or ignores this one; the banner hides it either way.
-    worker.wait_for("sample.add|(?i)auth|password")
+    worker.wait_for("(?i)sample.add|auth|password")
     assert "hidden" not in worker.output
 
 

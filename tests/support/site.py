@@ -82,9 +82,10 @@ class Site:
             chosen += ["-c", "2"]
         if "-l" not in chosen:
             chosen += ["-l", "INFO"]
-        worker = Worker(
-            app, *chosen, cwd=self.folder, globals_=self.globals_, env=self.env | (env or {})
-        )
+        read = self.env | (env or {})
+        if "-P" in chosen and "prefork" not in chosen:
+            read |= {"SAMPLE_NO_HARD_LIMITS": "1"}
+        worker = Worker(app, *chosen, cwd=self.folder, globals_=self.globals_, env=read)
         self.processes.append(worker)
         return worker.ready() if ready else worker
 

@@ -363,6 +363,7 @@ def test_one_callback_is_no_group(app: Any, core: Any) -> None:
 
 def test_the_next_step_of_a_chain(app: Any, core: Any) -> None:
     make(app, lambda: 5)
+
     def step(name: str) -> dict[str, Any]:
         return {"task": name, "args": [], "kwargs": {}, "options": {"task_id": f"id-{name}"}}
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import taskcore
 
 PACKAGE = Path(taskcore.__file__).parent
-CORE_USERS = {"__init__.py", "app.py", "asyncresult.py", "child.py", "producer.py", "serialize.py", "worker.py"}
+CORE_USERS = {
+    "__init__.py",
+    "app.py",
+    "asyncresult.py",
+    "child.py",
+    "producer.py",
+    "serialize.py",
+    "worker.py",
+}
 ENVIRONMENT_READERS = {"conf.py"}
 
 
@@ -36,7 +44,9 @@ def imports_core(tree: ast.Module) -> bool:
             names = {alias.name for alias in node.names}
             if node.module == "taskcore._core" or (node.module == "taskcore" and "_core" in names):
                 return True
-        elif isinstance(node, ast.Import) and any(alias.name == "taskcore._core" for alias in node.names):
+        elif isinstance(node, ast.Import) and any(
+            alias.name == "taskcore._core" for alias in node.names
+        ):
             return True
     return False
 
