@@ -96,7 +96,7 @@ class Publisher:
         """Publishes one message per item of `calls` (each the positional arguments), pipelined in chunks; returns the task ids in order.
 
         Args:
-            check: called with each item's arguments before it is encoded; raises TypeError when they do not fit.
+            check: called with the arguments of each item, spread, before it is encoded; raises TypeError when they do not fit.
         Raises:
             As `publish`, and whatever `calls` and `check` raise. The exception's attribute `published` holds the ids that were
             published for certain; of the chunk that failed some may be, when the connection broke while it was sent.

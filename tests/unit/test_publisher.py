@@ -191,8 +191,8 @@ def broken(at: int) -> Any:
         yield (i,)
 
 
-def refuse(*args: Any) -> None:
-    if args[0][0] == 2345:
+def refuse(i: int) -> None:
+    if i == 2345:
         raise TypeError("does not fit")
 
 
