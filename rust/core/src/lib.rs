@@ -11,6 +11,7 @@ pub mod error;
 pub mod clock;
 pub mod backoff;
 pub mod config;
+mod redis_link;
 
 mod database;
 

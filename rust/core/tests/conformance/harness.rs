@@ -16,6 +16,13 @@ pub(crate) struct ByUrl {
     _dir: Option<tempfile::TempDir>,
 }
 
+impl ByUrl {
+    /// A store that lives elsewhere.
+    pub(crate) fn new(url: String) -> Self {
+        Self { url, _dir: None }
+    }
+}
+
 impl Harness for ByUrl {
     fn broker(&self) -> Arc<dyn Broker> {
         assemble::broker(&self.url, &Options::default()).unwrap()

@@ -22,6 +22,7 @@ use taskcore::broker::Broker;
 
 mod broker;
 mod harness;
+mod redis;
 mod result;
 
 /// How long a test waits for what must happen before it fails.
@@ -58,3 +59,5 @@ broker_suite!(memory, crate::harness::memory);
 broker_suite!(sqlite, crate::harness::sqlite);
 result_suite!(memory_results, crate::harness::memory_results);
 result_suite!(sqlite_results, crate::harness::sqlite_results);
+broker_suite!(redis_broker, crate::redis::harness);
+result_suite!(redis_results, crate::redis::harness);

@@ -1,0 +1,223 @@
+//! Questions and repairs from outside the path: what a queue holds, purging, cancelling, dead letters.
+//!
+//! Asked by people and command lines, so clarity beats speed; still no script runs longer than a few hundred
+//! messages' worth, because the server serves nobody else meanwhile.
+//!
+//! The key of a dead letter, as callers see it, is the index of its lane, a colon, and its field in the lane's hash.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use redis::{RedisResult, Value, cmd, pipe};
+
+use super::{
+    keys::Lane,
+    scripts::{CANCEL, PURGE, REPLAY},
+};
+use crate::{
+    broker::{DeadLetter, QueueStats},
+    message::Message,
+    redis_link::Lease,
+};
+
+/// Dead letters per script.
+const CHUNK: usize = 256;
+
+pub(super) fn stats(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<QueueStats> {
+    let mut stats = QueueStats::default();
+    let mut ask = pipe();
+    for lane in lanes {
+        ask.cmd("LLEN").arg(&lane.list);
+        ask.cmd("LLEN").arg(lane.again());
+        ask.cmd("ZCARD").arg(lane.due());
+        ask.cmd("HLEN").arg(lane.dead());
+        ask.cmd("ZRANGE").arg(lane.leases()).arg(0).arg(-1);
+    }
+    let answers: Vec<Value> = ask.query(&mut lease.con)?;
+    let mut held = pipe();
+    let mut any = false;
+    for (lane, answer) in lanes.iter().zip(answers.chunks(5)) {
+        let number = |i: usize| redis::from_redis_value_ref::<u64>(&answer[i]);
+        stats.depth += number(0)? + number(1)?;
+        stats.scheduled += number(2)?;
+        stats.dead += number(3)?;
+        for epoch in redis::from_redis_value_ref::<Vec<String>>(&answer[4])? {
+            held.cmd("HLEN").arg(lane.held(&epoch));
+            held.cmd("LLEN").arg(lane.inbox(&epoch));
+            any = true;
+        }
+    }
+    if any {
+        stats.in_flight = held.query::<Vec<u64>>(&mut lease.con)?.iter().sum();
+    }
+    Ok(stats)
+}
+
+pub(super) fn queues(lease: &mut Lease, key: &str) -> RedisResult<Vec<String>> {
+    let names: BTreeSet<String> = cmd("SMEMBERS").arg(key).query(&mut lease.con)?;
+    Ok(names.into_iter().collect())
+}
+
+pub(super) fn purge(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<u64> {
+    let mut dropped = 0;
+    for lane in lanes {
+        let call = PURGE.call(&[&lane.list, &lane.again(), &lane.due(), &lane.later()]);
+        dropped += redis::from_redis_value::<u64>(PURGE.run(lease, &call)?)?;
+    }
+    Ok(dropped)
+}
+
+pub(super) fn cancel(lease: &mut Lease, lanes: &[Lane], id: &str) -> RedisResult<bool> {
+    let mut dropped = 0;
+    for lane in lanes {
+        let mut call = CANCEL.call(&[lane.due(), lane.later()]);
+        call.arg(id);
+        dropped += redis::from_redis_value::<u64>(CANCEL.run(lease, &call)?)?;
+    }
+    Ok(dropped > 0)
+}
+
+pub(super) fn dead(
+    lease: &mut Lease,
+    lanes: &[Lane],
+    limit: usize,
+) -> RedisResult<Vec<DeadLetter>> {
+    let mut found = fields(lease, lanes)?;
+    // Fields begin with the time: the newest are the largest.
+    found.sort_unstable_by(|a, b| b.1.cmp(&a.1));
+    found.truncate(limit);
+    let mut letters = Vec::with_capacity(found.len());
+    for chunk in found.chunks(CHUNK) {
+        let mut ask = pipe();
+        for (lane, field) in chunk {
+            ask.cmd("HGET").arg(lanes[*lane].dead()).arg(field);
+        }
+        let records: Vec<Option<Vec<u8>>> = ask.query(&mut lease.con)?;
+        for ((lane, field), record) in chunk.iter().zip(records) {
+            let Some(record) = record else { continue };
+            letters.extend(read_record(format!("{lane}:{field}"), &Bytes::from(record)));
+        }
+    }
+    Ok(letters)
+}
+
+pub(super) fn replay(
+    lease: &mut Lease,
+    lanes: &[Lane],
+    keys: Option<&[String]>,
+) -> RedisResult<u64> {
+    each_lane(lease, lanes, keys, |lease, lane, fields| {
+        let mut call = REPLAY.call(&[&lane.list, &lane.dead()]);
+        for field in fields {
+            call.arg(field);
+        }
+        redis::from_redis_value::<u64>(REPLAY.run(lease, &call)?).map_err(Into::into)
+    })
+}
+
+pub(super) fn discard(
+    lease: &mut Lease,
+    lanes: &[Lane],
+    keys: Option<&[String]>,
+) -> RedisResult<u64> {
+    each_lane(lease, lanes, keys, |lease, lane, fields| {
+        cmd("HDEL").arg(lane.dead()).arg(fields).query(&mut lease.con)
+    })
+}
+
+/// Runs `act` on the chosen dead letters, oldest first, in chunks of one lane.
+fn each_lane(
+    lease: &mut Lease,
+    lanes: &[Lane],
+    keys: Option<&[String]>,
+    act: impl Fn(&mut Lease, &Lane, &[String]) -> RedisResult<u64>,
+) -> RedisResult<u64> {
+    let chosen = match keys {
+        None => fields(lease, lanes)?,
+        Some(keys) => keys.iter().filter_map(|key| split_key(key, lanes.len())).collect(),
+    };
+    let mut total = 0;
+    for (index, lane) in lanes.iter().enumerate() {
+        let mut fields: Vec<String> =
+            chosen.iter().filter(|(i, _)| *i == index).map(|(_, field)| field.clone()).collect();
+        fields.sort_unstable();
+        for chunk in fields.chunks(CHUNK) {
+            total += act(lease, lane, chunk)?;
+        }
+    }
+    Ok(total)
+}
+
+/// Every dead letter as (lane, field).
+fn fields(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<Vec<(usize, String)>> {
+    let mut ask = pipe();
+    for lane in lanes {
+        ask.cmd("HKEYS").arg(lane.dead());
+    }
+    let fields: Vec<Vec<String>> = ask.query(&mut lease.con)?;
+    Ok(fields
+        .into_iter()
+        .enumerate()
+        .flat_map(|(lane, fields)| fields.into_iter().map(move |f| (lane, f)))
+        .collect())
+}
+
+fn split_key(key: &str, lanes: usize) -> Option<(usize, String)> {
+    let (lane, field) = key.split_once(':')?;
+    let lane = lane.parse().ok().filter(|lane| *lane < lanes)?;
+    Some((lane, field.to_owned()))
+}
+
+/// Reads `at count idlen reasonlen\n`, the id, the reason, the message, as `settle.lua` writes them. `None` for a record
+/// that this version did not write.
+fn read_record(key: String, record: &Bytes) -> Option<DeadLetter> {
+    let eol = record.iter().position(|b| *b == b'\n')?;
+    let mut numbers = std::str::from_utf8(&record[..eol]).ok()?.split(' ').map(str::parse::<i64>);
+    let mut number = || numbers.next()?.ok();
+    let (at, redeliveries, id_len, reason_len) =
+        (number()?, number()?, number()? as usize, number()? as usize);
+    let id_end = eol.checked_add(1)?.checked_add(id_len)?;
+    let reason_end = id_end.checked_add(reason_len)?;
+    let raw = record.slice_ref(record.get(reason_end..)?);
+    let id = String::from_utf8_lossy(record.get(eol + 1..id_end)?).into_owned();
+    // A sweep parks without opening messages; whoever looks at them does.
+    let id = if id.is_empty() {
+        Message::decode(&raw).map_or(id, |message| message.headers.id)
+    } else {
+        id
+    };
+    Some(DeadLetter {
+        key,
+        id,
+        reason: String::from_utf8_lossy(record.get(id_end..reason_end)?).into_owned(),
+        at,
+        redeliveries: redeliveries as u32,
+        raw,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_read_back() {
+        let record = Bytes::from_static(b"1700000000000 2 3 7\nid1broken\nraw\nbytes");
+        let letter = read_record("0:k".into(), &record).unwrap();
+        assert_eq!((letter.id.as_str(), letter.reason.as_str()), ("id1", "broken\n"));
+        assert_eq!(
+            (letter.at, letter.redeliveries, &*letter.raw),
+            (1_700_000_000_000, 2, &b"raw\nbytes"[..])
+        );
+        for bad in [&b""[..], b"no newline", b"1 2 3\n", b"1 2 900 1\nx", b"1 2 -3 1\nxxxx"] {
+            assert!(read_record(String::new(), &Bytes::copy_from_slice(bad)).is_none());
+        }
+    }
+
+    #[test]
+    fn keys_of_other_shapes_are_passed_over() {
+        assert_eq!(split_key("1:17-e-2", 4), Some((1, "17-e-2".into())));
+        assert_eq!(split_key("9:17", 4), None);
+        assert_eq!(split_key("17", 4), None);
+    }
+}

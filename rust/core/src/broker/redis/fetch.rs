@@ -1,0 +1,224 @@
+//! Claiming: one script for what is ready on all lanes, one for what comes due, and a wait when there is nothing.
+//!
+//! A claim runs as a task of its own: whoever drops a `fetch` does not drop the reply, which the next `fetch` finds. What
+//! nobody asks for within [`GRACE`] goes back to its list, so that a worker that wants one message holds one.
+//!
+//! Waits end when a message lands or when the next scheduled one enters the horizon. Besides, every [`TICK`] a waiting fetch
+//! claims anyway: other producers add to the due set, and what another worker recovered wakes no wait.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use redis::{Value, pipe};
+
+use super::{
+    consume::{Life, Shared, State},
+    scripts::{CLAIM, DUE},
+    settle, wait,
+};
+use crate::{
+    broker::{Delivery, HORIZON_MS, Settle, Settlement},
+    clock,
+    error::Result,
+};
+
+/// How long a message waits for a fetch before it is handed back.
+const GRACE: Duration = Duration::from_millis(2);
+/// How often a waiting fetch looks for what wakes nobody: twice per horizon.
+const TICK: Duration = Duration::from_millis(HORIZON_MS as u64 / 2);
+/// Messages per script: a bound on how long the server serves nobody else, and on the arguments of one Lua call.
+const MOST: usize = 1_000;
+
+/// Marks a fetch as outstanding for as long as it lives.
+struct Outstanding<'a>(&'a Arc<Shared>);
+
+impl<'a> Outstanding<'a> {
+    fn begin(shared: &'a Arc<Shared>, want: usize) -> Self {
+        shared.state().wanted = Some(want);
+        Self(shared)
+    }
+}
+
+impl Drop for Outstanding<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.wanted = None;
+        linger(self.0, &mut state);
+    }
+}
+
+pub(super) async fn fetch(
+    shared: &Arc<Shared>,
+    want: usize,
+    want_due: usize,
+) -> Result<Vec<Delivery>> {
+    let _outstanding = Outstanding::begin(shared, want);
+    let mut claim_first = true;
+    loop {
+        shared.check()?;
+        let (claiming, due_at) = {
+            let mut state = shared.state();
+            let taken = shared.ledger.take(want, want_due);
+            if !taken.is_empty() {
+                return Ok(taken);
+            }
+            claim_first |= std::mem::take(&mut state.kick);
+            let claiming = state.claiming;
+            if !claiming && claim_first {
+                state.claiming = true;
+            }
+            (claiming, state.due_at)
+        };
+        if claiming {
+            shared.news.notified().await;
+            claim_first = false;
+        } else if claim_first {
+            tokio::spawn(claim(Arc::clone(shared), want.min(MOST), want_due.min(MOST)));
+            claim_first = false;
+        } else {
+            if want > 0 {
+                wait::arm(shared);
+            }
+            let tick = clock::instant() + TICK;
+            let until = if want_due > 0 { tick.min(due_at) } else { tick };
+            tokio::select! {
+                () = shared.news.notified() => {}
+                () = tokio::time::sleep_until(until.into()) => claim_first = true,
+            }
+        }
+    }
+}
+
+/// Claims, and leaves what it got, or why it failed, for the fetch.
+async fn claim(shared: Arc<Shared>, want: usize, want_due: usize) {
+    let first = shared.ledger.claim((want + want_due) as u64);
+    let outcome = ask(&shared, first, want, want_due).await;
+    let mut state = shared.state();
+    state.claiming = false;
+    match outcome {
+        Ok(()) => {
+            if state.wanted.is_none() {
+                linger(&shared, &mut state);
+            }
+            drop(state);
+            shared.news.notify_one();
+        }
+        Err(error) => {
+            drop(state);
+            shared.fail(&error);
+        }
+    }
+}
+
+async fn ask(shared: &Shared, first: u64, want: usize, want_due: usize) -> Result<()> {
+    let due = want_due > 0 && shared.state().due_at <= clock::instant();
+    let mut commands = pipe();
+    if want > 0 {
+        let mut keys = Vec::with_capacity(shared.lanes.len() * 4);
+        for served in &shared.lanes {
+            keys.extend([
+                served.lane.again(),
+                served.lane.list.clone(),
+                served.held.clone(),
+                served.lane.leases(),
+            ]);
+        }
+        let mut call = CLAIM.call(&keys);
+        call.arg(&shared.epoch).arg(want).arg(first);
+        commands.add_command(call);
+    }
+    if due {
+        let mut keys = Vec::with_capacity(shared.lanes.len() * 4);
+        for served in &shared.lanes {
+            keys.extend([
+                served.lane.due(),
+                served.lane.later(),
+                served.held.clone(),
+                served.lane.leases(),
+            ]);
+        }
+        let mut call = DUE.call(&keys);
+        call.arg(&shared.epoch).arg(want_due).arg(first + want as u64).arg(HORIZON_MS);
+        commands.add_command(call);
+    }
+    if commands.is_empty() {
+        shared.ledger.claimed(first);
+        return Ok(());
+    }
+    let asked = clock::instant();
+    let mut replies = shared.run("claim messages", commands).await?.into_iter();
+    let ready = if want > 0 { shared.groups(replies.next(), first)? } else { Vec::new() };
+    let (scheduled, due_at) = if due {
+        let mut groups: Vec<Value> = shared.read("claim messages", replies.next())?;
+        let next: i64 =
+            shared.read("claim messages", (!groups.is_empty()).then(|| groups.remove(0)))?;
+        let scheduled = shared.groups(Some(Value::Array(groups)), first + want as u64)?;
+        (scheduled, Some(due_at(asked, next)))
+    } else {
+        (Vec::new(), None)
+    };
+    shared.ledger.claimed(first);
+    shared.ledger.offer(ready, scheduled);
+    if let Some(due_at) = due_at {
+        shared.state().due_at = due_at;
+    }
+    Ok(())
+}
+
+/// When to look into the due set again, given the milliseconds until its next message enters the horizon, or -1.
+fn due_at(asked: Instant, next: i64) -> Instant {
+    match u64::try_from(next) {
+        Ok(ms) => asked + TICK.min(Duration::from_millis(ms)),
+        Err(_) => asked + TICK,
+    }
+}
+
+impl Shared {
+    /// Reads `{ lane, { message, ... } }` groups; the messages are numbered from `first`.
+    fn groups(&self, reply: Option<Value>, first: u64) -> Result<Vec<Delivery>> {
+        let groups: Vec<Value> = self.read("claim messages", reply)?;
+        let mut found = Vec::new();
+        let mut seq = first;
+        for group in groups {
+            let mut parts: Vec<Value> = self.read("claim messages", Some(group))?;
+            let messages = parts.pop();
+            let lane: usize = self.read("claim messages", parts.pop())?;
+            let Some(Value::Array(messages)) = messages else { continue };
+            for message in messages {
+                if let (Value::BulkString(raw), Some(served)) = (message, self.lanes.get(lane)) {
+                    found.push(served.delivery(seq, raw.into()));
+                }
+                seq += 1;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Hands back what is ready and nobody takes, after a moment in which a next fetch may.
+pub(super) fn linger(shared: &Arc<Shared>, state: &mut State) {
+    if state.lingering || state.life != Life::Open || !shared.ledger.has_ready() {
+        return;
+    }
+    // Outside a runtime (a consumer dropped with it) the lease takes care of them.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    state.lingering = true;
+    let shared = Arc::clone(shared);
+    runtime.spawn(async move {
+        tokio::time::sleep(GRACE).await;
+        let left: Vec<Settlement> = {
+            let mut state = shared.state();
+            state.lingering = false;
+            if state.wanted.is_some() || state.life != Life::Open {
+                return;
+            }
+            let left = shared.ledger.take(usize::MAX, usize::MAX);
+            left.into_iter().map(|d| Settlement { tag: d.tag, how: Settle::HandBack }).collect()
+        };
+        if let Err(error) = settle::settle(&shared, left).await {
+            shared.fail(&error);
+        }
+    });
+}

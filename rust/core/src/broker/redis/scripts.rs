@@ -1,0 +1,70 @@
+//! The scripts, one per state change of more than one step, and how they are called.
+//!
+//! A script's contract (its keys, arguments, reply) is the comment that opens its file. They are called by hash. The blocking side
+//! loads a script when the server does not know it; a consumer loads all of them when it connects and takes a server that
+//! has forgotten them for one that it must connect to anew, because a pipeline cannot be repeated from the middle.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, RedisResult, Value, cmd};
+
+use crate::redis_link::Lease;
+
+/// A script and its hash.
+pub(super) struct Lua(LazyLock<redis::Script>, &'static str);
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal;)*) => {
+        $(pub(super) static $name: Lua =
+            Lua(LazyLock::new(|| redis::Script::new(include_str!($file))), include_str!($file));)*
+        /// All of them, to be loaded at once.
+        pub(super) static ALL: &[&Lua] = &[$(&$name),*];
+    };
+}
+
+scripts! {
+    SCHEDULE = "schedule.lua";
+    REGISTER = "register.lua";
+    CLAIM = "claim.lua";
+    DUE = "due.lua";
+    ADOPT = "adopt.lua";
+    UNCLAIM = "unclaim.lua";
+    SETTLE = "settle.lua";
+    LAPSED = "lapsed.lua";
+    CONDEMN = "condemn.lua";
+    RECOVER = "recover.lua";
+    RELEASE = "release.lua";
+    PURGE = "purge.lua";
+    CANCEL = "cancel.lua";
+    REPLAY = "replay.lua";
+}
+
+impl Lua {
+    /// A call with its keys; arguments are added to it.
+    pub(super) fn call<K: AsRef<str>>(&self, keys: &[K]) -> Cmd {
+        let mut call = cmd("EVALSHA");
+        call.arg(self.0.get_hash()).arg(keys.len());
+        for key in keys {
+            call.arg(key.as_ref());
+        }
+        call
+    }
+
+    /// The command that makes the server know it.
+    pub(super) fn load(&self) -> Cmd {
+        let mut load = cmd("SCRIPT");
+        load.arg("LOAD").arg(self.1);
+        load
+    }
+
+    /// Makes a call on a blocking connection, loading the script when the server does not know it.
+    pub(super) fn run(&self, lease: &mut Lease, call: &Cmd) -> RedisResult<Value> {
+        match call.query(&mut lease.con) {
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                self.load().exec(&mut lease.con)?;
+                call.query(&mut lease.con)
+            }
+            other => other,
+        }
+    }
+}

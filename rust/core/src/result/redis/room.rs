@@ -1,0 +1,276 @@
+//! The room in which the threads of a process wait, and the post of the one that reads for all.
+//!
+//! Of the threads that wait one is the *reader*: it has the subscribed connection and gives each document that is pushed to the
+//! threads that want it. When its own has come it hands the post to another. There is no thread of the library's own, so a
+//! forked process inherits none that is gone; what it inherits of the parent's room it forgets.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use redis::{Connection, PushKind, RedisResult, Value, cmd};
+
+use super::{RedisResults, ResultStore, is_ready};
+use crate::error::Result;
+
+/// Connections kept for tasks with a channel of their own.
+const IDLE_MAX: usize = 8;
+
+/// The waiting threads of this process. Behind a std mutex because nobody blocks inside; the reader takes the
+/// connection out while it reads.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<Room>);
+
+#[derive(Default)]
+pub(super) struct Room {
+    /// The process all this belongs to.
+    pid: u32,
+    /// Whether a thread is the reader.
+    has_reader: bool,
+    /// The subscribed connection, while no reader has it.
+    pub(super) subscribed: Option<Connection>,
+    /// Who waits for which task.
+    waiters: HashMap<String, Vec<Arc<Waiter>>>,
+    /// Connections for tasks with a channel of their own.
+    pub(super) spare: Vec<Connection>,
+}
+
+/// A thread that waits.
+#[derive(Default)]
+pub(super) struct Waiter {
+    news: Mutex<News>,
+    changed: Condvar,
+}
+
+/// What happened to a waiter. Written by the reader, read by the waiter.
+#[derive(Default)]
+pub(super) struct News {
+    pub(super) document: Option<Bytes>,
+    /// The subscription is new: what was announced before it must be read.
+    pub(super) reread: bool,
+    /// The post of the reader is free.
+    promoted: bool,
+}
+
+impl Waiting {
+    pub(super) fn room(&self) -> MutexGuard<'_, Room> {
+        let mut room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = std::process::id();
+        if room.pid != pid {
+            // Of the parent: its connections would be read by two processes, its threads are not here.
+            *room = Room { pid, ..Room::default() };
+        }
+        room
+    }
+
+    pub(super) fn put_spare(&self, mut con: Connection, channel: &str) {
+        let mut leave = cmd("UNSUBSCRIBE");
+        let left = con.send_packed_command(&leave.arg(channel).get_packed_command());
+        let mut room = self.room();
+        if left.is_ok() && room.spare.len() < IDLE_MAX {
+            room.spare.push(con);
+        }
+    }
+
+    /// Gives a document to those who wait for its task.
+    fn deliver(&self, payload: &Bytes) {
+        let Some((id, document)) = read_reply(payload) else { return };
+        if !is_ready(&document) {
+            return;
+        }
+        let waiters = self.room().waiters.get(id).cloned().unwrap_or_default();
+        for waiter in waiters {
+            waiter.news().document = Some(document.clone());
+            waiter.changed.notify_one();
+        }
+    }
+
+    /// Makes everybody who waits read the store.
+    fn reread(&self) {
+        let waiters: Vec<Arc<Waiter>> = self.room().waiters.values().flatten().cloned().collect();
+        for waiter in waiters {
+            waiter.news().reread = true;
+            waiter.changed.notify_one();
+        }
+    }
+}
+
+/// A waiter's place in the room, for as long as it lives.
+pub(super) struct Entry<'a> {
+    waiting: &'a Waiting,
+    id: &'a str,
+    pub(super) waiter: Arc<Waiter>,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn new(waiting: &'a Waiting, id: &'a str) -> Self {
+        let waiter = Arc::new(Waiter::default());
+        waiting.room().waiters.entry(id.to_owned()).or_default().push(Arc::clone(&waiter));
+        Self { waiting, id, waiter }
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let mut room = self.waiting.room();
+        if let Some(waiters) = room.waiters.get_mut(self.id) {
+            waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+            if waiters.is_empty() {
+                room.waiters.remove(self.id);
+            }
+        }
+    }
+}
+
+impl Waiter {
+    pub(super) fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blocks until there is news, at most for a `pulse`.
+    pub(super) fn block(&self, pulse: Duration) {
+        let quiet = |news: &mut News| news.document.is_none() && !news.reread && !news.promoted;
+        let waited = self.changed.wait_timeout_while(self.news(), pulse, quiet);
+        waited.unwrap_or_else(PoisonError::into_inner).0.promoted = false;
+    }
+}
+
+/// The post of the reader, held by one thread at a time.
+pub(super) struct Post<'a> {
+    waiting: &'a Waiting,
+    con: Option<Connection>,
+    /// What the socket's timeout is set to.
+    pulse: Duration,
+}
+
+impl<'a> Post<'a> {
+    /// Takes the post if it is free.
+    pub(super) fn take(waiting: &'a Waiting) -> Option<Self> {
+        let mut room = waiting.room();
+        if std::mem::replace(&mut room.has_reader, true) {
+            return None;
+        }
+        Some(Self { waiting, con: room.subscribed.take(), pulse: Duration::ZERO })
+    }
+
+    /// Subscribes to the process's reply channel when the link is not up.
+    pub(super) fn connect(&mut self, store: &RedisResults, deadline: Instant) -> Result<()> {
+        if self.con.is_none() {
+            let channel = store.reply_channel(store.reply_to());
+            let mut con = store.link.connect_push(deadline)?;
+            let left = store.link.time_left(deadline)?;
+            subscribe(&mut con, &channel, left).map_err(|e| store.link.error("subscribe", e))?;
+            self.con = Some(con);
+            self.pulse = Duration::ZERO;
+            self.waiting.reread();
+        }
+        Ok(())
+    }
+
+    /// Reads and delivers what is pushed, one message or for a `pulse`.
+    pub(super) fn read(
+        &mut self,
+        store: &RedisResults,
+        deadline: Instant,
+        pulse: Duration,
+    ) -> Result<()> {
+        self.connect(store, deadline)?;
+        let con = self.con.as_mut().expect("connected above");
+        let read = if self.pulse == pulse { Ok(()) } else { con.set_read_timeout(Some(pulse)) }
+            .and_then(|()| pushed(con));
+        self.pulse = pulse;
+        match read {
+            Ok(message) => {
+                if let Some((_, payload)) = message {
+                    self.waiting.deliver(&payload);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.con = None;
+                Err(store.link.error("wait for results", error))
+            }
+        }
+    }
+}
+
+impl Drop for Post<'_> {
+    fn drop(&mut self) {
+        let mut room = self.waiting.room();
+        room.has_reader = false;
+        room.subscribed = self.con.take();
+        let next = room.waiters.values().flatten().next().cloned();
+        drop(room);
+        if let Some(next) = next {
+            next.news().promoted = true;
+            next.changed.notify_one();
+        }
+    }
+}
+
+/// Subscribes and waits for the confirmation.
+pub(super) fn subscribe(
+    con: &mut Connection,
+    channel: &str,
+    patience: Duration,
+) -> RedisResult<()> {
+    con.set_read_timeout(Some(patience))?;
+    con.send_packed_command(&cmd("SUBSCRIBE").arg(channel).get_packed_command())?;
+    loop {
+        if let Value::Push { kind: PushKind::Subscribe, data } =
+            con.recv_response()?.extract_error()?
+            && matches!(data.first(), Some(Value::BulkString(name)) if name == channel.as_bytes())
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// The next message as channel and payload; `None` when the socket's timeout passed without one.
+pub(super) fn pushed(con: &mut Connection) -> RedisResult<Option<(Vec<u8>, Bytes)>> {
+    loop {
+        match con.recv_response() {
+            Ok(Value::Push { kind: PushKind::Message, data }) => {
+                let mut data = data.into_iter();
+                if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
+                    (data.next(), data.next())
+                {
+                    return Ok(Some((channel, payload.into())));
+                }
+            }
+            Ok(other) => drop(other.extract_error()?),
+            Err(error) if error.is_timeout() => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Splits the payload of a reply channel, see `store.lua`.
+fn read_reply(payload: &Bytes) -> Option<(&str, Bytes)> {
+    let colon = payload.iter().position(|b| *b == b':')?;
+    let length: usize = std::str::from_utf8(&payload[..colon]).ok()?.parse().ok()?;
+    let end = (colon + 1).checked_add(length)?;
+    let id = std::str::from_utf8(payload.get(colon + 1..end)?).ok()?;
+    Some((id, payload.slice(end..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_split() {
+        let read = |bytes: &'static [u8]| {
+            read_reply(&Bytes::from_static(bytes)).map(|(id, d)| (id.to_owned(), d))
+        };
+        assert_eq!(read(b"3:a:b{}"), Some(("a:b".into(), Bytes::from_static(b"{}"))));
+        for bad in
+            [&b""[..], b"3", b"x:abc", b"9:abc", b"2:\xff\xff{}", b"99999999999999999999999:a"]
+        {
+            assert_eq!(read(bad), None);
+        }
+    }
+}

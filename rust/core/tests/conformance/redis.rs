@@ -1,0 +1,486 @@
+//! A Redis server for the suites, and what only the Redis adapters promise.
+//!
+//! One server, started from the installed binary on a free port, serves all tests of the process. It runs under a shell that reads
+//! from this process and ends the server when that pipe closes: so it never outlives the tests, however they end.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use taskcore::{
+    ErrorKind,
+    assemble::{self, Options},
+    broker::{Broker, HORIZON_MS, Outgoing, QueueStats, Settle, Subscription},
+    clock::wall_ms,
+    result::{Record, State},
+};
+
+use crate::{PATIENCE, QUIET, broker::*, harness::ByUrl, run, skipped, unique};
+
+/// A server of these tests.
+struct Server {
+    port: u16,
+    /// Its standard input keeps the server alive.
+    _shell: Child,
+}
+
+impl Server {
+    /// Starts one with further arguments; `None` when it is not installed.
+    fn start(arguments: &[&str]) -> Option<Self> {
+        Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().ok()?;
+        // A port that is free now may be taken a moment later; then the server ends and the next one is tried.
+        (0..20).find_map(|_| Self::try_start(arguments))
+    }
+
+    fn try_start(arguments: &[&str]) -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let mut shell = Command::new("sh")
+            .args(["-c", "redis-server \"$@\" & read _; kill $!", "redis"])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let log = BufReader::new(shell.stdout.take()?);
+        // Its log tells when it listens, or ends when it could not.
+        let listens = log
+            .lines()
+            .map_while(Result::ok)
+            .any(|line| line.contains("Ready to accept connections"));
+        listens.then_some(Self { port, _shell: shell })
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    fn client(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+}
+
+fn shared() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(&[])).as_ref()
+}
+
+/// A harness on the server of all tests; names are unique, so they do not meet.
+pub(crate) fn harness() -> Option<ByUrl> {
+    shared().map(|server| ByUrl::new(server.url()))
+}
+
+fn broker(server: &Server) -> Arc<dyn Broker> {
+    assemble::broker(&server.url(), &Options::default()).unwrap()
+}
+
+/// Runs a test with a server, or skips it.
+fn with_server(test: impl FnOnce(&Server)) {
+    match shared() {
+        Some(server) => test(server),
+        None => skipped("redis"),
+    }
+}
+
+fn subscription(queue: &Arc<str>, epoch: &str) -> Subscription {
+    Subscription { queues: vec![queue.clone()], epoch: epoch.to_owned(), max_deliveries: 3 }
+}
+
+#[test]
+fn lists_are_those_of_celery() {
+    with_server(|server| {
+        let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
+        let batch: Vec<_> = [0_u8, 3, 6, 9, 4]
+            .map(|priority| Outgoing { priority, ..message(&queue, &priority.to_string()) })
+            .into();
+        broker.publish(&batch, soon()).unwrap();
+        let mut list = |step: &str| -> Vec<String> {
+            redis::cmd("LRANGE")
+                .arg(format!("{queue}{step}"))
+                .arg(0)
+                .arg(-1)
+                .query(&mut client)
+                .unwrap()
+        };
+        assert_eq!(list(""), ["0"]);
+        // Newest first: producers push on the left.
+        assert_eq!(list("\x06\x163"), ["4", "3"]);
+        assert_eq!(list("\x06\x166"), ["6"]);
+        assert_eq!(list("\x06\x169"), ["9"]);
+    });
+}
+
+#[test]
+fn a_foreign_producer_wakes_a_blocked_fetch() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
+            let worker = worker(&*broker, &[&queue]).await;
+            for list in [queue.to_string(), format!("{queue}\x06\x169")] {
+                let mut fetch = worker.fetch(5, 0);
+                assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
+                redis::cmd("LPUSH").arg(&list).arg("{}").exec(&mut client).unwrap();
+                let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it wakes").unwrap();
+                assert_eq!(bodies(&got), ["{}"]);
+                ack(&*worker, &got).await;
+                assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
+            }
+        });
+    });
+}
+
+#[test]
+fn global_keyprefix_is_before_every_key() {
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    run(async {
+        let options: Options = [("global_keyprefix".to_owned(), "pre:".to_owned())].into();
+        let broker = assemble::broker(&server.url(), &options).unwrap();
+        let results = assemble::results(&server.url(), &options).unwrap();
+        let queue: Arc<str> = "celery".into();
+        let later = Outgoing { due: Some(wall_ms() + 3_600_000), ..message(&queue, "later") };
+        broker
+            .publish(
+                &[message(&queue, "a"), message(&queue, "b"), message(&queue, "c"), later],
+                soon(),
+            )
+            .unwrap();
+        let worker = worker(&*broker, &[&queue]).await;
+        let got = take(&*worker, 2).await;
+        settle(&*worker, &got[..1], |_| Settle::Park { id: "a".into(), reason: "no".into() }).await;
+        let done = Record {
+            id: "1".into(),
+            state: State::Success,
+            document: "{}".into(),
+            reply_to: None,
+            expires_ms: None,
+        };
+        results.store(&[done]).await.unwrap();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.client()).unwrap();
+        assert!(keys.len() >= 7, "{keys:?}");
+        assert!(
+            keys.iter().all(|key| key.starts_with("pre:") || key.starts_with("{pre:")),
+            "{keys:?}"
+        );
+        assert!(keys.contains(&"pre:celery-task-meta-1".to_owned()), "{keys:?}");
+    });
+}
+
+#[test]
+fn a_worker_that_wants_one_holds_one() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue) = (broker(server), unique("q"));
+            let first = worker(&*broker, &[&queue]).await;
+            // All lanes are armed, one answers; then the others have messages that nobody asked for.
+            let fetch = first.fetch(1, 0);
+            let (producer, name) = (broker.clone(), queue.clone());
+            let all = tokio::task::spawn_blocking(move || {
+                for priority in [0, 3, 6, 9] {
+                    producer
+                        .publish(&[Outgoing { priority, ..message(&name, "x") }], soon())
+                        .unwrap();
+                }
+            });
+            assert_eq!(fetch.await.unwrap().len(), 1);
+            all.await.unwrap();
+            let second = worker(&*broker, &[&queue]).await;
+            assert_eq!(
+                take(&*second, 3).await.len(),
+                3,
+                "what the first does not want goes to the second"
+            );
+            assert_eq!(
+                broker.stats(&queue).unwrap(),
+                QueueStats { in_flight: 4, ..QueueStats::default() }
+            );
+        });
+    });
+}
+
+#[test]
+fn the_same_id_may_be_scheduled_twice() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue) = (broker(server), unique("q"));
+            let due = wall_ms() + 3_600_000;
+            let scheduled = |body: &str, due| Outgoing {
+                id: "same".into(),
+                due: Some(due),
+                ..message(&queue, body)
+            };
+            broker.publish(&[scheduled("one", due), scheduled("two", due + 1)], soon()).unwrap();
+            broker.publish(&[scheduled("three", due + 2)], soon()).unwrap();
+            assert_eq!(broker.stats(&queue).unwrap().scheduled, 3);
+            // A publish that is repeated because its confirmation was lost is one message.
+            broker.publish(&[scheduled("three", due + 2)], soon()).unwrap();
+            assert_eq!(broker.stats(&queue).unwrap().scheduled, 3);
+            // Deferred under the same id it is still another.
+            broker.publish(&[message(&queue, "four")], soon()).unwrap();
+            let worker = worker(&*broker, &[&queue]).await;
+            let got = take(&*worker, 1).await;
+            settle(&*worker, &got, |_| Settle::Defer { id: "same".into(), due }).await;
+            assert_eq!(broker.stats(&queue).unwrap().scheduled, 4);
+            assert!(broker.cancel(&queue, "same").unwrap());
+            assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
+        });
+    });
+}
+
+#[test]
+fn a_count_survives_deferring_and_handing_back() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue) = (broker(server), unique("q"));
+            publish(&*broker, &queue, &["x", "y"]);
+            let worker = worker(&*broker, &[&queue]).await;
+            let got = take(&*worker, 1).await;
+            settle(&*worker, &got, |_| Settle::Redeliver { id: "x".into() }).await;
+            let got = take(&*worker, 1).await;
+            assert_eq!((bodies(&got), got[0].redeliveries), (vec!["x".to_owned()], 1));
+            settle(&*worker, &got, |_| Settle::Defer {
+                id: "x".into(),
+                due: wall_ms() + HORIZON_MS + 1,
+            })
+            .await;
+            let got = tokio::time::timeout(PATIENCE, worker.fetch(0, 1))
+                .await
+                .expect("it comes due")
+                .unwrap();
+            assert_eq!((bodies(&got), got[0].redeliveries), (vec!["x".to_owned()], 1));
+            worker.release().await.unwrap();
+            let next = worker_with(&*broker, &[&queue], 2).await;
+            let got = take(&*next, 2).await;
+            assert_eq!(
+                (bodies(&got), got[0].redeliveries),
+                (vec!["x".to_owned(), "y".to_owned()], 1)
+            );
+            settle(&*next, &got[..1], |_| Settle::Redeliver { id: "x".into() }).await;
+            assert_eq!(broker.dead(&queue, 9).unwrap()[0].redeliveries, 2);
+        });
+    });
+}
+
+#[test]
+fn a_broken_link_keeps_the_epoch_and_everything_it_held() {
+    // A server of its own: all clients of it are cut off.
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    run(async {
+        let (broker, queue, epoch) = (broker(&server), unique("q"), unique("epoch"));
+        publish_numbers(&*broker, &queue, 10);
+        let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        let held = take(&*first, 4).await;
+        redis::cmd("CLIENT")
+            .arg("KILL")
+            .arg("TYPE")
+            .arg("normal")
+            .exec(&mut server.client())
+            .unwrap();
+        let error = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Err(error) = first.fetch(1, 0).await {
+                    break error;
+                }
+            }
+        });
+        assert_eq!(error.await.expect("the break is seen").kind(), ErrorKind::Connection);
+        drop(first);
+        let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        assert_eq!(second.epoch(), &*epoch, "the lease stands");
+        ack(&*second, &held).await;
+        let rest = take(&*second, 6).await;
+        assert_eq!(bodies(&rest), numbers(4, 10));
+        ack(&*second, &rest).await;
+        assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
+    });
+}
+
+#[test]
+fn replies_that_a_broken_link_swallowed_are_asked_for() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, epoch, mut client) =
+                (broker(server), unique("q"), unique("epoch"), server.client());
+            let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            // A wait whose message landed but whose reply never came, as after a cut between the two.
+            let mut fetch = first.fetch(1, 0);
+            assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
+            drop(fetch);
+            drop(first);
+            redis::cmd("LPUSH")
+                .arg(format!("{{{queue}}}:inbox:{epoch}"))
+                .arg("landed")
+                .exec(&mut client)
+                .unwrap();
+            let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            assert_eq!(bodies(&take(&*second, 1).await), ["landed"]);
+            // One that lands only after the new connection has looked comes back with the renewals.
+            redis::cmd("LPUSH")
+                .arg(format!("{{{queue}}}:inbox:{epoch}"))
+                .arg("late")
+                .exec(&mut client)
+                .unwrap();
+            second.renew().await.unwrap();
+            second.renew().await.unwrap();
+            assert_eq!(bodies(&take(&*second, 1).await), ["late"]);
+        });
+    });
+}
+
+#[test]
+fn a_lost_lease_gives_a_fresh_epoch() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, epoch, mut client) =
+                (broker(server), unique("q"), unique("epoch"), server.client());
+            publish_numbers(&*broker, &queue, 2);
+            let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            let held = take(&*first, 1).await;
+            redis::cmd("ZREM")
+                .arg(format!("{{{queue}}}:leases"))
+                .arg(&*epoch)
+                .exec(&mut client)
+                .unwrap();
+            assert_eq!(first.fetch(1, 0).await.unwrap_err().kind(), ErrorKind::Fenced);
+            assert_eq!(first.renew().await.unwrap_err().kind(), ErrorKind::Fenced);
+            drop(first);
+            let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            assert_ne!(second.epoch(), &*epoch);
+            let got = take(&*second, 1).await;
+            assert_eq!(bodies(&got), ["1"]);
+            // Tags of the old epoch name nothing in the new one.
+            ack(&*second, &held).await;
+            assert_eq!(broker.stats(&queue).unwrap().in_flight, 1);
+        });
+    });
+}
+
+#[test]
+fn what_lands_for_a_dead_worker_is_found_later() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
+            let heir = worker(&*broker, &[&queue]).await;
+            // The mark that recovery leaves, and a message that a stopped process's wait lands after it.
+            let dead_at = wall_ms() - 1_000;
+            redis::cmd("ZADD")
+                .arg(format!("{{{queue}}}:leases"))
+                .arg(-dead_at)
+                .arg("gone")
+                .exec(&mut client)
+                .unwrap();
+            redis::cmd("LPUSH")
+                .arg(format!("{{{queue}}}:inbox:gone"))
+                .arg("stray")
+                .exec(&mut client)
+                .unwrap();
+            assert_eq!(broker.stats(&queue).unwrap().in_flight, 1);
+            let mut tick = tokio::time::interval(Duration::from_millis(500));
+            let recovered = tokio::time::timeout(PATIENCE, async {
+                loop {
+                    tick.tick().await;
+                    heir.renew().await.unwrap();
+                    let recovered = heir.recover().await.unwrap();
+                    if recovered.requeued > 0 {
+                        break recovered.requeued;
+                    }
+                }
+            });
+            assert_eq!(recovered.await.expect("it is found"), 1);
+            let got = take(&*heir, 1).await;
+            assert_eq!((bodies(&got), got[0].redeliveries), (vec!["stray".to_owned()], 1));
+        });
+    });
+}
+
+#[test]
+fn a_wrong_password_says_so_and_is_not_shown() {
+    let Some(server) = Server::start(&["--requirepass", "right"]) else { return skipped("redis") };
+    let url = |password: &str| format!("redis://:{password}@127.0.0.1:{}/0", server.port);
+    let good = assemble::broker(&url("right"), &Options::default()).unwrap();
+    publish(&*good, &unique("q"), &["x"]);
+    for url in [url("wrong"), server.url()] {
+        let broker = assemble::broker(&url, &Options::default()).unwrap();
+        let queue = unique("q");
+        let published = broker.publish(&[message(&queue, "x")], soon()).unwrap_err();
+        let consumed = run(broker.consume(subscription(&queue, "e"))).err().unwrap();
+        for error in [published, consumed] {
+            assert_eq!(error.kind(), ErrorKind::Connection);
+            let text = error.to_string();
+            assert!(text.contains("password in the URL") && !text.contains("wrong@"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_another_type_is_a_storage_error() {
+    with_server(|server| {
+        let (broker, queue) = (broker(server), unique("q"));
+        redis::cmd("SET").arg(&*queue).arg("text").exec(&mut server.client()).unwrap();
+        let error = broker.publish(&[message(&queue, "x")], soon()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Storage);
+        assert!(error.to_string().contains("choose another queue"), "{error}");
+        // The connection is still good.
+        publish(&*broker, &unique("q"), &["x"]);
+    });
+}
+
+#[test]
+fn a_server_that_does_not_answer_ends_at_the_deadline() {
+    // Accepts and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://127.0.0.1:{}", silent.local_addr().unwrap().port());
+    let broker = assemble::broker(&url, &Options::default()).unwrap();
+    let deadline = taskcore::clock::instant() + Duration::from_millis(200);
+    let error = broker.publish(&[message(&unique("q"), "x")], deadline).unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+}
+
+#[test]
+fn waiting_survives_a_broken_link() {
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    let store = |server: &Server| assemble::results(&server.url(), &Options::default()).unwrap();
+    for foreign in [false, true] {
+        let (client, id) = (store(&server), unique("t"));
+        let (pulse_send, pulse) = std::sync::mpsc::channel();
+        let waiter = {
+            let (client, id) = (client.clone(), id.clone());
+            std::thread::spawn(move || {
+                client.wait(&id, foreign, Some(taskcore::clock::instant() + PATIENCE), &mut || {
+                    let _ = pulse_send.send(());
+                    false
+                })
+            })
+        };
+        pulse.recv_timeout(PATIENCE).expect("the wait blocks");
+        for kind in ["normal", "pubsub"] {
+            redis::cmd("CLIENT")
+                .arg("KILL")
+                .arg("TYPE")
+                .arg(kind)
+                .exec(&mut server.client())
+                .unwrap();
+        }
+        let done = Record {
+            id: id.to_string(),
+            state: State::Success,
+            document: format!("{{\"status\": \"SUCCESS\", \"task_id\": \"{id}\"}}").into(),
+            reply_to: Some(client.reply_to().to_owned()),
+            expires_ms: None,
+        };
+        run(store(&server).store(std::slice::from_ref(&done))).unwrap();
+        assert_eq!(waiter.join().unwrap().unwrap(), Some(done.document));
+    }
+}
