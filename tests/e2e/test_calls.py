@@ -6,11 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from taskcore.result import AsyncResult
 
 from support.site import Site
 from taskcore.exceptions import TaskRevokedError
 from taskcore.exceptions import TimeoutError as NotReady
+from taskcore.result import AsyncResult
 
 WAIT = 30
 

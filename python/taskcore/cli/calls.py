@@ -4,11 +4,11 @@ import datetime as dt
 from typing import Any
 
 import click
-from taskcore.result import AsyncResult
 
 from taskcore.cli.session import Session, pass_session
 from taskcore.cli.values import Json, SecondsOrWhen, When
 from taskcore.exceptions import TimeoutError as NotReady
+from taskcore.result import AsyncResult
 
 
 @click.command()
@@ -73,12 +73,12 @@ def call(
     help="Wait that long for it; otherwise as long as it takes.",
 )
 @pass_session
-def result(session: Session, task_id: str, traceback: bool, timeout: float | None) -> None:
+def result(session: Session, /, task_id: str, traceback: bool, timeout: float | None) -> None:
     """Wait for the result of the task ID and print it.
 
     Exit code 1 when the task failed; its exception is printed then.
     """
-    found = AsyncResult(task_id, app=session.app)
+    found: AsyncResult[Any] = AsyncResult(task_id, app=session.app)
     try:
         value = found.get(timeout=timeout, propagate=False)
     except NotReady as error:

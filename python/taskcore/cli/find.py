@@ -44,7 +44,9 @@ def find_app(spec: str) -> "Taskcore":
         )
     module = import_if_there(name)
     if attribute:
-        return named(module or not_there(name), attribute)
+        if module is None:
+            raise not_there(name)
+        return named(module, attribute)
     if module is not None:
         found = search(module)
         if found is None:
@@ -56,7 +58,7 @@ def find_app(spec: str) -> "Taskcore":
     parent, _, attribute = name.rpartition(".")
     holder = import_if_there(parent) if parent else None
     if holder is None or not hasattr(holder, attribute):
-        not_there(name)
+        raise not_there(name)
     return named(holder, attribute)
 
 
@@ -107,9 +109,9 @@ def named(module: ModuleType, attribute: str) -> "Taskcore":
     return as_app(value)
 
 
-def not_there(name: str) -> ModuleType:
+def not_there(name: str) -> AppNotFound:
     """Says which module is missing and where it was looked for."""
-    raise AppNotFound(
+    return AppNotFound(
         f"no module named `{name}` in `{os.getcwd()}` or on the import path: "
         "check the spelling, or change into the folder that holds it"
     )

@@ -32,7 +32,7 @@ only = click.option(
 @only
 @click.option("--json", "as_json", is_flag=True, help="One JSON list instead of a table.")
 @pass_session
-def queues(session: Session, names: str | None, as_json: bool) -> None:
+def queues(session: Session, /, names: str | None, as_json: bool) -> None:
     """Show how much is ready, running, scheduled and parked."""
     broker = session.app.publisher
     rows = [
@@ -56,7 +56,7 @@ def queues(session: Session, names: str | None, as_json: bool) -> None:
 @only
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @pass_session
-def purge(session: Session, names: str | None, force: bool) -> None:
+def purge(session: Session, /, names: str | None, force: bool) -> None:
     """Drop what is ready and scheduled. What runs, and dead letters, stay."""
     broker = session.app.publisher
     # Without `-Q` only the app's own queue, as the broker may hold other people's.
@@ -93,7 +93,7 @@ def dead() -> None:
     "--json", "as_json", is_flag=True, help="One JSON list; the message as text with escapes."
 )
 @pass_session
-def list_dead(session: Session, queue: str, limit: int, as_json: bool) -> None:
+def list_dead(session: Session, /, queue: str, limit: int, as_json: bool) -> None:
     """Show the newest dead letters of QUEUE and why they are there."""
     letters = session.app.publisher.dead(queue, limit)
     if as_json:
@@ -121,7 +121,7 @@ def list_dead(session: Session, queue: str, limit: int, as_json: bool) -> None:
 @click.argument("queue")
 @click.argument("keys", nargs=-1)
 @pass_session
-def replay_dead(session: Session, queue: str, keys: tuple[str, ...]) -> None:
+def replay_dead(session: Session, /, queue: str, keys: tuple[str, ...]) -> None:
     """Put the dead letters KEYS of QUEUE, or all of them, back to be executed."""
     click.echo(
         f"replayed {session.app.publisher.replay(queue, list(keys) or None)} messages into `{queue}`"
@@ -133,7 +133,7 @@ def replay_dead(session: Session, queue: str, keys: tuple[str, ...]) -> None:
 @click.argument("keys", nargs=-1)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @pass_session
-def drop_dead(session: Session, queue: str, keys: tuple[str, ...], force: bool) -> None:
+def drop_dead(session: Session, /, queue: str, keys: tuple[str, ...], force: bool) -> None:
     """Drop the dead letters KEYS of QUEUE, or all of them, for good."""
     if not force:
         which = f"{len(keys)} dead letters" if keys else "every dead letter"

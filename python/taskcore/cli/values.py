@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 
-class Json(click.ParamType):
+class Json(click.ParamType):  # type: ignore[type-arg]
     """A JSON document of one kind."""
 
     name = "json"
@@ -28,7 +28,7 @@ class Json(click.ParamType):
         return read
 
 
-class When(click.ParamType):
+class When(click.ParamType):  # type: ignore[type-arg]
     """A point in time in ISO 8601; without a zone it is local time."""
 
     name = "time"

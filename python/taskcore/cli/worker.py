@@ -9,9 +9,9 @@ import socket
 from typing import Any
 
 import click
-from taskcore.worker import WorkerOptions, boot
 
 from taskcore.cli.session import Session, pass_session
+from taskcore.worker import WorkerOptions, boot
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "fatal")
 POOLS = ("prefork", "threads", "solo")
@@ -100,6 +100,7 @@ def banner(app: Any, config: Any) -> str:
 @pass_session
 def worker(
     session: Session,
+    /,
     queues: str | None,
     hostname: str | None,
     loglevel: str,
