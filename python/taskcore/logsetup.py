@@ -9,20 +9,27 @@ of `setup_logging`, nothing is done here.
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from taskcore import context, signals
 
 logger = logging.getLogger("taskcore.worker")
 
-_FORMAT = "[%(asctime)s: %(levelname)s/%(process)d] %(task)s%(message)s"
+# The core's own lines look the same.
+_FORMAT = "[%(asctime)s: %(levelname)s/%(where)s] %(task)s%(message)s"
 
 
 class TaskFormatter(logging.Formatter):
-    """Puts name and id of the running task in front of the message."""
+    """Puts the process, and name and id of the running task, in front of the message."""
+
+    def __init__(self) -> None:
+        super().__init__(_FORMAT)
+        self.main = os.getpid()
 
     def format(self, record: logging.LogRecord) -> str:
         raw = context.publishing()
+        record.where = "MainProcess" if record.process == self.main else f"Child-{record.process}"
         record.task = f"{raw.task}[{raw.id}]: " if raw is not None else ""
         return super().format(record)
 
@@ -37,7 +44,7 @@ def set_up(app: Any, level: int, path: str | None) -> None:
     handler: logging.Handler = (
         logging.FileHandler(path, delay=True) if path else logging.StreamHandler()
     )
-    handler.setFormatter(TaskFormatter(_FORMAT))
+    handler.setFormatter(TaskFormatter())
     chosen = logging.root if hijack else logging.getLogger("taskcore")
     chosen.handlers = [handler]
     chosen.setLevel(level)

@@ -101,7 +101,7 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     app.finalize()
     config = configure(app, options)
     specs = [spec_of(task) for task in app.tasks.values()]
-    check_limits(config, specs)
+    check_pool(config)
     app.hostname = config.hostname
     app.conf.freeze()
     logsetup.set_up(app, config.log_level, config.log_file)
@@ -116,9 +116,10 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     stops = Stops(app, worker)
     with stops:
         worker.start()
-        logsetup.logger.info("%s ready", config.hostname)
         if options.on_ready is not None:
             options.on_ready(config)
+        else:
+            logsetup.logger.info("%s ready", config.hostname)
         signals.worker_ready.send(app)
         worker.wait()
     signals.worker_shutdown.send(app)
@@ -209,39 +210,19 @@ def spec_of(task: Any) -> TaskSpec:
     )
 
 
-def check_limits(config: WorkerConfig, specs: Iterable[TaskSpec]) -> None:
-    """Refuses limits of the worker that its pool cannot keep; warns about those of single tasks.
+def check_pool(config: WorkerConfig) -> None:
+    """Refuses what a pool does not have; limits that it cannot keep are refused by the core.
 
     Raises:
-        NotSupportedError: the pool cannot end or interrupt a task.
+        NotSupportedError: no fork on this system, or no child processes to replace.
     """
-    if config.pool == "prefork":
-        if not hasattr(os, "fork"):
-            raise NotSupportedError(
-                "pool `prefork` needs fork, which this system does not have: use `threads`"
-            )
-        return
-    for name, value in (
-        ("time_limit", config.time_limit),
-        ("soft_time_limit", config.soft_time_limit),
-    ):
-        if value is not None:
-            raise NotSupportedError(
-                f"pool `{config.pool}` cannot keep {name} `{value:g}`: a task that runs in the worker's own process "
-                "cannot be stopped from outside; use the pool `prefork`"
-            )
-    if config.max_tasks_per_child is not None:
+    if config.pool == "prefork" and not hasattr(os, "fork"):
+        raise NotSupportedError(
+            "pool `prefork` needs fork, which this system does not have: use `threads`"
+        )
+    if config.pool != "prefork" and config.max_tasks_per_child is not None:
         raise NotSupportedError(
             f"pool `{config.pool}` has no child processes: max_tasks_per_child needs `prefork`"
-        )
-    limited = [
-        spec.name
-        for spec in specs
-        if spec.time_limit is not None or spec.soft_time_limit is not None
-    ]
-    if limited:
-        logsetup.logger.warning(
-            "pool `%s` does not keep the time limits of %s", config.pool, ", ".join(limited)
         )
 
 

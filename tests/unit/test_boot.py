@@ -74,14 +74,9 @@ def test_what_cannot_be_is_refused(app: Any) -> None:
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
-@pytest.mark.parametrize(
-    "limit", [{"time_limit": 1.0}, {"soft_time_limit": 1.0}, {"max_tasks_per_child": 1}]
-)
-def test_a_limit_that_a_pool_cannot_keep_is_refused(
-    app: Any, pool: str, limit: dict[str, Any]
-) -> None:
+def test_a_pool_without_children_replaces_none(app: Any, pool: str) -> None:
     with pytest.raises(NotSupportedError, match=f"`{pool}`"):
-        boot(app, WorkerOptions(pool=pool, **limit))
+        boot(app, WorkerOptions(pool=pool, max_tasks_per_child=1))
 
 
 def test_what_the_loop_knows_of_a_task(app: Any) -> None:
