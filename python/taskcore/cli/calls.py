@@ -45,7 +45,7 @@ from taskcore.result import AsyncResult
 )
 @pass_session
 def call(
-    session: Session, name: str, positional: list[Any], keywords: dict[str, Any], **options: Any
+    session: Session, /, name: str, positional: list[Any], keywords: dict[str, Any], **options: Any
 ) -> None:
     """Publish the task NAME and print its id.
 
