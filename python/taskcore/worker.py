@@ -116,10 +116,9 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     stops = Stops(app, worker)
     with stops:
         worker.start()
+        logsetup.logger.info("%s ready", config.hostname)
         if options.on_ready is not None:
             options.on_ready(config)
-        else:
-            logsetup.logger.info("%s ready", config.hostname)
         signals.worker_ready.send(app)
         worker.wait()
     signals.worker_shutdown.send(app)
