@@ -120,7 +120,9 @@ def worker(
         hostname=node_name(hostname, socket.gethostname()) if hostname is not None else None,
         loglevel=logging.getLevelNamesMapping()[loglevel.upper()],
         on_start=None if quiet else lambda config: click.echo(banner(app, config)),
-        on_ready=None if quiet else lambda config: click.echo(f"{config.hostname} ready"),
+        on_ready=None
+        if quiet or options["logfile"]
+        else lambda config: click.echo(f"{config.hostname} ready"),
         **options,
     )
     raise click.exceptions.Exit(boot(app, chosen))
