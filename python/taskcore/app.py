@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from taskcore import _core, calling, context, current, failure, loading, registry, settings, states
 from taskcore.canvas.signature import Signature, signature
@@ -146,13 +146,9 @@ class Taskcore:
     @overload
     def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(
-        self, /, *, bind: Literal[True], **options: Any
-    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    def task(self, /, *, bind: Literal[True], **options: Any) -> registry.BoundDecorator: ...
     @overload
-    def task(
-        self, /, *, bind: Literal[False] = False, **options: Any
-    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, /, *, bind: Literal[False] = False, **options: Any) -> registry.Decorator: ...
     def task(self, fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Makes a task of a function; with or without options.
 

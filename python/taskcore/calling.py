@@ -102,7 +102,30 @@ PROTOCOL_HEADERS = frozenset(
 """Headers that are not the user's to set."""
 
 _SAME = frozenset(
-    ["task_id", "priority", "serializer", "compression", "retry", "retry_policy", "timeout", "ignore_result", "time_limit", "soft_time_limit", "shadow", "argsrepr", "kwargsrepr", "delivery_mode", "group_index", "root_id", "parent_id", "reply_to", "retries", "chain", "chord", "replaced_task_nesting"]
+    [
+        "task_id",
+        "priority",
+        "serializer",
+        "compression",
+        "retry",
+        "retry_policy",
+        "timeout",
+        "ignore_result",
+        "time_limit",
+        "soft_time_limit",
+        "shadow",
+        "argsrepr",
+        "kwargsrepr",
+        "delivery_mode",
+        "group_index",
+        "root_id",
+        "parent_id",
+        "reply_to",
+        "retries",
+        "chain",
+        "chord",
+        "replaced_task_nesting",
+    ]
 )
 _NUMBERS = ("time_limit", "soft_time_limit", "timeout")
 

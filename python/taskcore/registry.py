@@ -7,15 +7,39 @@ run again) replaces the task; another function under the same name is an error, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from os.path import basename, splitext
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from taskcore.exceptions import AlreadyRegistered, NotRegistered
 from taskcore.kinds import rate_per_second
 from taskcore.task import Task
 from taskcore.taskoptions import OPTIONS
 from taskcore.utils import hint
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Decorator(Protocol):
+    """What `app.task(...)` gives: makes a task of a function, of the awaited value of an `async def`."""
+
+    @overload
+    def __call__(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class BoundDecorator(Protocol):
+    """The same with `bind=True`: the first parameter is the task."""
+
+    @overload
+    def __call__(
+        self, fun: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fun: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+
 
 _DECORATOR = OPTIONS | {"bind", "base"}
 

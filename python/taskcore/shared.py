@@ -6,10 +6,10 @@ exist and returns a stand-in that resolves to the current app's task at each use
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from taskcore import current
+from taskcore import current, registry
 from taskcore.task import Task
 
 P = ParamSpec("P")
@@ -47,15 +47,13 @@ class Proxy:
 
 
 @overload
+def shared_task(fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+@overload
 def shared_task(fun: Callable[P, R], /) -> Task[P, R]: ...
 @overload
-def shared_task(
-    *, bind: Literal[True], **options: Any
-) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+def shared_task(*, bind: Literal[True], **options: Any) -> registry.BoundDecorator: ...
 @overload
-def shared_task(
-    *, bind: Literal[False] = False, **options: Any
-) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def shared_task(*, bind: Literal[False] = False, **options: Any) -> registry.Decorator: ...
 def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a task for every app; options as for `Taskcore.task`."""
     if fun is None:

@@ -1,0 +1,69 @@
+"""What a type checker sees: parameters of a task's function are those of `delay`, its return value is that of `get`."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).resolve().parents[2] / "python"
+
+PROGRAM = """
+from typing import Any
+from taskcore import Task, Taskcore, shared_task
+
+app = Taskcore("p")
+
+@app.task
+def plain(x: int, y: int = 1) -> int:
+    return x + y
+
+@app.task(bind=True, max_retries=3)
+def bound(self: Task[..., Any], x: str) -> str:
+    return x
+
+@app.task(queue="q")
+async def awaited(x: int) -> bytes:
+    return b""
+
+@shared_task
+def shared(x: bytes) -> bytes:
+    return x
+
+reveal_type(plain.delay(1).get())        # int
+reveal_type(plain(1))                    # int
+reveal_type(plain.apply_many([(1,)]))    # ResultSet[int]
+reveal_type(bound.delay("x"))            # AsyncResult[str]
+reveal_type(awaited.delay(1).get())      # bytes
+reveal_type(shared.delay(b"").get())     # bytes
+plain.apply_async((1,), countdown=3)
+plain.delay("x")                         # error
+bound.delay(1)                           # error
+awaited.delay()                          # error
+plain.apply_async((1,), countdwn=3)      # error
+"""
+
+
+def test_tasks_are_typed(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-color-output", "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+    )
+    lines = PROGRAM.splitlines()
+    expected = {n: line.split("# ")[1] for n, line in enumerate(lines, 1) if "  # " in line}
+    seen: dict[int, str] = {}
+    for number, kind, text in re.findall(
+        r"^program\.py:(\d+): (note|error): (.*)$", ran.stdout, re.M
+    ):
+        if kind == "error":
+            seen[int(number)] = "error"
+        elif shown := re.search(r'Revealed type is "(.*)"', text):
+            seen[int(number)] = re.sub(r"\w+\.", "", shown[1])
+    assert seen == expected, ran.stdout + ran.stderr
