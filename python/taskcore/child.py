@@ -9,6 +9,7 @@ of forking early is that a change of code needs a new worker, as everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
@@ -153,11 +154,9 @@ class _Zygote:
         self.say(_FORKED, birth, pid)
 
     def reap(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             while self.wakeup.recv(4096):
                 pass
-        except BlockingIOError:
-            pass
         while self.children:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
@@ -166,10 +165,9 @@ class _Zygote:
             self.say(_EXITED, pid, status)
 
     def say(self, kind: int, first: int, second: int) -> None:
-        try:
+        # When the worker is gone, the end of the control socket says so.
+        with contextlib.suppress(OSError):
             self.control.sendall(_RECORD.pack(kind, first, second, 0))
-        except OSError:
-            pass  # the worker is gone; the end of the control socket says so
 
     def end(self) -> None:
         """The worker is gone: nothing may go on running that another worker will be given."""

@@ -2,9 +2,10 @@
 //!
 //! The threads pull from one queue, so none waits while another has work, and a long call delays nothing but its own
 //! thread. Each attaches to the interpreter once and detaches only to wait; the worker's loop never attaches at all, it leaves
-//! calls in the queue and finds outcomes on a list. A soft limit is raised in the thread from outside, by a helper thread,
-//! since raising needs the interpreter. What these pools cannot do is kill: a hard limit is refused at start, and a
-//! call that is still running at a cold shutdown is abandoned with its thread.
+//! calls in the queue and finds outcomes on a list. A soft limit, or a cold shutdown, is raised in the thread from outside, by
+//! a helper thread, since raising needs the interpreter: at the next instruction of a thread, so not out of a blocking
+//! call; in Python's main thread by a signal, which interrupts that too. What these pools cannot do is kill: a hard limit is refused at
+//! start, and a call that goes on after a cold shutdown is abandoned with its thread.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use pyo3::{prelude::*, types::PyType};
+use pyo3::{
+    prelude::*,
+    types::{PyCFunction, PyType},
+};
 use taskcore::{
     Error, ErrorKind,
     broker::BoxFuture,
@@ -63,17 +67,38 @@ struct Slot {
     turn: Mutex<Turn>,
 }
 
+/// What is raised in a running call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Raise {
+    /// `SoftTimeLimitExceeded`.
+    SoftLimit,
+    /// `SystemExit`: a cold shutdown.
+    Exit,
+}
+
+impl Raise {
+    fn class(self, py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+        let (module, name) = match self {
+            Self::SoftLimit => ("taskcore.exceptions", "SoftTimeLimitExceeded"),
+            Self::Exit => ("builtins", "SystemExit"),
+        };
+        Ok(py.import(module)?.getattr(name)?.cast_into::<PyType>()?)
+    }
+}
+
 /// What a thread does. Written by the thread, `reported` and `raised` by the others.
 #[derive(Default)]
 struct Turn {
-    /// Python's number of the thread; 0 before it runs.
+    /// Python's number of the thread, which on Unix is the system's; 0 before it runs.
     ident: u64,
+    /// Whether it is Python's main thread, which a signal reaches.
+    main: bool,
     /// The call whose user code runs, and since when.
     running: Option<(u64, Micros)>,
     soft_us: Option<u64>,
     reported: bool,
-    /// Whether the soft limit was raised in it.
-    raised: bool,
+    /// What was raised in it.
+    raised: Option<Raise>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -151,13 +176,13 @@ impl Host for Running<'_> {
         turn.running = Some((self.call.key, now));
         turn.soft_us = self.call.soft_us;
         turn.reported = false;
-        turn.raised = false;
+        turn.raised = None;
     }
 
     fn end(&mut self) {
         let mut turn = lock(&self.slot.turn);
         turn.running = None;
-        if turn.raised {
+        if turn.raised.is_some() && !turn.main {
             // It may not have arrived yet, and would hit whatever runs next.
             raise_in(turn.ident, None);
         }
@@ -183,13 +208,16 @@ struct Server<'py> {
 impl<'py> Server<'py> {
     fn new(
         shared: Arc<Shared>,
-        index: usize,
+        (index, main): (usize, bool),
         execution: &Bound<'py, PyAny>,
         log_tasks: bool,
     ) -> PyResult<Self> {
         let py = execution.py();
         let ident = py.import("threading")?.call_method0("get_ident")?.extract()?;
-        lock(&shared.slots[index].turn).ident = ident;
+        let mut turn = lock(&shared.slots[index].turn);
+        turn.ident = ident;
+        turn.main = main;
+        drop(turn);
         Ok(Self { py, shared, index, executor: Executor::new(execution, log_tasks)? })
     }
 
@@ -199,6 +227,7 @@ impl<'py> Server<'py> {
         self.shared.tell(PoolNews::Done(outcome));
     }
 
+    /// Until the pool ends.
     fn serve(&mut self) {
         loop {
             let call = self.shared.take();
@@ -213,33 +242,59 @@ impl<'py> Server<'py> {
             }
         }
     }
+
+    /// The same on Python's main thread.
+    fn serve_with_signals(&mut self) -> PyResult<()> {
+        loop {
+            self.py.check_signals()?;
+            let waited = match self.shared.take() {
+                Some(call) => Ok(Some(call)),
+                None => bridge::detach(self.py, || self.shared.wait(Some(SIGNALS))),
+            };
+            match waited {
+                Ok(Some(call)) => self.run(&call),
+                Ok(None) => {}
+                Err(Stopped) => return Ok(()),
+            }
+        }
+    }
 }
 
-/// Runs the calls of a `solo` pool on the calling thread, Python's main thread, until the pool ends. Signal handlers run between
-/// calls, and what they raise ends it.
+/// Runs the calls of a `solo` pool on the calling thread, Python's main thread, until the pool ends. Signal handlers run
+/// between calls, and what they raise ends it.
 pub(crate) fn serve_solo(
     execution: &Bound<'_, PyAny>,
     shared: &Arc<Shared>,
     log_tasks: bool,
 ) -> PyResult<()> {
     let py = execution.py();
-    let mut server = Server::new(shared.clone(), 0, execution, log_tasks)?;
-    loop {
-        py.check_signals()?;
-        let waited = match shared.take() {
-            Some(call) => Ok(Some(call)),
-            None => bridge::detach(py, || shared.wait(Some(SIGNALS))),
+    let mut server = Server::new(shared.clone(), (0, cfg!(unix)), execution, log_tasks)?;
+    let signals = py.import("signal")?;
+    #[cfg(unix)]
+    let before = signals.call_method1("signal", (libc::SIGUSR1, due_handler(py, shared)?))?;
+    let ended = server.serve_with_signals();
+    #[cfg(unix)]
+    signals.call_method1("signal", (libc::SIGUSR1, before))?;
+    shared.alive.store(0, Ordering::Release);
+    shared.bell.notify_one();
+    ended
+}
+
+/// The handler of SIGUSR1 in the main thread: raises what is due in the call that runs.
+#[cfg(unix)]
+fn due_handler<'py>(py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Bound<'py, PyCFunction>> {
+    let shared = shared.clone();
+    PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
+        // Unlocked before anything of Python's runs: that may run this handler again.
+        let raised = {
+            let turn = lock(&shared.slots[0].turn);
+            turn.raised.filter(|_| turn.running.is_some())
         };
-        match waited {
-            Ok(Some(call)) => server.run(&call),
-            Ok(None) => {}
-            Err(Stopped) => {
-                shared.alive.store(0, Ordering::Release);
-                shared.bell.notify_one();
-                return Ok(());
-            }
+        match raised {
+            Some(raise) => Err(PyErr::from_type(raise.class(args.py())?, ())),
+            None => Ok(()),
         }
-    }
+    })
 }
 
 /// The pool of threads, or of none when Python's main thread runs the calls.
@@ -251,8 +306,8 @@ pub(crate) struct ThreadPool {
     mean_us: f64,
     scan_at: Option<Micros>,
     pending: Vec<PoolNews>,
-    /// Raises soft limits; started with the first.
-    limits: Option<mpsc::Sender<(usize, u64)>>,
+    /// Raises in threads; started when first needed.
+    helper: Option<mpsc::Sender<(usize, u64, Raise)>>,
 }
 
 impl ThreadPool {
@@ -267,7 +322,8 @@ impl ThreadPool {
             let (shared, execution) = (pool.shared.clone(), execution.clone().unbind());
             let body = move || {
                 bridge::attach(|py| {
-                    match Server::new(shared.clone(), index, execution.bind(py), log_tasks) {
+                    match Server::new(shared.clone(), (index, false), execution.bind(py), log_tasks)
+                    {
                         Ok(mut server) => server.serve(),
                         Err(e) => shared.tell(PoolNews::Notice(format!(
                             "a thread of the pool cannot start: {e}"
@@ -303,7 +359,7 @@ impl ThreadPool {
             mean_us: QUEUED_US / 2.0,
             scan_at: None,
             pending: Vec::new(),
-            limits: None,
+            helper: None,
         }
     }
 
@@ -334,7 +390,7 @@ impl ThreadPool {
             if let Some(due) = turn.soft_us.map(|s| at.saturating_add(s)) {
                 if due <= now {
                     turn.soft_us = None;
-                    self.raise_soft_limit(index, key);
+                    self.raise(index, key, Raise::SoftLimit);
                 } else {
                     wake = Some(wake.map_or(due, |w| w.min(due)));
                 }
@@ -351,12 +407,12 @@ impl ThreadPool {
         (news, [wake, self.scan_at].into_iter().flatten().min())
     }
 
-    fn raise_soft_limit(&mut self, index: usize, key: u64) {
-        let sender = self.limits.get_or_insert_with(|| {
+    fn raise(&mut self, index: usize, key: u64, what: Raise) {
+        let sender = self.helper.get_or_insert_with(|| {
             let (sender, receiver) = mpsc::channel();
             let shared = self.shared.clone();
-            let body = move || raise_soft_limits(&shared, &receiver);
-            // Without the thread the limit passes unnoticed; there is nobody better placed to say so.
+            let body = move || help(&shared, &receiver);
+            // Without the thread a limit passes unnoticed; there is nobody better placed to say so.
             if let Err(error) =
                 std::thread::Builder::new().name("taskcore-limits".into()).spawn(body)
             {
@@ -364,21 +420,30 @@ impl ThreadPool {
             }
             sender
         });
-        let _ = sender.send((index, key));
+        let _ = sender.send((index, key, what));
     }
 }
 
-fn raise_soft_limits(shared: &Shared, due: &mpsc::Receiver<(usize, u64)>) {
-    while let Ok((index, key)) = due.recv() {
+/// The helper thread: raises what is due in calls that still run.
+fn help(shared: &Shared, due: &mpsc::Receiver<(usize, u64, Raise)>) {
+    while let Ok((index, key, what)) = due.recv() {
         bridge::attach(|py| {
-            let class =
-                py.import("taskcore.exceptions").and_then(|m| m.getattr("SoftTimeLimitExceeded"));
-            let Ok(class) = class.and_then(|c| Ok(c.cast_into::<PyType>()?)) else { return };
+            let Ok(class) = what.class(py) else { return };
             let mut turn = lock(&shared.slots[index].turn);
-            if turn.running.is_some_and(|(running, _)| running == key) {
-                turn.raised = true;
-                raise_in(turn.ident, Some(&class));
+            if turn.running.is_none_or(|(running, _)| running != key) {
+                return;
             }
+            turn.raised = Some(what);
+            #[cfg(unix)]
+            if turn.main {
+                #[allow(unsafe_code)]
+                // SAFETY: Python's main thread outlives every call that it runs, and `running` says that it runs one.
+                unsafe {
+                    libc::pthread_kill(turn.ident as libc::pthread_t, libc::SIGUSR1);
+                }
+                return;
+            }
+            raise_in(turn.ident, Some(&class));
         });
     }
 }
@@ -446,6 +511,12 @@ impl Pool for ThreadPool {
         Box::pin(async move {
             if force {
                 lock(&self.shared.queue).calls.clear();
+                for index in 0..self.shared.slots.len() {
+                    let running = lock(&self.shared.slots[index].turn).running;
+                    if let Some((key, _)) = running {
+                        self.raise(index, key, Raise::Exit);
+                    }
+                }
             }
             self.shared.stop();
             let shared = self.shared.clone();
