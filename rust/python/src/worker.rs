@@ -170,6 +170,7 @@ impl Worker {
         };
         let (sender, receiver) = mpsc::channel();
         let end = self.end.clone();
+        let (hostname, dispatch) = (parts.config.hostname.clone(), parts.dispatch.clone());
         let body = move || {
             let dispatch = parts.dispatch.clone();
             // A panic is a bug, and must not leave the main thread waiting.
@@ -187,7 +188,11 @@ impl Worker {
         loop {
             match bridge::detach(py, || handle.wait_started(SIGNALS)) {
                 Standing::Starting => py.check_signals()?,
-                Standing::Started => return Ok(()),
+                Standing::Started => {
+                    let say = || tracing::info!(hostname = hostname.as_str(), "worker ready");
+                    tracing::dispatcher::with_default(&dispatch, say);
+                    return Ok(());
+                }
                 Standing::Ended => {
                     bridge::detach(py, || while !self.end.wait(SIGNALS) {});
                     return self.outcome(py);

@@ -1,0 +1,114 @@
+"""The app of the pool tests. No task has a hard time limit of its own, so that every pool starts."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from taskcore import Taskcore
+from taskcore.exceptions import SoftTimeLimitExceeded
+
+
+def wait_for_file(path: str) -> None:
+    """Blocks until the file exists; a minute is for ever here."""
+    end = time.monotonic() + 60
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            raise TimeoutError(path)
+        time.sleep(0.01)
+
+
+def add(x: int, y: int = 1) -> int:
+    return x + y
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+def fail() -> None:
+    raise ValueError("boom", 42)
+
+
+def leave() -> None:
+    sys.exit(3)
+
+
+def unencodable() -> object:
+    return object()
+
+
+def hold(path: str) -> int:
+    """Waits for a file, and says which process did."""
+    wait_for_file(path)
+    return os.getpid()
+
+
+def meet(mine: str, other: str) -> str:
+    """Returns when another execution of it runs at the same time."""
+    with open(mine, "w"):
+        pass
+    wait_for_file(other)
+    return mine
+
+
+def busy() -> str:
+    """Runs until its soft limit."""
+    end = time.monotonic() + 60
+    try:
+        while time.monotonic() < end:
+            sum(range(1000))
+    except SoftTimeLimitExceeded:
+        return "noticed"
+    return "not noticed"
+
+
+def asleep() -> str:
+    """As `busy`, in one call into the system."""
+    with contextlib.suppress(SoftTimeLimitExceeded):
+        time.sleep(60)
+        return "not noticed"
+    return "noticed"
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def segfault() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def draw() -> float:
+    return random.random()
+
+
+def program(sign: int) -> int:
+    """The exit code of a program that is sent a signal, as the task's programs see it."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as started:
+        started.send_signal(sign)
+        return started.wait()
+
+
+TASKS = (
+    add, echo, fail, leave, unencodable, hold, meet, busy, asleep, pid, die, segfault, draw, program
+)  # fmt: skip
+
+
+def make(**conf: Any) -> Taskcore:
+    """An app with all of the above."""
+    made = Taskcore("pools", **conf)
+    for task in TASKS:
+        made.task(task, name=f"pools.{task.__name__}")
+    return made
+
+
+app = make()
