@@ -170,7 +170,6 @@ impl Worker {
         };
         let (sender, receiver) = mpsc::channel();
         let end = self.end.clone();
-        let (hostname, dispatch) = (parts.config.hostname.clone(), parts.dispatch.clone());
         let body = move || {
             let dispatch = parts.dispatch.clone();
             // A panic is a bug, and must not leave the main thread waiting.
@@ -188,11 +187,7 @@ impl Worker {
         loop {
             match bridge::detach(py, || handle.wait_started(SIGNALS)) {
                 Standing::Starting => py.check_signals()?,
-                Standing::Started => {
-                    let say = || tracing::info!(hostname = hostname.as_str(), "worker ready");
-                    tracing::dispatcher::with_default(&dispatch, say);
-                    return Ok(());
-                }
+                Standing::Started => return Ok(()),
                 Standing::Ended => {
                     bridge::detach(py, || while !self.end.wait(SIGNALS) {});
                     return self.outcome(py);
