@@ -9,6 +9,7 @@ from support.site import Site
 from taskcore.exceptions import OperationalError
 
 WAIT = 30
+USER = ["worker", "on", ">w0rd", "~*", "&*", "+@all"]
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def locked(tmp_path: Path) -> RedisServer:
     folder = tmp_path / "locked"
     folder.mkdir()
     options = ["--requirepass", "s3cret", "--unixsocket", str(folder / "socket")]
-    server = RedisServer(folder, *options, "--user", *"worker on >w0rd ~* &* +@all".split())
+    server = RedisServer(folder, *options, "--user", *USER)
     return server
 
 
