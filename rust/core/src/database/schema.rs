@@ -6,7 +6,7 @@
 //! * `ready` and `held` by *key*: queue, priority and number in one integer ([`crate::broker::sqlite::key`]), so
 //!   the table is its own index, a lane is a range, its head is the smallest key, and putting a message back in its
 //!   old place is an insertion;
-//! * `due` by queue and time, with a hash of queue and task id to cancel by;
+//! * `due` by queue and time, with a label made of the task id to cancel by;
 //! * `dead` by the order of parking.
 //!
 //! `counter` is the source of all numbers: messages, dead letters, holders. `lease` has a row per live worker. `result` is
@@ -27,9 +27,9 @@ CREATE TABLE queue (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE message (number INTEGER PRIMARY KEY, redeliveries INTEGER NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL);
 CREATE TABLE ready (key INTEGER PRIMARY KEY);
 CREATE TABLE held (key INTEGER PRIMARY KEY, holder INTEGER NOT NULL);
-CREATE TABLE due (queue INTEGER NOT NULL, at INTEGER NOT NULL, key INTEGER NOT NULL, hash INTEGER NOT NULL,
+CREATE TABLE due (queue INTEGER NOT NULL, at INTEGER NOT NULL, key INTEGER NOT NULL, label INTEGER NOT NULL,
     PRIMARY KEY (queue, at, key)) WITHOUT ROWID;
-CREATE INDEX due_hash ON due (hash);
+CREATE INDEX due_label ON due (label);
 CREATE TABLE dead (number INTEGER PRIMARY KEY, queue INTEGER NOT NULL, key INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL);
 CREATE INDEX dead_queue ON dead (queue, number);
 CREATE TABLE lease (holder INTEGER PRIMARY KEY, epoch TEXT NOT NULL, until INTEGER NOT NULL);

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     key::{self, NUMBERS},
-    publish::hash,
+    publish,
     settle::to_tail,
 };
 use crate::{
@@ -52,17 +52,25 @@ pub(super) fn purge(tx: &mut Tx<'_>, queue: &str) -> rusqlite::Result<u64> {
 /// Drops one scheduled message; whether there was one.
 pub(super) fn cancel(tx: &mut Tx<'_>, queue: &str, id: &str) -> rusqlite::Result<bool> {
     let Some(queue) = tx.find_queue(queue)? else { return Ok(false) };
-    let found: Option<(i64, i64)> = tx
-        .prepare(
-            "SELECT d.at, d.key FROM due d JOIN message m ON m.number = d.key & ?4
-             WHERE d.hash = ?1 AND d.queue = ?2 AND m.id = ?3 LIMIT 1",
-        )?
-        .query_row((hash(queue, id), queue, id, NUMBERS), |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((at, key)) = found else { return Ok(false) };
-    tx.prepare("DELETE FROM due WHERE queue = ?1 AND at = ?2 AND key = ?3")?.execute((queue, at, key))?;
-    tx.prepare("DELETE FROM message WHERE number = ?1")?.execute([key & NUMBERS])?;
-    Ok(true)
+    let mut next = tx.prepare("SELECT label FROM due WHERE label >= ?1 ORDER BY label LIMIT 1")?;
+    let mut find = tx.prepare(
+        "SELECT d.at, d.key FROM due d JOIN message m ON m.number = d.key & ?4
+         WHERE d.label = ?1 AND d.queue = ?2 AND m.id = ?3 LIMIT 1",
+    )?;
+    let mut from = 0;
+    while let Some(label) = next.query_row([from], |row| row.get(0)).optional()? {
+        let bucket = publish::bucket_of(label);
+        let found: Option<(i64, i64)> = find
+            .query_row((publish::label(bucket, id), queue, id, NUMBERS), |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        if let Some((at, key)) = found {
+            tx.prepare("DELETE FROM due WHERE queue = ?1 AND at = ?2 AND key = ?3")?.execute((queue, at, key))?;
+            tx.prepare("DELETE FROM message WHERE number = ?1")?.execute([key & NUMBERS])?;
+            return Ok(true);
+        }
+        from = (bucket + 1) << 32;
+    }
+    Ok(false)
 }
 
 /// The newest dead letters.

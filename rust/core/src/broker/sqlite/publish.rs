@@ -10,7 +10,7 @@ use super::key;
 
 const MESSAGE: &str = "INSERT INTO message (number, redeliveries, id, body) VALUES (?1, 0, ?2, ?3)";
 const READY: &str = "INSERT INTO ready (key) VALUES (?1)";
-const DUE: &str = "INSERT INTO due (queue, at, key, hash) VALUES (?1, ?2, ?3, ?4)";
+const DUE: &str = "INSERT INTO due (queue, at, key, label) VALUES (?1, ?2, ?3, ?4)";
 
 /// Writes the batch, in order.
 pub(super) fn publish(tx: &mut Tx<'_>, batch: &[Outgoing]) -> rusqlite::Result<()> {
@@ -39,8 +39,7 @@ pub(super) fn publish(tx: &mut Tx<'_>, batch: &[Outgoing]) -> rusqlite::Result<(
 
 /// Puts a message that is nowhere into the due set.
 pub(super) fn schedule(tx: &Tx<'_>, key: i64, due: Millis, id: &str) -> rusqlite::Result<()> {
-    let queue = key::queue_of(key);
-    tx.prepare(DUE)?.execute((queue, due, key, hash(queue, id))).map(drop)
+    tx.prepare(DUE)?.execute((key::queue_of(key), due, key, label(bucket(key), id))).map(drop)
 }
 
 /// Puts a message that is nowhere into its queue, where its key says.
@@ -49,9 +48,25 @@ pub(super) fn make_ready(tx: &mut Tx<'_>, key: i64) -> rusqlite::Result<()> {
     tx.prepare(READY)?.execute([key]).map(drop)
 }
 
-/// Under what a scheduled message is found to be cancelled: FNV-1a of queue and id. Written to disk, so never changed; ids
-/// that collide are told apart by the id itself.
-pub(super) fn hash(queue: i64, id: &str) -> i64 {
-    let bytes = queue.to_le_bytes().into_iter().chain(id.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) as i64
+/// Under what a scheduled message is found to be cancelled: its bucket and a hash of its task id.
+///
+/// A plain hash would put every insertion on a page of its own once the set is large. Labels of messages published together
+/// share a bucket and lie together; whoever cancels asks every bucket, of which there are few.
+pub(super) fn label(bucket: i64, id: &str) -> i64 {
+    bucket << 32 | hash(id)
+}
+
+/// The bucket of a message: 65,536 consecutive numbers share one.
+fn bucket(key: i64) -> i64 {
+    (key & key::NUMBERS) >> 16
+}
+
+/// FNV-1a in 32 bits. Written to disk, so never changed; ids that collide are told apart by the id itself.
+fn hash(id: &str) -> i64 {
+    i64::from(id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)))
+}
+
+/// The bucket of a label.
+pub(super) fn bucket_of(label: i64) -> i64 {
+    label >> 32
 }
