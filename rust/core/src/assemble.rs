@@ -1,9 +1,9 @@
 //! From a URL to a broker and a result store: the only place that names adapters.
 //!
-//! A scheme is known here or refused here, with the list of those that are. What an adapter understands of the rest of the URL and of
-//! the options is its own business.
+//! `broker/url.rs` reads the URL; here its target meets its adapter and the options that this one knows. Other options are refused, because
+//! a misspelt one that is ignored is worse than an error.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     broker::{
@@ -11,7 +11,7 @@ use crate::{
         memory::MemoryBroker,
         redis::{RedisBroker, RedisOptions},
         sqlite::SqliteBroker,
-        url::{BrokerUrl, RedisUrl, Target},
+        url::{BrokerUrl, Target},
     },
     error::{Error, ErrorKind, Result},
     result::{
@@ -28,77 +28,48 @@ pub type Options = BTreeMap<String, String>;
 /// Celery's option that is put before every key.
 const KEYPREFIX: &str = "global_keyprefix";
 
-/// The schemes of this version.
-const KNOWN: &str =
-    "`sqlite://`, `memory://`, `redis://`, `rediss://`, `redis+socket://` or `unix://`";
-
-/// What Celery or the design knows and this version does not do.
-const LATER: [&str; 12] = [
-    "amqp",
-    "amqps",
-    "pyamqp",
-    "postgresql",
-    "postgres",
-    "sqs",
-    "sentinel",
-    "mongodb",
-    "rpc",
-    "db+sqlite",
-    "db+postgresql",
-    "cache",
-];
+/// How much a commit to a database file survives.
+const DURABILITY: &str = "durability";
 
 /// The broker that `url` names. Nothing is connected yet.
 pub fn broker(url: &str, options: &Options) -> Result<Arc<dyn Broker>> {
-    match scheme(url)? {
-        "memory" => {
+    let BrokerUrl { target, redacted } = BrokerUrl::parse(url)?;
+    match target {
+        Target::Memory { name } => {
             only(options, &[], "memory")?;
-            Ok(Arc::new(MemoryBroker::new(url)))
+            Ok(Arc::new(MemoryBroker::new(&redacted, &name)))
         }
-        "sqlite" => {
-            let (path, durability) = file(url, options)?;
-            Ok(Arc::new(SqliteBroker::new(url, &path, durability.as_deref())?))
+        Target::Sqlite { path, params } => {
+            let durability = durability(params, options, &redacted)?;
+            Ok(Arc::new(SqliteBroker::new(&redacted, &path, durability.as_deref())?))
         }
-        "redis" | "rediss" | "redis+socket" | "unix" => {
+        Target::Redis(target) => {
             only(options, &[KEYPREFIX], "redis")?;
-            let (target, redacted) = redis(url)?;
             let options = RedisOptions { global_keyprefix: text(options, KEYPREFIX) };
             Ok(Arc::new(RedisBroker::new(&target, &redacted, &options)?))
         }
-        other => Err(unknown(other, "broker")),
     }
 }
 
 /// The result store that `url` names. Nothing is connected yet.
 pub fn results(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>> {
-    match scheme(url)? {
-        "memory" | "cache+memory" => {
+    // Celery's name for results in the process.
+    let url = url.strip_prefix("cache+").filter(|u| u.starts_with("memory://")).unwrap_or(url);
+    let BrokerUrl { target, redacted } = BrokerUrl::parse(url)?;
+    match target {
+        Target::Memory { name } => {
             only(options, &[], "memory")?;
-            Ok(Arc::new(MemoryResults::new(url)))
+            Ok(Arc::new(MemoryResults::new(&redacted, &name)))
         }
-        "sqlite" => {
-            let (path, durability) = file(url, options)?;
-            Ok(Arc::new(SqliteResults::new(url, &path, durability.as_deref())?))
+        Target::Sqlite { path, params } => {
+            let durability = durability(params, options, &redacted)?;
+            Ok(Arc::new(SqliteResults::new(&redacted, &path, durability.as_deref())?))
         }
-        "redis" | "rediss" | "redis+socket" | "unix" => {
+        Target::Redis(target) => {
             only(options, &[KEYPREFIX], "redis")?;
-            let (target, redacted) = redis(url)?;
             let options = RedisResultOptions { global_keyprefix: text(options, KEYPREFIX) };
             Ok(Arc::new(RedisResults::new(&target, &redacted, &options)?))
         }
-        other => Err(unknown(other, "result store")),
-    }
-}
-
-/// The server that a Redis URL names, and the URL with its password hidden.
-fn redis(url: &str) -> Result<(RedisUrl, String)> {
-    let parsed = BrokerUrl::parse(url)?;
-    match parsed.target {
-        Target::Redis(target) => Ok((*target, parsed.redacted)),
-        _ => Err(Error::new(
-            ErrorKind::Internal,
-            format!("`{}` is not a URL of redis", parsed.redacted),
-        )),
     }
 }
 
@@ -106,25 +77,16 @@ fn text(options: &Options, name: &str) -> String {
     options.get(name).cloned().unwrap_or_default()
 }
 
-/// What stands before `://`.
-fn scheme(url: &str) -> Result<&str> {
-    url.split_once("://").map(|(scheme, _)| scheme).filter(|s| !s.is_empty()).ok_or_else(|| {
-        // The text may be a password with a typing error around it: its length is all that is shown.
-        let message =
-            format!("a URL of {} characters has no scheme, expected {KNOWN}", url.chars().count());
-        Error::new(ErrorKind::Config, message)
-    })
-}
-
-/// Path and durability from a `sqlite:///` URL.
-fn file(url: &str, options: &Options) -> Result<(PathBuf, Option<String>)> {
-    only(options, &["durability"], "sqlite")?;
-    let Target::Sqlite { path, params } = BrokerUrl::parse(url)?.target else {
-        return Err(Error::new(ErrorKind::Internal, format!("`{url}` is not a URL of sqlite")));
-    };
-    let mut durability = options.get("durability").cloned();
+/// The durability of a database file: the URL's, else the option's.
+fn durability(
+    params: Vec<(String, String)>,
+    options: &Options,
+    url: &str,
+) -> Result<Option<String>> {
+    only(options, &[DURABILITY], "sqlite")?;
+    let mut durability = options.get(DURABILITY).cloned();
     for (name, value) in params {
-        if name != "durability" {
+        if name != DURABILITY {
             let message = format!(
                 "unknown parameter `{name}` in `{url}`, expected `durability=full` or `durability=normal`"
             );
@@ -132,7 +94,7 @@ fn file(url: &str, options: &Options) -> Result<(PathBuf, Option<String>)> {
         }
         durability = Some(value);
     }
-    Ok((path, durability))
+    Ok(durability)
 }
 
 /// Refuses options that the adapter does not know.
@@ -151,15 +113,50 @@ fn only(options: &Options, known: &[&str], adapter: &str) -> Result<()> {
     ))
 }
 
-fn unknown(scheme: &str, what: &str) -> Error {
-    if LATER.contains(&scheme) {
-        return Error::new(
-            ErrorKind::Unsupported,
-            format!("`{scheme}://` is not supported in this version as a {what}, use {KNOWN}"),
-        );
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str, options: &[(&str, &str)]) -> (ErrorKind, String) {
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let error = broker(url, &options).err().expect("refused");
+        assert_eq!(results(url, &options).err().expect("refused").kind(), error.kind());
+        (error.kind(), error.to_string())
     }
-    Error::new(
-        ErrorKind::Config,
-        format!("unknown scheme `{scheme}` for a {what}, expected {KNOWN}"),
-    )
+
+    #[test]
+    fn what_is_not_known_is_refused_with_what_is() {
+        let (kind, text) = refused("bogus://x", &[]);
+        assert_eq!(kind, ErrorKind::Config);
+        assert!(text.contains("`bogus`") && text.contains("sqlite://"), "{text}");
+        let (kind, text) = refused("amqp://guest:secret@host//", &[]);
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(text.contains("this version") && !text.contains("secret"), "{text}");
+        let (kind, text) = refused("memory://", &[("durability", "full")]);
+        assert_eq!(kind, ErrorKind::Config);
+        assert!(text.contains("`durability`"), "{text}");
+        let (kind, text) = refused("sqlite:///x.db", &[("durabilty", "full")]);
+        assert_eq!(kind, ErrorKind::Config);
+        assert!(text.contains("`durabilty`") && text.contains("`durability`"), "{text}");
+        let (_, text) = refused("sqlite:///x.db?durability=none", &[]);
+        assert!(text.contains("`none`") && text.contains("`normal`"), "{text}");
+        let (_, text) = refused("sqlite:///x.db?mode=ro", &[]);
+        assert!(text.contains("`mode`"), "{text}");
+        refused("sqlite://", &[]);
+        refused("no url at all", &[]);
+    }
+
+    #[test]
+    fn what_is_known_opens_nothing_yet() {
+        let options = Options::from([("durability".to_owned(), "normal".to_owned())]);
+        for url in ["sqlite:///no-such-directory/x.db", "sqlite:////no-such-directory/x.db"] {
+            assert_eq!(broker(url, &options).expect("known").url(), url);
+            assert_eq!(results(url, &options).expect("known").url(), url);
+        }
+        for url in ["memory://", "memory://name", "redis://:secret@localhost/1"] {
+            assert!(!broker(url, &Options::new()).expect("known").url().contains("secret"));
+            assert!(!results(url, &Options::new()).expect("known").url().contains("secret"));
+        }
+        assert!(results("cache+memory://", &Options::new()).is_ok());
+    }
 }

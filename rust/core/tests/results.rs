@@ -12,9 +12,13 @@ use taskcore::{
 fn captured() -> Vec<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/wire/results_redis.jsonl");
     let text = std::fs::read_to_string(path).expect("the vectors are in the repository");
-    let lines = text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).expect("a line is an object"));
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Map<String, Value>>(line).expect("a line is an object"));
     let documents: Vec<_> = lines
-        .filter_map(|line| Some((line.get("case")?.as_str()?.to_owned(), line.get("raw")?.as_str()?.to_owned())))
+        .filter_map(|line| {
+            Some((line.get("case")?.as_str()?.to_owned(), line.get("raw")?.as_str()?.to_owned()))
+        })
         // The rest are counters of chords and documents of groups.
         .filter(|(_, raw)| raw.contains("\"status\": "))
         .collect();
@@ -33,7 +37,10 @@ fn fields(raw: &str) -> Vec<(String, Box<RawValue>)> {
                 fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                     f.write_str("an object")
                 }
-                fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                fn visit_map<A: serde::de::MapAccess<'de>>(
+                    self,
+                    mut map: A,
+                ) -> Result<Fields, A::Error> {
                     let mut fields = Vec::new();
                     while let Some(entry) = map.next_entry()? {
                         fields.push(entry);
@@ -52,14 +59,30 @@ fn every_document_is_written_byte_for_byte() {
     for (case, raw) in captured() {
         let fields = fields(&raw);
         let json = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.get());
-        let text = |name: &str| json(name).and_then(|v| serde_json::from_str::<Option<String>>(v).expect("text or null"));
+        let text = |name: &str| {
+            json(name)
+                .and_then(|v| serde_json::from_str::<Option<String>>(v).expect("text or null"))
+        };
         let state = State::from_name(&text("status").expect("a status"));
-        let (traceback, group, parent, id) = (text("traceback"), text("group_id"), text("parent_id"), text("task_id"));
+        let (traceback, group, parent, id) =
+            (text("traceback"), text("group_id"), text("parent_id"), text("task_id"));
         let done = text("date_done").map(|d| parse_iso(&d).expect("a time"));
         assert_eq!(done.is_some(), state.is_ready(), "{case}");
-        let fixed = ["status", "result", "traceback", "children", "date_done", "group_id", "parent_id", "task_id"];
-        let extra: Vec<(&str, &[u8])> =
-            fields.iter().filter(|(n, _)| !fixed.contains(&n.as_str())).map(|(n, v)| (n.as_str(), v.get().as_bytes())).collect();
+        let fixed = [
+            "status",
+            "result",
+            "traceback",
+            "children",
+            "date_done",
+            "group_id",
+            "parent_id",
+            "task_id",
+        ];
+        let extra: Vec<(&str, &[u8])> = fields
+            .iter()
+            .filter(|(n, _)| !fixed.contains(&n.as_str()))
+            .map(|(n, v)| (n.as_str(), v.get().as_bytes()))
+            .collect();
         let document = Document {
             state: &state,
             result: json("result").expect("a result").as_bytes(),

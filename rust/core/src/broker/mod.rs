@@ -56,7 +56,7 @@ pub struct Outgoing {
 pub struct Tag {
     /// Which of the adapter's lanes (queue and priority) it came from.
     pub lane: u32,
-    /// Its number within this consumer; increases in the order of claims.
+    /// Its number; unique among what this consumer holds, and ordered within a lane as the lane is served.
     pub seq: u64,
 }
 

@@ -11,7 +11,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -52,13 +55,23 @@ impl Shared {
     }
 }
 
+/// Whether the file is watched.
+enum Watch {
+    /// Nobody has waited yet, or a fork ended it.
+    Not,
+    /// As long as this lives.
+    Running { _watcher: RecommendedWatcher },
+    /// Files cannot be watched here.
+    Impossible,
+}
+
 /// Wakes waiters.
 pub(crate) struct Bell {
     /// The file whose times are the signal.
     file: PathBuf,
     shared: Arc<Shared>,
-    /// Made by the first who waits; `None` inside when watching is not possible here.
-    watcher: Mutex<Option<Option<RecommendedWatcher>>>,
+    /// Made by the first who waits.
+    watcher: Mutex<Watch>,
     /// Whether the failure to watch or ring was logged.
     complained: AtomicBool,
 }
@@ -78,8 +91,18 @@ impl Bell {
         let mut file = path.as_os_str().to_owned();
         file.push("-shm");
         let state = State { rings: 0, waiting: 0, closed: false };
-        let shared = Shared { state: Mutex::new(state), rung: Condvar::new(), notify: Notify::new(), listened: Condvar::new() };
-        Self { file: file.into(), shared: Arc::new(shared), watcher: Mutex::new(None), complained: AtomicBool::new(false) }
+        let shared = Shared {
+            state: Mutex::new(state),
+            rung: Condvar::new(),
+            notify: Notify::new(),
+            listened: Condvar::new(),
+        };
+        Self {
+            file: file.into(),
+            shared: Arc::new(shared),
+            watcher: Mutex::new(Watch::Not),
+            complained: AtomicBool::new(false),
+        }
     }
 
     /// Wakes everybody, everywhere. Called after the commit.
@@ -101,18 +124,20 @@ impl Bell {
     /// Watches again if a fork ended it; who waits long calls it now and then.
     pub(crate) fn attend(&self) {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        if watcher.is_none() {
-            let made = self.watch();
-            if let Err(error) = &made {
-                self.complain("commits of other processes are noticed late", error);
-            }
-            *watcher = Some(made.ok());
+        if matches!(*watcher, Watch::Not) {
+            *watcher = match self.watch() {
+                Ok(watcher) => Watch::Running { _watcher: watcher },
+                Err(error) => {
+                    self.complain("commits of other processes are noticed late", &error);
+                    Watch::Impossible
+                }
+            };
         }
     }
 
     /// Ends the watching until somebody attends.
     pub(super) fn deafen(&self) {
-        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Watch::Not;
     }
 
     fn watch(&self) -> notify::Result<RecommendedWatcher> {
@@ -140,7 +165,12 @@ impl Bell {
             if rest.is_zero() {
                 return;
             }
-            state = self.shared.rung.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .rung
+                .wait_timeout(state, rest)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -180,7 +210,12 @@ impl EventHandler for Ear {
 fn touch(file: &Path) -> std::io::Result<()> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    Ok(utimensat(CWD, file, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty())?)
+    Ok(utimensat(
+        CWD,
+        file,
+        &Timestamps { last_access: now, last_modification: now },
+        AtFlags::empty(),
+    )?)
 }
 
 #[cfg(not(unix))]

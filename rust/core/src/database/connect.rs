@@ -62,7 +62,11 @@ impl From<rusqlite::Error> for Attempt {
     }
 }
 
-fn retry(path: &Path, deadline: Instant, attempt: impl Fn() -> Result<Connection, Attempt>) -> Result<Connection> {
+fn retry(
+    path: &Path,
+    deadline: Instant,
+    attempt: impl Fn() -> Result<Connection, Attempt>,
+) -> Result<Connection> {
     loop {
         match attempt() {
             Ok(connection) => return Ok(connection),
@@ -76,7 +80,9 @@ fn retry(path: &Path, deadline: Instant, attempt: impl Fn() -> Result<Connection
 
 fn open(path: &Path) -> Result<Connection, Attempt> {
     // One thread at a time uses a connection, so SQLite's own mutexes are not needed.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -87,14 +93,14 @@ fn open(path: &Path) -> Result<Connection, Attempt> {
 /// Makes sure that the file is ours, in WAL mode, and has its tables.
 fn prepare(path: &Path, connection: &Connection) -> Result<(), Attempt> {
     // Looked at before anything is changed: a foreign file stays as it was.
-    if accept(path, schema::look(connection)?)? {
+    if accept(path, &schema::look(connection)?)? {
         enter_wal(path, connection)?;
         return Ok(());
     }
     enter_wal(path, connection)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     // Another process may have been faster.
-    let made = match accept(path, schema::look(connection)?) {
+    let made = match accept(path, &schema::look(connection)?) {
         Ok(true) => Ok(()),
         Ok(false) => schema::create(connection).map_err(Attempt::Sqlite),
         Err(refused) => Err(refused),
@@ -110,7 +116,7 @@ fn prepare(path: &Path, connection: &Connection) -> Result<(), Attempt> {
 }
 
 /// Whether the tables are there; an error when the file is not for us.
-fn accept(path: &Path, found: Found) -> Result<bool, Attempt> {
+fn accept(path: &Path, found: &Found) -> Result<bool, Attempt> {
     let at = path.display();
     let message = match found {
         Found::Current => return Ok(true),
@@ -120,14 +126,17 @@ fn accept(path: &Path, found: Found) -> Result<bool, Attempt> {
             schema::VERSION
         ),
         Found::Foreign => {
-            format!("`{at}` is a database of another program, expected one made by taskcore or a path where nothing is yet; choose another path")
+            format!(
+                "`{at}` is a database of another program, expected one made by taskcore or a path where nothing is yet; choose another path"
+            )
         }
     };
     Err(Attempt::Refused(Error::new(ErrorKind::Storage, message)))
 }
 
 fn enter_wal(path: &Path, connection: &Connection) -> Result<(), Attempt> {
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode.eq_ignore_ascii_case("wal") {
         return Ok(());
     }

@@ -17,24 +17,42 @@ pub(super) fn describe(path: &Path, error: &rusqlite::Error) -> Error {
     let code = error.sqlite_error_code();
     let (kind, message) = match code {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => return locked(path),
-        Some(ErrorCode::NotADatabase) => {
-            (ErrorKind::Storage, format!("`{at}` is not a database, expected one made by taskcore or a path where nothing is yet; choose another path"))
-        }
-        Some(ErrorCode::DatabaseCorrupt) => {
-            (ErrorKind::Storage, format!("`{at}` is damaged, expected an intact database; restore it or move it out of the way"))
-        }
+        Some(ErrorCode::NotADatabase) => (
+            ErrorKind::Storage,
+            format!(
+                "`{at}` is not a database, expected one made by taskcore or a path where nothing is yet; choose another path"
+            ),
+        ),
+        Some(ErrorCode::DatabaseCorrupt) => (
+            ErrorKind::Storage,
+            format!(
+                "`{at}` is damaged, expected an intact database; restore it or move it out of the way"
+            ),
+        ),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => return read_only(path),
-        Some(ErrorCode::DiskFull) => {
-            (ErrorKind::Storage, format!("no space is left for `{at}`, expected room for the change, of which nothing was kept; free some space"))
-        }
+        Some(ErrorCode::DiskFull) => (
+            ErrorKind::Storage,
+            format!(
+                "no space is left for `{at}`, expected room for the change, of which nothing was kept; free some space"
+            ),
+        ),
         Some(ErrorCode::CannotOpen) => (ErrorKind::Storage, cannot_open(path)),
-        Some(ErrorCode::SystemIoFailure) => {
-            (ErrorKind::Storage, format!("`{at}` could not be read or written, expected a working local disk; look into the system's log"))
-        }
-        Some(ErrorCode::TooBig) => {
-            (ErrorKind::TooLarge, format!("a message or result is too large for `{at}`, expected less than 1 GB; store the data elsewhere and pass a reference"))
-        }
-        _ => (ErrorKind::Internal, format!("an operation on `{at}` failed, expected it to succeed; please report this")),
+        Some(ErrorCode::SystemIoFailure) => (
+            ErrorKind::Storage,
+            format!(
+                "`{at}` could not be read or written, expected a working local disk; look into the system's log"
+            ),
+        ),
+        Some(ErrorCode::TooBig) => (
+            ErrorKind::TooLarge,
+            format!(
+                "a message or result is too large for `{at}`, expected less than 1 GB; store the data elsewhere and pass a reference"
+            ),
+        ),
+        _ => (
+            ErrorKind::Internal,
+            format!("an operation on `{at}` failed, expected it to succeed; please report this"),
+        ),
     };
     Error::caused(kind, message, error.to_string())
 }
@@ -64,8 +82,13 @@ fn cannot_open(path: &Path) -> String {
     }
     match path.parent() {
         Some(parent) if !parent.is_dir() => {
-            format!("`{at}` cannot be made, expected `{}` to be a directory; create it", parent.display())
+            format!(
+                "`{at}` cannot be made, expected `{}` to be a directory; create it",
+                parent.display()
+            )
         }
-        _ => format!("`{at}` cannot be opened or made, expected write permission on the file and its directory; change the permissions or choose another path"),
+        _ => format!(
+            "`{at}` cannot be opened or made, expected write permission on the file and its directory; change the permissions or choose another path"
+        ),
     }
 }

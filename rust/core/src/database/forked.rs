@@ -76,7 +76,8 @@ fn queues() -> Vec<Arc<Queue>> {
 
 /// From now on the connections of `queue` are closed before every fork of this process.
 pub(crate) fn close_before_fork(queue: &Arc<Queue>) {
-    let mut queues = QUEUES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut queues =
+        QUEUES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     queues.retain(|q| q.strong_count() > 0);
     queues.push(Arc::downgrade(queue));
     drop(queues);
@@ -88,10 +89,14 @@ pub(crate) fn close_before_fork(queue: &Arc<Queue>) {
 #[allow(unsafe_code)]
 fn install() {
     extern "C" fn prepare() {
-        queues().iter().for_each(|q| q.pause());
+        for queue in queues() {
+            queue.pause();
+        }
     }
     extern "C" fn parent() {
-        queues().iter().for_each(|q| q.resume());
+        for queue in queues() {
+            queue.resume();
+        }
     }
     // Handlers are inherited by forked children, and so is the fact that they were installed.
     static INSTALLED: AtomicBool = AtomicBool::new(false);
@@ -117,7 +122,12 @@ mod tests {
     fn racing_threads_agree() {
         let cell = PerProcess::new();
         let seen: Vec<usize> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|n| { let cell = &cell; scope.spawn(move || *cell.get_or_init(|| n)) }).collect();
+            let threads: Vec<_> = (0..8)
+                .map(|n| {
+                    let cell = &cell;
+                    scope.spawn(move || *cell.get_or_init(|| n))
+                })
+                .collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         assert!(seen.iter().all(|n| *n == seen[0]));

@@ -69,12 +69,19 @@ impl Location {
             None | Some("full") => Durability::Full,
             Some("normal") => Durability::Normal,
             Some(other) => {
-                let message = format!("unknown durability `{other}`, expected `full` (survives power loss) or `normal`");
+                let message = format!(
+                    "unknown durability `{other}`, expected `full` (survives power loss) or `normal`"
+                );
                 return Err(Error::new(ErrorKind::Config, message));
             }
         };
-        let absolute = std::path::absolute(path)
-            .map_err(|e| Error::caused(ErrorKind::Config, format!("`{}` is not a usable path", path.display()), e))?;
+        let absolute = std::path::absolute(path).map_err(|e| {
+            Error::caused(
+                ErrorKind::Config,
+                format!("`{}` is not a usable path", path.display()),
+                e,
+            )
+        })?;
         // One file has one name here whatever links lead to it; a directory that does not exist yet is reported on first use.
         let path = match (absolute.parent().map(Path::canonicalize), absolute.file_name()) {
             (Some(Ok(parent)), Some(name)) => parent.join(name),
@@ -97,7 +104,8 @@ impl Database {
     /// The database at `path`, shared by all handles of this process. Opens nothing yet.
     pub(crate) fn shared(path: &Path) -> Arc<Self> {
         static REGISTRY: PerProcess<Registry> = PerProcess::new();
-        let mut registry = REGISTRY.get_or_init(Registry::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry =
+            REGISTRY.get_or_init(Registry::default).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = registry.get(path).and_then(Weak::upgrade) {
             return database;
         }
@@ -125,7 +133,10 @@ impl Database {
     }
 
     /// Reads on a connection that no writer blocks.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
         let reader = self.queue.reader(clock::instant() + PATIENCE)?;
         read(reader.connection()).map_err(|e| failure::describe(self.queue.path(), &e))
     }
@@ -163,3 +174,6 @@ impl Handle {
         self.location.durability == Durability::Full
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,7 @@ use crate::{
 const READERS: usize = 4;
 
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // four independent facts
 struct State {
     /// Works in the order in which they came.
     pending: VecDeque<Box<dyn Job>>,
@@ -68,11 +69,23 @@ type Slot<T> = Arc<Mutex<Option<Result<T>>>>;
 impl Queue {
     pub(super) fn new(path: &Path, bell: Arc<Bell>) -> Arc<Self> {
         let path = path.to_owned();
-        Arc::new(Self { path, bell, state: Mutex::default(), moved: Condvar::new(), work: Condvar::new() })
+        Arc::new(Self {
+            path,
+            bell,
+            state: Mutex::default(),
+            moved: Condvar::new(),
+            work: Condvar::new(),
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How many works wait for a leader.
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> usize {
+        self.lock().pending.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -87,7 +100,9 @@ impl Queue {
     pub(super) fn run_here<T: Send + 'static>(&self, work: Work<T>) -> Result<T> {
         let slot: Slot<T> = Arc::default();
         let answer = slot.clone();
-        let work = work.then(move |value| *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(value));
+        let work = work.then(move |value| {
+            *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        });
         let deadline = work.deadline();
         let mut state = self.lock();
         state.pending.push_back(Box::new(work));
@@ -120,8 +135,15 @@ impl Queue {
         let mut state = self.lock();
         if !state.helped {
             let queue = self.clone();
-            let started = std::thread::Builder::new().name("taskcore-db".into()).spawn(move || queue.help());
-            started.map_err(|e| Error::caused(ErrorKind::Internal, "the thread of the database could not be started, expected room for one", e))?;
+            let started =
+                std::thread::Builder::new().name("taskcore-db".into()).spawn(move || queue.help());
+            started.map_err(|e| {
+                Error::caused(
+                    ErrorKind::Internal,
+                    "the thread of the database could not be started, expected room for one",
+                    e,
+                )
+            })?;
             state.helped = true;
         }
         state.pending.push_back(job);
@@ -135,7 +157,13 @@ impl Queue {
     }
 
     fn gone(&self) -> Error {
-        Error::new(ErrorKind::Internal, format!("`{}` was closed while an operation waited, expected it to stay open", self.path.display()))
+        Error::new(
+            ErrorKind::Internal,
+            format!(
+                "`{}` was closed while an operation waited, expected it to stay open",
+                self.path.display()
+            ),
+        )
     }
 
     /// The helper thread: leads for those who must not block.
@@ -157,7 +185,9 @@ impl Queue {
         let writer = state.writer.take();
         drop(state);
         let writer = match writer.map_or_else(|| self.open(&mut pending), Some) {
-            Some(mut writer) => writer.run_group(&self.path, &self.bell, &mut pending).then_some(writer),
+            Some(mut writer) => {
+                writer.run_group(&self.path, &self.bell, &mut pending).then_some(writer)
+            }
             None => None,
         };
         let mut state = self.lock();
@@ -267,7 +297,9 @@ impl Drop for Reader<'_> {
         let connection = self.connection.take();
         let mut state = self.queue.lock();
         match connection {
-            Some(connection) if state.readers.len() < READERS && state.paused == 0 => state.readers.push(connection),
+            Some(connection) if state.readers.len() < READERS && state.paused == 0 => {
+                state.readers.push(connection);
+            }
             // Closed before it is counted as back, because a fork may be waiting for exactly that.
             other => drop(other),
         }

@@ -59,7 +59,8 @@ pub(super) fn look(connection: &Connection) -> rusqlite::Result<Found> {
     if application == APPLICATION {
         return Ok(if version == VERSION { Found::Current } else { Found::Newer(version) });
     }
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     Ok(if application == 0 && version == 0 && tables == 0 { Found::Empty } else { Found::Foreign })
 }
 

@@ -57,7 +57,10 @@ impl<'a> Tx<'a> {
         if let Some(id) = self.names.ids.get(name) {
             return Ok(Some(*id));
         }
-        let id = self.prepare("SELECT id FROM queue WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?;
+        let id = self
+            .prepare("SELECT id FROM queue WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()?;
         if let Some(id) = id {
             self.names.ids.insert(Arc::from(name), id);
         }
@@ -69,7 +72,9 @@ impl<'a> Tx<'a> {
         if let Some(id) = self.find_queue(name)? {
             return Ok(id);
         }
-        let id = self.prepare("INSERT INTO queue (name) VALUES (?1) RETURNING id")?.query_row([&**name], |row| row.get(0))?;
+        let id = self
+            .prepare("INSERT INTO queue (name) VALUES (?1) RETURNING id")?
+            .query_row([&**name], |row| row.get(0))?;
         self.names.ids.insert(name.clone(), id);
         Ok(id)
     }

@@ -63,12 +63,19 @@ pub(crate) struct Work<T> {
 
 impl<T> Work<T> {
     /// `run` may be called again when its group fails.
-    pub(crate) fn new(cost: Cost, deadline: Instant, run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static) -> Self {
+    pub(crate) fn new(
+        cost: Cost,
+        deadline: Instant,
+        run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Self {
         Self { cost, deadline, run: Box::new(run), peek: None, value: None, map: None, then: None }
     }
 
     /// Looks first whether a transaction is needed at all: `peek` answers with the value when it is not.
-    pub(crate) fn unless(mut self, peek: impl FnMut(&Connection) -> rusqlite::Result<Option<T>> + Send + 'static) -> Self {
+    pub(crate) fn unless(
+        mut self,
+        peek: impl FnMut(&Connection) -> rusqlite::Result<Option<T>> + Send + 'static,
+    ) -> Self {
         self.peek = Some(Box::new(peek));
         self
     }
@@ -107,9 +114,11 @@ impl<T: Send> Job for Work<T> {
     }
 
     fn peek(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
-        if let Some(peek) = &mut self.peek {
-            self.value = peek(connection)?;
-        }
+        // A value of an attempt that was rolled back is none.
+        self.value = match &mut self.peek {
+            Some(peek) => peek(connection)?,
+            None => None,
+        };
         Ok(self.value.is_some())
     }
 
@@ -143,7 +152,11 @@ type Jobs = VecDeque<Box<dyn Job>>;
 
 impl Writer {
     pub(super) fn open(path: &Path, deadline: Instant) -> Result<Self> {
-        Ok(Self { connection: connect::writer(path, deadline)?, names: Names::default(), durable: None })
+        Ok(Self {
+            connection: connect::writer(path, deadline)?,
+            names: Names::default(),
+            durable: None,
+        })
     }
 
     /// Takes a group from the front of `pending`, runs it and answers. Whether the connection is still good.
@@ -162,7 +175,8 @@ impl Writer {
                 if is_busy(&error) {
                     // What has time left goes back to where it was, in order.
                     let now = clock::instant();
-                    let (late, early): (Jobs, Jobs) = jobs.into_iter().partition(|j| j.deadline() <= now);
+                    let (late, early): (Jobs, Jobs) =
+                        jobs.into_iter().partition(|j| j.deadline() <= now);
                     finish(late, || Err(failure::locked(path)));
                     early.into_iter().rev().for_each(|j| pending.push_front(j));
                     return true;
@@ -227,7 +241,11 @@ impl Writer {
         if self.durable != Some(durable) {
             // A log synced by a later commit is synced with everything before it: what is not durable by itself can be lost, but
             // never a part of it while something later is kept.
-            self.connection.pragma_update(None, "synchronous", if durable { "full" } else { "normal" })?;
+            self.connection.pragma_update(
+                None,
+                "synchronous",
+                if durable { "full" } else { "normal" },
+            )?;
             self.durable = Some(durable);
         }
         let deadline = jobs.iter().map(|j| j.deadline()).min().unwrap_or_else(clock::instant);

@@ -50,11 +50,13 @@ impl Store {
         let now = clock::wall_ms();
         let mut entries = self.lock();
         for record in batch {
-            if entries.get(&record.id).is_some_and(|e| e.state == State::Success && e.is_alive(now)) {
+            if entries.get(&record.id).is_some_and(|e| e.state == State::Success && e.is_alive(now))
+            {
                 continue;
             }
             let expires = record.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
-            let entry = Entry { state: record.state.clone(), document: record.document.clone(), expires };
+            let entry =
+                Entry { state: record.state.clone(), document: record.document.clone(), expires };
             entries.insert(record.id.clone(), entry);
         }
         drop(entries);
@@ -62,11 +64,12 @@ impl Store {
     }
 }
 
-/// The store of `url`, made on first use.
-fn store(url: &str) -> Arc<Store> {
+/// The store called `name`, made on first use.
+fn store(name: &str) -> Arc<Store> {
     static STORES: OnceLock<Mutex<HashMap<String, Arc<Store>>>> = OnceLock::new();
-    let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    stores.entry(url.to_owned()).or_default().clone()
+    let mut stores =
+        STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    stores.entry(name.to_owned()).or_default().clone()
 }
 
 /// The in-process result store.
@@ -77,9 +80,9 @@ pub struct MemoryResults {
 }
 
 impl MemoryResults {
-    /// A handle on the store that `url` names.
-    pub fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), reply_to: super::fresh_reply_id(), store: store(url) }
+    /// A handle on the store called `name`; `url` is what is shown.
+    pub fn new(url: &str, name: &str) -> Self {
+        Self { url: url.to_owned(), reply_to: super::fresh_reply_id(), store: store(name) }
     }
 }
 
@@ -98,20 +101,33 @@ impl ResultStore for MemoryResults {
 
     fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>> {
         let (now, entries) = (clock::wall_ms(), self.store.lock());
-        Ok(ids.iter().map(|id| entries.get(*id).filter(|e| e.is_alive(now)).map(|e| e.document.clone())).collect())
+        Ok(ids
+            .iter()
+            .map(|id| entries.get(*id).filter(|e| e.is_alive(now)).map(|e| e.document.clone()))
+            .collect())
     }
 
-    fn wait(&self, id: &str, _foreign: bool, deadline: Option<Instant>, interrupt: &mut dyn FnMut() -> bool) -> Result<Option<Bytes>> {
+    fn wait(
+        &self,
+        id: &str,
+        _foreign: bool,
+        deadline: Option<Instant>,
+        interrupt: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Bytes>> {
         let mut entries = self.store.lock();
         let mut next_check = clock::instant() + INTERRUPT;
         loop {
             let wall = clock::wall_ms();
-            if let Some(entry) = entries.get(id).filter(|e| e.state.is_ready() && e.is_alive(wall)) {
+            if let Some(entry) = entries.get(id).filter(|e| e.state.is_ready() && e.is_alive(wall))
+            {
                 return Ok(Some(entry.document.clone()));
             }
             let now = clock::instant();
             if deadline.is_some_and(|d| now >= d) {
-                return Err(Error::new(ErrorKind::Timeout, format!("task `{id}` was not ready before the deadline")));
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("task `{id}` was not ready before the deadline"),
+                ));
             }
             if now >= next_check {
                 // Not under the lock: it may run foreign code.
@@ -124,7 +140,8 @@ impl ResultStore for MemoryResults {
                 continue;
             }
             let until = deadline.map_or(next_check, |d| d.min(next_check));
-            let waited = self.store.written.wait_timeout(entries, until.saturating_duration_since(now));
+            let waited =
+                self.store.written.wait_timeout(entries, until.saturating_duration_since(now));
             entries = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -42,7 +42,12 @@ impl SqliteResults {
     /// A handle on the file at `path`; `durability` is `full` (default) or `normal`. Opens nothing yet.
     pub fn new(url: &str, path: &Path, durability: Option<&str>) -> Result<Self> {
         let handle = Handle::new(Location::new(path, durability)?);
-        Ok(Self { url: url.to_owned(), reply_to: super::fresh_reply_id(), handle, cleaned: AtomicI64::new(clock::wall_ms()) })
+        Ok(Self {
+            url: url.to_owned(),
+            reply_to: super::fresh_reply_id(),
+            handle,
+            cleaned: AtomicI64::new(clock::wall_ms()),
+        })
     }
 
     fn cost(&self, batch: &[Record]) -> Cost {
@@ -51,7 +56,10 @@ impl SqliteResults {
     }
 
     /// What writes a batch, to be run in a transaction.
-    fn writing(&self, batch: &[Record]) -> impl FnMut(&mut Tx<'_>) -> rusqlite::Result<()> + Send + 'static {
+    fn writing(
+        &self,
+        batch: &[Record],
+    ) -> impl FnMut(&mut Tx<'_>) -> rusqlite::Result<()> + Send + 'static {
         let now = clock::wall_ms();
         let clean = now - self.cleaned.load(Ordering::Relaxed) > CLEAN_MS;
         if clean {
@@ -92,14 +100,19 @@ impl ResultStore for SqliteResults {
             if batch.is_empty() {
                 return Ok(());
             }
-            let work = Work::new(self.cost(batch), clock::instant() + PATIENCE, self.writing(batch));
+            let work =
+                Work::new(self.cost(batch), clock::instant() + PATIENCE, self.writing(batch));
             self.handle.database().write_async(work).await
         })
     }
 
     fn put(&self, record: &Record) -> Result<()> {
         let batch = std::slice::from_ref(record);
-        self.handle.database().write(self.cost(batch), clock::instant() + PATIENCE, self.writing(batch))
+        self.handle.database().write(
+            self.cost(batch),
+            clock::instant() + PATIENCE,
+            self.writing(batch),
+        )
     }
 
     fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>> {
@@ -108,11 +121,19 @@ impl ResultStore for SqliteResults {
         }
         let now = clock::wall_ms();
         self.handle.database().read(|connection| {
-            ids.iter().map(|id| Ok(find(connection, id, now)?.map(|(_, document)| document))).collect()
+            ids.iter()
+                .map(|id| Ok(find(connection, id, now)?.map(|(_, document)| document)))
+                .collect()
         })
     }
 
-    fn wait(&self, id: &str, _foreign: bool, deadline: Option<Instant>, interrupt: &mut dyn FnMut() -> bool) -> Result<Option<Bytes>> {
+    fn wait(
+        &self,
+        id: &str,
+        _foreign: bool,
+        deadline: Option<Instant>,
+        interrupt: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Bytes>> {
         if let Some(document) = self.ready(id)? {
             return Ok(Some(document));
         }
@@ -131,7 +152,10 @@ impl ResultStore for SqliteResults {
                 (seen, next_look) = (Some(rings), now + SAFETY);
             }
             if deadline.is_some_and(|d| now >= d) {
-                return Err(Error::new(ErrorKind::Timeout, format!("task `{id}` was not ready before the deadline")));
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("task `{id}` was not ready before the deadline"),
+                ));
             }
             if now >= next_interrupt {
                 if interrupt() {
@@ -146,7 +170,11 @@ impl ResultStore for SqliteResults {
 
     fn forget(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
-        self.change(move |tx| tx.prepare("DELETE FROM result WHERE hash = ?1 AND id = ?2")?.execute((hash(&id), &id)).map(drop))
+        self.change(move |tx| {
+            tx.prepare("DELETE FROM result WHERE hash = ?1 AND id = ?2")?
+                .execute((hash(&id), &id))
+                .map(drop)
+        })
     }
 
     fn cleanup(&self) -> Result<u64> {
@@ -197,7 +225,11 @@ fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<u64> {
     Ok(tx.prepare(sql)?.execute((tx.now, CLEAN_SLICE))? as u64)
 }
 
-fn find(connection: &Connection, id: &str, now: Millis) -> rusqlite::Result<Option<(State, Bytes)>> {
+fn find(
+    connection: &Connection,
+    id: &str,
+    now: Millis,
+) -> rusqlite::Result<Option<(State, Bytes)>> {
     connection
         .prepare_cached("SELECT state, document FROM result WHERE hash = ?1 AND id = ?2 AND (expires IS NULL OR expires > ?3)")?
         .query_row((hash(id), id, now), |row| {

@@ -52,12 +52,18 @@ macro_rules! broker_suite {
 
 /// Deadline of a blocking call.
 pub(crate) fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+    taskcore::clock::instant() + Duration::from_secs(10)
 }
 
 /// A message whose body names it.
 pub(crate) fn message(queue: &Arc<str>, body: &str) -> Outgoing {
-    Outgoing { queue: queue.clone(), priority: 0, due: None, id: Arc::from(format!("id-{body}")), data: Bytes::from(body.to_owned()) }
+    Outgoing {
+        queue: queue.clone(),
+        priority: 0,
+        due: None,
+        id: Arc::from(format!("id-{body}")),
+        data: Bytes::from(body.to_owned()),
+    }
 }
 
 /// Publishes the bodies in one batch.
@@ -78,16 +84,26 @@ pub(crate) async fn worker(broker: &dyn Broker, queues: &[&Arc<str>]) -> Arc<dyn
 }
 
 /// A worker that parks at `max_deliveries`.
-pub(crate) async fn worker_with(broker: &dyn Broker, queues: &[&Arc<str>], max_deliveries: u32) -> Arc<dyn Consumer> {
+pub(crate) async fn worker_with(
+    broker: &dyn Broker,
+    queues: &[&Arc<str>],
+    max_deliveries: u32,
+) -> Arc<dyn Consumer> {
     let queues = queues.iter().map(|q| (*q).clone()).collect();
-    broker.consume(Subscription { queues, epoch: unique("epoch").to_string(), max_deliveries }).await.unwrap()
+    broker
+        .consume(Subscription { queues, epoch: unique("epoch").to_string(), max_deliveries })
+        .await
+        .unwrap()
 }
 
 /// Fetches until `count` messages are there.
 pub(crate) async fn take(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
     let mut all = Vec::new();
     while all.len() < count {
-        let got = tokio::time::timeout(PATIENCE, consumer.fetch(count - all.len(), 0)).await.expect("a message arrives").unwrap();
+        let got = tokio::time::timeout(PATIENCE, consumer.fetch(count - all.len(), 0))
+            .await
+            .expect("a message arrives")
+            .unwrap();
         assert!(!got.is_empty(), "fetch returns at least one delivery");
         all.extend(got);
     }
@@ -111,7 +127,11 @@ pub(crate) fn numbers(from: usize, to: usize) -> Vec<String> {
 }
 
 /// Settles all of them in one way.
-pub(crate) async fn settle(consumer: &dyn Consumer, deliveries: &[Delivery], how: impl Fn(&Delivery) -> Settle) {
+pub(crate) async fn settle(
+    consumer: &dyn Consumer,
+    deliveries: &[Delivery],
+    how: impl Fn(&Delivery) -> Settle,
+) {
     let batch = deliveries.iter().map(|d| Settlement { tag: d.tag, how: how(d) }).collect();
     consumer.settle(batch).await.unwrap();
 }

@@ -35,6 +35,7 @@ impl Stores for ByUrl {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // other adapters have none
 pub(crate) fn memory() -> Option<ByUrl> {
     Some(ByUrl { url: format!("memory://{}", unique("store")), _dir: None })
 }
@@ -43,6 +44,7 @@ pub(crate) fn memory_results() -> Option<ByUrl> {
     memory()
 }
 
+#[allow(clippy::unnecessary_wraps)] // other adapters have none
 pub(crate) fn sqlite() -> Option<ByUrl> {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:///{}", dir.path().join("queue.db").display());

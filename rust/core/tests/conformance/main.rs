@@ -50,8 +50,12 @@ pub(crate) fn unique(base: &str) -> Arc<str> {
 }
 
 /// Whether a test without its server may be skipped.
+#[allow(clippy::disallowed_methods)] // a test is configured by its surroundings
 pub(crate) fn skipped(adapter: &str) {
-    assert!(std::env::var_os("CI").is_none(), "no server for {adapter}, and skipping is not allowed where CI is set");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "no server for {adapter}, and skipping is not allowed where CI is set"
+    );
     eprintln!("skipped: no server for {adapter}");
 }
 

@@ -1,14 +1,10 @@
 //! The promises of `result/mod.rs`.
 
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
 use taskcore::{
-    ErrorKind,
+    ErrorKind, clock,
     result::{REPLY_PREFIX, Record, ResultStore, State},
 };
 
@@ -51,7 +47,13 @@ fn record(id: &str, state: State, note: &str) -> Record {
         "{{\"status\": \"{}\", \"result\": \"{note}\", \"traceback\": null, \"children\": [], \"date_done\": null, \"task_id\": \"{id}\"}}",
         state.as_str()
     );
-    Record { id: id.into(), state, document: Bytes::from(document), reply_to: None, expires_ms: Some(3_600_000) }
+    Record {
+        id: id.into(),
+        state,
+        document: Bytes::from(document),
+        reply_to: None,
+        expires_ms: Some(3_600_000),
+    }
 }
 
 fn store(store: &dyn ResultStore, batch: &[Record]) {
@@ -63,7 +65,7 @@ fn get(store: &dyn ResultStore, id: &str) -> Option<Bytes> {
 }
 
 fn wait(store: &dyn ResultStore, id: &str, foreign: bool) -> Bytes {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = clock::instant() + PATIENCE;
     store.wait(id, foreign, Some(deadline), &mut || false).unwrap().expect("a document")
 }
 
@@ -94,7 +96,13 @@ pub(crate) fn unknown_is_none(s: &impl Stores) {
 
 pub(crate) fn later_states_replace(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("t"));
-    for state in [State::Started, State::Custom("PROGRESS".into()), State::Retry, State::Started, State::Success] {
+    for state in [
+        State::Started,
+        State::Custom("PROGRESS".into()),
+        State::Retry,
+        State::Started,
+        State::Success,
+    ] {
         let next = record(&id, state, "x");
         store(&*handle, std::slice::from_ref(&next));
         assert_eq!(get(&*handle, &id), Some(next.document));
@@ -115,7 +123,10 @@ pub(crate) fn success_is_final(s: &impl Stores) {
 pub(crate) fn success_is_final_within_a_batch(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("t"));
     let done = record(&id, State::Success, "first");
-    store(&*handle, &[record(&id, State::Started, ""), done.clone(), record(&id, State::Failure, "late")]);
+    store(
+        &*handle,
+        &[record(&id, State::Started, ""), done.clone(), record(&id, State::Failure, "late")],
+    );
     assert_eq!(get(&*handle, &id), Some(done.document));
 }
 
@@ -166,13 +177,20 @@ pub(crate) fn expired_is_gone(s: &impl Stores) {
 
 pub(crate) fn cleanup_deletes_expired(s: &impl Stores) {
     let (handle, kept) = (s.store(), unique("t"));
-    let short: Vec<_> =
-        (0..3).map(|n| Record { expires_ms: Some(1), ..record(&unique("t"), State::Success, &n.to_string()) }).collect();
+    let short: Vec<_> = (0..3)
+        .map(|n| Record {
+            expires_ms: Some(1),
+            ..record(&unique("t"), State::Success, &n.to_string())
+        })
+        .collect();
     store(&*handle, &short);
     store(&*handle, &[record(&kept, State::Success, "kept")]);
     pass_a_moment();
     let deleted = handle.cleanup().unwrap();
-    assert!(deleted == 3 || deleted == 0, "deleted {deleted}: three expired, or none where the store does it itself");
+    assert!(
+        deleted == 3 || deleted == 0,
+        "deleted {deleted}: three expired, or none where the store does it itself"
+    );
     assert_eq!(handle.cleanup().unwrap(), 0);
     assert!(get(&*handle, &kept).is_some());
 }
@@ -185,7 +203,9 @@ pub(crate) fn no_expiry_is_kept(s: &impl Stores) {
 }
 
 pub(crate) fn wait_returns_what_is_there(s: &impl Stores) {
-    for (foreign, state) in [(false, State::Success), (true, State::Failure), (false, State::Revoked)] {
+    for (foreign, state) in
+        [(false, State::Success), (true, State::Failure), (false, State::Revoked)]
+    {
         let done = record(&unique("t"), state, "x");
         store(&*s.store(), std::slice::from_ref(&done));
         assert_eq!(wait(&*s.store(), &done.id, foreign), done.document);
@@ -201,7 +221,7 @@ fn woken(s: &impl Stores, foreign: bool, write: impl FnOnce(&str, &str) -> Vec<B
         let id = id.clone();
         thread::spawn(move || {
             // `interrupt` is called while the wait is blocked: that is the moment to write.
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = clock::instant() + PATIENCE;
             client.wait(&id, foreign, Some(deadline), &mut || {
                 let _ = blocked_send.send(());
                 false
@@ -241,7 +261,9 @@ pub(crate) fn wait_is_woken_by_put(s: &impl Stores) {
 pub(crate) fn wait_passes_over_states_that_are_not_ready(s: &impl Stores) {
     woken(s, false, |id, reply_to| {
         let mut documents = Vec::new();
-        for state in [State::Started, State::Retry, State::Custom("PROGRESS".into()), State::Success] {
+        for state in
+            [State::Started, State::Retry, State::Custom("PROGRESS".into()), State::Success]
+        {
             let next = Record { reply_to: Some(reply_to.into()), ..record(id, state, "x") };
             store(&*s.store(), std::slice::from_ref(&next));
             documents.push(next.document);
@@ -254,12 +276,12 @@ pub(crate) fn wait_times_out(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("t"));
     store(&*handle, &[record(&id, State::Started, "x")]);
     for foreign in [false, true] {
-        let deadline = Instant::now() + Duration::from_millis(150);
+        let deadline = clock::instant() + Duration::from_millis(150);
         let error = handle.wait(&id, foreign, Some(deadline), &mut || false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert!(Instant::now() >= deadline);
+        assert!(clock::instant() >= deadline);
     }
-    let past = handle.wait(&id, false, Some(Instant::now()), &mut || false).unwrap_err();
+    let past = handle.wait(&id, false, Some(clock::instant()), &mut || false).unwrap_err();
     assert_eq!(past.kind(), ErrorKind::Timeout);
 }
 
@@ -285,7 +307,13 @@ pub(crate) fn many_waiters(s: &impl Stores) {
         .collect();
     let worker = s.store();
     for id in ids.iter().rev() {
-        store(&*worker, &[Record { reply_to: Some(client.reply_to().into()), ..record(id, State::Success, id) }]);
+        store(
+            &*worker,
+            &[Record {
+                reply_to: Some(client.reply_to().into()),
+                ..record(id, State::Success, id)
+            }],
+        );
     }
     for waiter in waiters {
         let (got, id) = waiter.join().unwrap();

@@ -19,7 +19,8 @@ use tokio::sync::Notify;
 
 use self::state::State;
 use super::{
-    BoxFuture, Broker, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats, Recovered, Settlement, Subscription,
+    BoxFuture, Broker, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats, Recovered,
+    Settlement, Subscription,
 };
 use crate::{
     clock::{self, Millis},
@@ -40,12 +41,13 @@ impl Store {
     }
 }
 
-/// The store of `url`, made on first use.
-fn store(url: &str) -> Arc<Store> {
+/// The store called `name`, made on first use.
+fn store(name: &str) -> Arc<Store> {
     static STORES: OnceLock<Mutex<HashMap<String, Arc<Store>>>> = OnceLock::new();
-    let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stores =
+        STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     stores
-        .entry(url.to_owned())
+        .entry(name.to_owned())
         .or_insert_with(|| Arc::new(Store { state: Mutex::default(), changed: Notify::new() }))
         .clone()
 }
@@ -57,9 +59,9 @@ pub struct MemoryBroker {
 }
 
 impl MemoryBroker {
-    /// A handle on the store that `url` names.
-    pub fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), store: store(url) }
+    /// A handle on the store called `name`; `url` is what is shown.
+    pub fn new(url: &str, name: &str) -> Self {
+        Self { url: url.to_owned(), store: store(name) }
     }
 }
 
@@ -109,7 +111,8 @@ impl Broker for MemoryBroker {
         Box::pin(async move {
             let since = clock::wall_ms();
             let holder = self.store.lock().register(&subscription.queues, since);
-            let consumer = MemoryConsumer { store: self.store.clone(), subscription, holder, since };
+            let consumer =
+                MemoryConsumer { store: self.store.clone(), subscription, holder, since };
             Ok(Arc::new(consumer) as Arc<dyn Consumer>)
         })
     }
@@ -131,7 +134,12 @@ struct MemoryConsumer {
 impl MemoryConsumer {
     fn fenced(&self) -> Error {
         let epoch = &self.subscription.epoch;
-        Error::new(ErrorKind::Fenced, format!("the lease of epoch `{epoch}` has lapsed, expected a fresh epoch: consume again"))
+        Error::new(
+            ErrorKind::Fenced,
+            format!(
+                "the lease of epoch `{epoch}` has lapsed, expected a fresh epoch: consume again"
+            ),
+        )
     }
 }
 
@@ -146,7 +154,9 @@ impl Consumer for MemoryConsumer {
                 let now = clock::wall_ms();
                 let next_due = {
                     let mut state = self.store.lock();
-                    let got = state.claim(self.holder, &self.subscription.queues, (want, want_due), now).ok_or_else(|| self.fenced())?;
+                    let got = state
+                        .claim(self.holder, &self.subscription.queues, (want, want_due), now)
+                        .ok_or_else(|| self.fenced())?;
                     if !got.is_empty() {
                         return Ok(got);
                     }
@@ -177,12 +187,22 @@ impl Consumer for MemoryConsumer {
     }
 
     fn renew(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { if self.store.lock().renew(self.holder, clock::wall_ms()) { Ok(()) } else { Err(self.fenced()) } })
+        Box::pin(async move {
+            if self.store.lock().renew(self.holder, clock::wall_ms()) {
+                Ok(())
+            } else {
+                Err(self.fenced())
+            }
+        })
     }
 
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         Box::pin(async move {
-            let recovered = self.store.lock().recover(self.since, self.subscription.max_deliveries, clock::wall_ms());
+            let recovered = self.store.lock().recover(
+                self.since,
+                self.subscription.max_deliveries,
+                clock::wall_ms(),
+            );
             self.store.changed.notify_waiters();
             Ok(recovered)
         })

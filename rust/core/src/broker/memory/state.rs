@@ -11,7 +11,8 @@ use std::{
 use bytes::Bytes;
 
 use super::super::{
-    DeadLetter, Delivery, HORIZON_MS, Outgoing, PRIORITIES, QueueStats, Recovered, Settle, Settlement, Tag,
+    DeadLetter, Delivery, HORIZON_MS, Outgoing, PRIORITIES, QueueStats, Recovered, Settle,
+    Settlement, Tag,
     lease::{self, LEASE_MS},
 };
 use crate::clock::Millis;
@@ -117,7 +118,13 @@ impl State {
     }
 
     /// Claims up to `want.0` ready and `want.1` due messages; `None` when the holder is not known any more.
-    pub(super) fn claim(&mut self, holder: u64, queues: &[Arc<str>], want: (usize, usize), now: Millis) -> Option<Vec<Delivery>> {
+    pub(super) fn claim(
+        &mut self,
+        holder: u64,
+        queues: &[Arc<str>],
+        want: (usize, usize),
+        now: Millis,
+    ) -> Option<Vec<Delivery>> {
         let mut claimed = Vec::new();
         let holder = self.holders.get_mut(&holder)?;
         for priority in 0..usize::from(PRIORITIES) {
@@ -160,7 +167,13 @@ impl State {
         queues.iter().filter_map(|q| self.queues.get(q)?.due.keys().next().map(|k| k.0)).min()
     }
 
-    pub(super) fn settle(&mut self, holder: u64, settlement: Settlement, max_deliveries: u32, now: Millis) {
+    pub(super) fn settle(
+        &mut self,
+        holder: u64,
+        settlement: Settlement,
+        max_deliveries: u32,
+        now: Millis,
+    ) {
         let held = self.holders.get_mut(&holder).and_then(|h| h.held.remove(&settlement.tag.seq));
         let Some(mut message) = held else { return };
         match settlement.how {
@@ -191,10 +204,17 @@ impl State {
 
     /// Puts back what lapsed holders held, as seen by one that has held its own lease since `mine`.
     pub(super) fn recover(&mut self, mine: Millis, max_deliveries: u32, now: Millis) -> Recovered {
-        let lapsed: Vec<u64> = self.holders.iter().filter(|(_, h)| lease::lapsed(h.until, mine, now)).map(|(n, _)| *n).collect();
+        let lapsed: Vec<u64> = self
+            .holders
+            .iter()
+            .filter(|(_, h)| lease::lapsed(h.until, mine, now))
+            .map(|(n, _)| *n)
+            .collect();
         let mut recovered = Recovered::default();
         for holder in lapsed {
-            for message in self.holders.remove(&holder).into_iter().flat_map(|h| h.held.into_values()) {
+            for message in
+                self.holders.remove(&holder).into_iter().flat_map(|h| h.held.into_values())
+            {
                 if self.redeliver(message, max_deliveries, now) {
                     recovered.parked += 1;
                 } else {
@@ -213,7 +233,10 @@ impl State {
 
     pub(super) fn stats(&self, queue: &str) -> QueueStats {
         let held = self.holders.values().flat_map(|h| h.held.values());
-        let mut stats = QueueStats { in_flight: held.filter(|m| &*m.queue == queue).count() as u64, ..QueueStats::default() };
+        let mut stats = QueueStats {
+            in_flight: held.filter(|m| &*m.queue == queue).count() as u64,
+            ..QueueStats::default()
+        };
         if let Some(queue) = self.queues.get(queue) {
             stats.depth = queue.ready.iter().map(BTreeMap::len).sum::<usize>() as u64;
             stats.scheduled = queue.due.len() as u64;
@@ -223,7 +246,7 @@ impl State {
     }
 
     pub(super) fn queues(&self) -> Vec<String> {
-        self.queues.keys().map(|q| q.to_string()).collect()
+        self.queues.keys().map(ToString::to_string).collect()
     }
 
     pub(super) fn purge(&mut self, queue: &str) -> u64 {
@@ -243,14 +266,15 @@ impl State {
 
     pub(super) fn dead(&self, queue: &str, limit: usize) -> Vec<DeadLetter> {
         let Some(queue) = self.queues.get(queue) else { return Vec::new() };
-        let letter = |(key, (message, reason, at)): (&u64, &(Message, String, Millis))| DeadLetter {
-            key: key.to_string(),
-            id: message.id.to_string(),
-            reason: reason.clone(),
-            at: *at,
-            redeliveries: message.redeliveries,
-            raw: message.data.clone(),
-        };
+        let letter =
+            |(key, (message, reason, at)): (&u64, &(Message, String, Millis))| DeadLetter {
+                key: key.to_string(),
+                id: message.id.to_string(),
+                reason: reason.clone(),
+                at: *at,
+                redeliveries: message.redeliveries,
+                raw: message.data.clone(),
+            };
         queue.dead.iter().rev().take(limit).map(letter).collect()
     }
 
@@ -258,8 +282,9 @@ impl State {
     fn exhume(&mut self, queue: &str, keys: Option<&[String]>) -> Vec<Message> {
         let Some(queue) = self.queues.get_mut(queue) else { return Vec::new() };
         let dead = std::mem::take(&mut queue.dead);
-        let (taken, kept): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            dead.into_iter().partition(|(key, _)| keys.is_none_or(|keys| keys.contains(&key.to_string())));
+        let (taken, kept): (BTreeMap<_, _>, BTreeMap<_, _>) = dead
+            .into_iter()
+            .partition(|(key, _)| keys.is_none_or(|keys| keys.contains(&key.to_string())));
         queue.dead = kept;
         taken.into_values().map(|(message, ..)| message).collect()
     }

@@ -41,8 +41,14 @@ pub(super) enum Claimed {
 }
 
 /// Looks, outside any transaction, whether there is nothing to claim.
-pub(super) fn peek(connection: &Connection, claim: &Claim, now: Millis) -> rusqlite::Result<Option<Claimed>> {
-    let leased = connection.prepare_cached("SELECT 1 FROM lease WHERE holder = ?1")?.exists([claim.holder])?;
+pub(super) fn peek(
+    connection: &Connection,
+    claim: &Claim,
+    now: Millis,
+) -> rusqlite::Result<Option<Claimed>> {
+    let leased = connection
+        .prepare_cached("SELECT 1 FROM lease WHERE holder = ?1")?
+        .exists([claim.holder])?;
     if !leased {
         return Ok(Some(Claimed::Fenced));
     }
@@ -54,7 +60,10 @@ pub(super) fn peek(connection: &Connection, claim: &Claim, now: Millis) -> rusql
             return Ok(None);
         }
         if claim.want_due > 0 {
-            let due: Option<Millis> = connection.prepare_cached(FIRST_DUE)?.query_row([queue], |row| row.get(0)).optional()?;
+            let due: Option<Millis> = connection
+                .prepare_cached(FIRST_DUE)?
+                .query_row([queue], |row| row.get(0))
+                .optional()?;
             if due.is_some_and(|due| due <= now + HORIZON_MS) {
                 return Ok(None);
             }
@@ -77,7 +86,11 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Claimed>
     }
     claim_ready(tx, &queues, claim.want, &mut taken)?;
     claim_due(tx, &queues, claim.want_due, &mut taken)?;
-    Ok(if taken.deliveries.is_empty() { Claimed::Nothing(None) } else { Claimed::Some(taken.deliveries) })
+    Ok(if taken.deliveries.is_empty() {
+        Claimed::Nothing(None)
+    } else {
+        Claimed::Some(taken.deliveries)
+    })
 }
 
 /// What this claim has so far.
@@ -95,7 +108,12 @@ impl Taken {
     fn push(&mut self, key: i64, queue: &Arc<str>, redeliveries: u32, body: &[u8]) {
         self.bytes += body.len();
         let tag = Tag { lane: key::lane_of(key) as u32, seq: (key & key::NUMBERS) as u64 };
-        self.deliveries.push(Delivery { tag, queue: queue.clone(), redeliveries, raw: Bytes::copy_from_slice(body) });
+        self.deliveries.push(Delivery {
+            tag,
+            queue: queue.clone(),
+            redeliveries,
+            raw: Bytes::copy_from_slice(body),
+        });
     }
 }
 
@@ -105,16 +123,23 @@ fn head(connection: &Connection, range: (i64, i64)) -> rusqlite::Result<Option<i
 }
 
 /// Takes lanes by priority, and within one in the order of the queues.
-fn claim_ready(tx: &Tx<'_>, queues: &[(i64, &Arc<str>)], want: usize, taken: &mut Taken) -> rusqlite::Result<()> {
+fn claim_ready(
+    tx: &Tx<'_>,
+    queues: &[(i64, &Arc<str>)],
+    want: usize,
+    taken: &mut Taken,
+) -> rusqlite::Result<()> {
     let mut left = want;
     // The head of each queue says its most urgent lane.
     let mut heads = Vec::with_capacity(queues.len());
     let mut find = tx.prepare(HEAD)?;
     for (queue, _) in queues {
-        heads.push(find.query_row(key::queue_range(*queue), |row| row.get::<_, i64>(0)).optional()?);
+        heads
+            .push(find.query_row(key::queue_range(*queue), |row| row.get::<_, i64>(0)).optional()?);
     }
     while left > 0 && !taken.is_full() {
-        let lanes = heads.iter().enumerate().filter_map(|(n, head)| Some((key::priority_of((*head)?), n)));
+        let lanes =
+            heads.iter().enumerate().filter_map(|(n, head)| Some((key::priority_of((*head)?), n)));
         let Some((_, n)) = lanes.min() else { break };
         let first = heads[n].expect("the lane was chosen among those that have a head");
         let count = claim_lane(tx, first, queues[n].1, left, taken)?;
@@ -125,7 +150,13 @@ fn claim_ready(tx: &Tx<'_>, queues: &[(i64, &Arc<str>)], want: usize, taken: &mu
 }
 
 /// Takes up to `limit` from the lane whose head is `first`.
-fn claim_lane(tx: &Tx<'_>, first: i64, queue: &Arc<str>, limit: usize, taken: &mut Taken) -> rusqlite::Result<usize> {
+fn claim_lane(
+    tx: &Tx<'_>,
+    first: i64,
+    queue: &Arc<str>,
+    limit: usize,
+    taken: &mut Taken,
+) -> rusqlite::Result<usize> {
     let mut select = tx.prepare(
         "SELECT r.key, m.redeliveries, m.body FROM ready r JOIN message m ON m.number = r.key & ?3
          WHERE r.key BETWEEN ?1 AND ?2 ORDER BY r.key LIMIT ?4",
@@ -149,7 +180,12 @@ fn claim_lane(tx: &Tx<'_>, first: i64, queue: &Arc<str>, limit: usize, taken: &m
 }
 
 /// Takes what comes due within the horizon, the earliest of each queue first.
-fn claim_due(tx: &Tx<'_>, queues: &[(i64, &Arc<str>)], want: usize, taken: &mut Taken) -> rusqlite::Result<()> {
+fn claim_due(
+    tx: &Tx<'_>,
+    queues: &[(i64, &Arc<str>)],
+    want: usize,
+    taken: &mut Taken,
+) -> rusqlite::Result<()> {
     let mut left = want;
     for (queue, name) in queues {
         if left == 0 || taken.is_full() {
@@ -164,7 +200,8 @@ fn claim_due(tx: &Tx<'_>, queues: &[(i64, &Arc<str>)], want: usize, taken: &mut 
         while let Some(row) = rows.next()? {
             let key = row.get(0)?;
             taken.push(key, name, row.get(1)?, row.get_ref(2)?.as_blob()?);
-            tx.prepare("INSERT INTO held (key, holder) VALUES (?1, ?2)")?.execute((key, taken.holder))?;
+            tx.prepare("INSERT INTO held (key, holder) VALUES (?1, ?2)")?
+                .execute((key, taken.holder))?;
             last = Some((row.get::<_, Millis>(3)?, key));
             left -= 1;
             if taken.is_full() {
@@ -173,7 +210,8 @@ fn claim_due(tx: &Tx<'_>, queues: &[(i64, &Arc<str>)], want: usize, taken: &mut 
         }
         drop(rows);
         if let Some((at, key)) = last {
-            tx.prepare("DELETE FROM due WHERE queue = ?1 AND (at, key) <= (?2, ?3)")?.execute((queue, at, key))?;
+            tx.prepare("DELETE FROM due WHERE queue = ?1 AND (at, key) <= (?2, ?3)")?
+                .execute((queue, at, key))?;
         }
     }
     Ok(())

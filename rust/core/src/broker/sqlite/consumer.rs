@@ -44,7 +44,11 @@ fn lock(inbox: &Mutex<VecDeque<Delivery>>) -> MutexGuard<'_, VecDeque<Delivery>>
 }
 
 impl SqliteConsumer {
-    pub(super) async fn register(database: Arc<Database>, subscription: Subscription, durable: bool) -> Result<Self> {
+    pub(super) async fn register(
+        database: Arc<Database>,
+        subscription: Subscription,
+        durable: bool,
+    ) -> Result<Self> {
         let queues: Arc<[Arc<str>]> = subscription.queues.clone().into();
         let (epoch, names) = (subscription.epoch.clone(), queues.clone());
         let work = Work::new(cost(0, false), clock::instant() + PATIENCE, move |tx| {
@@ -57,10 +61,19 @@ impl SqliteConsumer {
 
     fn fenced(&self) -> Error {
         let epoch = &self.subscription.epoch;
-        Error::new(ErrorKind::Fenced, format!("the lease of epoch `{epoch}` has ended, expected a live one; consume again with a fresh epoch"))
+        Error::new(
+            ErrorKind::Fenced,
+            format!(
+                "the lease of epoch `{epoch}` has ended, expected a live one; consume again with a fresh epoch"
+            ),
+        )
     }
 
-    async fn write<T: Send + 'static>(&self, cost: Cost, work: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static) -> Result<T> {
+    async fn write<T: Send + 'static>(
+        &self,
+        cost: Cost,
+        work: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
         self.database.write_async(Work::new(cost, clock::instant() + PATIENCE, work)).await
     }
 
@@ -70,7 +83,10 @@ impl SqliteConsumer {
         let peeked = asked.clone();
         let inbox = self.inbox.clone();
         // Not synced: losing the knowledge that this process holds something takes losing the process.
-        let work = Work::new(cost(want + want_due, false), clock::instant() + PATIENCE, move |tx| claim::claim(tx, &asked))
+        let work =
+            Work::new(cost(want + want_due, false), clock::instant() + PATIENCE, move |tx| {
+                claim::claim(tx, &asked)
+            })
             .unless(move |connection| claim::peek(connection, &peeked, clock::wall_ms()))
             .map(move |claimed| match claimed {
                 Claimed::Some(deliveries) => {
@@ -106,9 +122,13 @@ impl SqliteConsumer {
                 Claimed::Fenced => return Err(self.fenced()),
                 Claimed::Some(_) => {}
                 // Other processes are heard from the moment of listening: look once more.
-                Claimed::Nothing(_) if listening.is_none() => listening = Some(self.database.bell().listen()),
+                Claimed::Nothing(_) if listening.is_none() => {
+                    listening = Some(self.database.bell().listen());
+                }
                 Claimed::Nothing(next_due) => {
-                    let until_due = next_due.map(|due| Duration::from_millis((due - HORIZON_MS - clock::wall_ms()).max(1) as u64));
+                    let until_due = next_due.map(|due| {
+                        Duration::from_millis((due - HORIZON_MS - clock::wall_ms()).max(1) as u64)
+                    });
                     let limit = until_due.map_or(SAFETY, |rest| rest.min(SAFETY));
                     if tokio::time::timeout(limit, rung).await.is_err() {
                         self.database.bell().attend();
@@ -134,14 +154,21 @@ impl Consumer for SqliteConsumer {
                 return Ok(());
             }
             let (holder, max_deliveries) = (self.holder, self.subscription.max_deliveries);
-            self.write(cost(batch.len(), self.durable), move |tx| settle::settle(tx, holder, &batch, max_deliveries)).await
+            self.write(cost(batch.len(), self.durable), move |tx| {
+                settle::settle(tx, holder, &batch, max_deliveries)
+            })
+            .await
         })
     }
 
     fn renew(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let holder = self.holder;
-            if self.write(cost(1, false), move |tx| lease::renew(tx, holder)).await? { Ok(()) } else { Err(self.fenced()) }
+            if self.write(cost(1, false), move |tx| lease::renew(tx, holder)).await? {
+                Ok(())
+            } else {
+                Err(self.fenced())
+            }
         })
     }
 

@@ -16,7 +16,9 @@ pub(super) const NUMBERS: i64 = (1 << NUMBER_BITS) - 1;
 /// The key of message `number` in a queue; an error when there are too many queues or messages.
 pub(super) fn key(queue: i64, priority: u8, number: i64) -> rusqlite::Result<i64> {
     if queue >> QUEUE_BITS != 0 || number > NUMBERS {
-        let what = format!("queue {queue}, message {number}: this file has had more queues or messages than it can number");
+        let what = format!(
+            "queue {queue}, message {number}: this file has had more queues or messages than it can number"
+        );
         return Err(Error::ToSqlConversionFailure(what.into()));
     }
     Ok(of_lane(lane(queue, priority), number))

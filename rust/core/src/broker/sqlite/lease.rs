@@ -9,7 +9,10 @@ use super::{
     settle::{let_go, redeliver},
 };
 use crate::{
-    broker::{Recovered, lease::{self, LEASE_MS}},
+    broker::{
+        Recovered,
+        lease::{self, LEASE_MS},
+    },
     clock::Millis,
     database::Tx,
 };
@@ -21,7 +24,8 @@ pub(super) fn register(tx: &mut Tx<'_>, epoch: &str, queues: &[Arc<str>]) -> rus
     }
     let holder = tx.number()?;
     let until = tx.now + LEASE_MS;
-    tx.prepare("INSERT INTO lease (holder, epoch, until) VALUES (?1, ?2, ?3)")?.execute((holder, epoch, until))?;
+    tx.prepare("INSERT INTO lease (holder, epoch, until) VALUES (?1, ?2, ?3)")?
+        .execute((holder, epoch, until))?;
     Ok(holder)
 }
 
@@ -41,8 +45,13 @@ pub(super) fn release(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<()> {
 }
 
 /// The holders that a worker which has held its own lease since `mine` may declare dead.
-pub(super) fn lapsed(connection: &Connection, mine: Millis, now: Millis) -> rusqlite::Result<Vec<i64>> {
-    let mut select = connection.prepare_cached("SELECT holder, until FROM lease WHERE until < ?1 ORDER BY holder")?;
+pub(super) fn lapsed(
+    connection: &Connection,
+    mine: Millis,
+    now: Millis,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut select = connection
+        .prepare_cached("SELECT holder, until FROM lease WHERE until < ?1 ORDER BY holder")?;
     let rows = select.query_map([now], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut dead = Vec::new();
     for row in rows {
@@ -55,7 +64,11 @@ pub(super) fn lapsed(connection: &Connection, mine: Millis, now: Millis) -> rusq
 }
 
 /// Puts back, counted, what those holders have, and ends their leases.
-pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64], max_deliveries: u32) -> rusqlite::Result<Recovered> {
+pub(super) fn recover(
+    tx: &mut Tx<'_>,
+    dead: &[i64],
+    max_deliveries: u32,
+) -> rusqlite::Result<Recovered> {
     let mut recovered = Recovered::default();
     for &holder in dead {
         for key in held_by(tx, holder)? {
@@ -73,5 +86,7 @@ pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64], max_deliveries: u32) -> rus
 
 /// A walk over all that is held: rare, and an index for it would cost every claim.
 fn held_by(tx: &Tx<'_>, holder: i64) -> rusqlite::Result<Vec<i64>> {
-    tx.prepare("SELECT key FROM held WHERE holder = ?1 ORDER BY key")?.query_map([holder], |row| row.get(0))?.collect()
+    tx.prepare("SELECT key FROM held WHERE holder = ?1 ORDER BY key")?
+        .query_map([holder], |row| row.get(0))?
+        .collect()
 }

@@ -95,7 +95,12 @@ impl Broker for SqliteBroker {
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
         Box::pin(async move {
-            let consumer = SqliteConsumer::register(self.handle.database().clone(), subscription, self.handle.durable()).await?;
+            let consumer = SqliteConsumer::register(
+                self.handle.database().clone(),
+                subscription,
+                self.handle.durable(),
+            )
+            .await?;
             Ok(Arc::new(consumer) as Arc<dyn Consumer>)
         })
     }

@@ -14,7 +14,10 @@ use crate::{
 };
 
 fn find(connection: &Connection, queue: &str) -> rusqlite::Result<Option<i64>> {
-    connection.prepare_cached("SELECT id FROM queue WHERE name = ?1")?.query_row([queue], |row| row.get(0)).optional()
+    connection
+        .prepare_cached("SELECT id FROM queue WHERE name = ?1")?
+        .query_row([queue], |row| row.get(0))
+        .optional()
 }
 
 /// Counts, in one snapshot.
@@ -34,7 +37,10 @@ pub(super) fn stats(connection: &Connection, queue: &str) -> rusqlite::Result<Qu
 
 /// All names that were ever published to or consumed.
 pub(super) fn queues(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    connection.prepare_cached("SELECT name FROM queue ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
+    connection
+        .prepare_cached("SELECT name FROM queue ORDER BY name")?
+        .query_map([], |row| row.get(0))?
+        .collect()
 }
 
 /// Drops what is ready and scheduled.
@@ -43,8 +49,10 @@ pub(super) fn purge(tx: &mut Tx<'_>, queue: &str) -> rusqlite::Result<u64> {
     let (first, last) = key::queue_range(queue);
     tx.prepare("DELETE FROM message WHERE number IN (SELECT key & ?3 FROM ready WHERE key BETWEEN ?1 AND ?2)")?
         .execute((first, last, NUMBERS))?;
-    let ready = tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last))?;
-    tx.prepare("DELETE FROM message WHERE number IN (SELECT key & ?2 FROM due WHERE queue = ?1)")?.execute((queue, NUMBERS))?;
+    let ready =
+        tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last))?;
+    tx.prepare("DELETE FROM message WHERE number IN (SELECT key & ?2 FROM due WHERE queue = ?1)")?
+        .execute((queue, NUMBERS))?;
     let due = tx.prepare("DELETE FROM due WHERE queue = ?1")?.execute([queue])?;
     Ok((ready + due) as u64)
 }
@@ -61,10 +69,13 @@ pub(super) fn cancel(tx: &mut Tx<'_>, queue: &str, id: &str) -> rusqlite::Result
     while let Some(label) = next.query_row([from], |row| row.get(0)).optional()? {
         let bucket = publish::bucket_of(label);
         let found: Option<(i64, i64)> = find
-            .query_row((publish::label(bucket, id), queue, id, NUMBERS), |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row((publish::label(bucket, id), queue, id, NUMBERS), |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
         if let Some((at, key)) = found {
-            tx.prepare("DELETE FROM due WHERE queue = ?1 AND at = ?2 AND key = ?3")?.execute((queue, at, key))?;
+            tx.prepare("DELETE FROM due WHERE queue = ?1 AND at = ?2 AND key = ?3")?
+                .execute((queue, at, key))?;
             tx.prepare("DELETE FROM message WHERE number = ?1")?.execute([key & NUMBERS])?;
             return Ok(true);
         }
@@ -74,7 +85,11 @@ pub(super) fn cancel(tx: &mut Tx<'_>, queue: &str, id: &str) -> rusqlite::Result
 }
 
 /// The newest dead letters.
-pub(super) fn dead(connection: &Connection, queue: &str, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {
+pub(super) fn dead(
+    connection: &Connection,
+    queue: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<DeadLetter>> {
     let Some(queue) = find(connection, queue)? else { return Ok(Vec::new()) };
     let letter = |row: &rusqlite::Row<'_>| {
         Ok(DeadLetter {
@@ -102,11 +117,12 @@ fn exhume(tx: &mut Tx<'_>, queue: &str, names: Option<&[String]>) -> rusqlite::R
         .prepare("SELECT number, key FROM dead WHERE queue = ?1 ORDER BY number")?
         .query_map([queue], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    let named: Option<std::collections::HashSet<&str>> = names.map(|names| names.iter().map(String::as_str).collect());
+    let wanted: Option<std::collections::HashSet<&str>> =
+        names.map(|names| names.iter().map(String::as_str).collect());
     let mut keys = Vec::new();
     let mut delete = tx.prepare("DELETE FROM dead WHERE number = ?1")?;
     for (number, key) in all {
-        if named.as_ref().is_none_or(|named| named.contains(number.to_string().as_str())) {
+        if wanted.as_ref().is_none_or(|wanted| wanted.contains(number.to_string().as_str())) {
             delete.execute([number])?;
             keys.push(key);
         }
@@ -115,17 +131,26 @@ fn exhume(tx: &mut Tx<'_>, queue: &str, names: Option<&[String]>) -> rusqlite::R
 }
 
 /// Puts dead letters back to the tail, with a fresh count.
-pub(super) fn replay(tx: &mut Tx<'_>, queue: &str, names: Option<&[String]>) -> rusqlite::Result<u64> {
+pub(super) fn replay(
+    tx: &mut Tx<'_>,
+    queue: &str,
+    names: Option<&[String]>,
+) -> rusqlite::Result<u64> {
     let keys = exhume(tx, queue, names)?;
     for key in &keys {
-        tx.prepare("UPDATE message SET redeliveries = 0 WHERE number = ?1")?.execute([key & NUMBERS])?;
+        tx.prepare("UPDATE message SET redeliveries = 0 WHERE number = ?1")?
+            .execute([key & NUMBERS])?;
         to_tail(tx, *key)?;
     }
     Ok(keys.len() as u64)
 }
 
 /// Drops dead letters.
-pub(super) fn discard(tx: &mut Tx<'_>, queue: &str, names: Option<&[String]>) -> rusqlite::Result<u64> {
+pub(super) fn discard(
+    tx: &mut Tx<'_>,
+    queue: &str,
+    names: Option<&[String]>,
+) -> rusqlite::Result<u64> {
     let keys = exhume(tx, queue, names)?;
     for key in &keys {
         tx.prepare("DELETE FROM message WHERE number = ?1")?.execute([key & NUMBERS])?;

@@ -63,7 +63,10 @@ fn bucket(key: i64) -> i64 {
 
 /// FNV-1a in 32 bits. Written to disk, so never changed; ids that collide are told apart by the id itself.
 fn hash(id: &str) -> i64 {
-    i64::from(id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)))
+    i64::from(
+        id.bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)),
+    )
 }
 
 /// The bucket of a label.

@@ -12,7 +12,12 @@ use crate::{
 };
 
 /// Settles the batch of one holder.
-pub(super) fn settle(tx: &mut Tx<'_>, holder: i64, batch: &[Settlement], max_deliveries: u32) -> rusqlite::Result<()> {
+pub(super) fn settle(
+    tx: &mut Tx<'_>,
+    holder: i64,
+    batch: &[Settlement],
+    max_deliveries: u32,
+) -> rusqlite::Result<()> {
     let mut acked = Vec::new();
     for settlement in batch {
         let key = key_of(settlement.tag);
@@ -62,13 +67,16 @@ fn move_on(tx: &mut Tx<'_>, key: i64, how: &Settle, max_deliveries: u32) -> rusq
 }
 
 fn rename(tx: &Tx<'_>, key: i64, id: &str) -> rusqlite::Result<()> {
-    tx.prepare("UPDATE message SET id = ?2 WHERE number = ?1 AND id <> ?2")?.execute((key & key::NUMBERS, id)).map(drop)
+    tx.prepare("UPDATE message SET id = ?2 WHERE number = ?1 AND id <> ?2")?
+        .execute((key & key::NUMBERS, id))
+        .map(drop)
 }
 
 /// Gives a message that is nowhere a new number, the highest, and makes it ready.
 pub(super) fn to_tail(tx: &mut Tx<'_>, key: i64) -> rusqlite::Result<()> {
     let number = tx.number()?;
-    tx.prepare("UPDATE message SET number = ?2 WHERE number = ?1")?.execute((key & key::NUMBERS, number))?;
+    tx.prepare("UPDATE message SET number = ?2 WHERE number = ?1")?
+        .execute((key & key::NUMBERS, number))?;
     make_ready(tx, key::key(key::queue_of(key), key::priority_of(key), number)?)
 }
 
@@ -133,7 +141,7 @@ mod tests {
     #[test]
     fn runs_are_of_consecutive_keys() {
         assert_eq!(runs(&[]), []);
-        assert_eq!(runs(&[7]), [0..1]);
+        assert_eq!(runs(&[7, 9]), [0..1, 1..2]);
         assert_eq!(runs(&[1, 2, 3, 5, 6, 9]), [0..3, 3..5, 5..6]);
         assert_eq!(runs(&[4, 4, 5]), [0..1, 1..3]);
     }

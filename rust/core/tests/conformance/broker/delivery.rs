@@ -17,9 +17,10 @@ pub(crate) async fn fifo(h: &impl Harness) {
 
 pub(crate) async fn priorities(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
-    let batch: Vec<_> = [(9, "d1"), (3, "b1"), (0, "a1"), (6, "c1"), (9, "d2"), (0, "a2"), (3, "b2")]
-        .map(|(priority, body)| Outgoing { priority, ..message(&queue, body) })
-        .into();
+    let batch: Vec<_> =
+        [(9, "d1"), (3, "b1"), (0, "a1"), (6, "c1"), (9, "d2"), (0, "a2"), (3, "b2")]
+            .map(|(priority, body)| Outgoing { priority, ..message(&queue, body) })
+            .into();
     broker.publish(&batch, soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
     assert_eq!(bodies(&take(&*worker, 7).await), ["a1", "a2", "b1", "b2", "c1", "d1", "d2"]);
@@ -28,7 +29,10 @@ pub(crate) async fn priorities(h: &impl Harness) {
 pub(crate) async fn queues_in_order_within_a_priority(h: &impl Harness) {
     let (broker, first, second) = (h.broker(), unique("first"), unique("second"));
     let urgent = Outgoing { priority: 0, ..message(&second, "urgent") };
-    let (one, two) = (Outgoing { priority: 3, ..message(&first, "one") }, Outgoing { priority: 3, ..message(&second, "two") });
+    let (one, two) = (
+        Outgoing { priority: 3, ..message(&first, "one") },
+        Outgoing { priority: 3, ..message(&second, "two") },
+    );
     broker.publish(&[two, urgent, one], soon()).unwrap();
     let worker = worker(&*broker, &[&first, &second]).await;
     let got = take(&*worker, 3).await;
@@ -49,8 +53,16 @@ pub(crate) async fn fetch_many_claims_no_more_than_asked(h: &impl Harness) {
 pub(crate) async fn bytes_are_untouched(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     let every: Vec<u8> = (0..=255).cycle().take(5_000).collect();
-    let bodies = [Bytes::from(every), Bytes::from(vec![b'x'; 3_000_000]), Bytes::from_static(b"\0"), Bytes::new()];
-    let batch: Vec<_> = bodies.iter().map(|data| Outgoing { data: data.clone(), ..message(&queue, "any") }).collect();
+    let bodies = [
+        Bytes::from(every),
+        Bytes::from(vec![b'x'; 3_000_000]),
+        Bytes::from_static(b"\0"),
+        Bytes::new(),
+    ];
+    let batch: Vec<_> = bodies
+        .iter()
+        .map(|data| Outgoing { data: data.clone(), ..message(&queue, "any") })
+        .collect();
     broker.publish(&batch, soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
     let got = take(&*worker, bodies.len()).await;
@@ -79,7 +91,8 @@ pub(crate) async fn publish_wakes_a_blocked_fetch(h: &impl Harness) {
         assert!(tokio::time::timeout(rest, &mut fetch).await.is_err());
         let (producer, queue) = (producer.clone(), queue.clone());
         let sent = tokio::task::spawn_blocking(move || publish(&*producer, &queue, &["hello"]));
-        let got = tokio::time::timeout(PATIENCE, fetch).await.expect("publish wakes the fetch").unwrap();
+        let got =
+            tokio::time::timeout(PATIENCE, fetch).await.expect("publish wakes the fetch").unwrap();
         sent.await.unwrap();
         assert_eq!(bodies(&got), ["hello"]);
         ack(&*worker, &got).await;
@@ -90,9 +103,16 @@ pub(crate) async fn one_message_goes_to_one_worker(h: &impl Harness) {
     let (producer, queue) = (h.broker(), unique("q"));
     let (a, b) = (worker(&*h.broker(), &[&queue]).await, worker(&*h.broker(), &[&queue]).await);
     let (mut at_a, mut at_b) = (a.fetch(10, 0), b.fetch(10, 0));
-    assert!(tokio::time::timeout(QUIET, async { tokio::select! { r = &mut at_a => r, r = &mut at_b => r } }).await.is_err());
+    assert!(
+        tokio::time::timeout(QUIET, async {
+            tokio::select! { r = &mut at_a => r, r = &mut at_b => r }
+        })
+        .await
+        .is_err()
+    );
     publish(&*producer, &queue, &["only"]);
-    let (got, other) = tokio::select! { r = &mut at_a => (r.unwrap(), at_b), r = &mut at_b => (r.unwrap(), at_a) };
+    let (got, other) =
+        tokio::select! { r = &mut at_a => (r.unwrap(), at_b), r = &mut at_b => (r.unwrap(), at_a) };
     assert_eq!(bodies(&got), ["only"]);
     assert!(tokio::time::timeout(QUIET, other).await.is_err(), "the other worker got it too");
 }
@@ -104,7 +124,8 @@ pub(crate) async fn a_dropped_fetch_loses_nothing(h: &impl Harness) {
         // Dropped after a few polls, at whatever step it was.
         let _ = tokio::time::timeout(std::time::Duration::from_millis(2), first.fetch(1, 0)).await;
         publish(&*producer, &queue, &[body]);
-        let _ = tokio::time::timeout(std::time::Duration::from_micros(200), first.fetch(1, 0)).await;
+        let _ =
+            tokio::time::timeout(std::time::Duration::from_micros(200), first.fetch(1, 0)).await;
     }
     first.release().await.unwrap();
     let second = worker(&*broker, &[&queue]).await;
@@ -121,7 +142,8 @@ pub(crate) async fn two_workers_share_everything_once(h: &impl Harness) {
         let queue = queue.clone();
         tokio::task::spawn_blocking(move || {
             for start in (0..ALL).step_by(50) {
-                let batch: Vec<_> = (start..start + 50).map(|n| message(&queue, &n.to_string())).collect();
+                let batch: Vec<_> =
+                    (start..start + 50).map(|n| message(&queue, &n.to_string())).collect();
                 producer.publish(&batch, soon()).unwrap();
             }
         })
@@ -143,7 +165,10 @@ pub(crate) async fn two_workers_share_everything_once(h: &impl Harness) {
             }
         }
     };
-    let (mut at_a, at_b) = tokio::time::timeout(PATIENCE, async { tokio::join!(drain(a), drain(b)) }).await.expect("all arrive");
+    let (mut at_a, at_b) =
+        tokio::time::timeout(PATIENCE, async { tokio::join!(drain(a), drain(b)) })
+            .await
+            .expect("all arrive");
     publishing.await.unwrap();
     at_a.extend(at_b);
     assert_eq!(at_a.len(), ALL);

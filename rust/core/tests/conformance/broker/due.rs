@@ -24,7 +24,12 @@ pub(crate) async fn far_due_is_not_delivered(h: &impl Harness) {
 pub(crate) async fn near_due_is_in_the_queue(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     let now = wall_ms();
-    broker.publish(&[scheduled(&queue, "near", now + 500), scheduled(&queue, "past", now - 60_000)], soon()).unwrap();
+    broker
+        .publish(
+            &[scheduled(&queue, "near", now + 500), scheduled(&queue, "past", now - 60_000)],
+            soon(),
+        )
+        .unwrap();
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats { depth: 2, ..QueueStats::default() });
     let worker = worker(&*broker, &[&queue]).await;
     assert_eq!(bodies(&take(&*worker, 2).await), ["near", "past"]);
@@ -35,7 +40,8 @@ pub(crate) async fn due_is_delivered_within_the_horizon(h: &impl Harness) {
     let worker = worker(&*h.broker(), &[&queue]).await;
     let due = wall_ms() + HORIZON_MS + 700;
     broker.publish(&[scheduled(&queue, "soon", due)], soon()).unwrap();
-    let got = tokio::time::timeout(PATIENCE, worker.fetch(0, 10)).await.expect("it comes due").unwrap();
+    let got =
+        tokio::time::timeout(PATIENCE, worker.fetch(0, 10)).await.expect("it comes due").unwrap();
     let now = wall_ms();
     assert_eq!(bodies(&got), ["soon"]);
     assert!(now >= due - HORIZON_MS, "claimed {} ms before the horizon", due - HORIZON_MS - now);
@@ -51,7 +57,10 @@ pub(crate) async fn due_wakes_a_blocked_fetch(h: &impl Harness) {
     let mut fetch = worker.fetch(10, 10);
     assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
     let now = wall_ms();
-    let batch = [scheduled(&queue, "far", now + 3_600_000), scheduled(&queue, "soon", now + HORIZON_MS + 300)];
+    let batch = [
+        scheduled(&queue, "far", now + 3_600_000),
+        scheduled(&queue, "soon", now + HORIZON_MS + 300),
+    ];
     broker.publish(&batch, soon()).unwrap();
     let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it comes due").unwrap();
     assert_eq!(bodies(&got), ["soon"]);
@@ -65,20 +74,33 @@ pub(crate) async fn scheduled_ones_cost_no_fetch(h: &impl Harness) {
     let worker = worker(&*broker, &[&queue]).await;
     nothing(&*worker).await;
     publish(&*broker, &queue, &["now"]);
-    let got = tokio::time::timeout(PATIENCE, worker.fetch(100, 100)).await.expect("ready ones pass by").unwrap();
+    let got = tokio::time::timeout(PATIENCE, worker.fetch(100, 100))
+        .await
+        .expect("ready ones pass by")
+        .unwrap();
     assert_eq!(bodies(&got), ["now"]);
-    assert_eq!(broker.stats(&queue).unwrap(), QueueStats { in_flight: 1, scheduled: 10_000, ..QueueStats::default() });
+    assert_eq!(
+        broker.stats(&queue).unwrap(),
+        QueueStats { in_flight: 1, scheduled: 10_000, ..QueueStats::default() }
+    );
 }
 
 pub(crate) async fn due_order(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     let soonest = wall_ms() + HORIZON_MS + 300;
-    let batch: Vec<_> = [("c", 20), ("a", 0), ("d", 30), ("b", 10)].map(|(b, ms)| scheduled(&queue, b, soonest + ms)).into();
+    let batch: Vec<_> = [("c", 20), ("a", 0), ("d", 30), ("b", 10)]
+        .map(|(b, ms)| scheduled(&queue, b, soonest + ms))
+        .into();
     broker.publish(&batch, soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
     let mut got = Vec::new();
     while got.len() < 4 {
-        got.extend(tokio::time::timeout(PATIENCE, worker.fetch(0, 2)).await.expect("they come due").unwrap());
+        got.extend(
+            tokio::time::timeout(PATIENCE, worker.fetch(0, 2))
+                .await
+                .expect("they come due")
+                .unwrap(),
+        );
     }
     assert_eq!(bodies(&got), ["a", "b", "c", "d"]);
 }
@@ -90,13 +112,21 @@ pub(crate) async fn ready_only_and_due_only(h: &impl Harness) {
     let held = take(&*worker, 2).await;
     settle(&*worker, &held[..1], |_| Settle::Defer { id: "id-one".into(), due: wall_ms() }).await;
     settle(&*worker, &held[1..], |_| Settle::HandBack).await;
-    let ready = tokio::time::timeout(PATIENCE, worker.fetch(5, 0)).await.expect("one is ready").unwrap();
+    let ready =
+        tokio::time::timeout(PATIENCE, worker.fetch(5, 0)).await.expect("one is ready").unwrap();
     assert_eq!(bodies(&ready), ["two"]);
-    assert!(tokio::time::timeout(QUIET, worker.fetch(5, 0)).await.is_err(), "no due one was asked for");
+    assert!(
+        tokio::time::timeout(QUIET, worker.fetch(5, 0)).await.is_err(),
+        "no due one was asked for"
+    );
     settle(&*worker, &ready, |_| Settle::HandBack).await;
-    let due = tokio::time::timeout(PATIENCE, worker.fetch(0, 5)).await.expect("one is due").unwrap();
+    let due =
+        tokio::time::timeout(PATIENCE, worker.fetch(0, 5)).await.expect("one is due").unwrap();
     assert_eq!(bodies(&due), ["one"]);
-    assert!(tokio::time::timeout(QUIET, worker.fetch(0, 5)).await.is_err(), "no ready one was asked for");
+    assert!(
+        tokio::time::timeout(QUIET, worker.fetch(0, 5)).await.is_err(),
+        "no ready one was asked for"
+    );
 }
 
 pub(crate) async fn cancel_by_id(h: &impl Harness) {
@@ -109,16 +139,21 @@ pub(crate) async fn cancel_by_id(h: &impl Harness) {
     assert!(!broker.cancel(&queue, "id-b").unwrap(), "it is gone");
     assert!(!broker.cancel(&queue, "id-ready").unwrap(), "it is not scheduled");
     assert!(!broker.cancel(&other, "id-a").unwrap(), "another queue");
-    assert_eq!(broker.stats(&queue).unwrap(), QueueStats { depth: 1, scheduled: 2, ..QueueStats::default() });
+    assert_eq!(
+        broker.stats(&queue).unwrap(),
+        QueueStats { depth: 1, scheduled: 2, ..QueueStats::default() }
+    );
 }
 
 pub(crate) async fn due_bytes_are_untouched(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     let data = Bytes::from((0..=255_u8).cycle().take(100_000).collect::<Vec<_>>());
-    let outgoing = Outgoing { data: data.clone(), ..scheduled(&queue, "big", wall_ms() + HORIZON_MS + 200) };
+    let outgoing =
+        Outgoing { data: data.clone(), ..scheduled(&queue, "big", wall_ms() + HORIZON_MS + 200) };
     broker.publish(&[outgoing], soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
-    let got = tokio::time::timeout(PATIENCE, worker.fetch(0, 1)).await.expect("it comes due").unwrap();
+    let got =
+        tokio::time::timeout(PATIENCE, worker.fetch(0, 1)).await.expect("it comes due").unwrap();
     assert_eq!(got[0].raw, data);
     assert_eq!(&*got[0].queue, &*queue);
 }

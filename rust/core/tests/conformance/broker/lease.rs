@@ -13,8 +13,12 @@ use crate::{Harness, PATIENCE, unique};
 
 pub(crate) async fn release_returns_everything_in_order(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
-    let batch: Vec<_> =
-        (0..10).map(|n| Outgoing { priority: if n < 5 { 0 } else { 9 }, ..message(&queue, &n.to_string()) }).collect();
+    let batch: Vec<_> = (0..10)
+        .map(|n| Outgoing {
+            priority: if n < 5 { 0 } else { 9 },
+            ..message(&queue, &n.to_string())
+        })
+        .collect();
     broker.publish(&batch, soon()).unwrap();
     let first = worker(&*h.broker(), &[&queue]).await;
     let held = take(&*first, 8).await;
@@ -32,7 +36,8 @@ pub(crate) async fn a_released_consumer_is_refused(h: &impl Harness) {
     let first = worker(&*broker, &[&queue]).await;
     first.release().await.unwrap();
     publish(&*broker, &queue, &["x"]);
-    let error = tokio::time::timeout(PATIENCE, first.fetch(1, 0)).await.expect("it answers").unwrap_err();
+    let error =
+        tokio::time::timeout(PATIENCE, first.fetch(1, 0)).await.expect("it answers").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
     assert_eq!(first.renew().await.unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(broker.stats(&queue).unwrap().depth, 1);
@@ -68,21 +73,31 @@ pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
     let held = take(&*lost, 4).await;
     let started = wall_ms();
     let recovered = sweep(&*heir, &[]).await;
-    assert!(wall_ms() - started >= lease::LEASE_MS - lease::SWEEP_MS as i64, "robbed before the lease lapsed");
+    assert!(
+        wall_ms() - started >= lease::LEASE_MS - lease::SWEEP_MS as i64,
+        "robbed before the lease lapsed"
+    );
     assert_eq!(recovered, Recovered { requeued: 3, parked: 1 });
     // The one that was lost twice is parked, the others are back at the head, counted, in order.
     let dead = broker.dead(&queue, 10).unwrap();
-    assert_eq!(dead.iter().map(|d| (&d.raw[..], d.redeliveries)).collect::<Vec<_>>(), [(&b"0"[..], 2)]);
+    assert_eq!(
+        dead.iter().map(|d| (&d.raw[..], d.redeliveries)).collect::<Vec<_>>(),
+        [(&b"0"[..], 2)]
+    );
     let got = take(&*heir, 5).await;
     assert_eq!(bodies(&got), numbers(1, 6));
     assert_eq!(got.iter().map(|d| d.redeliveries).collect::<Vec<_>>(), [1, 1, 1, 0, 0]);
     // The worker that was taken for dead cannot touch them any more.
     assert_eq!(lost.renew().await.unwrap_err().kind(), ErrorKind::Fenced);
-    let error = tokio::time::timeout(PATIENCE, lost.fetch(1, 0)).await.expect("it answers").unwrap_err();
+    let error =
+        tokio::time::timeout(PATIENCE, lost.fetch(1, 0)).await.expect("it answers").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
     ack(&*lost, &held).await;
     settle(&*lost, &held, |_| Settle::Requeue).await;
-    assert_eq!(broker.stats(&queue).unwrap(), QueueStats { in_flight: 5, dead: 1, ..QueueStats::default() });
+    assert_eq!(
+        broker.stats(&queue).unwrap(),
+        QueueStats { in_flight: 5, dead: 1, ..QueueStats::default() }
+    );
     ack(&*heir, &got).await;
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats { dead: 1, ..QueueStats::default() });
 }
@@ -97,7 +112,10 @@ pub(crate) async fn a_renewed_lease_is_respected(h: &impl Harness) {
     take(&*lost, 1).await;
     assert_eq!(sweep(&*heir, &[&*alive]).await, Recovered { requeued: 1, parked: 0 });
     assert_eq!(heir.recover().await.unwrap(), Recovered::default());
-    assert_eq!(broker.stats(&queue).unwrap(), QueueStats { depth: 1, in_flight: 1, ..QueueStats::default() });
+    assert_eq!(
+        broker.stats(&queue).unwrap(),
+        QueueStats { depth: 1, in_flight: 1, ..QueueStats::default() }
+    );
     ack(&*alive, &held).await;
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats { depth: 1, ..QueueStats::default() });
 }

@@ -21,19 +21,28 @@ pub(crate) async fn stats_count(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
     let worker = park(&*broker, &queue, &["dead"]).await;
-    let mut batch: Vec<_> = (0..10_u8).map(|n| Outgoing { priority: n % 10, ..message(&queue, &n.to_string()) }).collect();
+    let mut batch: Vec<_> = (0..10_u8)
+        .map(|n| Outgoing { priority: n % 10, ..message(&queue, &n.to_string()) })
+        .collect();
     batch.push(Outgoing { due: Some(wall_ms() + 3_600_000), ..message(&queue, "later") });
     broker.publish(&batch, soon()).unwrap();
     take(&*worker, 3).await;
-    assert_eq!(h.broker().stats(&queue).unwrap(), QueueStats { depth: 7, in_flight: 3, scheduled: 1, dead: 1 });
+    assert_eq!(
+        h.broker().stats(&queue).unwrap(),
+        QueueStats { depth: 7, in_flight: 3, scheduled: 1, dead: 1 }
+    );
 }
 
 pub(crate) async fn queues_are_listed(h: &impl Harness) {
-    let (broker, held, consumed, unknown) = (h.broker(), unique("held"), unique("consumed"), unique("unknown"));
+    let (broker, held, consumed, unknown) =
+        (h.broker(), unique("held"), unique("consumed"), unique("unknown"));
     publish(&*broker, &held, &["x"]);
     let _worker = worker(&*broker, &[&consumed]).await;
     let queues = h.broker().queues().unwrap();
-    assert!(queues.contains(&held.to_string()) && queues.contains(&consumed.to_string()), "{queues:?}");
+    assert!(
+        queues.contains(&held.to_string()) && queues.contains(&consumed.to_string()),
+        "{queues:?}"
+    );
     assert!(!queues.contains(&unknown.to_string()));
     assert!(queues.is_sorted());
 }
@@ -43,13 +52,17 @@ pub(crate) async fn purge_drops_ready_and_scheduled(h: &impl Harness) {
     let worker = park(&*broker, &queue, &["dead"]).await;
     publish(&*broker, &queue, &["held"]);
     let held = take(&*worker, 1).await;
-    let mut batch: Vec<_> = [0, 3, 9].map(|priority| Outgoing { priority, ..message(&queue, "ready") }).into();
+    let mut batch: Vec<_> =
+        [0, 3, 9].map(|priority| Outgoing { priority, ..message(&queue, "ready") }).into();
     batch.push(Outgoing { due: Some(wall_ms() + 3_600_000), ..message(&queue, "later") });
     batch.push(message(&other, "stays"));
     broker.publish(&batch, soon()).unwrap();
     assert_eq!(broker.purge(&queue).unwrap(), 4);
     assert_eq!(broker.purge(&queue).unwrap(), 0);
-    assert_eq!(broker.stats(&queue).unwrap(), QueueStats { in_flight: 1, dead: 1, ..QueueStats::default() });
+    assert_eq!(
+        broker.stats(&queue).unwrap(),
+        QueueStats { in_flight: 1, dead: 1, ..QueueStats::default() }
+    );
     assert_eq!(broker.stats(&other).unwrap().depth, 1);
     nothing(&*worker).await;
     settle(&*worker, &held, |_| Settle::HandBack).await;
@@ -95,7 +108,10 @@ pub(crate) async fn discard_by_key_and_all(h: &impl Harness) {
     let worker = park(&*broker, &queue, &["a", "b", "c"]).await;
     let key = broker.dead(&queue, 1).unwrap()[0].key.clone();
     assert_eq!(broker.discard(&queue, Some(&[key])).unwrap(), 1);
-    assert_eq!(broker.dead(&queue, 10).unwrap().iter().map(|d| &d.raw[..]).collect::<Vec<_>>(), [b"b", b"a"]);
+    assert_eq!(
+        broker.dead(&queue, 10).unwrap().iter().map(|d| &d.raw[..]).collect::<Vec<_>>(),
+        [b"b", b"a"]
+    );
     assert_eq!(broker.discard(&queue, None).unwrap(), 2);
     assert_eq!(broker.discard(&queue, None).unwrap(), 0);
     nothing(&*worker).await;

@@ -77,14 +77,18 @@ pub(crate) async fn defer_goes_to_the_due_set(h: &impl Harness) {
     publish(&*broker, &queue, &["later"]);
     let worker = worker(&*broker, &[&queue]).await;
     let got = take(&*worker, 1).await;
-    settle(&*worker, &got, |_| Settle::Defer { id: "id-later".into(), due: wall_ms() + 3_600_000 }).await;
+    settle(&*worker, &got, |_| Settle::Defer { id: "id-later".into(), due: wall_ms() + 3_600_000 })
+        .await;
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats { scheduled: 1, ..QueueStats::default() });
     nothing(&*worker).await;
     assert!(broker.cancel(&queue, "id-later").unwrap());
     publish(&*broker, &queue, &["now"]);
     let got = take(&*worker, 1).await;
     settle(&*worker, &got, |_| Settle::Defer { id: "id-now".into(), due: wall_ms() }).await;
-    let again = tokio::time::timeout(PATIENCE, worker.fetch(1, 1)).await.expect("what is due comes back").unwrap();
+    let again = tokio::time::timeout(PATIENCE, worker.fetch(1, 1))
+        .await
+        .expect("what is due comes back")
+        .unwrap();
     assert_eq!(bodies(&again), ["now"]);
     assert_eq!(again[0].redeliveries, 0);
 }
@@ -117,8 +121,16 @@ pub(crate) async fn settle_many_in_order(h: &impl Harness) {
         3 => Settle::Defer { id: "id-3".into(), due: wall_ms() + 3_600_000 },
         _ => Settle::Ack,
     };
-    worker.settle(got.iter().enumerate().map(|(n, d)| Settlement { tag: d.tag, how: how(n) }).collect()).await.unwrap();
-    assert_eq!(broker.stats(&queue).unwrap(), QueueStats { depth: 4, in_flight: 0, scheduled: 1, dead: 1 });
+    worker
+        .settle(
+            got.iter().enumerate().map(|(n, d)| Settlement { tag: d.tag, how: how(n) }).collect(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        broker.stats(&queue).unwrap(),
+        QueueStats { depth: 4, in_flight: 0, scheduled: 1, dead: 1 }
+    );
     assert_eq!(bodies(&take(&*worker, 4).await), ["0", "5", "1", "6"]);
 }
 
@@ -135,7 +147,8 @@ pub(crate) async fn a_tag_that_is_not_held_is_ignored(h: &impl Harness) {
     settle(&*first, &at_first, |_| Settle::HandBack).await;
     settle(&*first, &at_first, |_| Settle::Park { id: "".into(), reason: "no".into() }).await;
     settle(&*first, &at_first, |_| Settle::Redeliver { id: "id-0".into() }).await;
-    settle(&*first, &at_first, |_| Settle::Defer { id: "id-0".into(), due: wall_ms() + 60_000 }).await;
+    settle(&*first, &at_first, |_| Settle::Defer { id: "id-0".into(), due: wall_ms() + 60_000 })
+        .await;
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats { in_flight: 1, ..QueueStats::default() });
     ack(&*second, &at_second).await;
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
@@ -144,13 +157,17 @@ pub(crate) async fn a_tag_that_is_not_held_is_ignored(h: &impl Harness) {
 pub(crate) async fn settling_wakes_another_worker(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     publish(&*broker, &queue, &["x"]);
-    let (first, second) = (worker(&*h.broker(), &[&queue]).await, worker(&*h.broker(), &[&queue]).await);
+    let (first, second) =
+        (worker(&*h.broker(), &[&queue]).await, worker(&*h.broker(), &[&queue]).await);
     for how in [Settle::HandBack, Settle::Requeue, Settle::Redeliver { id: "id-x".into() }] {
         let held = take(&*first, 1).await;
         let mut fetch = second.fetch(1, 0);
         assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
         settle(&*first, &held, |_| how.clone()).await;
-        let got = tokio::time::timeout(PATIENCE, fetch).await.expect("the other worker is woken").unwrap();
+        let got = tokio::time::timeout(PATIENCE, fetch)
+            .await
+            .expect("the other worker is woken")
+            .unwrap();
         settle(&*second, &got, |_| Settle::HandBack).await;
     }
 }
