@@ -13,6 +13,7 @@ import os
 from typing import Any
 
 from taskcore import context, signals
+from taskcore.utils.log import task_logger
 
 logger = logging.getLogger("taskcore.worker")
 
@@ -48,3 +49,6 @@ def set_up(app: Any, level: int, path: str | None) -> None:
     chosen = logging.root if hijack else logging.getLogger("taskcore")
     chosen.handlers = [handler]
     chosen.setLevel(level)
+    told = {"loglevel": level, "logfile": path, "format": _FORMAT}
+    signals.after_setup_logger.send(app, logger=chosen, **told)
+    signals.after_setup_task_logger.send(app, logger=task_logger, **told)

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 from taskcore.exceptions import AlreadyRegistered, NotRegistered
 from taskcore.kinds import rate_per_second
 from taskcore.task import Task
-from taskcore.taskoptions import OPTIONS
+from taskcore.taskoptions import OPTIONS, check_option
 from taskcore.utils import hint
 
 P = ParamSpec("P")
@@ -59,8 +59,8 @@ def check_options(options: Mapping[str, Any], default_base: type) -> None:
     """
     base = options.get("base") or default_base
     for key in options:
-        if key not in _DECORATOR and not hasattr(base, key):
-            raise TypeError(f"unknown task option `{key}`{hint(key, _DECORATOR)}")
+        if not hasattr(base, key):
+            check_option(key, _DECORATOR)
 
 
 def make_task(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> Task[..., Any]:

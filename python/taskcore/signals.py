@@ -154,6 +154,8 @@ task_retry = Signal("task_retry")
 """request, reason, einfo."""
 
 # The worker. `sender` is the app, in children None.
+celeryd_init = Signal("celeryd_init")
+"""Before the worker is configured; `sender` is its node name: conf (may still be changed), options."""
 worker_init = Signal("worker_init")
 """Before the worker is built."""
 worker_process_init = Signal("worker_process_init")
@@ -168,5 +170,9 @@ worker_shutdown = Signal("worker_shutdown")
 """The worker has stopped."""
 setup_logging = Signal("setup_logging")
 """A receiver takes over the configuration of logging."""
+after_setup_logger = Signal("after_setup_logger")
+"""The worker has configured a logger: logger, loglevel, logfile, format."""
+after_setup_task_logger = Signal("after_setup_task_logger")
+"""The same for the parent of the task loggers."""
 import_modules = Signal("import_modules")
 """Before `imports` and `include` are imported."""

@@ -21,8 +21,8 @@ from taskcore.exceptions import (
     Reject,
     Retry,
 )
-from taskcore.taskoptions import OPTIONS, TaskOptions
-from taskcore.utils import hint, uuid
+from taskcore.taskoptions import OPTIONS, TaskOptions, check_option
+from taskcore.utils import uuid
 
 if TYPE_CHECKING:
     from taskcore.result import AsyncResult, EagerResult, ResultSet
@@ -62,10 +62,8 @@ class Task(TaskOptions, Generic[P, R]):
             TypeError: an unknown option; the nearest is named.
         """
         for key, value in options.items():
-            if key not in OPTIONS and not hasattr(type(self), key):
-                raise TypeError(
-                    f"unknown task option `{key}`{hint(key, OPTIONS | {'bind', 'base'})}"
-                )
+            if not hasattr(type(self), key):
+                check_option(key, OPTIONS)
             setattr(self, key, value)
 
     @property

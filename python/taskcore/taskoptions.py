@@ -6,9 +6,11 @@ of use, so tasks can be defined before the app is configured and follow it when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from taskcore.utils import hint
 
 OPTIONS = frozenset(
     [
@@ -36,10 +38,8 @@ OPTIONS = frozenset(
         "track_started",
         "throws",
         "typing",
-        "trail",
         "store_errors_even_if_ignored",
         "routing_key",
-        "shadow_name",
         "resultrepr_maxsize",
         "before_start",
         "on_success",
@@ -49,6 +49,42 @@ OPTIONS = frozenset(
     ]
 )
 """What may be set on a task, by the decorator or in a class."""
+
+NOT_YET = frozenset(
+    [
+        "send_events",
+        "trail",
+        "shadow_name",
+        "store_eager_result",
+        "acks_on_failure",
+        "acks_on_timeout",
+        "delivery_mode",
+        "exchange",
+        "exchange_type",
+        "Strategy",
+        "Request",
+        "pydantic",
+        "pydantic_strict",
+        "pydantic_context",
+        "pydantic_dump_kwargs",
+        "shared",
+        "lazy",
+        "filter",
+    ]
+)
+"""Options of Celery's that this version does not have."""
+
+
+def check_option(name: str, known: Iterable[str]) -> None:
+    """Refuses an option that does not exist.
+
+    Raises:
+        TypeError: with the nearest that does.
+    """
+    if name in NOT_YET:
+        raise TypeError(f"task option `{name}` is not supported in this version: remove it")
+    if name not in known:
+        raise TypeError(f"unknown task option `{name}`{hint(name, known)}")
 
 
 class FromConf:
@@ -82,7 +118,6 @@ class TaskOptions:
     expires: float | timedelta | datetime | None = None
     throws: tuple[type[BaseException], ...] = ()
     typing: bool = True
-    trail: bool = True
     resultrepr_maxsize: int = 1024
     if TYPE_CHECKING:
         serializer: str

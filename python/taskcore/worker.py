@@ -99,6 +99,8 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     options = options or WorkerOptions()
     app.import_modules()
     app.finalize()
+    name = options.hostname or f"taskcore@{app.node}"
+    signals.celeryd_init.send(name, instance=None, conf=app.conf, options=options)
     config = configure(app, options)
     specs = [spec_of(task) for task in app.tasks.values()]
     check_pool(config)

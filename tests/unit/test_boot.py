@@ -155,6 +155,20 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
         app.conf.task_acks_late = True
 
 
+def test_the_configuration_can_be_changed_just_before_the_worker_takes_it(
+    app: Any, core: Any
+) -> None:
+    def change(sender: str, conf: Any, **_: Any) -> None:
+        conf.worker_concurrency = 5
+
+    signals.celeryd_init.connect(change, sender="here@host")
+    try:
+        boot(app, WorkerOptions(pool="threads", hostname="here@host"))
+    finally:
+        signals.celeryd_init.disconnect(change, sender="here@host")
+    assert core.Worker.made[-1].config.concurrency == 5
+
+
 def test_an_include_that_does_not_exist_is_said(app: Any) -> None:
     app.conf.include = ["no_such_module_here"]
     with pytest.raises(ImproperlyConfigured, match="no_such_module_here"):

@@ -55,6 +55,8 @@ def test_the_decorator_takes_options_or_none(app: Any) -> None:
 def test_an_unknown_option_is_refused_with_the_nearest(app: Any) -> None:
     with pytest.raises(TypeError, match="acks_late"):
         app.task(acks_lat=True)
+    with pytest.raises(TypeError, match="not supported in this version"):
+        app.task(pydantic=True)
     with pytest.raises(TypeError, match="keywords"):
         app.task("proj.add")
     with pytest.raises(ValueError, match="rate_limit"):
