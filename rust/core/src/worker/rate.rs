@@ -18,6 +18,8 @@ pub const DEFER_US: u64 = 30_000_000;
 /// How much time's worth of tokens a bucket keeps: timers tick in milliseconds, so a limit above 1,000/s needs more than
 /// the single token that Celery keeps.
 const BURST_US: f64 = 5_000.0;
+/// Sums of fractions fall this short of a whole token at most; the sleeper that woke on time must not sleep again for it.
+const HAIR: f64 = 1e-9;
 
 /// What becomes of a request of a limited type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +58,7 @@ impl Bucket {
     }
 
     fn take(&mut self) -> bool {
-        // Sums of fractions fall a hair short of one; the sleeper that woke on time must not sleep again for it.
-        let ok = self.tokens >= 1.0 - 1e-6;
+        let ok = self.tokens >= 1.0 - HAIR;
         if ok {
             self.tokens = (self.tokens - 1.0).max(0.0);
         }
@@ -69,7 +70,7 @@ impl Bucket {
         if self.rate <= 0.0 {
             return u64::MAX;
         }
-        ((n - self.tokens).max(0.0) / self.rate).ceil() as u64
+        ((n - self.tokens - HAIR).max(0.0) / self.rate).ceil() as u64
     }
 
     fn admit(&mut self, key: u64, now: Micros) -> Admission {

@@ -73,7 +73,7 @@ impl Window {
         self.mean_us = Some(mean);
         self.evidence += count;
         let least = self.slots * 4;
-        let worth = (self.slots as f64 * WORTH_US / mean.max(1.0)) as usize;
+        let worth = (self.slots as f64 * WORTH_US / mean.max(1.0)).round() as usize;
         let target = worth.clamp(least, least.max(MOST));
         if target < self.size {
             self.size = target;
