@@ -176,6 +176,9 @@ pub trait Broker: Send + Sync {
     fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64>;
 
     /// Connects, authenticates, registers the lease. Must be awaited inside the worker's runtime.
+    ///
+    /// Called again after a failure. While the lease of the epoch stands it is resumed: tags handed out before stay valid, and what was
+    /// claimed without the worker learning of it goes back. When it lapsed, [`Consumer::epoch`] is a fresh name and every older tag is void.
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>>;
 
     /// The URL with its password hidden.

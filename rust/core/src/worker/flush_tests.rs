@@ -1,1 +1,276 @@
+use std::sync::Mutex;
 
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::{
+    broker::{Delivery, Recovered, Tag},
+    result::State,
+};
+
+/// A store and a consumer that write down what they get, when they are let.
+#[derive(Default)]
+struct Servers {
+    log: Mutex<Vec<String>>,
+    refusals: Mutex<Vec<ErrorKind>>,
+    poison: Mutex<Option<String>>,
+    gate: Option<Semaphore>,
+}
+
+impl Servers {
+    async fn take(&self, entry: String) -> Result<()> {
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.expect("open").forget();
+        }
+        let refusal = self.refusals.lock().expect("whole").pop();
+        match refusal {
+            Some(kind) => Err(Error::new(kind, "refused")),
+            None => {
+                self.log.lock().expect("whole").push(entry);
+                Ok(())
+            }
+        }
+    }
+
+    fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().expect("whole"))
+    }
+}
+
+impl ResultStore for Servers {
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+        let ids: Vec<&str> = batch.iter().map(|r| r.id.as_str()).collect();
+        let poisoned = self.poison.lock().expect("whole").as_deref().is_some_and(|p| ids.contains(&p));
+        let entry = format!("store {}", ids.join(","));
+        Box::pin(async move {
+            if poisoned { Err(Error::new(ErrorKind::TooLarge, "too large")) } else { self.take(entry).await }
+        })
+    }
+    fn put(&self, _: &Record) -> Result<()> {
+        unreachable!("the loop never puts")
+    }
+    fn get(&self, _: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        unreachable!("the loop never reads")
+    }
+    fn wait(&self, _: &str, _: bool, _: Option<std::time::Instant>, _: &mut dyn FnMut() -> bool) -> Result<Option<Bytes>> {
+        unreachable!("the loop never waits")
+    }
+    fn forget(&self, _: &str) -> Result<()> {
+        unreachable!("the loop never forgets")
+    }
+    fn cleanup(&self) -> Result<u64> {
+        unreachable!("the loop never cleans")
+    }
+    fn reply_to(&self) -> &'static str {
+        "tc-x"
+    }
+    fn url(&self) -> &'static str {
+        "fake://"
+    }
+}
+
+impl Consumer for Servers {
+    fn fetch(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+        unreachable!("flush never fetches")
+    }
+    fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
+        let entries: Vec<String> = batch.iter().map(|s| format!("{}", s.tag.seq)).collect();
+        Box::pin(async move { self.take(format!("settle {}", entries.join(","))).await })
+    }
+    fn renew(&self) -> BoxFuture<'_, Result<()>> {
+        unreachable!("flush never renews")
+    }
+    fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
+        unreachable!("flush never sweeps")
+    }
+    fn release(&self) -> BoxFuture<'_, Result<()>> {
+        unreachable!("flush never releases")
+    }
+    fn epoch(&self) -> &'static str {
+        "e"
+    }
+}
+
+struct Bench {
+    servers: Arc<Servers>,
+    consumer: Arc<dyn Consumer>,
+    flush: Flush,
+}
+
+fn bench(servers: Servers) -> Bench {
+    let servers = Arc::new(servers);
+    let store: Arc<dyn ResultStore> = servers.clone();
+    let flush = Flush::new(Some(store), Box::new(|| 1.0));
+    Bench { consumer: servers.clone(), servers, flush }
+}
+
+fn record(id: &str) -> Record {
+    Record { id: id.into(), state: State::Success, document: Bytes::new(), reply_to: None, expires_ms: None }
+}
+
+fn settlement(seq: u64, how: Settle) -> Settlement {
+    Settlement { tag: Tag { lane: 0, seq }, how }
+}
+
+impl Bench {
+    fn ack(&mut self, seq: u64) {
+        self.flush.push(None, Some(settlement(seq, Settle::Ack)));
+    }
+
+    fn both(&mut self, id: &str, seq: u64) {
+        self.flush.push(Some(record(id)), Some(settlement(seq, Settle::Ack)));
+    }
+
+    fn kick(&mut self, idle: bool, now: Micros) {
+        self.flush.kick(Some(&self.consumer), idle, now);
+    }
+
+    /// Lets everything happen that can without time passing.
+    async fn run(&mut self, now: Micros) -> Vec<FlushNews> {
+        let mut news = Vec::new();
+        loop {
+            self.kick(true, now);
+            let mut next = std::pin::pin!(self.flush.news(now));
+            let polled = std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+            match polled {
+                Poll::Ready(item) => news.push(item),
+                Poll::Pending => return news,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn records_are_stored_before_their_settlements_leave() {
+    let mut b = bench(Servers::default());
+    b.both("a", 1);
+    b.both("b", 2);
+    b.ack(3);
+    assert_eq!(b.flush.len(), 3);
+    b.run(0).await;
+    assert_eq!(b.servers.log(), ["store a,b", "settle 3", "settle 1,2"]);
+    assert_eq!(b.flush.len(), 0);
+}
+
+#[tokio::test]
+async fn without_a_store_only_settlements_leave() {
+    let mut b = bench(Servers::default());
+    b.flush.results = None;
+    b.both("a", 1);
+    b.run(0).await;
+    assert_eq!(b.servers.log(), ["settle 1"]);
+}
+
+#[tokio::test]
+async fn a_busy_worker_gathers_and_an_idle_one_does_not() {
+    let mut b = bench(Servers::default());
+    let first = GATHER_US;
+    b.ack(1);
+    b.kick(false, first); // the first leaves at once: none left lately
+    b.flush.news(first).await;
+    b.ack(2);
+    b.kick(false, first + 1);
+    assert_eq!(b.servers.log(), ["settle 1"]);
+    assert_eq!(b.flush.next_wake(true), Some(first + GATHER_US));
+    assert_eq!(b.flush.next_wake(false), None);
+    b.ack(3);
+    b.kick(false, first + GATHER_US);
+    b.flush.news(0).await;
+    assert_eq!(b.servers.log(), ["settle 2,3"]);
+    b.ack(4);
+    b.kick(true, first + GATHER_US + 1);
+    b.flush.news(0).await;
+    assert_eq!(b.servers.log(), ["settle 4"]);
+    for seq in 0..GATHER as u64 {
+        b.ack(seq);
+    }
+    b.kick(false, first + GATHER_US + 2);
+    assert!(b.flush.settling.is_some());
+}
+
+#[tokio::test]
+async fn what_comes_while_a_batch_is_under_way_makes_the_next() {
+    let mut b = bench(Servers { gate: Some(Semaphore::new(0)), ..Servers::default() });
+    b.ack(1);
+    b.run(0).await;
+    b.ack(2);
+    b.ack(3);
+    b.run(0).await;
+    assert_eq!(b.servers.log(), [""; 0]);
+    b.servers.gate.as_ref().expect("set").add_permits(2);
+    b.run(0).await;
+    assert_eq!(b.servers.log(), ["settle 1", "settle 2,3"]);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_keeps_records_and_their_settlements() {
+    let mut b = bench(Servers { refusals: Mutex::new(vec![ErrorKind::Storage, ErrorKind::Connection]), ..Servers::default() });
+    b.both("a", 1);
+    let news = b.run(0).await;
+    assert!(matches!(news[..], [FlushNews::StoreFailed(_)]), "{news:?}");
+    b.both("b", 2);
+    let again = b.flush.next_wake(true).expect("it will be tried again");
+    assert!(b.run(again - 1).await.is_empty());
+    b.run(again).await; // refused once more
+    assert_eq!(b.servers.log(), [""; 0]);
+    b.run(again * 10).await;
+    assert_eq!(b.servers.log(), ["store a,b", "settle 1,2"]);
+}
+
+#[tokio::test]
+async fn one_impossible_record_is_found_and_dropped() {
+    let mut b = bench(Servers { poison: Mutex::new(Some("d".into())), ..Servers::default() });
+    for (seq, id) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
+        b.both(id, seq as u64);
+    }
+    let news = b.run(0).await;
+    let refused: Vec<&str> =
+        news.iter().filter_map(|n| if let FlushNews::Refused(id, _) = n { Some(id.as_str()) } else { None }).collect();
+    assert_eq!(refused, ["d"]);
+    let log = b.servers.log();
+    let stored: Vec<&str> = log.iter().filter_map(|l| l.strip_prefix("store ")).flat_map(|l| l.split(',')).collect();
+    let settled: Vec<&str> = log.iter().filter_map(|l| l.strip_prefix("settle ")).flat_map(|l| l.split(',')).collect();
+    assert_eq!(stored, ["a", "b", "c", "e"]);
+    assert_eq!(settled, ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn settlements_outlive_the_connection_but_not_the_lease() {
+    let mut b = bench(Servers { refusals: Mutex::new(vec![ErrorKind::Connection]), ..Servers::default() });
+    b.ack(1);
+    assert!(matches!(b.run(0).await[..], [FlushNews::SettleFailed(_)]));
+    b.ack(2);
+    b.run(u64::MAX / 2).await;
+    assert_eq!(b.servers.log(), ["settle 1,2"]);
+
+    b.servers.refusals.lock().expect("whole").push(ErrorKind::Fenced);
+    b.ack(3);
+    assert!(matches!(b.run(u64::MAX / 2).await[..], [FlushNews::SettleFailed(_)]));
+    b.both("a", 4);
+    b.flush.fenced();
+    b.run(u64::MAX - 1).await;
+    assert_eq!(b.servers.log(), ["store a"]);
+    assert_eq!(b.flush.len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_handed_back_goes_in_the_order_of_claims() {
+    let mut b = bench(Servers::default());
+    for seq in [5, 2, 9] {
+        b.flush.push(None, Some(settlement(seq, Settle::HandBack)));
+    }
+    b.ack(1);
+    b.run(0).await;
+    assert_eq!(b.servers.log(), ["settle 2,5,9,1"]);
+}
+
+#[tokio::test]
+async fn a_backlog_is_noticed() {
+    let mut b = bench(Servers::default());
+    for seq in 0..BACKLOG as u64 {
+        assert!(!b.flush.is_full());
+        b.ack(seq);
+    }
+    assert!(b.flush.is_full());
+}

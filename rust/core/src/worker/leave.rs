@@ -1,4 +1,4 @@
-//! Leaving: a request to stop, a lapsed lease, and the end, carried out.
+//! Leaving: a request to stop and the end, carried out.
 //!
 //! Order matters at the end: the pool dies before the lease is released, so that nothing runs here that another worker has been
 //! given. Every wait is bounded; what could not be handed back in time comes back when the lease lapses.
@@ -31,20 +31,6 @@ impl Worker {
             Step::Leave => return true,
         }
         false
-    }
-
-    /// The lease lapsed: what had not begun belongs to others now; what runs finishes, but its settlement is void.
-    pub(super) fn fenced(&mut self) {
-        let lost = self.inflight.keys(|place| !matches!(place, Place::Pool | Place::Running));
-        if !self.inflight.is_empty() {
-            tracing::warn!(dropped = lost.len(), running = self.inflight.at_pool(), "lease lapsed, others have its messages");
-        }
-        for key in lost {
-            self.inflight.remove(key);
-        }
-        self.forget_waiting();
-        self.flush.fenced();
-        self.pool.recall();
     }
 
     /// Gives one request back to the head of its queue.
@@ -81,7 +67,8 @@ impl Worker {
         self.forget_waiting();
     }
 
-    fn forget_waiting(&mut self) {
+    /// Empties the places where requests wait; the requests were taken out of the table before.
+    pub(super) fn forget_waiting(&mut self) {
         self.eta.drain().for_each(drop);
         self.rates.drain();
         self.ready.clear();

@@ -8,7 +8,7 @@
 //! The loop waits for one of five things: a command, the pool, the link to the broker, a finished batch of results or
 //! settlements, the clock. It lets the news change its state, then takes one turn: what is due becomes ready, what is ready is
 //! dispatched, the window decides about a fetch, gathered batches leave. The stations are pure modules; this one and `receive`,
-//! `finish` and `leave` are the only ones that touch the whole state. Link and flush are polled inside this task: a fetch
+//! `finish`, `outage` and `leave` are the only ones that touch the whole state. Link and flush are polled inside this task: a fetch
 //! blocks while settlements go on, without channels, locks or wake-ups between tasks. The price is that whatever the loop does
 //! in one turn must be short.
 
@@ -28,6 +28,7 @@ mod handle;
 pub mod journal;
 mod leave;
 mod link;
+mod outage;
 mod receive;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -35,10 +36,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use crate::{
-    broker::{Broker, Subscription, lease::LEASE_MS},
+    broker::{Broker, Subscription},
     clock::{self, Micros, Millis},
     config::WorkerConfig,
-    error::{Error, Result},
+    error::Result,
     pool::{Pool, PoolNews},
     result::ResultStore,
 };
@@ -111,6 +112,8 @@ pub struct Worker {
     /// The broker's name for the present lease, and its number here. Written when the link comes up.
     epoch: String,
     lease: u32,
+    /// Whether the broker said that the lease is over.
+    lapsed: bool,
     /// When the lease was last known to be good. Nothing is begun on the strength of an older one than it lasts.
     renewed: Micros,
     /// What is being reported as away, so that an outage is one line in the log.
@@ -176,6 +179,7 @@ impl Worker {
             phase: Phase::Running,
             epoch: String::new(),
             lease: 0,
+            lapsed: false,
             renewed: 0,
             broker_away: false,
             store_away: false,
@@ -292,77 +296,6 @@ impl Worker {
         if want > 0 {
             self.link.fetch(want, self.window.want_due(self.eta.len(), bytes));
         }
-    }
-
-    fn link_news(&mut self, news: LinkNews, now: Now) {
-        match news {
-            LinkNews::Deliveries(deliveries) => self.receive(deliveries, now),
-            LinkNews::Renewed => {
-                self.renewed = now.mono;
-                self.children_changed = true;
-            }
-            LinkNews::Recovered(found) => {
-                if found.requeued + found.parked > 0 {
-                    tracing::warn!(requeued = found.requeued, parked = found.parked, "put back what a lost worker held");
-                }
-            }
-            LinkNews::Up => self.connected(now),
-            LinkNews::Down(error) => self.disconnected(&error),
-            LinkNews::Fatal(_) => {}
-        }
-    }
-
-    fn flush_news(&mut self, news: FlushNews) {
-        match news {
-            FlushNews::Stored => {
-                if std::mem::take(&mut self.store_away) {
-                    tracing::info!("the result store is back");
-                }
-            }
-            FlushNews::Settled => {}
-            FlushNews::StoreFailed(error) => {
-                if !std::mem::replace(&mut self.store_away, true) {
-                    tracing::warn!(%error, "results cannot be stored, they are kept and tried again");
-                }
-            }
-            FlushNews::Refused(id, error) => {
-                tracing::error!(id, %error, "the result store refuses a result, it is dropped");
-            }
-            FlushNews::SettleFailed(error) => {
-                self.link.fail(error.kind());
-                self.disconnected(&error);
-            }
-        }
-    }
-
-    fn connected(&mut self, now: Now) {
-        let epoch = self.link.consumer().map(|c| c.epoch().to_owned()).unwrap_or_default();
-        if epoch != self.epoch {
-            self.lease += 1;
-            if !self.epoch.is_empty() {
-                self.fenced();
-            }
-            self.epoch = epoch;
-        }
-        self.renewed = now.mono;
-        if std::mem::take(&mut self.broker_away) {
-            tracing::info!("the broker is back");
-        }
-        self.shared.reach(Standing::Started);
-    }
-
-    fn disconnected(&mut self, error: &Error) {
-        self.flush.disconnected();
-        if std::mem::replace(&mut self.broker_away, true) {
-            tracing::debug!(%error, "the broker is still away");
-        } else {
-            tracing::warn!(%error, "the broker is away, reconnecting until it is back");
-        }
-    }
-
-    /// Whether what was claimed is certainly still this worker's.
-    fn holds_lease(&self, now: Now) -> bool {
-        self.link.consumer().is_some() || now.mono < self.renewed + LEASE_MS as u64 * 1_000
     }
 
     /// How long nothing has to happen; `None` when only news can change anything.

@@ -1,0 +1,100 @@
+//! Outages: the broker, the lease or the result store goes away and comes back.
+//!
+//! An outage is one warning and one line when it is over, however long it lasts and however many attempts fail. What runs goes
+//! on, what is finished is kept. What was claimed may begin while the lease certainly stands; after that it waits, for another
+//! worker may have been given it. A lapsed lease voids everything that was held under it.
+
+use crate::{
+    broker::lease::LEASE_MS,
+    error::{Error, ErrorKind},
+    worker::{Now, Standing, Worker, flush::FlushNews, inflight::Place, link::LinkNews},
+};
+
+impl Worker {
+    /// Takes what the link reports.
+    pub(super) fn link_news(&mut self, news: LinkNews, now: Now) {
+        match news {
+            LinkNews::Deliveries(deliveries) => self.receive(deliveries, now),
+            LinkNews::Renewed => {
+                self.renewed = now.mono;
+                self.children_changed = true;
+            }
+            LinkNews::Recovered(found) => {
+                if found.requeued + found.parked > 0 {
+                    tracing::warn!(requeued = found.requeued, parked = found.parked, "put back what a lost worker held");
+                }
+            }
+            LinkNews::Up => self.connected(now),
+            LinkNews::Down(error) => self.disconnected(error),
+            LinkNews::Fatal(_) => {}
+        }
+    }
+
+    /// Takes what came of a batch.
+    pub(super) fn flush_news(&mut self, news: FlushNews) {
+        match news {
+            FlushNews::Stored => {
+                if std::mem::take(&mut self.store_away) {
+                    tracing::info!("the result store is back");
+                }
+            }
+            FlushNews::Settled => {}
+            FlushNews::StoreFailed(error) => {
+                if !std::mem::replace(&mut self.store_away, true) {
+                    tracing::warn!(%error, "results cannot be stored, they are kept and tried again");
+                }
+            }
+            FlushNews::Refused(id, error) => {
+                tracing::error!(id, %error, "the result store refuses a result, it is dropped");
+            }
+            FlushNews::SettleFailed(error) => {
+                self.link.fail(error.kind());
+                self.disconnected(error);
+            }
+        }
+    }
+
+    fn connected(&mut self, now: Now) {
+        let epoch = self.link.consumer().map(|c| c.epoch().to_owned()).unwrap_or_default();
+        if epoch != self.epoch || std::mem::take(&mut self.lapsed) {
+            self.lease += 1;
+            if !std::mem::replace(&mut self.epoch, epoch).is_empty() {
+                self.fenced();
+            }
+        }
+        self.renewed = now.mono;
+        if std::mem::take(&mut self.broker_away) {
+            tracing::info!("the broker is back");
+        }
+        self.shared.reach(Standing::Started);
+    }
+
+    fn disconnected(&mut self, error: Error) {
+        self.flush.disconnected();
+        self.lapsed |= error.kind() == ErrorKind::Fenced;
+        if std::mem::replace(&mut self.broker_away, true) {
+            tracing::debug!(%error, "the broker is still away");
+        } else {
+            tracing::warn!(%error, "the broker is away, reconnecting until it is back");
+        }
+    }
+
+    /// Whether what was claimed is certainly still this worker's.
+    pub(super) fn holds_lease(&self, now: Now) -> bool {
+        self.link.consumer().is_some() || now.mono < self.renewed + LEASE_MS as u64 * 1_000
+    }
+
+    /// The lease lapsed: what had not begun belongs to others now; what runs finishes, but its settlement is void.
+    fn fenced(&mut self) {
+        let lost = self.inflight.keys(|place| !matches!(place, Place::Pool | Place::Running));
+        if !self.inflight.is_empty() {
+            tracing::warn!(dropped = lost.len(), running = self.inflight.at_pool(), "lease lapsed, others have its messages");
+        }
+        for key in lost {
+            self.inflight.remove(key);
+        }
+        self.forget_waiting();
+        self.flush.fenced();
+        self.pool.recall();
+    }
+}

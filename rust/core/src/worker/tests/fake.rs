@@ -1,0 +1,541 @@
+//! What the loop is tested with: a broker that can be unplugged, a pool that follows a script, an oracle that counts.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, Sleep, sleep},
+};
+
+use crate::{
+    broker::{
+        BoxFuture, Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueStats, Recovered, Settle, Settlement,
+        Subscription, memory::MemoryBroker,
+    },
+    clock,
+    config::{Prefetch, TaskSpec, WorkerConfig},
+    error::{Error, ErrorKind, Result},
+    message::{Encoding, Message},
+    pool::{Call, Lost, Outcome, Pool, PoolNews, Verdict},
+    result::{ResultStore, memory::MemoryResults},
+    worker::{Handle, Now, Stats, Stop, Surroundings, Worker},
+};
+
+pub(crate) const QUEUE: &str = "q";
+
+/// A name for a store that no other test has.
+fn fresh() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    format!("memory://loop-{}", LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+#[derive(Default)]
+struct Faults {
+    down: bool,
+    refuses: Option<ErrorKind>,
+    fenced: bool,
+    epochs: usize,
+    inner: Option<Arc<dyn Consumer>>,
+}
+
+/// The in-process broker behind a cable that can be pulled.
+pub(crate) struct Flaky {
+    inner: MemoryBroker,
+    faults: Mutex<Faults>,
+    changed: Notify,
+    /// Every settlement that reached the broker.
+    pub(crate) settled: Mutex<Vec<Settlement>>,
+    /// How often somebody tried to connect.
+    pub(crate) attempts: AtomicU64,
+}
+
+impl Flaky {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryBroker::new(&fresh()),
+            faults: Mutex::default(),
+            changed: Notify::new(),
+            settled: Mutex::default(),
+            attempts: AtomicU64::new(0),
+        })
+    }
+
+    /// Pulls or plugs the cable.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.faults.lock().expect("whole").down = down;
+        self.changed.notify_waiters();
+    }
+
+    /// Refuses connections with this error, or not.
+    pub(crate) fn refuse(&self, kind: Option<ErrorKind>) {
+        self.faults.lock().expect("whole").refuses = kind;
+    }
+
+    /// Ends the lease and puts back what was held under it, as another worker would.
+    pub(crate) async fn fence(&self) {
+        let inner = self.faults.lock().expect("whole").inner.take();
+        if let Some(inner) = inner {
+            inner.release().await.expect("memory");
+        }
+        self.faults.lock().expect("whole").fenced = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Puts messages into the queue.
+    pub(crate) fn put(&self, messages: &[Message]) {
+        for message in messages {
+            let encoding = if message.headers.rare().lang.is_some() { Encoding::Celery } else { Encoding::Compact };
+            self.put_raw(&message.headers.id, message.encode(encoding));
+        }
+    }
+
+    /// Puts anything into the queue.
+    pub(crate) fn put_raw(&self, id: &str, data: Bytes) {
+        let outgoing = Outgoing { queue: QUEUE.into(), priority: 0, due: None, id: id.into(), data };
+        self.inner.publish(&[outgoing], clock::instant()).expect("memory");
+    }
+
+    /// Ids of what is in the queue, first first. Takes them.
+    pub(crate) async fn take_all(&self) -> Vec<String> {
+        let depth = self.inner.stats(QUEUE).expect("memory").depth as usize;
+        if depth == 0 {
+            return Vec::new();
+        }
+        let subscription = Subscription { queues: vec![QUEUE.into()], epoch: "reader".into(), max_deliveries: 3 };
+        let consumer = self.inner.consume(subscription).await.expect("memory");
+        let deliveries = consumer.fetch(depth, 0).await.expect("memory");
+        deliveries.iter().map(|d| Message::decode(&d.raw).expect("ours").headers.id).collect()
+    }
+
+    pub(crate) fn figures(&self) -> QueueStats {
+        self.inner.stats(QUEUE).expect("memory")
+    }
+
+    pub(crate) fn dead(&self) -> Vec<DeadLetter> {
+        self.inner.dead(QUEUE, 100).expect("memory")
+    }
+
+    fn trouble(&self) -> Option<Error> {
+        let faults = self.faults.lock().expect("whole");
+        let kind = if faults.down { ErrorKind::Connection } else { faults.fenced.then_some(ErrorKind::Fenced)? };
+        Some(Error::new(kind, "unplugged"))
+    }
+}
+
+/// A broker as the worker sees it.
+pub(crate) struct Cable(pub(crate) Arc<Flaky>);
+
+impl Broker for Cable {
+    fn publish(&self, batch: &[Outgoing], deadline: std::time::Instant) -> Result<()> {
+        self.0.inner.publish(batch, deadline)
+    }
+    fn stats(&self, queue: &str) -> Result<QueueStats> {
+        self.0.inner.stats(queue)
+    }
+    fn queues(&self) -> Result<Vec<String>> {
+        self.0.inner.queues()
+    }
+    fn purge(&self, queue: &str) -> Result<u64> {
+        self.0.inner.purge(queue)
+    }
+    fn cancel(&self, queue: &str, id: &str) -> Result<bool> {
+        self.0.inner.cancel(queue, id)
+    }
+    fn dead(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>> {
+        self.0.inner.dead(queue, limit)
+    }
+    fn replay(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
+        self.0.inner.replay(queue, keys)
+    }
+    fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
+        self.0.inner.discard(queue, keys)
+    }
+    fn url(&self) -> &'static str {
+        "flaky://"
+    }
+
+    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        Box::pin(async move {
+            self.0.attempts.fetch_add(1, Ordering::Relaxed);
+            let (held, epoch) = {
+                let mut faults = self.0.faults.lock().expect("whole");
+                if faults.down {
+                    return Err(Error::new(ErrorKind::Connection, "unplugged"));
+                }
+                if let Some(kind) = faults.refuses {
+                    return Err(Error::new(kind, "refused"));
+                }
+                faults.fenced = false;
+                faults.epochs += usize::from(faults.inner.is_none());
+                (faults.inner.clone(), format!("{}.{}", subscription.epoch, faults.epochs))
+            };
+            // The lease outlives a connection: the same epoch goes on.
+            let inner = match held {
+                Some(inner) => inner,
+                None => self.0.inner.consume(Subscription { epoch: epoch.clone(), ..subscription }).await?,
+            };
+            self.0.faults.lock().expect("whole").inner = Some(Arc::clone(&inner));
+            Ok(Arc::new(Plug { inner, broker: Arc::clone(&self.0), epoch }) as Arc<dyn Consumer>)
+        })
+    }
+}
+
+struct Plug {
+    inner: Arc<dyn Consumer>,
+    broker: Arc<Flaky>,
+    epoch: String,
+}
+
+impl Plug {
+    fn check(&self) -> Result<()> {
+        self.broker.trouble().map_or(Ok(()), Err)
+    }
+}
+
+impl Consumer for Plug {
+    fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+        Box::pin(async move {
+            loop {
+                let changed = self.broker.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                self.check()?;
+                tokio::select! {
+                    deliveries = self.inner.fetch(want, want_due) => return deliveries,
+                    () = changed => {}
+                }
+            }
+        })
+    }
+    fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            // A round trip takes a moment, in which the cable may be pulled.
+            tokio::task::yield_now().await;
+            self.check()?;
+            self.broker.settled.lock().expect("whole").extend(batch.iter().cloned());
+            self.inner.settle(batch).await?;
+            self.broker.changed.notify_waiters();
+            Ok(())
+        })
+    }
+    fn renew(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.check() })
+    }
+    fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.recover().await
+        })
+    }
+    fn release(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.release().await
+        })
+    }
+    fn epoch(&self) -> &str {
+        &self.epoch
+    }
+}
+
+/// What happened, by task id.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    begun: Mutex<Vec<(String, Instant)>>,
+    ended: Mutex<Vec<String>>,
+    changed: Notify,
+}
+
+impl Oracle {
+    /// Ids in the order of their beginning.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        self.begun.lock().expect("whole").iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// When each began.
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        self.begun.lock().expect("whole").iter().map(|(_, at)| *at).collect()
+    }
+
+    /// Ids in the order of their end.
+    pub(crate) fn ended(&self) -> Vec<String> {
+        self.ended.lock().expect("whole").clone()
+    }
+
+    /// How often each began.
+    pub(crate) fn counts(&self) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        for id in self.begun() {
+            *counts.entry(id).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Waits for something to have happened.
+    pub(crate) async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if condition(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn begin(&self, id: &str) {
+        self.begun.lock().expect("whole").push((id.into(), Instant::now()));
+        self.changed.notify_waiters();
+    }
+
+    fn end(&self, id: &str) {
+        self.ended.lock().expect("whole").push(id.into());
+        self.changed.notify_waiters();
+    }
+}
+
+struct Run {
+    key: u64,
+    id: String,
+    end: String,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+/// Runs what a message's `shadow` says: `<milliseconds | forever> <how it ends>`.
+pub(crate) struct ScriptedPool {
+    slots: usize,
+    queued: VecDeque<Call>,
+    running: Vec<Run>,
+    news: Vec<PoolNews>,
+    oracle: Arc<Oracle>,
+}
+
+impl ScriptedPool {
+    pub(crate) fn new(slots: usize, oracle: Arc<Oracle>) -> Self {
+        Self { slots, queued: VecDeque::new(), running: Vec::new(), news: Vec::new(), oracle }
+    }
+
+    fn begin(&mut self, call: &Call) {
+        let message = Message::decode(&call.message).expect("the loop sends what it could read");
+        let script = message.headers.rare().shadow.clone().unwrap_or_else(|| "0 ok".into());
+        let (time, end) = script.split_once(' ').expect("a script");
+        let until = (time != "forever").then(|| Box::pin(sleep(Duration::from_millis(time.parse().expect("a time")))));
+        if time != "0" {
+            self.news.push(PoolNews::Started { key: call.key, pid: 7, at: 0 });
+        }
+        self.oracle.begin(&message.headers.id);
+        self.running.push(Run { key: call.key, id: message.headers.id, end: end.into(), until });
+    }
+
+    fn finish(&mut self, run: &Run) {
+        let verdict = match run.end.as_str() {
+            "ok" => Verdict::Success,
+            "fail" => Verdict::Failure,
+            "retry" => Verdict::Retry,
+            "ignore" => Verdict::Ignore,
+            "reject" => Verdict::Reject,
+            "requeue" => Verdict::Requeue,
+            "garbled" => Verdict::Undecodable,
+            "die" => {
+                let why = Lost::Died("signal 9 (SIGKILL)".into());
+                return self.news.push(PoolNews::Lost { key: run.key, why });
+            }
+            "limit" => return self.news.push(PoolNews::Lost { key: run.key, why: Lost::TimeLimit(1_000_000) }),
+            other => panic!("no such end: {other}"),
+        };
+        self.oracle.end(&run.id);
+        self.news.push(PoolNews::Done(Outcome {
+            key: run.key,
+            verdict,
+            runtime_us: 10,
+            document: Some(Bytes::from(run.end.clone())),
+            note: format!("it says {}", run.end),
+            traceback: String::new(),
+        }));
+    }
+}
+
+impl Pool for ScriptedPool {
+    fn slots(&self) -> usize {
+        self.slots
+    }
+    fn room(&self) -> usize {
+        self.slots * 2 - self.running.len() - self.queued.len()
+    }
+    fn submit(&mut self, calls: Vec<Call>) -> Result<()> {
+        assert!(calls.len() <= self.room(), "more calls than room");
+        self.queued.extend(calls);
+        Ok(())
+    }
+    fn news(&mut self) -> BoxFuture<'_, Result<Vec<PoolNews>>> {
+        Box::pin(std::future::poll_fn(|cx| {
+            while self.running.len() < self.slots {
+                let Some(call) = self.queued.pop_front() else { break };
+                self.begin(&call);
+            }
+            let mut at = 0;
+            while at < self.running.len() {
+                let until = self.running[at].until.as_mut();
+                if until.is_some_and(|u| u.as_mut().poll(cx).is_ready()) {
+                    let run = self.running.remove(at);
+                    self.finish(&run);
+                } else {
+                    at += 1;
+                }
+            }
+            if self.news.is_empty() { Poll::Pending } else { Poll::Ready(Ok(std::mem::take(&mut self.news))) }
+        }))
+    }
+    fn recall(&mut self) {
+        self.news.extend(self.queued.drain(..).map(|c| PoolNews::Returned { key: c.key }));
+    }
+    fn pids(&self) -> Vec<u32> {
+        vec![7]
+    }
+    fn kill(&mut self, _key: u64) {}
+    fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()> {
+        assert!(force || self.running.is_empty(), "a pool that works is not to be ended gently");
+        self.running.clear();
+        self.queued.clear();
+        self.news.clear();
+        Box::pin(async {})
+    }
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+}
+
+/// A message for `task` that plays `script`.
+pub(crate) fn message(id: &str, task: &str, script: &str) -> Message {
+    let mut message = Message {
+        content_type: "application/json".into(),
+        content_encoding: "utf-8".into(),
+        body: Bytes::from_static(b"[[], {}, {}]"),
+        ..Message::default()
+    };
+    message.headers.task = task.into();
+    message.headers.id = id.into();
+    message.headers.rare_mut().shadow = Some(script.into());
+    message
+}
+
+/// Two slots, tasks `early` and `late` and what the tests add, no patience at shutdown needed.
+pub(crate) fn config() -> WorkerConfig {
+    let spec = |acks_late| TaskSpec {
+        acks_late,
+        acks_on_failure_or_timeout: true,
+        reject_on_worker_lost: true,
+        ..TaskSpec::default()
+    };
+    WorkerConfig {
+        hostname: "w@h".into(),
+        queues: vec![QUEUE.into()],
+        prefetch: Prefetch::Auto,
+        prefetch_bytes: 64 << 20,
+        tasks: HashMap::from([("early".into(), spec(false)), ("late".into(), spec(true))]),
+        accept_content: vec!["application/json".into()],
+        max_deliveries: 3,
+        result_expires_ms: None,
+        log_tasks: true,
+        shutdown_timeout_ms: None,
+        disable_rate_limits: false,
+    }
+}
+
+/// A worker at work, and everything around it.
+pub(crate) struct Lab {
+    pub(crate) broker: Arc<Flaky>,
+    pub(crate) results: Arc<MemoryResults>,
+    pub(crate) oracle: Arc<Oracle>,
+    pub(crate) handle: Handle,
+    run: JoinHandle<Result<Stats>>,
+}
+
+/// The wall clock at the start of the test, running with the (paused) time of the runtime.
+pub(crate) fn wall_us() -> i64 {
+    thread_local! { static ZERO: (Instant, i64) = (Instant::now(), clock::wall_us()); }
+    ZERO.with(|(at, wall)| wall + at.elapsed().as_micros() as i64)
+}
+
+impl Lab {
+    pub(crate) fn new(config: WorkerConfig) -> Self {
+        Self::on(Flaky::new(), config)
+    }
+
+    pub(crate) fn on(broker: Arc<Flaky>, config: WorkerConfig) -> Self {
+        let (oracle, results) = (Arc::new(Oracle::default()), Arc::new(MemoryResults::new(&fresh())));
+        let zero = Instant::now();
+        wall_us();
+        let surroundings = Surroundings {
+            clock: Box::new(move || Now { wall: wall_us(), mono: 1_000_000 + zero.elapsed().as_micros() as u64 }),
+            random: || Box::new(|| 0.5),
+        };
+        let pool = Box::new(ScriptedPool::new(2, Arc::clone(&oracle)));
+        let cable = Arc::new(Cable(Arc::clone(&broker)));
+        let store: Arc<dyn ResultStore> = results.clone();
+        let (worker, handle) = Worker::within(surroundings, config, cable, Some(store), pool);
+        Self { broker, results, oracle, handle, run: tokio::spawn(worker.run()) }
+    }
+
+    /// The document stored for `id`.
+    pub(crate) fn document(&self, id: &str) -> Option<String> {
+        let documents = self.results.get(&[id]).expect("memory");
+        documents[0].as_ref().map(|d| String::from_utf8(d.to_vec()).expect("text"))
+    }
+
+    /// Waits until the queue looks so, letting time pass.
+    pub(crate) async fn until_figures(&self, condition: impl Fn(&QueueStats) -> bool) {
+        while !condition(&self.broker.figures()) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Waits until nothing is in the queue or held.
+    pub(crate) async fn until_empty(&self) {
+        self.until_figures(|f| f.depth + f.in_flight == 0).await;
+    }
+
+    /// Waits until nothing is in the queue, held, running or unstored.
+    pub(crate) async fn until_idle(&self) {
+        let busy = |s: Stats| s.active + s.reserved + s.scheduled > 0;
+        while { self.until_empty().await; busy(self.handle.stats()) } {
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    pub(crate) async fn stop(self, how: Stop) -> Result<Stats> {
+        self.handle.stop(how);
+        self.end().await
+    }
+
+    pub(crate) async fn end(self) -> Result<Stats> {
+        self.run.await.expect("the loop did not panic")
+    }
+
+    /// How the broker was told, as words, without the tags.
+    pub(crate) fn settlements(&self) -> Vec<&'static str> {
+        let word = |s: &Settlement| match s.how {
+            Settle::Ack => "ack",
+            Settle::HandBack => "hand back",
+            Settle::Requeue => "requeue",
+            Settle::Redeliver { .. } => "redeliver",
+            Settle::Defer { .. } => "defer",
+            Settle::Park { .. } => "park",
+        };
+        self.broker.settled.lock().expect("whole").iter().map(word).collect()
+    }
+}

@@ -1,0 +1,158 @@
+//! What becomes of each message, seen from the broker and the result store.
+
+use bytes::Bytes;
+
+use super::fake::{Lab, config, message, wall_us};
+use crate::{
+    config::{Prefetch, TaskSpec},
+    worker::Stop,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_tasks_run_once_each_in_order() {
+    let lab = Lab::new(config());
+    let ids: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+    lab.broker.put(&ids.iter().map(|id| message(id, if id.len() % 2 == 0 { "early" } else { "late" }, "0 ok")).collect::<Vec<_>>());
+    lab.until_empty().await;
+    assert_eq!(lab.oracle.begun(), ids);
+    assert!(ids.iter().all(|id| lab.document(id).as_deref() == Some("ok")));
+    assert!(lab.settlements().iter().all(|s| *s == "ack"));
+    let stats = lab.stop(Stop::Warm).await.expect("a clean end");
+    assert_eq!((stats.processed, stats.succeeded, stats.failed), (1_000, 1_000, 0));
+    assert!(stats.prefetch > 100, "short tasks opened the window: {}", stats.prefetch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_outcome_early_and_late() {
+    // end, task -> document (None: nothing), settlements
+    for (end, task, document, settlements) in [
+        ("ok", "early", Some("ok"), &["ack"][..]),
+        ("ok", "late", Some("ok"), &["ack"]),
+        ("fail", "early", Some("fail"), &["ack"]),
+        ("fail", "late", Some("fail"), &["ack"]),
+        ("retry", "late", Some("retry"), &["ack"]),
+        ("ignore", "late", None, &["ack"]),
+        ("reject", "early", Some("reject"), &["ack"]),
+        ("reject", "late", Some("reject"), &["park"]),
+        ("garbled", "early", None, &["park"]),
+        ("garbled", "late", None, &["park"]),
+        ("die", "early", Some("WorkerLostError"), &["ack"]),
+        ("die", "late", None, &["redeliver", "redeliver", "redeliver"]),
+        ("limit", "early", Some("TimeLimitExceeded"), &["ack"]),
+        ("limit", "late", Some("TimeLimitExceeded"), &["ack"]),
+    ] {
+        for time in ["0", "50"] {
+            let lab = Lab::new(config());
+            let script = format!("{time} {end}");
+            // An early acknowledgement leaves at the start, so an undecodable body cannot be parked any more; the pool
+            // promises not to report a start for it.
+            if (end, task, time) == ("garbled", "early", "50") {
+                continue;
+            }
+            lab.broker.put(&[message("x", task, &script)]);
+            lab.oracle.until(|o| !o.begun().is_empty()).await;
+            lab.until_idle().await;
+            assert_eq!(lab.settlements(), settlements, "{task} {script}");
+            let stored = lab.document("x");
+            match document {
+                Some(part) => assert!(stored.as_ref().is_some_and(|d| d.contains(part)), "{task} {script}: {stored:?}"),
+                None => assert_eq!(stored, None, "{task} {script}"),
+            }
+            let dead = lab.broker.dead();
+            assert_eq!(dead.len(), usize::from(settlements == ["park"] || end == "die" && task == "late"), "{task} {script}");
+            lab.stop(Stop::Warm).await.expect("a clean end");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_requeued_task_goes_behind_the_others() {
+    let lab = Lab::new(crate::config::WorkerConfig { prefetch: Prefetch::Disabled, ..config() });
+    lab.broker.put(&[message("again", "late", "10 requeue"), message("other", "late", "10 ok"), message("last", "late", "10 ok")]);
+    lab.oracle.until(|o| o.counts().get("again") == Some(&2)).await;
+    assert_eq!(lab.oracle.begun(), ["again", "other", "last", "again"]);
+    lab.stop(Stop::Cold).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_ack_leaves_when_the_task_begins_and_a_late_one_after_its_end() {
+    let lab = Lab::new(config());
+    lab.broker.put(&[message("e", "early", "forever ok"), message("l", "late", "forever ok")]);
+    lab.until_figures(|f| f.depth == 0 && f.in_flight == 1).await;
+    assert_eq!(lab.settlements(), ["ack"]);
+    assert_eq!(lab.document("e"), None);
+    lab.stop(Stop::Cold).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tracked_start_is_stored() {
+    let mut config = config();
+    config.tasks.insert("tracked".into(), TaskSpec { track_started: true, ..TaskSpec::default() });
+    let lab = Lab::new(config);
+    lab.broker.put(&[message("x", "tracked", "100 ok")]);
+    lab.until_figures(|f| f.depth + f.in_flight == 0).await;
+    let started = lab.document("x").expect("stored");
+    assert!(started.contains("STARTED") && started.contains("w@h"), "{started}");
+    lab.oracle.until(|o| !o.ended().is_empty()).await;
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_messages_are_parked_with_the_reason_and_their_bytes() {
+    let lab = Lab::new(config());
+    let mut pickled = message("p", "early", "0 ok");
+    pickled.content_type = "application/x-python-serialize".into();
+    lab.broker.put_raw("", Bytes::from_static(b"{\"not\": \"a task\"}"));
+    lab.broker.put_raw("", Bytes::from_static(b"\xff\xfe\x00"));
+    lab.broker.put(&[pickled, message("u", "eraly", "0 ok"), message("good", "early", "0 ok")]);
+    lab.oracle.until(|o| !o.ended().is_empty()).await;
+    lab.until_empty().await;
+    assert_eq!(lab.oracle.begun(), ["good"]);
+    let mut dead = lab.broker.dead();
+    dead.reverse();
+    let reasons: Vec<&str> = dead.iter().map(|d| d.reason.as_str()).collect();
+    assert_eq!(dead.len(), 4, "{reasons:?}");
+    assert!(reasons[0].contains("cannot be decoded") && reasons[1].contains("cannot be decoded"), "{reasons:?}");
+    assert!(reasons[2].contains("`application/x-python-serialize`") && reasons[2].contains("`application/json`"), "{reasons:?}");
+    assert!(reasons[3].contains("`eraly`") && reasons[3].contains("did you mean `early`?"), "{reasons:?}");
+    assert_eq!(dead[1].raw, Bytes::from_static(b"\xff\xfe\x00"));
+    assert!(lab.document("u").expect("stored").contains("NotRegistered"));
+    assert_eq!(lab.document("p"), None);
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expired_is_revoked_at_receipt_and_before_it_begins() {
+    let lab = Lab::new(config());
+    let mut late = message("late", "early", "0 ok");
+    late.headers.expires = Some(wall_us() - 1);
+    let mut waits = message("waits", "early", "0 ok");
+    waits.headers.expires = Some(wall_us() + 50_000);
+    let mut quick = message("quick", "early", "0 ok");
+    quick.headers.expires = Some(wall_us() + 60_000_000);
+    // Four long ones fill the pool's slots and its queue, so that `waits` waits in the loop.
+    let long: Vec<_> = (0..4).map(|n| message(&format!("long{n}"), "early", "100 ok")).collect();
+    lab.broker.put(&[late]);
+    lab.broker.put(&long);
+    lab.broker.put(&[waits, quick]);
+    lab.oracle.until(|o| o.ended().len() == 5).await;
+    lab.until_empty().await;
+    assert_eq!(lab.oracle.begun(), ["long0", "long1", "long2", "long3", "quick"]);
+    for id in ["late", "waits"] {
+        let document = lab.document(id).expect("stored");
+        assert!(document.contains("REVOKED") && document.contains("TaskRevokedError") && document.contains("expired"), "{document}");
+    }
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_celery_message_crosses_compact() {
+    let lab = Lab::new(config());
+    let mut foreign = message("c", "early", "0 ok");
+    foreign.headers.rare_mut().lang = Some("py".into()); // written as Celery's envelope by the fake
+    lab.broker.put(&[foreign]);
+    lab.oracle.until(|o| !o.ended().is_empty()).await;
+    lab.until_empty().await;
+    assert_eq!(lab.document("c").as_deref(), Some("ok"));
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
