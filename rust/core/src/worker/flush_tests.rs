@@ -24,13 +24,11 @@ impl Servers {
             gate.acquire().await.expect("open").forget();
         }
         let refusal = self.refusals.lock().expect("whole").pop();
-        match refusal {
-            Some(kind) => Err(Error::new(kind, "refused")),
-            None => {
-                self.log.lock().expect("whole").push(entry);
-                Ok(())
-            }
+        if let Some(kind) = refusal {
+            return Err(Error::new(kind, "refused"));
         }
+        self.log.lock().expect("whole").push(entry);
+        Ok(())
     }
 
     fn log(&self) -> Vec<String> {

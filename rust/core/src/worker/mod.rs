@@ -52,6 +52,7 @@ use flush::{Flush, FlushNews};
 use handle::Shared;
 use inflight::Inflight;
 use link::{Link, LinkNews};
+use outage::Away;
 use rate::Rates;
 use shutdown::{Left, Phase, Step};
 use triage::Registry;
@@ -112,13 +113,10 @@ pub struct Worker {
     /// The broker's name for the present lease, and its number here. Written when the link comes up.
     epoch: String,
     lease: u32,
-    /// Whether the broker said that the lease is over.
-    lapsed: bool,
     /// When the lease was last known to be good. Nothing is begun on the strength of an older one than it lasts.
     renewed: Micros,
-    /// What is being reported as away, so that an outage is one line in the log.
-    broker_away: bool,
-    store_away: bool,
+    /// What is away. Written and read by outage.
+    away: Away,
     counts: Stats,
     children_changed: bool,
     scratch: Vec<u64>,
@@ -179,10 +177,8 @@ impl Worker {
             phase: Phase::Running,
             epoch: String::new(),
             lease: 0,
-            lapsed: false,
             renewed: 0,
-            broker_away: false,
-            store_away: false,
+            away: Away::default(),
             counts: Stats::default(),
             children_changed: true,
             scratch: Vec::new(),

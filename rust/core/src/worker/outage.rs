@@ -10,6 +10,15 @@ use crate::{
     worker::{Now, Standing, Worker, flush::FlushNews, inflight::Place, link::LinkNews},
 };
 
+/// What is away, so that an outage is one line in the log.
+#[derive(Debug, Default)]
+pub(super) struct Away {
+    broker: bool,
+    store: bool,
+    /// Whether the broker said that the lease is over.
+    lapsed: bool,
+}
+
 impl Worker {
     /// Takes what the link reports.
     pub(super) fn link_news(&mut self, news: LinkNews, now: Now) {
@@ -25,7 +34,7 @@ impl Worker {
                 }
             }
             LinkNews::Up => self.connected(now),
-            LinkNews::Down(error) => self.disconnected(error),
+            LinkNews::Down(error) => self.disconnected(&error),
             LinkNews::Fatal(_) => {}
         }
     }
@@ -34,13 +43,13 @@ impl Worker {
     pub(super) fn flush_news(&mut self, news: FlushNews) {
         match news {
             FlushNews::Stored => {
-                if std::mem::take(&mut self.store_away) {
+                if std::mem::take(&mut self.away.store) {
                     tracing::info!("the result store is back");
                 }
             }
             FlushNews::Settled => {}
             FlushNews::StoreFailed(error) => {
-                if !std::mem::replace(&mut self.store_away, true) {
+                if !std::mem::replace(&mut self.away.store, true) {
                     tracing::warn!(%error, "results cannot be stored, they are kept and tried again");
                 }
             }
@@ -49,30 +58,31 @@ impl Worker {
             }
             FlushNews::SettleFailed(error) => {
                 self.link.fail(error.kind());
-                self.disconnected(error);
+                self.disconnected(&error);
             }
         }
     }
 
     fn connected(&mut self, now: Now) {
         let epoch = self.link.consumer().map(|c| c.epoch().to_owned()).unwrap_or_default();
-        if epoch != self.epoch || std::mem::take(&mut self.lapsed) {
+        let lapsed = std::mem::take(&mut self.away.lapsed);
+        if lapsed || epoch != self.epoch {
             self.lease += 1;
             if !std::mem::replace(&mut self.epoch, epoch).is_empty() {
                 self.fenced();
             }
         }
         self.renewed = now.mono;
-        if std::mem::take(&mut self.broker_away) {
+        if std::mem::take(&mut self.away.broker) {
             tracing::info!("the broker is back");
         }
         self.shared.reach(Standing::Started);
     }
 
-    fn disconnected(&mut self, error: Error) {
+    fn disconnected(&mut self, error: &Error) {
         self.flush.disconnected();
-        self.lapsed |= error.kind() == ErrorKind::Fenced;
-        if std::mem::replace(&mut self.broker_away, true) {
+        self.away.lapsed |= error.kind() == ErrorKind::Fenced;
+        if std::mem::replace(&mut self.away.broker, true) {
             tracing::debug!(%error, "the broker is still away");
         } else {
             tracing::warn!(%error, "the broker is away, reconnecting until it is back");

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::fake::{Flaky, Lab, config, message};
 use crate::{
     error::ErrorKind,
+    result::ResultStore,
     worker::{Standing, Stop},
 };
 
@@ -63,6 +64,22 @@ async fn a_lapsed_lease_voids_what_was_held() {
         assert_eq!(counts[id], expected, "{id}: {counts:?}");
     }
     assert_eq!(lab.settlements().len(), 6, "nothing was settled under the old lease");
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_after_a_lapse_does_not_void_the_new_lease() {
+    let lab = Lab::new(config());
+    lab.broker.put(&[message("x", "late", "100 ok")]);
+    lab.oracle.until(|o| !o.begun().is_empty()).await;
+    lab.broker.fence().await;
+    lab.oracle.until(|o| o.begun().len() == 2).await;
+    lab.broker.set_down(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    lab.broker.set_down(false);
+    lab.until_idle().await;
+    assert_eq!(lab.settlements(), ["ack"]);
+    assert_eq!(lab.oracle.begun(), ["x", "x"]);
     lab.stop(Stop::Warm).await.expect("a clean end");
 }
 
@@ -180,7 +197,6 @@ proptest! {
             prop_assert!(sorted.is_sorted(), "{:?}", back);
             for (n, (late, _)) in scripts.iter().enumerate() {
                 let id = n.to_string();
-                use crate::result::ResultStore;
                 let stored = results.get(&[&id]).expect("memory")[0].is_some();
                 let is_back = back.contains(&id);
                 if ended.contains(&id) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::fake::{Lab, config, message, wall_us};
 use crate::{
     config::{TaskSpec, WorkerConfig},
+    result::ResultStore,
     worker::{Standing, Stop},
 };
 
@@ -45,7 +46,6 @@ async fn warm_lets_running_tasks_finish_and_gives_the_rest_back_in_order() {
     assert_eq!(oracle.begun(), ["0", "1", "2"]);
     assert_eq!(oracle.ended(), ["0", "1", "2"]);
     assert_eq!(broker.take_all().await, ["3", "4", "5", "6", "7", "8"]);
-    use crate::result::ResultStore;
     assert!(results.get(&["0", "1", "2"]).expect("memory").iter().all(Option::is_some));
 }
 
@@ -58,7 +58,6 @@ async fn cold_gives_back_late_ones_and_records_early_ones_as_lost() {
     assert_eq!(stats.failed, 2);
     assert_eq!(oracle.ended(), ["0"]);
     assert_eq!(broker.take_all().await, ["2", "3", "4", "5", "6", "7", "8"]);
-    use crate::result::ResultStore;
     let documents = results.get(&["1", "2"]).expect("memory");
     let early = String::from_utf8(documents[0].as_ref().expect("stored").to_vec()).expect("text");
     assert!(early.contains("WorkerLostError"), "{early}");
