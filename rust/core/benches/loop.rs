@@ -1,0 +1,206 @@
+//! What the whole loop costs per task: in-process broker, a pool that answers at once, results off and on.
+//!
+//! Prints CPU time of the process per task, not wall time only: the machine may be busy. The broker's own share (claim and
+//! acknowledge in the in-process broker, which is a test double and not fast) is measured alone and shown beside it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use taskcore::{
+    broker::{BoxFuture, Broker, Outgoing, Settle, Settlement, Subscription, memory::MemoryBroker},
+    clock,
+    config::{Prefetch, TaskSpec, WorkerConfig},
+    error::Result,
+    message::{Encoding, Message},
+    pool::{Call, Outcome, Pool, PoolNews, Verdict},
+    result::{ResultStore, memory::MemoryResults},
+    worker::{Stop, Worker},
+};
+
+const TASKS: usize = 200_000;
+
+/// Answers as many calls at once as a busy child's socket would hold.
+struct NoOp {
+    done: VecDeque<Call>,
+    document: Option<Bytes>,
+    finished: usize,
+    ready: Option<std::task::Waker>,
+    stop: Option<Box<dyn FnOnce() + Send>>,
+}
+
+const BATCH: usize = 32;
+
+impl Pool for NoOp {
+    fn slots(&self) -> usize {
+        2
+    }
+    fn room(&self) -> usize {
+        256 - self.done.len()
+    }
+    fn submit(&mut self, calls: Vec<Call>) -> Result<()> {
+        self.done.extend(calls);
+        if let Some(waker) = self.ready.take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+    fn news(&mut self) -> BoxFuture<'_, Result<Vec<PoolNews>>> {
+        Box::pin(std::future::poll_fn(|cx| {
+            if self.done.is_empty() {
+                self.ready = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let n = self.done.len().min(BATCH);
+            self.finished += n;
+            if self.finished == TASKS
+                && let Some(stop) = self.stop.take()
+            {
+                stop();
+            }
+            let news = self.done.drain(..n).map(|call| {
+                PoolNews::Done(Outcome {
+                    key: call.key,
+                    verdict: Verdict::Success,
+                    runtime_us: 3,
+                    document: self.document.clone(),
+                    note: String::new(),
+                    traceback: String::new(),
+                })
+            });
+            Poll::Ready(Ok(news.collect()))
+        }))
+    }
+    fn kill(&mut self, _: u64) {}
+    fn shutdown(&mut self, _: bool) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+    fn name(&self) -> &'static str {
+        "no-op"
+    }
+}
+
+fn message(n: usize) -> Bytes {
+    let mut message = Message {
+        content_type: "application/x-msgpack".into(),
+        content_encoding: "binary".into(),
+        body: Bytes::from_static(b"\x93\x92\x02\x03\x80\x80"),
+        ..Message::default()
+    };
+    message.headers.task = "proj.tasks.add".into();
+    message.headers.id = format!("36d7e962-d910-4333-af9b-{n:012x}");
+    message.properties.reply_to = Some("tc-ee02fcbb842b377ebef48ea324be9bb9".into());
+    message.encode(Encoding::Compact)
+}
+
+fn config() -> WorkerConfig {
+    WorkerConfig {
+        hostname: "bench@host".into(),
+        queues: vec!["taskcore".into()],
+        prefetch: Prefetch::Auto,
+        prefetch_bytes: 64 << 20,
+        tasks: HashMap::from([("proj.tasks.add".into(), TaskSpec { acks_late: true, ..TaskSpec::default() })]),
+        accept_content: vec!["application/json".into(), "application/x-msgpack".into()],
+        max_deliveries: 3,
+        result_expires_ms: Some(86_400_000),
+        log_tasks: false,
+        shutdown_timeout_ms: None,
+        disable_rate_limits: false,
+    }
+}
+
+fn fill(broker: &MemoryBroker) {
+    let batch: Vec<Outgoing> = (0..TASKS)
+        .map(|n| Outgoing { queue: "taskcore".into(), priority: 0, due: None, id: Arc::from(""), data: message(n) })
+        .collect();
+    broker.publish(&batch, clock::instant() + Duration::from_secs(10)).expect("memory");
+}
+
+/// CPU time of this process in microseconds.
+fn cpu_us() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").expect("Linux");
+    stat.split(' ').next().expect("a figure").parse::<u64>().expect("nanoseconds") / 1_000
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn per_task(since: u64) -> f64 {
+    (cpu_us() - since) as f64 / TASKS as f64
+}
+
+/// Claim and acknowledge alone, as the loop does it.
+fn broker_alone(name: &str) -> f64 {
+    let broker = MemoryBroker::new(name);
+    fill(&broker);
+    let from = cpu_us();
+    runtime().block_on(async {
+        let subscription =
+            Subscription { queues: vec!["taskcore".into()], epoch: "alone".into(), max_deliveries: 3 };
+        let consumer = broker.consume(subscription).await.expect("memory");
+        let mut left = TASKS;
+        while left > 0 {
+            let got = consumer.fetch(500, 0).await.expect("memory");
+            left -= got.len();
+            let acks = got.iter().map(|d| Settlement { tag: d.tag, how: Settle::Ack }).collect();
+            consumer.settle(acks).await.expect("memory");
+        }
+    });
+    per_task(from)
+}
+
+/// Reading the messages alone, part of the loop's cost that belongs to `message`.
+fn decode_alone() -> f64 {
+    let all: Vec<Bytes> = (0..TASKS).map(message).collect();
+    let from = cpu_us();
+    for raw in &all {
+        std::hint::black_box(Message::decode(raw).expect("ours"));
+    }
+    per_task(from)
+}
+
+fn whole(name: &str, results: bool) -> f64 {
+    let broker = Arc::new(MemoryBroker::new(name));
+    fill(&broker);
+    let store = results.then(|| Arc::new(MemoryResults::new(name)) as Arc<dyn ResultStore>);
+    let document = results.then(|| Bytes::from_static(&[b'x'; 180]));
+    let (send, receive) = std::sync::mpsc::channel::<taskcore::worker::Handle>();
+    let stop: Box<dyn FnOnce() + Send> = Box::new(move || receive.recv().expect("sent below").stop(Stop::Warm));
+    let pool = NoOp { done: VecDeque::new(), document, finished: 0, ready: None, stop: Some(stop) };
+    let (worker, handle) = Worker::new(config(), broker, store, Box::new(pool));
+    send.send(handle).expect("the pool holds the other end");
+    let from = cpu_us();
+    let stats = runtime().block_on(worker.run()).expect("a clean end");
+    assert_eq!(stats.processed as usize, TASKS);
+    per_task(from)
+}
+
+fn main() {
+    let median = |mut figures: [f64; 5]| {
+        figures.sort_by(f64::total_cmp);
+        figures[2]
+    };
+    let broker = median(std::array::from_fn(|n| broker_alone(&format!("memory://alone-{n}"))));
+    let decode = median(std::array::from_fn(|_| decode_alone()));
+    let plain = median(std::array::from_fn(|n| whole(&format!("memory://plain-{n}"), false)));
+    let stored = median(std::array::from_fn(|n| whole(&format!("memory://stored-{n}"), true)));
+    report(&[
+        ("in-process broker alone, claim and acknowledge", broker),
+        ("Message::decode alone", decode),
+        ("worker, no results", plain),
+        ("worker, results in the in-process store", stored),
+        ("loop and stations, no results (worker - broker - decode)", plain - broker - decode),
+    ]);
+}
+
+#[allow(clippy::print_stdout)] // a benchmark prints
+fn report(lines: &[(&str, f64)]) {
+    for (what, us) in lines {
+        println!("{us:8.3} us/task  {what}");
+    }
+}
