@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use redis::{Cmd, ConnectionLike, RedisResult, Value, cmd};
+use redis::{Cmd, RedisResult, Value, cmd};
 
 use super::{
     keys::{Keys, step},
@@ -190,8 +190,15 @@ impl<'a> Pipeline<'a> {
 
     fn send(&mut self, lease: &mut Lease) -> RedisResult<()> {
         if self.commands > 0 {
-            let replies = lease.con.req_packed_commands(&self.packed, 0, self.commands)?;
-            replies.into_iter().try_for_each(|reply| reply.extract_error().map(drop::<Value>))?;
+            // Not `req_packed_commands`: when a reply does not come it still waits the whole timeout for each of the
+            // others, and a publish of many commands would outlast its deadline many times over.
+            lease.con.send_packed_command(&self.packed)?;
+            let mut refused = Ok(());
+            for _ in 0..self.commands {
+                let reply = lease.con.recv_response()?.extract_error().map(drop::<Value>);
+                refused = refused.and(reply);
+            }
+            refused?;
         }
         self.packed.clear();
         self.commands = 0;
