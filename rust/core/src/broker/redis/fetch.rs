@@ -211,10 +211,12 @@ pub(super) fn linger(shared: &Arc<Shared>, state: &mut State) {
         let left: Vec<Settlement> = {
             let mut state = shared.state();
             state.lingering = false;
-            if state.wanted.is_some() || state.life != Life::Open {
+            if state.wanted.is_some_and(|want| want > 0) || state.life != Life::Open {
                 return;
             }
-            let left = shared.ledger.take(usize::MAX, usize::MAX);
+            // A fetch for scheduled messages alone takes those itself.
+            let due = if state.wanted.is_some() { 0 } else { usize::MAX };
+            let left = shared.ledger.take(usize::MAX, due);
             left.into_iter().map(|d| Settlement { tag: d.tag, how: Settle::HandBack }).collect()
         };
         if let Err(error) = settle::settle(&shared, left).await {

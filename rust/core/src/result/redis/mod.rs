@@ -24,7 +24,7 @@ use crate::{
     broker::{BoxFuture, url::RedisUrl},
     clock,
     error::{ErrorKind, Result},
-    redis_link::{Link, Pool},
+    redis_link::{Link, Pool, generation},
 };
 use room::Waiting;
 
@@ -74,7 +74,7 @@ impl RedisResults {
             prefix: format!("{prefix}{joint}"),
             waiting: Waiting::default(),
             worker: Mutex::default(),
-            reply_id: Mutex::new((std::process::id(), fresh_reply_id().leak())),
+            reply_id: Mutex::new((generation(), fresh_reply_id().leak())),
             link,
         })
     }
@@ -87,29 +87,27 @@ impl RedisResults {
         format!("{}taskcore:reply:{reply_to}", self.prefix)
     }
 
-    /// The call that stores a batch.
+    /// The call that stores a batch of one time to live.
     fn store_call(&self, batch: &[Record]) -> Cmd {
-        let mut call = Cmd::with_capacity(batch.len() * 5 + 3, 256);
+        let bytes: usize = batch.iter().map(|record| record.document.len() + 128).sum();
+        let mut call = Cmd::with_capacity(batch.len() * 3 + 5, bytes + 64);
         call.arg("EVALSHA").arg(STORE.get_hash()).arg(batch.len());
         for record in batch {
             call.arg(self.key(&record.id));
         }
+        match batch.first().and_then(|record| record.expires_ms) {
+            Some(ms) => call.arg(ms.max(1)),
+            None => call.arg(""),
+        };
+        call.arg(self.key("").len());
         for record in batch {
             call.arg(&*record.document);
-            match record.expires_ms {
-                Some(ms) => call.arg(ms.max(1)),
-                None => call.arg(""),
-            };
             // Who waits on the reply channel waits for the end.
-            let reply = record
-                .reply_to
-                .as_deref()
-                .filter(|to| record.state.is_ready() && to.starts_with(REPLY_PREFIX));
-            match reply {
+            let reply = record.reply_to.as_deref();
+            match reply.filter(|to| record.state.is_ready() && to.starts_with(REPLY_PREFIX)) {
                 Some(to) => call.arg(self.reply_channel(to)),
                 None => call.arg(""),
             };
-            call.arg(&record.id);
         }
         call
     }
@@ -226,10 +224,10 @@ impl ResultStore for RedisResults {
 
     fn reply_to(&self) -> &str {
         let mut current = self.reply_id.lock().unwrap_or_else(PoisonError::into_inner);
-        let pid = std::process::id();
-        if current.0 != pid {
+        let of = generation();
+        if current.0 != of {
             // Leaked, once per fork: the port lends it out for as long as the store lives.
-            *current = (pid, fresh_reply_id().leak());
+            *current = (of, fresh_reply_id().leak());
         }
         current.1
     }
@@ -267,15 +265,16 @@ fn load() -> Cmd {
     load
 }
 
-/// Cuts a batch into what one script takes.
+/// Cuts a batch into what one script takes: of one time to live, and not too much.
 fn chunks(mut batch: &[Record]) -> impl Iterator<Item = &[Record]> {
     std::iter::from_fn(move || {
         let mut bytes = 0;
+        let ttl = batch.first().and_then(|record| record.expires_ms);
         let fits = batch.iter().take(CHUNK).take_while(|record| {
             let before = bytes;
             bytes += record.document.len();
             // The first always fits, however large.
-            before == 0 || bytes <= CHUNK_BYTES
+            record.expires_ms == ttl && (before == 0 || bytes <= CHUNK_BYTES)
         });
         let n = fits.count();
         let (chunk, rest) = batch.split_at(n);
@@ -318,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_cut_by_count_and_bytes() {
+    fn batches_are_cut_by_count_bytes_and_expiry() {
         let record = |bytes: usize| Record {
             id: "i".into(),
             state: State::Success,

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use redis::{Connection, PushKind, RedisResult, Value, cmd};
 
 use super::{RedisResults, ResultStore, is_ready};
-use crate::error::Result;
+use crate::{error::Result, redis_link::generation};
 
 /// Connections kept for tasks with a channel of their own.
 const IDLE_MAX: usize = 8;
@@ -26,8 +26,8 @@ pub(super) struct Waiting(Mutex<Room>);
 
 #[derive(Default)]
 pub(super) struct Room {
-    /// The process all this belongs to.
-    pid: u32,
+    /// The process all this belongs to, see [`generation`].
+    of: u32,
     /// Whether a thread is the reader.
     has_reader: bool,
     /// The subscribed connection, while no reader has it.
@@ -58,10 +58,10 @@ pub(super) struct News {
 impl Waiting {
     pub(super) fn room(&self) -> MutexGuard<'_, Room> {
         let mut room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let pid = std::process::id();
-        if room.pid != pid {
+        let of = generation();
+        if room.of != of {
             // Of the parent: its connections would be read by two processes, its threads are not here.
-            *room = Room { pid, ..Room::default() };
+            *room = Room { of, ..Room::default() };
         }
         room
     }

@@ -1,28 +1,25 @@
 -- Stores and announces result documents; a stored SUCCESS is final.
 --
 -- KEYS  the documents' keys, which are also the channels on which Celery's clients wait
--- ARGV  four per key: document, time to live in ms or '', channel of the client that published the task or '', task id
+-- ARGV  time to live in ms or '', length of what stands before the task id in a key, then two per key: document, and the channel of
+--       the client that published the task or ''
 -- A client's own channel carries many tasks: its payload is `<length of the id>:<id><document>`.
+local ttl, prefix = ARGV[1], ARGV[2] + 1
+local function set(key, document, ...)
+  if ttl == '' then return redis.call('SET', key, document, ...) end
+  return redis.call('SET', key, document, 'PX', ttl, ...)
+end
 for i = 1, #KEYS do
-  local key, n = KEYS[i], 4 * i
-  local document, ttl, channel, id = ARGV[n - 3], ARGV[n - 2], ARGV[n - 1], ARGV[n]
-  local stored
+  local key, document, channel = KEYS[i], ARGV[2 * i + 1], ARGV[2 * i + 2]
   -- Nearly always nothing is there yet, and one command does it.
-  if ttl == '' then
-    stored = redis.call('SET', key, document, 'NX')
-  else
-    stored = redis.call('SET', key, document, 'PX', ttl, 'NX')
-  end
+  local stored = set(key, document, 'NX')
   if not stored and redis.call('GETRANGE', key, 0, 19) ~= '{"status": "SUCCESS"' then
-    if ttl == '' then
-      stored = redis.call('SET', key, document)
-    else
-      stored = redis.call('SET', key, document, 'PX', ttl)
-    end
+    stored = set(key, document)
   end
   if stored then
     redis.call('PUBLISH', key, document)
     if channel ~= '' then
+      local id = string.sub(key, prefix)
       redis.call('PUBLISH', channel, #id .. ':' .. id .. document)
     end
   end
