@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use redis::{Cmd, RedisResult, Value, cmd};
+use redis::{Cmd, ConnectionLike, RedisResult, Value, cmd};
 
 use super::{
     keys::{Keys, step},
