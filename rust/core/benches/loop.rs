@@ -136,7 +136,7 @@ fn per_task(since: u64) -> f64 {
 
 /// Claim and acknowledge alone, as the loop does it.
 fn broker_alone(name: &str) -> f64 {
-    let broker = MemoryBroker::new(name);
+    let broker = MemoryBroker::new(name, name);
     fill(&broker);
     let from = cpu_us();
     runtime().block_on(async {
@@ -165,9 +165,9 @@ fn decode_alone() -> f64 {
 }
 
 fn whole(name: &str, results: bool) -> f64 {
-    let broker = Arc::new(MemoryBroker::new(name));
+    let broker = Arc::new(MemoryBroker::new(name, name));
     fill(&broker);
-    let store = results.then(|| Arc::new(MemoryResults::new(name)) as Arc<dyn ResultStore>);
+    let store = results.then(|| Arc::new(MemoryResults::new(name, name)) as Arc<dyn ResultStore>);
     let document = results.then(|| Bytes::from_static(&[b'x'; 180]));
     let (send, receive) = std::sync::mpsc::channel::<taskcore::worker::Handle>();
     let stop: Box<dyn FnOnce() + Send> = Box::new(move || receive.recv().expect("sent below").stop(Stop::Warm));

@@ -64,7 +64,7 @@ pub(crate) struct Flaky {
 impl Flaky {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            inner: MemoryBroker::new(&fresh()),
+            inner: MemoryBroker::new("memory://", &fresh()),
             faults: Mutex::default(),
             changed: Notify::new(),
             settled: Mutex::default(),
@@ -476,7 +476,7 @@ impl Lab {
     }
 
     pub(crate) fn on(broker: Arc<Flaky>, config: WorkerConfig) -> Self {
-        let (oracle, results) = (Arc::new(Oracle::default()), Arc::new(MemoryResults::new(&fresh())));
+        let (oracle, results) = (Arc::new(Oracle::default()), Arc::new(MemoryResults::new("memory://", &fresh())));
         let zero = Instant::now();
         wall_us();
         let surroundings = Surroundings {
