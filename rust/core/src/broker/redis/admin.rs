@@ -33,7 +33,7 @@ pub(super) fn stats(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<QueueStats
         ask.cmd("HLEN").arg(lane.dead());
         ask.cmd("ZRANGE").arg(lane.leases()).arg(0).arg(-1);
     }
-    let answers: Vec<Value> = ask.query(&mut lease.con)?;
+    let answers = lease.pipeline(&ask)?;
     let mut held = pipe();
     let mut any = false;
     for (lane, answer) in lanes.iter().zip(answers.chunks(5)) {
@@ -48,7 +48,9 @@ pub(super) fn stats(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<QueueStats
         }
     }
     if any {
-        stats.in_flight = held.query::<Vec<u64>>(&mut lease.con)?.iter().sum();
+        for count in lease.pipeline(&held)? {
+            stats.in_flight += redis::from_redis_value::<u64>(count)?;
+        }
     }
     Ok(stats)
 }
@@ -92,9 +94,9 @@ pub(super) fn dead(
         for (lane, field) in chunk {
             ask.cmd("HGET").arg(lanes[*lane].dead()).arg(field);
         }
-        let records: Vec<Option<Vec<u8>>> = ask.query(&mut lease.con)?;
+        let records = lease.pipeline(&ask)?;
         for ((lane, field), record) in chunk.iter().zip(records) {
-            let Some(record) = record else { continue };
+            let Value::BulkString(record) = record else { continue };
             letters.extend(read_record(format!("{lane}:{field}"), &Bytes::from(record)));
         }
     }
@@ -154,12 +156,12 @@ fn fields(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<Vec<(usize, String)>
     for lane in lanes {
         ask.cmd("HKEYS").arg(lane.dead());
     }
-    let fields: Vec<Vec<String>> = ask.query(&mut lease.con)?;
-    Ok(fields
-        .into_iter()
-        .enumerate()
-        .flat_map(|(lane, fields)| fields.into_iter().map(move |f| (lane, f)))
-        .collect())
+    let mut found = Vec::new();
+    for (lane, fields) in lease.pipeline(&ask)?.into_iter().enumerate() {
+        let fields: Vec<String> = redis::from_redis_value(fields)?;
+        found.extend(fields.into_iter().map(|field| (lane, field)));
+    }
+    Ok(found)
 }
 
 fn split_key(key: &str, lanes: usize) -> Option<(usize, String)> {

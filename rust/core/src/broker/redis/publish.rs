@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use redis::{Cmd, ConnectionLike, RedisResult, Value, cmd};
+use redis::{Cmd, RedisResult, Value, cmd};
 
 use super::{
     keys::{Keys, step},
@@ -51,11 +51,10 @@ pub(super) fn publish(
     pool.run("publish", deadline, |lease| match batch {
         [one] if !is_later(one, horizon) && lease.said.contains(&one.queue) => {
             lease.packed.clear();
-            pack(
-                &mut lease.packed,
-                &[b"LPUSH", keys.list(&one.queue, step(one.priority)).as_bytes(), &one.data],
-            );
-            lease.con.req_packed_command(&lease.packed)?.extract_error().map(drop)
+            let list = keys.list(&one.queue, step(one.priority));
+            pack(&mut lease.packed, &[b"LPUSH", list.as_bytes(), &one.data]);
+            lease.con.send_packed_command(&lease.packed)?;
+            lease.con.recv_response()?.extract_error().map(drop)
         }
         many => {
             let sent = Pipeline::new(keys, horizon).run(lease, many);
@@ -216,15 +215,8 @@ impl<'a> Pipeline<'a> {
 
     fn send(&mut self, lease: &mut Lease) -> RedisResult<()> {
         if self.commands > 0 {
-            // Not `req_packed_commands`: when a reply does not come it still waits the whole timeout for each of the
-            // others, and a publish of many commands would outlast its deadline many times over.
-            lease.con.send_packed_command(&self.packed)?;
-            let mut refused = Ok(());
-            for _ in 0..self.commands {
-                let reply = lease.con.recv_response()?.extract_error().map(drop::<Value>);
-                refused = refused.and(reply);
-            }
-            refused?;
+            let replies = lease.exchange(&self.packed, self.commands)?;
+            replies.into_iter().try_for_each(|reply| reply.extract_error().map(drop::<Value>))?;
         }
         self.packed.clear();
         self.commands = 0;
