@@ -1,12 +1,13 @@
 //! The door between the languages: the only place that attaches to and detaches from the interpreter.
 //!
-//! Class files call [`blocking`] for anything that may wait: it releases the interpreter lock, maps the core's error and runs Python's
-//! signal handlers before it returns, so that Ctrl-C works during a slow publish. [`interruptible`] does the same for waits without
-//! an end, which poll the signals themselves. Threads that Rust owns enter through [`attach`].
+//! Class files call [`blocking`] for anything that may wait: it releases the interpreter lock, maps the core's
+//! error and runs Python's signal handlers before it returns, so that Ctrl-C works during a slow publish.
+//! [`interruptible`] does the same for waits without an end, which poll the signals themselves. Threads that Rust
+//! owns enter through [`attach`].
 //!
-//! It also knows in which process it runs. A fork copies connections, random numbers and ids; whoever owns such state keeps
-//! the [`process`] number it was made in and starts afresh when the number has changed. A handler that counts forks costs one
-//! atomic load where `getpid` costs a system call.
+//! It also knows in which process it runs. A fork copies connections, random numbers and ids; whoever owns such
+//! state keeps the [`process`] number it was made in and starts afresh when the number has changed. A handler that
+//! counts forks costs one atomic load where `getpid` costs a system call.
 
 use std::sync::{
     Once,

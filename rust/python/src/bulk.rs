@@ -1,8 +1,8 @@
 //! Many messages in one call: encoded into chunks, each chunk one round trip.
 //!
-//! A chunk is sent when it has [`CHUNK`] messages or [`BYTES`] bytes; the lock of the interpreter is free meanwhile. When something fails,
-//! be it the broker, the caller's iterator or a value that cannot be encoded, the chunk under way is dropped and the exception
-//! says in its attribute `published` which ids did go out.
+//! A chunk is sent when it has [`CHUNK`] messages or [`BYTES`] bytes; the lock of the interpreter is free
+//! meanwhile. When something fails, be it the broker, the caller's iterator or a value that cannot be encoded, the
+//! chunk under way is dropped and the exception says in its attribute `published` which ids did go out.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! The options of one publish: a dict of strict names on top of a template.
 //!
-//! Every name is known here or refused here, with the nearest known one; every value is checked for its type and range. What
-//! comes out is a message that lacks only its body, and what else the publisher needs. None means absent.
+//! Every name is known here or refused here, with the nearest known one; every value is checked for its type and
+//! range. What comes out is a message that lacks only its body, and what else the publisher needs. None means
+//! absent.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use taskcore::{
 };
 
 use crate::{
-    codec::{self, Format, LINKS, Links},
+    codec::{self, LINKS, Links},
     errors,
     near::nearest,
     template::{self, Serializer, Template},
@@ -351,11 +352,7 @@ impl<'py> Field<'_, 'py> {
         if !self.value.is_instance_of::<PyDict>() {
             return Err(self.wrong("a dict"));
         }
-        let json = {
-            let mut out = Vec::new();
-            codec::write(Format::Json, &mut out, self.value, self.name)?;
-            out
-        };
+        let json = codec::dumps_json(self.value, self.name)?;
         serde_json::from_slice(&json).map_err(|e| {
             let message = format!("cannot encode `{}` as headers: {e}", self.name);
             errors::encode(self.value.py(), message)

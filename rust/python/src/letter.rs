@@ -1,8 +1,9 @@
-//! One message from a draft and its arguments: id, body, compression, and what a stock Celery worker expects beyond that.
+//! One message from a draft and its arguments: id, body, compression, and what a stock Celery worker expects beyond
+//! that.
 //!
-//! The body is written into a buffer that the caller keeps, so that a bulk publish allocates only what it hands to the
-//! broker. Messages in Celery's encoding carry printable arguments and their origin for Flower and for a stock worker's log;
-//! compact ones leave them out, since whoever shows a compact message can decode it.
+//! The body is written into a buffer that the caller keeps, so that a bulk publish allocates only what it hands to
+//! the broker. Messages in Celery's encoding carry printable arguments and their origin for Flower and for a stock
+//! worker's log; compact ones leave them out, since whoever shows a compact message can decode it.
 
 use pyo3::{
     intern,

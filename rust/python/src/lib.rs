@@ -1,8 +1,8 @@
 //! `taskcore._core`: the export list of the PyO3 layer, nothing else.
 //!
-//! The layer is thin on purpose: `bridge` enters and leaves the interpreter, `errors` maps errors, `codec` turns Python objects
-//! into bytes and back, and each class file wraps one noun of the core. `_core.pyi` documents what is exported here and
-//! stubtest compares the two.
+//! The layer is thin on purpose: `bridge` enters and leaves the interpreter, `errors` maps errors, `codec` turns
+//! Python objects into bytes and back, and each class file wraps one noun of the core. `_core.pyi` documents what
+//! is exported here and stubtest compares the two.
 
 mod bridge;
 mod errors;

@@ -1,8 +1,9 @@
 //! `Publisher`: the producer's side of a broker, for client code and for tasks that publish.
 //!
-//! A publish runs in the caller's thread: encode under the interpreter's lock, release it, send, confirm. There is no runtime and no
-//! thread between `delay()` and the socket. The broker is made from its URL once per process: after a fork the copy that
-//! the child inherited is forgotten, never closed, because its sockets and files are still the parent's.
+//! A publish runs in the caller's thread: encode under the interpreter's lock, release it, send, confirm. There is
+//! no runtime and no thread between `delay()` and the socket. The broker is made from its URL once per process:
+//! after a fork the copy that the child inherited is forgotten, never closed, because its sockets and files are
+//! still the parent's.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,8 @@
 //! `Results`: the client's side of a result store.
 //!
-//! Documents come out as dicts, decoded by the codec. A wait leaves the interpreter and comes back ten times a second to run signal
-//! handlers, so that Ctrl-C ends a `get()`. As with `Publisher`, a forked process makes its own connection and forgets the copy.
+//! Documents come out as dicts, decoded by the codec. A wait leaves the interpreter and comes back ten times a
+//! second to run signal handlers, so that Ctrl-C ends a `get()`. As with `Publisher`, a forked process makes its
+//! own connection and forgets the copy.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,7 +1,7 @@
 //! `read_message`: a task message as the dict that `self.request` shows, for the command line and for tests.
 //!
-//! A body is opened only when the codec can: opening a pickle runs whatever the pickle says, and whoever looks at a dead
-//! letter has not agreed to that. `args` and `kwargs` are None then.
+//! A body is opened only when the codec can: opening a pickle runs whatever the pickle says, and whoever looks at a
+//! dead letter has not agreed to that. `args` and `kwargs` are None then.
 
 use bytes::Bytes;
 use pyo3::{

@@ -1,7 +1,7 @@
 //! Task ids: random UUIDs (version 4), from a buffer of the operating system's randomness.
 //!
-//! One system call fills the buffer for 256 ids. A forked process has a copy of it and would hand out the same ids as its
-//! parent, so every call says in which process it is, and a buffer of another process is thrown away unread.
+//! One system call fills the buffer for 256 ids. A forked process has a copy of it and would hand out the same ids
+//! as its parent, so every call says in which process it is, and a buffer of another process is thrown away unread.
 
 use std::cell::RefCell;
 

@@ -1,7 +1,8 @@
 //! The body of a task message: `[args, kwargs, embed]`, the embed holding the signatures that run after the task.
 //!
-//! Written in full for Celery, and without the embed in the compact encoding when it would say nothing. Read in either
-//! length; a map is the body of protocol 1, whose fields are the same. Arguments come out as a tuple, ready for the call.
+//! Written in full for Celery, and without the embed in the compact encoding when it would say nothing. Read in
+//! either length; a map is the body of protocol 1, whose fields are the same. Arguments come out as a tuple, ready
+//! for the call.
 
 use pyo3::{
     prelude::*,

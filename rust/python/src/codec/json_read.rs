@@ -1,9 +1,9 @@
 //! JSON as Python's `json.loads` reads it, straight into Python objects.
 //!
-//! The grammar is Python's: `NaN`, `Infinity` and `-Infinity` are numbers, integers have any size, an escaped half of a surrogate
-//! pair is a character, the last of two equal keys wins. Control characters inside strings, trailing bytes, invalid UTF-8 and more
-//! than `DEPTH` levels are errors that say at which byte. UTF-8 is checked once for the whole input, so that positions inside it
-//! can be found by looking at single bytes.
+//! The grammar is Python's: `NaN`, `Infinity` and `-Infinity` are numbers, integers have any size, an escaped half
+//! of a surrogate pair is a character, the last of two equal keys wins. Control characters inside strings, trailing
+//! bytes, invalid UTF-8 and more than `DEPTH` levels are errors that say at which byte. UTF-8 is checked once for
+//! the whole input, so that positions inside it can be found by looking at single bytes.
 
 use pyo3::{
     prelude::*,
@@ -15,14 +15,14 @@ use super::{
     body::Call,
     build::{self, Builder},
     fault::{Read, Unreadable},
-    raw, types,
+    raw,
 };
 
 /// Reads one JSON text.
 pub(super) struct Reader<'a, 'py> {
-    data: &'a [u8],
-    at: usize,
-    build: Builder<'py>,
+    pub(super) data: &'a [u8],
+    pub(super) at: usize,
+    pub(super) build: Builder<'py>,
     /// Strings with escapes are put together here.
     scratch: Vec<u8>,
 }
@@ -87,7 +87,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     #[inline]
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.data.get(self.at).copied()
     }
 
@@ -99,7 +99,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     #[inline]
-    fn take(&mut self, byte: u8) -> bool {
+    pub(super) fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
@@ -120,7 +120,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     #[cold]
-    fn expected(&self, what: &str) -> Unreadable {
+    pub(super) fn expected(&self, what: &str) -> Unreadable {
         let rest = String::from_utf8_lossy(&self.data[self.at..]);
         match rest.chars().next() {
             Some(c) => {
@@ -348,69 +348,5 @@ impl<'a, 'py> Reader<'a, 'py> {
             self.at += 1;
         }
         Ok(code)
-    }
-
-    /// A number, at its first byte.
-    fn number(&mut self, negative: bool) -> Read<Bound<'py, PyAny>> {
-        let py = self.build.py;
-        let start = self.at;
-        self.at += usize::from(negative);
-        let first = self.at;
-        let mut small: i64 = 0;
-        while let Some(digit @ b'0'..=b'9') = self.peek() {
-            small = small.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
-            self.at += 1;
-        }
-        let digits = self.at - first;
-        if digits == 0 {
-            if negative && self.data[self.at..].starts_with(b"Infinity") {
-                self.at += b"Infinity".len();
-                return Ok(PyFloat::new(py, f64::NEG_INFINITY).into_any());
-            }
-            return Err(self.expected("a digit"));
-        }
-        if digits > 1 && self.data[first] == b'0' {
-            self.at = first + 1;
-            return Err(self.expected("no digit after a leading `0`"));
-        }
-        if matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
-            return self.float(start);
-        }
-        // Eighteen digits always fit.
-        if digits <= 18 {
-            return Ok(raw::new_int(py, if negative { -small } else { small }));
-        }
-        let text = std::str::from_utf8(&self.data[start..self.at]).expect("digits are ASCII");
-        match text.parse::<i64>() {
-            Ok(number) => Ok(raw::new_int(py, number)),
-            Err(_) => {
-                types::int_of(py, text).map_err(|e| Unreadable::raised(start, "not an int", e))
-            }
-        }
-    }
-
-    /// A float, at its `.` or exponent.
-    fn float(&mut self, start: usize) -> Read<Bound<'py, PyAny>> {
-        if self.take(b'.') {
-            self.digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
-            if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        let text = std::str::from_utf8(&self.data[start..self.at]).expect("digits are ASCII");
-        let value = text.parse().map_err(|_| Unreadable::new(start, "not a float"))?;
-        Ok(PyFloat::new(self.build.py, value).into_any())
-    }
-
-    fn digits(&mut self) -> Read<()> {
-        let start = self.at;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        if self.at == start { Err(self.expected("a digit")) } else { Ok(()) }
     }
 }

@@ -1,5 +1,5 @@
-//! JSON as Python's `json.dumps` writes it, byte for byte: `", "` and `": "`, everything beyond printable ASCII escaped, the
-//! shortest digits of a float, `NaN` and the infinities by name.
+//! JSON as Python's `json.dumps` writes it, byte for byte: `", "` and `": "`, everything beyond printable ASCII
+//! escaped, the shortest digits of a float, `NaN` and the infinities by name.
 //!
 //! Bytes become kombu's typed map. Keys that are numbers, bools or None become text, as in `json`. Lone surrogates
 //! survive as their escapes, which is why the writer decodes WTF-8 rather than UTF-8.

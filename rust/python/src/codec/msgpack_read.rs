@@ -1,8 +1,8 @@
 //! MessagePack, straight into Python objects.
 //!
-//! Arrays become lists, binaries bytes, timestamps aware datetimes; other extension types are an error, as are trailing bytes,
-//! invalid UTF-8 and more than `DEPTH` levels. Any key that a dict can hold is accepted. A length is believed only as far as
-//! bytes follow: nothing is allocated ahead of the input.
+//! Arrays become lists, binaries bytes, timestamps aware datetimes; other extension types are an error, as are
+//! trailing bytes, invalid UTF-8 and more than `DEPTH` levels. Any key that a dict can hold is accepted. A length
+//! is believed only as far as bytes follow: nothing is allocated ahead of the input.
 
 use pyo3::{
     prelude::*,

@@ -1,9 +1,9 @@
 //! The few calls of the C API that the codec needs faster than PyO3's safe ones, each behind a safe function.
 //!
-//! The limited API hides the layout of objects, so a length or an item is a function call; what is left to win is not to
-//! count references for values that nobody can drop meanwhile. The rule that makes borrowing safe: an item borrowed from a list
-//! or dict is used before any Python code runs, and whoever goes on with a container or with an object that may run Python
-//! code takes a reference first (`Borrowed::to_owned`).
+//! The limited API hides the layout of objects, so a length or an item is a function call; what is left to win is
+//! not to count references for values that nobody can drop meanwhile. The rule that makes borrowing safe: an item
+//! borrowed from a list or dict is used before any Python code runs, and whoever goes on with a container or with
+//! an object that may run Python code takes a reference first (`Borrowed::to_owned`).
 #![allow(unsafe_code)]
 
 use pyo3::{ffi, prelude::*, types::PyDict};

@@ -8,8 +8,9 @@
 //! | `bytes` `base64` | `bytes`, in JSON | text when it is UTF-8, else base64 |
 //! | `int` | `int` beyond 64 bits, in MessagePack | decimal digits |
 //!
-//! The last is taskcore's own; a stock worker reads no such integer from MessagePack anyway. An object with `__json__`
-//! is replaced by what that returns. Any other T is an error on the way in: a value must not change its type in silence.
+//! The last is taskcore's own; a stock worker reads no such integer from MessagePack anyway. An object with
+//! `__json__` is replaced by what that returns. Any other T is an error on the way in: a value must not change its
+//! type in silence.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pyo3::{
