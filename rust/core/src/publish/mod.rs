@@ -1,9 +1,9 @@
 //! From a message to the broker: routed, encoded, sent, confirmed, all of it within one deadline.
 //!
-//! [`outgoing`] is pure: it turns a message into what a broker carries. [`Publisher::send`] gives a batch to the
-//! broker and tries again after a failed connection, as the retry policy says and never beyond the deadline: a
-//! publish ends in time, one way or the other. It blocks in the caller's thread; between attempts it asks the
-//! caller whether to give up (a signal arrived).
+//! [`outgoing`] is pure (given a delivery tag): it turns a message into what a broker carries. [`Publisher::send`]
+//! gives a batch to the broker and tries again after a failed connection, as the retry policy says and never beyond
+//! the deadline: a publish ends in time, one way or the other. It blocks in the caller's thread; between attempts it
+//! asks the caller whether to give up (a signal arrived).
 //!
 //! The trade-off is the usual one of at-least-once: when the connection broke after the broker had taken a batch, the
 //! second attempt publishes it twice.

@@ -136,6 +136,8 @@ fn message(eta: Option<i64>) -> Message {
     message.headers.eta = eta;
     message.properties.priority = 7;
     message.properties.routing_key = "q".into();
+    // Without one, every encoding in Celery's envelope would make up another.
+    message.properties.delivery_tag = Some("a-tag".into());
     message
 }
 
