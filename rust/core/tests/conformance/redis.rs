@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use taskcore::{
     ErrorKind,
     assemble::{self, Options},
@@ -422,6 +423,124 @@ fn a_wrong_password_says_so_and_is_not_shown() {
             assert!(text.contains("password in the URL") && !text.contains("wrong@"), "{text}");
         }
     }
+}
+
+#[test]
+fn a_user_a_database_and_a_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("redis.sock");
+    let path = socket.to_str().unwrap();
+    let Some(server) = Server::start(&["--unixsocket", path]) else { return skipped("redis") };
+    let rules = ["SETUSER", "worker", "on", ">p@ss/word", "allkeys", "allchannels", "allcommands"];
+    redis::cmd("ACL").arg(&rules).exec(&mut server.client()).unwrap();
+    let urls = [
+        format!("redis://worker:p%40ss%2Fword@127.0.0.1:{}/5", server.port),
+        format!("redis+socket://{path}?virtual_host=5"),
+        format!("unix://worker:p%40ss%2Fword@{path}?db=5"),
+    ];
+    run(async {
+        let queue = unique("q");
+        for (n, url) in urls.iter().enumerate() {
+            let broker = assemble::broker(url, &Options::default()).unwrap();
+            publish_numbers(&*broker, &queue, 2);
+            let size: usize = redis::cmd("LLEN").arg(&*queue).query(&mut server.client()).unwrap();
+            assert_eq!(size, 0, "it is database 5, not 0");
+            let worker = worker(&*broker, &[&queue]).await;
+            let got = take(&*worker, 2).await;
+            assert_eq!(bodies(&got), numbers(0, 2), "url {n}");
+            ack(&*worker, &got).await;
+            worker.release().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn tls_with_an_authority_of_ones_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (cert, key) = (file("cert.pem"), file("key.pem"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", &key, "-out", &cert])
+        .stderr(Stdio::null())
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        return skipped("redis with TLS (openssl makes its certificate)");
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", &cert, "--tls-key-file", &key];
+    let options = ["--tls-ca-cert-file", &cert, "--tls-auth-clients", "no"];
+    let arguments: Vec<&str> = tls.into_iter().chain(options).collect();
+    let Some(_server) = Server::start(&arguments) else { return skipped("redis with TLS") };
+    let url = format!("rediss://localhost:{port}/0");
+    let refused = assemble::broker(&url, &Options::default()).unwrap();
+    let error = refused.publish(&[message(&unique("q"), "x")], soon()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection, "nobody vouches for this certificate");
+    let url = format!("{url}?ssl_cert_reqs=required&ssl_ca_certs={cert}");
+    let (broker, queue) = (assemble::broker(&url, &Options::default()).unwrap(), unique("q"));
+    let results = assemble::results(&url, &Options::default()).unwrap();
+    run(async {
+        let worker = worker(&*broker, &[&queue]).await;
+        let fetch = worker.fetch(1, 0);
+        publish(&*broker, &queue, &["x"]);
+        ack(&*worker, &fetch.await.unwrap()).await;
+        let document = Bytes::from_static(b"{\"status\": \"SUCCESS\"}");
+        let done = Record {
+            id: "1".into(),
+            state: State::Success,
+            document,
+            reply_to: None,
+            expires_ms: None,
+        };
+        results.store(std::slice::from_ref(&done)).await.unwrap();
+        let got = results.wait("1", true, Some(soon()), &mut || false).unwrap();
+        assert_eq!(got, Some(done.document));
+    });
+}
+
+#[test]
+fn a_server_that_forgot_the_scripts_is_connected_to_anew() {
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    run(async {
+        let (broker, queue, epoch) = (broker(&server), unique("q"), unique("epoch"));
+        let results = assemble::results(&server.url(), &Options::default()).unwrap();
+        publish_numbers(&*broker, &queue, 3);
+        let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        let held = take(&*first, 1).await;
+        redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.client()).unwrap();
+        assert_eq!(first.fetch(1, 0).await.unwrap_err().kind(), ErrorKind::Connection);
+        drop(first);
+        let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        ack(&*second, &held).await;
+        assert_eq!(bodies(&take(&*second, 2).await), ["1", "2"]);
+        // Client code and the result store load what they need again.
+        redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.client()).unwrap();
+        assert!(!broker.cancel(&queue, "none").unwrap());
+        let document = Bytes::from_static(b"{}");
+        let done = Record {
+            id: "1".into(),
+            state: State::Success,
+            document,
+            reply_to: None,
+            expires_ms: None,
+        };
+        results.put(&done).unwrap();
+        redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.client()).unwrap();
+        results.store(&[Record { id: "2".into(), ..done }]).await.unwrap();
+        assert!(results.get(&["1", "2"]).unwrap().iter().all(Option::is_some));
+    });
 }
 
 #[test]
