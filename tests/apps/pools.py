@@ -98,8 +98,13 @@ def program(sign: int) -> int:
         return started.wait()
 
 
+def say(text: str) -> None:
+    print(text)
+
+
 TASKS = (
-    add, echo, fail, leave, unencodable, hold, meet, busy, asleep, pid, die, segfault, draw, program
+    add, echo, fail, leave, unencodable, hold, meet, busy, asleep, pid, die, segfault, draw, program,
+    say
 )  # fmt: skip
 
 

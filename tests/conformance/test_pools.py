@@ -183,3 +183,22 @@ def test_the_processes_end_with_a_warm_stop(site: Pools) -> None:
         return not any(Path(f"/proc/{pid}").exists() for pid in below)
 
     until(gone, "the children to be gone")
+
+
+def test_a_worker_whose_zygote_was_killed_ends_with_the_reason(site: Pools) -> None:
+    worker = start(site, "prefork")
+    gate = site.gate()
+    held = site.call("hold", str(gate))
+    worker.wait_for("received")
+    zygote = int(Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()[0])
+    os.kill(zygote, signal.SIGKILL)
+    assert worker.wait() != 0
+    assert "zygote" in worker.output
+    with pytest.raises(WorkerLostError):
+        held.get(timeout=WAIT)
+
+
+def test_what_a_task_prints_is_seen_at_once(site: Pools) -> None:
+    worker = start(site, "prefork")
+    site.call("say", "hello from a task")
+    worker.wait_for("hello from a task")

@@ -1,9 +1,10 @@
 //! The life of a pool child: receive, execute, reply.
 //!
-//! The child holds the interpreter from call to call and leaves it only while it has nothing to do, so that threads of the
-//! user's run then. The parent decides about its life: it exits when the parent closes the socket, and the kernel kills it
-//! when the zygote is gone. A soft time limit arrives as SIGUSR1; [`soft_limit_due`] tells the Python handler whether the
-//! call that it was meant for is still running, because a signal may arrive late.
+//! The child holds the interpreter from call to call and leaves it only while it has nothing to do,
+//! so that threads of the user's run then. The parent decides about its life: it exits when the
+//! parent closes the socket, and the kernel kills it when the zygote is gone. A soft time limit
+//! arrives as SIGUSR1; [`soft_limit_due`] tells the Python handler whether the call that it was
+//! meant for is still running, because a signal may arrive late.
 
 use std::{
     os::fd::{FromRawFd, OwnedFd},
@@ -73,7 +74,8 @@ impl Host for Turn<'_> {
     }
 }
 
-/// The life of a pool child: receive, execute, reply, until the parent closes the socket. Returns the exit code.
+/// The life of a pool child: receive, execute, reply, until the parent closes the socket. Returns
+/// the exit code.
 #[pyfunction]
 pub(crate) fn run_child(
     py: Python<'_>,
@@ -89,7 +91,8 @@ pub(crate) fn run_child(
     let cell = cell.ok_or_else(|| errors::value(format!("cell `{slot}` does not exist")))?;
     let _ = CELL.set(cell.clone()); // a process is a child once
     #[allow(unsafe_code)]
-    // SAFETY: the zygote gives every child a descriptor of its own and does not use it after the fork.
+    // SAFETY: the zygote gives every child a descriptor of its own and does not use it after the
+    // fork.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut executor = Executor::new(execution, log_tasks)?;
     let mut link = Link::new(socket, cell).map_err(|e| errors::to_python(py, &e))?;

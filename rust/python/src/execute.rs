@@ -1,10 +1,12 @@
 //! One call under the interpreter: a message in, an outcome out.
 //!
-//! The short way is for tasks without hooks, signals and links (`plain`): decode, run, encode, all from here. Everything else,
-//! and every exception, is `taskcore.execute`'s business; this file only turns its answer into an outcome. What can fail
-//! before user code runs is no failure of the task: a body that cannot be opened or decoded is `Undecodable`.
+//! The short way is for tasks without hooks, signals and links (`plain`): decode, run, encode, all
+//! from here. Everything else, and every exception, is `taskcore.execute`'s business; this file
+//! only turns its answer into an outcome. What can fail before user code runs is no failure of the
+//! task: a body that cannot be opened or decoded is `Undecodable`.
 //!
-//! The caller learns through [`Host`] when user code begins and ends, because only then is a soft limit meant for it.
+//! The caller learns through [`Host`] when user code begins and ends, because only then is a soft
+//! limit meant for it.
 
 use std::{
     cell::{Cell, RefCell},

@@ -12,8 +12,10 @@ mod request;
 mod execute;
 #[cfg(unix)]
 mod child;
+mod serve;
 mod threads;
 mod log;
+mod config;
 mod worker;
 
 mod near;

@@ -1,8 +1,9 @@
 //! What the worker's loop reports, as the lines that Celery's users know.
 //!
-//! `[2026-11-20 08:00:00,123: INFO/MainProcess] Task proj.add[...] succeeded in 0.0021s: 5`. Events carry a constant message and
-//! fields; only here do they become text. Lines go to standard error or to the log file, one write each, so that lines of several
-//! processes do not mix. Python's logging is not involved: it would cost the interpreter lock per line.
+//! `[2026-11-20 08:00:00,123: INFO/MainProcess] Task proj.add[...] succeeded in 0.0021s: 5`. Events
+//! carry a constant message and fields; only here do they become text. Lines go to standard error
+//! or to the log file, one write each, so that lines of several processes do not mix. Python's
+//! logging is not involved: it would cost the interpreter lock per line.
 
 use std::{fmt, fs::File, sync::Mutex};
 

@@ -1,7 +1,8 @@
 //! `Request`: one execution as the child sees it, behind `self.request`.
 //!
-//! It holds the message as it was read and makes Python objects only for what is asked for: most tasks never look. The
-//! children that the execution publishes are collected here, because the result document lists them.
+//! It holds the message as it was read and makes Python objects only for what is asked for: most
+//! tasks never look. The children that the execution publishes are collected here, because the
+//! result document lists them.
 
 use std::{
     borrow::Cow,
@@ -26,7 +27,8 @@ pub(crate) struct Request {
     args: Py<PyTuple>,
     kwargs: Py<PyDict>,
     embed: Option<Py<PyDict>>,
-    /// `(task id, parent)` of each task published during the execution. A mutex for an append; never held across Python.
+    /// `(task id, parent)` of each task published during the execution. A mutex for an append;
+    /// never held across Python.
     children: Mutex<Vec<(String, Option<Py<PyAny>>)>>,
 }
 
@@ -168,7 +170,8 @@ impl Request {
     }
 }
 
-/// What headers and properties say, with Celery's names. The body is not opened: `args` and what belongs to it are the caller's.
+/// What headers and properties say, with Celery's names. The body is not opened: `args` and what
+/// belongs to it are the caller's.
 pub(crate) fn describe<'py>(py: Python<'py>, message: &Message) -> PyResult<Bound<'py, PyDict>> {
     let (h, p, rare) = (&message.headers, &message.properties, message.headers.rare());
     let dict = PyDict::new(py);

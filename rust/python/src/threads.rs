@@ -1,37 +1,31 @@
-//! The pools inside the worker's process: `threads`, and `solo`, whose one thread is Python's main thread.
+//! The pools inside the worker's process: `threads`, and `solo`, whose one thread is Python's main
+//! thread.
 //!
-//! The threads pull from one queue, so none waits while another has work, and a long call delays nothing but its own
-//! thread. Each attaches to the interpreter once and detaches only to wait; the worker's loop never attaches at all, it leaves
-//! calls in the queue and finds outcomes on a list. A soft limit, or a cold shutdown, is raised in the thread from outside, by
-//! a helper thread, since raising needs the interpreter: at the next instruction of a thread, so not out of a blocking
-//! call; in Python's main thread by a signal, which interrupts that too. What these pools cannot do is kill: a hard limit is refused at
-//! start, and a call that goes on after a cold shutdown is abandoned with its thread.
+//! The threads pull from one queue, so none waits while another has work, and a long call delays
+//! nothing but its own thread. Each attaches to the interpreter once and detaches only to wait; the
+//! worker's loop never attaches at all, it leaves calls in the queue and finds outcomes on a list.
+//! A soft limit, or a cold shutdown, is raised in the thread from outside, by a helper thread,
+//! since raising needs the interpreter: at the next instruction of a thread, so not out of a
+//! blocking call; in Python's main thread by a signal, which interrupts that too. What these pools
+//! cannot do is kill: a hard limit is refused at start, and a call that goes on after a cold
+//! shutdown is abandoned with its thread.
 
 use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::Ordering, mpsc},
     time::Duration,
 };
 
-use pyo3::{
-    prelude::*,
-    types::{PyCFunction, PyType},
-};
+use pyo3::prelude::*;
 use taskcore::{
     Error, ErrorKind,
     broker::BoxFuture,
     clock::{self, Micros},
     pool::{Call, Outcome, Pool, PoolNews},
 };
-use tokio::sync::Notify;
 
 use crate::{
     bridge,
-    execute::{Executor, Host},
+    serve::{Raise, Server, Shared, lock, raise_in},
 };
 
 /// A call that has run for so long is reported as started.
@@ -40,262 +34,6 @@ const LONG_US: Micros = 1_000;
 const SCAN_US: Micros = 5_000;
 /// How much work, by the mean run time, is queued per thread.
 const QUEUED_US: f64 = 2_000.0;
-/// How long Python's main thread waits before it lets signal handlers run.
-const SIGNALS: Duration = Duration::from_millis(50);
-
-/// What loop and threads share.
-pub(crate) struct Shared {
-    /// Calls that no thread has taken. Locked for a push or a pop, never while waiting for the interpreter.
-    queue: Mutex<Queue>,
-    filled: Condvar,
-    /// What the loop has not read yet. Locked as briefly.
-    done: Mutex<Vec<PoolNews>>,
-    bell: Notify,
-    slots: Vec<Slot>,
-    alive: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Queue {
-    calls: VecDeque<Call>,
-    stopping: bool,
-}
-
-/// One thread.
-#[derive(Default)]
-struct Slot {
-    turn: Mutex<Turn>,
-}
-
-/// What is raised in a running call.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Raise {
-    /// `SoftTimeLimitExceeded`.
-    SoftLimit,
-    /// `SystemExit`: a cold shutdown.
-    Exit,
-}
-
-impl Raise {
-    fn class(self, py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
-        let (module, name) = match self {
-            Self::SoftLimit => ("taskcore.exceptions", "SoftTimeLimitExceeded"),
-            Self::Exit => ("builtins", "SystemExit"),
-        };
-        Ok(py.import(module)?.getattr(name)?.cast_into::<PyType>()?)
-    }
-}
-
-/// What a thread does. Written by the thread, `reported` and `raised` by the others.
-#[derive(Default)]
-struct Turn {
-    /// Python's number of the thread, which on Unix is the system's; 0 before it runs.
-    ident: u64,
-    /// Whether it is Python's main thread, which a signal reaches.
-    main: bool,
-    /// The call whose user code runs, and since when.
-    running: Option<(u64, Micros)>,
-    soft_us: Option<u64>,
-    reported: bool,
-    /// What was raised in it.
-    raised: Option<Raise>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each section leaves valid state at every instant.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    fn new(slots: usize) -> Arc<Self> {
-        Arc::new(Self {
-            queue: Mutex::default(),
-            filled: Condvar::new(),
-            done: Mutex::default(),
-            bell: Notify::new(),
-            slots: (0..slots).map(|_| Slot::default()).collect(),
-            alive: AtomicUsize::new(slots),
-        })
-    }
-
-    fn tell(&self, news: PoolNews) {
-        let mut done = lock(&self.done);
-        let first = done.is_empty();
-        done.push(news);
-        drop(done);
-        if first {
-            self.bell.notify_one();
-        }
-    }
-
-    fn take(&self) -> Option<Call> {
-        lock(&self.queue).calls.pop_front()
-    }
-
-    /// Waits for a call, at most `limit`. `None` when there is none, `Err` when none will come.
-    fn wait(&self, limit: Option<Duration>) -> Result<Option<Call>, Stopped> {
-        let queue = lock(&self.queue);
-        let idle = |q: &mut Queue| q.calls.is_empty() && !q.stopping;
-        let mut queue = match limit {
-            Some(limit) => {
-                let waited = self.filled.wait_timeout_while(queue, limit, idle);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => self.filled.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner),
-        };
-        match queue.calls.pop_front() {
-            Some(call) => Ok(Some(call)),
-            None if queue.stopping => Err(Stopped),
-            None => Ok(None),
-        }
-    }
-
-    fn stop(&self) {
-        lock(&self.queue).stopping = true;
-        self.filled.notify_all();
-    }
-
-    /// Whether a thread is still inside a call that will never be waited for.
-    pub(crate) fn has_abandoned(&self) -> bool {
-        self.alive.load(Ordering::Acquire) > 0
-    }
-}
-
-/// No call will come any more.
-struct Stopped;
-
-/// One call of one thread, for the executor.
-struct Running<'a> {
-    slot: &'a Slot,
-    call: &'a Call,
-}
-
-impl Host for Running<'_> {
-    fn begin(&mut self, now: Micros, _short: bool) {
-        let mut turn = lock(&self.slot.turn);
-        turn.running = Some((self.call.key, now));
-        turn.soft_us = self.call.soft_us;
-        turn.reported = false;
-        turn.raised = None;
-    }
-
-    fn end(&mut self) {
-        let mut turn = lock(&self.slot.turn);
-        turn.running = None;
-        if turn.raised.is_some() && !turn.main {
-            // It may not have arrived yet, and would hit whatever runs next.
-            raise_in(turn.ident, None);
-        }
-    }
-}
-
-/// Raises an exception in a thread at its next instruction, or takes back one that has not arrived. Attached.
-#[allow(unsafe_code)]
-fn raise_in(ident: u64, exception: Option<&Bound<'_, PyType>>) {
-    let object = exception.map_or(std::ptr::null_mut(), Bound::as_ptr);
-    // SAFETY: the caller is attached; `object` is null or a class that lives during the call, which takes its own reference.
-    unsafe { pyo3::ffi::PyThreadState_SetAsyncExc(ident as _, object) };
-}
-
-/// The life of a thread, on that thread, attached.
-struct Server<'py> {
-    py: Python<'py>,
-    shared: Arc<Shared>,
-    index: usize,
-    executor: Executor,
-}
-
-impl<'py> Server<'py> {
-    fn new(
-        shared: Arc<Shared>,
-        (index, main): (usize, bool),
-        execution: &Bound<'py, PyAny>,
-        log_tasks: bool,
-    ) -> PyResult<Self> {
-        let py = execution.py();
-        let ident = py.import("threading")?.call_method0("get_ident")?.extract()?;
-        let mut turn = lock(&shared.slots[index].turn);
-        turn.ident = ident;
-        turn.main = main;
-        drop(turn);
-        Ok(Self { py, shared, index, executor: Executor::new(execution, log_tasks)? })
-    }
-
-    fn run(&mut self, call: &Call) {
-        let slot = &self.shared.slots[self.index];
-        let outcome = self.executor.execute(self.py, call, &mut Running { slot, call });
-        self.shared.tell(PoolNews::Done(outcome));
-    }
-
-    /// Until the pool ends.
-    fn serve(&mut self) {
-        loop {
-            let call = self.shared.take();
-            let waited = match call {
-                Some(call) => Ok(Some(call)),
-                None => bridge::detach(self.py, || self.shared.wait(None)),
-            };
-            match waited {
-                Ok(Some(call)) => self.run(&call),
-                Ok(None) => {}
-                Err(Stopped) => return,
-            }
-        }
-    }
-
-    /// The same on Python's main thread.
-    fn serve_with_signals(&mut self) -> PyResult<()> {
-        loop {
-            self.py.check_signals()?;
-            let waited = match self.shared.take() {
-                Some(call) => Ok(Some(call)),
-                None => bridge::detach(self.py, || self.shared.wait(Some(SIGNALS))),
-            };
-            match waited {
-                Ok(Some(call)) => self.run(&call),
-                Ok(None) => {}
-                Err(Stopped) => return Ok(()),
-            }
-        }
-    }
-}
-
-/// Runs the calls of a `solo` pool on the calling thread, Python's main thread, until the pool ends. Signal handlers run
-/// between calls, and what they raise ends it.
-pub(crate) fn serve_solo(
-    execution: &Bound<'_, PyAny>,
-    shared: &Arc<Shared>,
-    log_tasks: bool,
-) -> PyResult<()> {
-    let py = execution.py();
-    let mut server = Server::new(shared.clone(), (0, cfg!(unix)), execution, log_tasks)?;
-    let signals = py.import("signal")?;
-    #[cfg(unix)]
-    let before = signals.call_method1("signal", (libc::SIGUSR1, due_handler(py, shared)?))?;
-    let ended = server.serve_with_signals();
-    #[cfg(unix)]
-    signals.call_method1("signal", (libc::SIGUSR1, before))?;
-    shared.alive.store(0, Ordering::Release);
-    shared.bell.notify_one();
-    ended
-}
-
-/// The handler of SIGUSR1 in the main thread: raises what is due in the call that runs.
-#[cfg(unix)]
-fn due_handler<'py>(py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Bound<'py, PyCFunction>> {
-    let shared = shared.clone();
-    PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
-        // Unlocked before anything of Python's runs: that may run this handler again.
-        let raised = {
-            let turn = lock(&shared.slots[0].turn);
-            turn.raised.filter(|_| turn.running.is_some())
-        };
-        match raised {
-            Some(raise) => Err(PyErr::from_type(raise.class(args.py())?, ())),
-            None => Ok(()),
-        }
-    })
-}
 
 /// The pool of threads, or of none when Python's main thread runs the calls.
 pub(crate) struct ThreadPool {
@@ -437,7 +175,8 @@ fn help(shared: &Shared, due: &mpsc::Receiver<(usize, u64, Raise)>) {
             #[cfg(unix)]
             if turn.main {
                 #[allow(unsafe_code)]
-                // SAFETY: Python's main thread outlives every call that it runs, and `running` says that it runs one.
+                // SAFETY: Python's main thread outlives every call that it runs, and `running` says
+                // that it runs one.
                 unsafe {
                     libc::pthread_kill(turn.ident as libc::pthread_t, libc::SIGUSR1);
                 }
@@ -460,7 +199,7 @@ impl Pool for ThreadPool {
     }
 
     fn submit(&mut self, calls: Vec<Call>) -> taskcore::Result<()> {
-        if !self.shared.has_abandoned() {
+        if !self.shared.has_threads() {
             return Err(Error::new(ErrorKind::Internal, "no thread of the pool is left"));
         }
         self.open += calls.len();
@@ -520,7 +259,7 @@ impl Pool for ThreadPool {
             }
             self.shared.stop();
             let shared = self.shared.clone();
-            while !force && shared.has_abandoned() {
+            while !force && shared.has_threads() {
                 shared.bell.notified().await;
             }
         })

@@ -1,8 +1,10 @@
-//! `Worker`: the core's loop on a thread of its own, and the two Python objects that say what it does.
+//! `Worker`: the core's loop on a thread of its own, and the two Python objects that say what it
+//! does.
 //!
-//! Configuration crosses as named attributes and is read once, here. The loop's thread never attaches to the interpreter;
-//! Python's main thread waits in [`Worker::wait`], where signal handlers run, and where the `solo` pool runs its calls. What the
-//! loop returns or fails with is kept for whoever waits.
+//! Configuration crosses as named attributes and is read once, here. The loop's thread never
+//! attaches to the interpreter; Python's main thread waits in [`Worker::wait`], where signal
+//! handlers run, and where the `solo` pool runs its calls. What the loop returns or fails with is
+//! kept for whoever waits.
 
 use std::{
     collections::HashMap,
@@ -14,7 +16,7 @@ use pyo3::{prelude::*, types::PyDict};
 use taskcore::{
     Error, ErrorKind, assemble,
     broker::Broker,
-    config::{Prefetch, TaskSpec, WorkerConfig},
+    config::WorkerConfig,
     pool::Pool,
     result::ResultStore,
     worker::{self, Handle, Standing, Stop},
@@ -22,9 +24,12 @@ use taskcore::{
 use tracing::Dispatch;
 
 use crate::{
-    bridge, errors, log,
+    bridge,
+    config::{INFO, Settings, attr},
+    errors, log,
     publisher::text_options,
-    threads::{self, Shared, ThreadPool},
+    serve::{self, Shared},
+    threads::ThreadPool,
 };
 
 /// How long the main thread waits before it lets signal handlers run.
@@ -40,7 +45,7 @@ struct Parts {
 }
 
 /// A pool, or what it is made of inside the runtime.
-enum PoolParts {
+pub(crate) enum PoolParts {
     Ready(ThreadPool),
     #[cfg(unix)]
     Process(taskcore::pool::process::ProcessConfig),
@@ -151,8 +156,8 @@ impl Worker {
         })
     }
 
-    /// Connects and starts the loop on its own thread. Returns when the first connection stands; raises when the configuration
-    /// can never work.
+    /// Connects and starts the loop on its own thread. Returns when the first connection stands;
+    /// raises when the configuration can never work.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         let parts = {
             let mut phase = self.lock();
@@ -196,12 +201,12 @@ impl Worker {
         }
     }
 
-    /// Blocks until the worker has stopped; the `solo` pool runs its tasks in here. Returns the number of tasks processed.
+    /// Blocks until the worker has stopped; the `solo` pool runs its tasks in here. Returns the
+    /// number of tasks processed.
     fn wait(&self, py: Python<'_>) -> PyResult<u64> {
         if let Some(shared) = &self.solo
             && !bridge::detach(py, || self.end.wait(Duration::ZERO))
-            && let Err(raised) =
-                threads::serve_solo(self.execution.bind(py), shared, self.log_tasks)
+            && let Err(raised) = serve::serve_solo(self.execution.bind(py), shared, self.log_tasks)
         {
             self.stop(false);
             return Err(raised);
@@ -210,7 +215,7 @@ impl Worker {
             py.check_signals()?;
         }
         self.outcome(py)?;
-        if self.inside.as_ref().is_some_and(|s| s.has_abandoned()) {
+        if self.inside.as_ref().is_some_and(|s| s.has_threads()) {
             leave_without_threads(py)?;
         }
         let phase = self.lock();
@@ -283,8 +288,8 @@ fn run_loop(parts: Parts, started: &mpsc::Sender<Handle>) -> taskcore::Result<()
     })
 }
 
-/// Threads that are still inside a task cannot be ended, and an interpreter that ends under them would abort. So the process
-/// leaves by itself at its end, before the interpreter does.
+/// Threads that are still inside a task cannot be ended, and an interpreter that ends under them
+/// would abort. So the process leaves by itself at its end, before the interpreter does.
 fn leave_without_threads(py: Python<'_>) -> PyResult<()> {
     let globals = PyDict::new(py);
     py.run(
@@ -292,158 +297,4 @@ fn leave_without_threads(py: Python<'_>) -> PyResult<()> {
         Some(&globals),
         None,
     )
-}
-
-/// Python's `logging.INFO`.
-const INFO: i64 = 20;
-
-/// The settings that several places need.
-struct Settings {
-    pool: String,
-    concurrency: usize,
-    log_level: i64,
-    time_limit: Option<f64>,
-    soft_time_limit: Option<f64>,
-    max_tasks_per_child: Option<u32>,
-}
-
-impl Settings {
-    fn read(config: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let settings = Self {
-            pool: attr(config, "pool")?,
-            concurrency: attr(config, "concurrency")?,
-            log_level: attr(config, "log_level")?,
-            time_limit: attr(config, "time_limit")?,
-            soft_time_limit: attr(config, "soft_time_limit")?,
-            max_tasks_per_child: attr(config, "max_tasks_per_child")?,
-        };
-        if settings.concurrency == 0 {
-            return Err(errors::value("concurrency `0`, expected at least 1"));
-        }
-        if let Some(limit) = settings.time_limit {
-            settings.can_kill(limit, "every task")?;
-        }
-        Ok(settings)
-    }
-
-    /// Only a process can be killed.
-    fn can_kill(&self, limit: f64, whose: &str) -> PyResult<()> {
-        if self.pool == "prefork" {
-            return Ok(());
-        }
-        Err(errors::value(format!(
-            "pool `{}` cannot keep the time limit of `{limit}` s for {whose}: a task inside the worker's process cannot be \
-             killed; use the pool prefork, or a soft time limit",
-            self.pool
-        )))
-    }
-
-    fn task(&self, task: &Bound<'_, PyAny>) -> PyResult<(Arc<str>, TaskSpec)> {
-        let name: String = attr(task, "name")?;
-        let own: Option<f64> = attr(task, "time_limit")?;
-        if let Some(limit) = own {
-            self.can_kill(limit, &format!("task `{name}`"))?;
-        }
-        let soft = attr::<Option<f64>>(task, "soft_time_limit")?.or(self.soft_time_limit);
-        let spec = TaskSpec {
-            acks_late: attr(task, "acks_late")?,
-            acks_on_failure_or_timeout: attr(task, "acks_on_failure_or_timeout")?,
-            reject_on_worker_lost: attr(task, "reject_on_worker_lost")?,
-            ignore_result: attr(task, "ignore_result")?,
-            store_errors_even_if_ignored: attr(task, "store_errors_even_if_ignored")?,
-            track_started: attr(task, "track_started")?,
-            rate_limit: attr(task, "rate_limit")?,
-            soft_us: micros(soft),
-            hard_us: micros(own.or(self.time_limit)),
-        };
-        Ok((name.into(), spec))
-    }
-
-    #[cfg(unix)]
-    fn prefork(
-        &self,
-        pages: Option<&Bound<'_, PyAny>>,
-        zygote: Option<i32>,
-    ) -> PyResult<PoolParts> {
-        use std::os::fd::{FromRawFd, OwnedFd};
-
-        let (Some(pages), Some(zygote)) = (pages, zygote) else {
-            return Err(errors::value(
-                "pool `prefork` needs the shared pages and the zygote's socket",
-            ));
-        };
-        let pages = pages.cast::<crate::child::Pages>()?.get().shared();
-        #[allow(unsafe_code)]
-        // SAFETY: `start_zygote` made it for this worker and gave it away.
-        let zygote = unsafe { OwnedFd::from_raw_fd(zygote) };
-        Ok(PoolParts::Process(taskcore::pool::process::ProcessConfig {
-            slots: self.concurrency,
-            pages,
-            zygote,
-            max_tasks_per_child: self.max_tasks_per_child,
-        }))
-    }
-
-    #[cfg(not(unix))]
-    #[allow(clippy::unused_self)] // the same signature everywhere
-    fn prefork(
-        &self,
-        _pages: Option<&Bound<'_, PyAny>>,
-        _zygote: Option<i32>,
-    ) -> PyResult<PoolParts> {
-        Err(errors::value(
-            "pool `prefork` needs fork, which this system does not have: use threads",
-        ))
-    }
-
-    fn finish(
-        &self,
-        config: &Bound<'_, PyAny>,
-        tasks: HashMap<Arc<str>, TaskSpec>,
-    ) -> PyResult<WorkerConfig> {
-        let prefetch =
-            match attr::<Option<i64>>(config, "prefetch")? {
-                None => Prefetch::Auto,
-                Some(-1) => Prefetch::Disabled,
-                Some(n) => {
-                    let each = u32::try_from(n);
-                    Prefetch::PerSlot(each.map_err(|_| {
-                        errors::value(format!("prefetch `{n}`, expected -1 or more"))
-                    })?)
-                }
-            };
-        let queues: Vec<String> = attr(config, "queues")?;
-        Ok(WorkerConfig {
-            hostname: attr(config, "hostname")?,
-            queues: queues.into_iter().map(Arc::from).collect(),
-            prefetch,
-            prefetch_bytes: attr(config, "prefetch_bytes")?,
-            tasks,
-            accept_content: attr(config, "accept_content")?,
-            max_deliveries: attr(config, "max_deliveries")?,
-            result_expires_ms: attr::<Option<f64>>(config, "result_expires")?
-                .map(|s| (s * 1e3) as u64),
-            log_tasks: self.log_level <= INFO,
-            shutdown_timeout_ms: attr::<Option<f64>>(config, "shutdown_timeout")?
-                .map(|s| (s * 1e3) as u64),
-            disable_rate_limits: attr(config, "disable_rate_limits")?,
-        })
-    }
-}
-
-fn micros(seconds: Option<f64>) -> Option<u64> {
-    seconds.map(|s| (s.max(0.0) * 1e6) as u64)
-}
-
-/// An attribute of a configuration object, with its name in the error.
-fn attr<'py, T>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<T>
-where
-    T: for<'a> FromPyObject<'a, 'py>,
-    for<'a> <T as FromPyObject<'a, 'py>>::Error: Into<PyErr>,
-{
-    let value = object.getattr(name)?;
-    value.extract().map_err(|e: <T as FromPyObject<'_, 'py>>::Error| {
-        let e: PyErr = e.into();
-        errors::kind(format!("setting `{name}`: {}", e.value(object.py())))
-    })
 }

@@ -1,8 +1,9 @@
 //! The parent's picture of one child: what it was sent, what of that has begun, and how it ends.
 //!
-//! A child goes Starting -> Ready -> (Retiring) -> Closing -> gone. Only the zygote's word that the process exited makes it gone: an end of
-//! file on the socket may come earlier (or never, when a grandchild inherited it). At that moment the ring tells which calls
-//! finished; the one that had begun is lost, the rest is the parent's again.
+//! A child goes Starting -> Ready -> (Retiring) -> Closing -> gone. Only the zygote's word that the
+//! process exited makes it gone: an end of file on the socket may come earlier (or never, when a
+//! grandchild inherited it). At that moment the ring tells which calls finished; the one that had
+//! begun is lost, the rest is the parent's again.
 //!
 //! Everything here is bookkeeping of one child; which child gets which call is decided in `mod.rs`.
 
@@ -103,7 +104,8 @@ pub(super) struct Child {
     output: Vec<u8>,
     written: usize,
     input: BytesMut,
-    /// The call at the front and since when it has been there with others behind it while another child idled.
+    /// The call at the front and since when it has been there with others behind it while another
+    /// child idled.
     watched: Option<(u32, Micros)>,
 }
 
@@ -171,7 +173,8 @@ impl Child {
         }
     }
 
-    /// Writes what the socket takes; the rest goes when it is writable. A broken socket is left to the zygote's word.
+    /// Writes what the socket takes; the rest goes when it is writable. A broken socket is left to
+    /// the zygote's word.
     pub(super) fn flush(&mut self) {
         while self.written < self.output.len() {
             match self.stream.try_write(&self.output[self.written..]) {
@@ -270,7 +273,8 @@ impl Child {
         }
     }
 
-    /// It closed its socket by itself: what has not begun comes back at once, the rest when it is gone.
+    /// It closed its socket by itself: what has not begun comes back at once, the rest when it is
+    /// gone.
     fn closed(&mut self, now: Micros, report: &mut Report) {
         if self.phase != Phase::Closing {
             self.phase = Phase::Closing;
@@ -329,7 +333,8 @@ impl Child {
         if self.next_limit().is_none_or(|at| at > now) {
             return Ok(None);
         }
-        // It may have finished in time without the bell having rung. Nothing new can begin while this is found out, so that no other call is blamed.
+        // It may have finished in time without the bell having rung. Nothing new can begin while
+        // this is found out, so that no other call is blamed.
         let seq = self.calls[0].seq;
         if self.calls[0].hard_due(now) {
             self.take_back(report);
@@ -346,14 +351,16 @@ impl Child {
         Ok(Some(libc::SIGUSR1))
     }
 
-    /// It will be killed. What has not begun comes back first, so that nothing else can begin and be blamed.
+    /// It will be killed. What has not begun comes back first, so that nothing else can begin and
+    /// be blamed.
     pub(super) fn condemn(&mut self, why: Lost, report: &mut Report) {
         self.phase = Phase::Closing;
         self.doom.get_or_insert(why);
         self.take_back(report);
     }
 
-    /// Another child idles: takes back what waits behind a call that has been running for a while, now or at the time returned.
+    /// Another child idles: takes back what waits behind a call that has been running for a while,
+    /// now or at the time returned.
     pub(super) fn relieve(&mut self, now: Micros, report: &mut Report) -> Option<Micros> {
         let front = self.calls.front().filter(|_| self.calls.len() > 1)?;
         let since = match self.watched {
@@ -382,7 +389,8 @@ impl Child {
         Some(self.cell.has_begun(call.seq))
     }
 
-    /// The process is gone. What it finished is in the ring; the call it had begun is lost; the rest never began.
+    /// The process is gone. What it finished is in the ring; the call it had begun is lost; the
+    /// rest never began.
     pub(super) fn bury(&mut self, how: &str, report: &mut Report) {
         let _ = self.collect(report); // what a dying child wrote wrongly is lost with it
         self.take_back(report);

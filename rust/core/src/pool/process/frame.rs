@@ -1,8 +1,10 @@
 //! Calls and outcomes as bytes between the worker and its children; used by both sides.
 //!
-//! A frame is a length (u32, little endian, without itself) and its payload. On the socket a frame of length 0 is the bell: outcomes wait
-//! in the ring. Payloads are fixed fields followed by the variable ones, in one order; both sides are the same build, forked from one process,
-//! so there is no version. The reader still checks every length, because the ring lies in memory that user code can reach.
+//! A frame is a length (u32, little endian, without itself) and its payload. On the socket a frame
+//! of length 0 is the bell: outcomes wait in the ring. Payloads are fixed fields followed by the
+//! variable ones, in one order; both sides are the same build, forked from one process, so there is
+//! no version. The reader still checks every length, because the ring lies in memory that user code
+//! can reach.
 
 use std::sync::Arc;
 
@@ -25,7 +27,8 @@ const OUTCOME_FIXED: usize = 4 + 8 + 1 + 4 + 3 * 4;
 /// Bytes of a call before its variable fields.
 const CALL_FIXED: usize = 4 + 8 + 4 + 8 + 8 + 2;
 
-/// Takes the next frame's payload off the front of `buffer`; `None` when it is not complete, or `Some` of no bytes for the bell.
+/// Takes the next frame's payload off the front of `buffer`; `None` when it is not complete, or
+/// `Some` of no bytes for the bell.
 pub fn next_frame(buffer: &mut BytesMut) -> Option<BytesMut> {
     let len = u32::from_le_bytes(buffer.get(..4)?.try_into().expect("four bytes")) as usize;
     if buffer.len() < 4 + len {

@@ -1,9 +1,11 @@
 //! The child's end: calls in, outcomes out.
 //!
-//! It reads what the socket has at once and hands the calls out one by one; it begins a call through the [`Cell`], so that one the parent
-//! took back is dropped here. Outcomes go into the ring without a system call; the bell is rung when the child would have nothing to do,
-//! when one has waited a millisecond, when the ring fills, or before a call that is not known to be short. It runs no user code and knows no
-//! Python: whoever drives it decides what to do between `next_call` and `reply`.
+//! It reads what the socket has at once and hands the calls out one by one; it begins a call
+//! through the [`Cell`], so that one the parent took back is dropped here. Outcomes go into the
+//! ring without a system call; the bell is rung when the child would have nothing to do, when one
+//! has waited a millisecond, when the ring fills, or before a call that is not known to be short.
+//! It runs no user code and knows no Python: whoever drives it decides what to do between
+//! `next_call` and `reply`.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -83,7 +85,8 @@ impl Link {
         Ok(None)
     }
 
-    /// Reads what the socket has; blocks while it has nothing. False at the end: the parent closed it, or is gone.
+    /// Reads what the socket has; blocks while it has nothing. False at the end: the parent closed
+    /// it, or is gone.
     ///
     /// # Errors
     /// `Timeout` when a signal interrupted the wait: let its handler run and call again.
@@ -111,7 +114,8 @@ impl Link {
         self.cell.start(seq, now);
     }
 
-    /// Leaves an outcome for the parent. False when it is too big for the ring: then [`Link::send`] must follow, which may block.
+    /// Leaves an outcome for the parent. False when it is too big for the ring: then [`Link::send`]
+    /// must follow, which may block.
     pub fn reply(&mut self, seq: u32, outcome: &Outcome, now: Micros) -> Result<bool> {
         self.scratch.clear();
         frame::put_outcome(&mut self.scratch, seq, outcome);

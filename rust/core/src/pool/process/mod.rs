@@ -1,17 +1,21 @@
 //! The pool of processes: dispatches calls to children that a zygote forks, and keeps their number.
 //!
-//! A child gets several short calls at once, so that it never waits for the parent between two of them: about two milliseconds of work, by
-//! the run times of the last ones. A long call delays nothing: when a child idles while another has calls waiting behind a running one, these are
-//! taken back (see [`page`]) and given to whoever is free. Time limits are signals sent through the zygote. A child that dies is replaced
-//! at once; one that dies before it is ready, after a few attempts, ever more slowly.
+//! A child gets several short calls at once, so that it never waits for the parent between two of
+//! them: about two milliseconds of work, by the run times of the last ones. A long call delays
+//! nothing: when a child idles while another has calls waiting behind a running one, these are
+//! taken back (see [`page`]) and given to whoever is free. Time limits are signals sent through the
+//! zygote. A child that dies is replaced at once; one that dies before it is ready, after a few
+//! attempts, ever more slowly.
 //!
-//! An idle pool costs nothing: there is no timer while nothing runs, and none either while everything that runs is known to be long.
-//! What it does not do: fork (the zygote does) and decide what a lost call means (the worker does).
+//! An idle pool costs nothing: there is no timer while nothing runs, and none either while
+//! everything that runs is known to be long. What it does not do: fork (the zygote does) and decide
+//! what a lost call means (the worker does).
 
 mod child;
 pub mod frame;
 pub mod link;
 pub mod page;
+mod population;
 mod zygote;
 
 #[cfg(test)]
@@ -26,16 +30,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use tokio::{
-    net::UnixStream,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
 use self::{
     child::{Child, Phase, Report},
-    page::{Cell, Pages},
-    zygote::{Zygote, ZygoteNews},
+    page::Pages,
+    zygote::Zygote,
 };
 use super::{Call, Lost, Pool, PoolNews};
 use crate::{
@@ -48,12 +48,11 @@ use crate::{
 const QUEUED_US: f64 = 2_000.0;
 /// Never more calls than this at one child.
 const QUOTA: f64 = 64.0;
-/// Calls that take longer than this are not queued behind one another: the wait for the next one costs nothing beside them.
+/// Calls that take longer than this are not queued behind one another: the wait for the next one
+/// costs nothing beside them.
 const ALONE_US: f64 = 50_000.0;
 /// How often the cells are read while a call runs that is not known to be long.
 const SCAN_US: Micros = 5_000;
-/// Deaths in a row before a child was ready, after which replacing slows down.
-const FAST_DEATHS: u32 = 5;
 /// How long a shutdown by force waits for the processes to be reaped.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -123,37 +122,6 @@ impl ProcessPool {
         Ok(pool)
     }
 
-    /// Forks what is missing, when it may. Returns when to try again.
-    fn populate(&mut self, now: Micros) -> Result<Option<Micros>> {
-        let alive = |c: &&Child| matches!(c.phase, Phase::Starting | Phase::Ready);
-        while !self.stopping && self.children.iter().filter(alive).count() < self.slots {
-            if now < self.respawn_at {
-                return Ok(Some(self.respawn_at));
-            }
-            let Some(index) =
-                (0..self.pages.cells()).find(|i| self.children.iter().all(|c| c.cell() != *i))
-            else {
-                return Ok(None); // all are closing; the end of one of them leads here again
-            };
-            let cell =
-                Cell::new(self.pages.clone(), index).expect("an index below the number of cells");
-            let (ours, theirs) =
-                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                    .map_err(|e| {
-                        Error::caused(ErrorKind::Internal, "cannot make a socket for a child", e)
-                    })?;
-            let ours = std::os::unix::net::UnixStream::from(ours);
-            let ours = ours.set_nonblocking(true).and_then(|()| UnixStream::from_std(ours));
-            let ours = ours.map_err(|e| {
-                Error::caused(ErrorKind::Internal, "cannot use the socket of a child", e)
-            })?;
-            self.births = self.births.wrapping_add(1);
-            self.children.push(Child::new(self.births, cell, ours, self.max_tasks));
-            self.zygote.fork(index, self.births, theirs)?;
-        }
-        Ok(None)
-    }
-
     /// How many calls may be at one child.
     fn quota(&self) -> usize {
         let mean = self.report.mean_us;
@@ -174,7 +142,8 @@ impl ProcessPool {
     }
 
     fn signal(&mut self, pid: u32, signal: i32) {
-        // Before the zygote answered there is no pid; its children then die with their sockets. A zygote that is gone shows in `poll`.
+        // Before the zygote answered there is no pid; its children then die with their sockets. A
+        // zygote that is gone shows in `poll`.
         if pid != 0 {
             let _ = self.zygote.kill(pid, signal);
         }
@@ -211,7 +180,8 @@ impl ProcessPool {
         self.stopping && self.children.is_empty()
     }
 
-    /// Arms the timer for `wake`. An earlier one is left to fire: it costs less than moving it at every call.
+    /// Arms the timer for `wake`. An earlier one is left to fire: it costs less than moving it at
+    /// every call.
     fn wake_passed(&mut self, cx: &mut Context<'_>, now: Micros, wake: Option<Micros>) -> bool {
         let Some(wake) = wake else { return false };
         if self.timer_at.is_none_or(|at| wake < at) {
@@ -225,33 +195,6 @@ impl ProcessPool {
             self.timer_at = None;
         }
         passed
-    }
-
-    fn hear_zygote(&mut self, cx: &mut Context<'_>, now: Micros) {
-        while let Poll::Ready(news) = self.zygote.poll(cx) {
-            match news {
-                Ok(ZygoteNews::Forked { birth, pid }) => {
-                    if let Some(child) = self.children.iter_mut().find(|c| c.birth == birth) {
-                        child.pid = pid;
-                        if child.doom.is_some() {
-                            self.signal(pid, libc::SIGKILL);
-                        }
-                    }
-                }
-                Ok(ZygoteNews::Exited { pid, status }) => {
-                    if let Some(i) = self.children.iter().position(|c| c.pid == pid) {
-                        self.bury(i, &zygote::in_words(status), now);
-                    }
-                }
-                Ok(ZygoteNews::ForkFailed { birth, errno }) => {
-                    if let Some(i) = self.children.iter().position(|c| c.birth == birth) {
-                        let error = std::io::Error::from_raw_os_error(errno);
-                        self.bury(i, &format!("cannot be forked: {error}"), now);
-                    }
-                }
-                Err(e) => return self.zygote_gone(e),
-            }
-        }
     }
 
     fn hear_children(&mut self, cx: &mut Context<'_>, now: Micros) {
@@ -273,54 +216,6 @@ impl ProcessPool {
         }
     }
 
-    /// The process of a child is gone, or never came to be.
-    fn bury(&mut self, i: usize, how: &str, now: Micros) {
-        let mut child = self.children.swap_remove(i);
-        // What it still managed to write: its greeting, outcomes too big for the ring.
-        let mut nobody = Context::from_waker(std::task::Waker::noop());
-        let _ = child.poll(&mut nobody, &mut self.scratch, now, &mut self.report);
-        child.bury(how, &mut self.report);
-        self.report.ready = true; // its cell is free
-        if child.told || self.stopping {
-            return;
-        }
-        if child.greeted {
-            self.early_deaths = 0;
-            let why = match &child.doom {
-                Some(Lost::TimeLimit(us)) => {
-                    format!("a task ran past its time limit of {} s", *us as f64 / 1e6)
-                }
-                Some(Lost::Died(why)) => why.clone(),
-                Some(Lost::Shutdown) | None => how.to_owned(),
-            };
-            self.report.news.push(PoolNews::Notice(format!(
-                "child `{}` ended ({why}) and is replaced",
-                child.pid
-            )));
-            return;
-        }
-        self.early_deaths += 1;
-        if self.early_deaths >= FAST_DEATHS {
-            let wait = 1 << (self.early_deaths - FAST_DEATHS).min(5);
-            self.respawn_at = now + wait * 1_000_000;
-            let deaths = self.early_deaths;
-            self.report.news.push(PoolNews::Notice(format!(
-                "`{deaths}` children in a row ended before they were ready ({how}); their output says why; next attempt in {wait} s"
-            )));
-        }
-    }
-
-    /// Without the zygote its children are dead or dying and none can be made: everything ends, then the pool fails.
-    fn zygote_gone(&mut self, error: Error) {
-        for mut child in self.children.drain(..) {
-            child.bury("the zygote is gone", &mut self.report);
-        }
-        if !self.stopping {
-            self.stopping = true;
-            self.broken = Some(error);
-        }
-    }
-
     /// Does what time asks for; when to be called again.
     fn tend(&mut self, now: Micros) -> Result<Option<Micros>> {
         let mut wake = Wake(None);
@@ -339,7 +234,8 @@ impl ProcessPool {
             }
             let child = &mut self.children[i];
             wake.at(child.next_limit());
-            // Only when there is nothing to report has the worker had its chance to give the idle child something.
+            // Only when there is nothing to report has the worker had its chance to give the idle
+            // child something.
             if someone_idles && self.report.news.is_empty() {
                 wake.at(child.relieve(now, &mut self.report));
             }
@@ -367,7 +263,8 @@ impl ProcessPool {
             for i in 0..self.children.len() {
                 let child = &mut self.children[i];
                 if child.wants_scan() {
-                    // Calls that finished may lie in the ring of a child that is busy with the next.
+                    // Calls that finished may lie in the ring of a child that is busy with the
+                    // next.
                     if let Err(e) = child.collect(&mut self.report) {
                         self.break_off(i, &e);
                         continue;

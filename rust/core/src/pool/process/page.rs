@@ -1,15 +1,20 @@
-//! Memory that the parent and its children share: per child one cell (what it runs) and one ring (what it finished).
+//! Memory that the parent and its children share: per child one cell (what it runs) and one ring
+//! (what it finished).
 //!
-//! The cell lets both sides agree, without a lock or a message, which calls have begun. Calls to one child are numbered
-//! 0, 1, 2.. in sending order; `floor` is the first number that may still begin. The child begins call `s` by moving the
-//! floor from at most `s` to `s + 1`; the parent takes back everything that has not begun by moving it to the number it would send
-//! next. Each move is one compare-and-swap, so every call is begun by the child or taken back by the parent, never both.
+//! The cell lets both sides agree, without a lock or a message, which calls have begun. Calls to
+//! one child are numbered 0, 1, 2.. in sending order; `floor` is the first number that may still
+//! begin. The child begins call `s` by moving the floor from at most `s` to `s + 1`; the parent
+//! takes back everything that has not begun by moving it to the number it would send next. Each
+//! move is one compare-and-swap, so every call is begun by the child or taken back by the parent,
+//! never both.
 //!
-//! Outcomes go through a ring in the same memory instead of the socket: they survive a child that dies right after
-//! finishing them, and the parent can collect them while the child is busy with its next, long call. The socket carries only
-//! the bell that wakes the parent, and outcomes too big for the ring.
+//! Outcomes go through a ring in the same memory instead of the socket: they survive a child that
+//! dies right after finishing them, and the parent can collect them while the child is busy with
+//! its next, long call. The socket carries only the bell that wakes the parent, and outcomes too
+//! big for the ring.
 //!
-//! The trade-off: user code in a child can scribble over this memory. Whatever the parent reads from it is checked before use.
+//! The trade-off: user code in a child can scribble over this memory. Whatever the parent reads
+//! from it is checked before use.
 
 #![allow(unsafe_code)]
 
@@ -36,7 +41,8 @@ const STRIDE: usize = 4096 + RING as usize;
 struct Head {
     /// The first number that may still begin. Moved by both sides.
     floor: AtomicU32,
-    /// Low 16 bits of the number that runs, and the 48-bit microsecond it started in; 0 before the first. Written by the child.
+    /// Low 16 bits of the number that runs, and the 48-bit microsecond it started in; 0 before the
+    /// first. Written by the child.
     running: AtomicU64,
     /// Bytes written to the ring, wrapping. Written by the child.
     written: AtomicU32,
@@ -59,16 +65,19 @@ pub struct Pages {
     cells: usize,
 }
 
-// SAFETY: the memory is reached only through atomics and through the ring's copies, whose areas are handed over by atomics.
+// SAFETY: the memory is reached only through atomics and through the ring's copies, whose areas are
+// handed over by atomics.
 unsafe impl Send for Pages {}
 // SAFETY: as above.
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// Room for `slots` children and as many that are about to end: a child is replaced before it is gone.
+    /// Room for `slots` children and as many that are about to end: a child is replaced before it
+    /// is gone.
     pub fn new(slots: usize) -> Result<Self> {
         let cells = slots.max(1) * 2;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no existing memory.
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no
+        // existing memory.
         let base = unsafe {
             mmap_anonymous(
                 std::ptr::null_mut(),
@@ -146,7 +155,8 @@ impl Cell {
 
     #[allow(clippy::cast_ptr_alignment)] // the region starts on a page
     fn head(&self) -> &Head {
-        // SAFETY: the region is page-aligned, zeroed at first (a valid Head), lives as long as `self`, and is only reached through atomics.
+        // SAFETY: the region is page-aligned, zeroed at first (a valid Head), lives as long as
+        // `self`, and is only reached through atomics.
         unsafe { &*self.region().cast::<Head>() }
     }
 
@@ -180,8 +190,8 @@ impl Cell {
         }
     }
 
-    /// Parent: takes back every call that has not begun; `next` is the number it would send next. Calls from the returned number on are
-    /// the parent's again.
+    /// Parent: takes back every call that has not begun; `next` is the number it would send next.
+    /// Calls from the returned number on are the parent's again.
     pub fn take_back(&self, next: u32) -> u32 {
         let floor = &self.head().floor;
         let mut seen = floor.load(Ordering::Acquire);
@@ -230,8 +240,8 @@ impl Cell {
         }
         let at = (written % RING) as usize;
         let first = data.len().min(RING as usize - at);
-        // SAFETY: `at + first <= RING` and the rest is at most what is free, so both copies stay in this child's ring, in the part that the
-        // parent does not read before `written` says so.
+        // SAFETY: `at + first <= RING` and the rest is at most what is free, so both copies stay in
+        // this child's ring, in the part that the parent does not read before `written` says so.
         unsafe {
             let ring = self.region().add(STRIDE - RING as usize);
             std::ptr::copy_nonoverlapping(data.as_ptr(), ring.add(at), first);
@@ -261,8 +271,9 @@ impl Cell {
         }
         let at = (read % RING) as usize;
         let first = (len as usize).min(RING as usize - at);
-        // SAFETY: both parts lie inside this child's ring, and the child does not write there before `read` says so. (One that does is broken;
-        // the bytes are parsed with every length checked.)
+        // SAFETY: both parts lie inside this child's ring, and the child does not write there
+        // before `read` says so. (One that does is broken; the bytes are parsed with every length
+        // checked.)
         unsafe {
             let ring = self.region().add(STRIDE - RING as usize);
             into.extend_from_slice(std::slice::from_raw_parts(ring.add(at), first));
@@ -293,7 +304,8 @@ mod tests {
         Cell::new(Arc::new(Pages::new(1).unwrap()), 0).unwrap()
     }
 
-    /// Every order of steps of both sides over a few calls: the child begins its numbers in order, the parent sends and takes back.
+    /// Every order of steps of both sides over a few calls: the child begins its numbers in order,
+    /// the parent sends and takes back.
     #[test]
     fn every_interleaving_runs_or_takes_back_each_call_exactly_once() {
         // A step is (parent?, action); orders are enumerated as bit strings over both scripts.

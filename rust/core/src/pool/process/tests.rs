@@ -1,6 +1,8 @@
-//! The pool against a zygote of threads: "children" that run the real [`Link`] and do what the message says.
+//! The pool against a zygote of threads: "children" that run the real [`Link`] and do what the
+//! message says.
 //!
-//! No process is forked, so that the test can decide when a call ends and when a child dies. The real zygote is exercised from Python.
+//! No process is forked, so that the test can decide when a call ends and when a child dies. The
+//! real zygote is exercised from Python.
 
 use std::{
     collections::HashMap,
@@ -15,9 +17,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair,
+};
 
-use super::{link::Link, *};
+use super::{link::Link, page::Cell, *};
 use crate::pool::{Outcome, Verdict};
 
 /// What test and children share: gates that calls wait at, and who was asked what.

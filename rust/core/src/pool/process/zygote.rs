@@ -1,8 +1,10 @@
-//! The worker's end of the control socket to the zygote, the process that forks the children and reaps them.
+//! The worker's end of the control socket to the zygote, the process that forks the children and
+//! reaps them.
 //!
-//! Records are four u32, little endian. To the zygote: fork a child for a cell (the child's socket travels along as an open file), and signal
-//! a process. From it: forked, exited, fork failed. Signals go through the zygote because it alone knows which pids it has not reaped yet:
-//! a pid that was reused is never signalled.
+//! Records are four u32, little endian. To the zygote: fork a child for a cell (the child's socket
+//! travels along as an open file), and signal a process. From it: forked, exited, fork failed.
+//! Signals go through the zygote because it alone knows which pids it has not reaped yet: a pid
+//! that was reused is never signalled.
 
 use std::{
     collections::VecDeque,

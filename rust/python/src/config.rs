@@ -1,0 +1,167 @@
+//! The frozen Python configuration as the core's: read by attribute name, once, when the worker is
+//! made.
+//!
+//! Types are checked here and named in the error; what the values mean was decided in
+//! `taskcore.worker`. Refused here is only what a pool cannot keep: a hard time limit without a
+//! process to kill.
+
+use std::{collections::HashMap, sync::Arc};
+
+use pyo3::prelude::*;
+use taskcore::config::{Prefetch, TaskSpec, WorkerConfig};
+
+use crate::{errors, worker::PoolParts};
+
+/// Python's `logging.INFO`.
+pub(crate) const INFO: i64 = 20;
+
+/// The settings that several places need.
+pub(crate) struct Settings {
+    pub(crate) pool: String,
+    pub(crate) concurrency: usize,
+    pub(crate) log_level: i64,
+    time_limit: Option<f64>,
+    soft_time_limit: Option<f64>,
+    max_tasks_per_child: Option<u32>,
+}
+
+impl Settings {
+    pub(crate) fn read(config: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let settings = Self {
+            pool: attr(config, "pool")?,
+            concurrency: attr(config, "concurrency")?,
+            log_level: attr(config, "log_level")?,
+            time_limit: attr(config, "time_limit")?,
+            soft_time_limit: attr(config, "soft_time_limit")?,
+            max_tasks_per_child: attr(config, "max_tasks_per_child")?,
+        };
+        if settings.concurrency == 0 {
+            return Err(errors::value("concurrency `0`, expected at least 1"));
+        }
+        if let Some(limit) = settings.time_limit {
+            settings.can_kill(limit, "every task")?;
+        }
+        Ok(settings)
+    }
+
+    /// Only a process can be killed.
+    fn can_kill(&self, limit: f64, whose: &str) -> PyResult<()> {
+        if self.pool == "prefork" {
+            return Ok(());
+        }
+        Err(errors::value(format!(
+            "pool `{}` cannot keep the time limit of `{limit}` s for {whose}: a task inside the worker's process cannot be \
+             killed; use the pool prefork, or a soft time limit",
+            self.pool
+        )))
+    }
+
+    pub(crate) fn task(&self, task: &Bound<'_, PyAny>) -> PyResult<(Arc<str>, TaskSpec)> {
+        let name: String = attr(task, "name")?;
+        let own: Option<f64> = attr(task, "time_limit")?;
+        if let Some(limit) = own {
+            self.can_kill(limit, &format!("task `{name}`"))?;
+        }
+        let soft = attr::<Option<f64>>(task, "soft_time_limit")?.or(self.soft_time_limit);
+        let spec = TaskSpec {
+            acks_late: attr(task, "acks_late")?,
+            acks_on_failure_or_timeout: attr(task, "acks_on_failure_or_timeout")?,
+            reject_on_worker_lost: attr(task, "reject_on_worker_lost")?,
+            ignore_result: attr(task, "ignore_result")?,
+            store_errors_even_if_ignored: attr(task, "store_errors_even_if_ignored")?,
+            track_started: attr(task, "track_started")?,
+            rate_limit: attr(task, "rate_limit")?,
+            soft_us: micros(soft),
+            hard_us: micros(own.or(self.time_limit)),
+        };
+        Ok((name.into(), spec))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn prefork(
+        &self,
+        pages: Option<&Bound<'_, PyAny>>,
+        zygote: Option<i32>,
+    ) -> PyResult<PoolParts> {
+        use std::os::fd::{FromRawFd, OwnedFd};
+
+        let (Some(pages), Some(zygote)) = (pages, zygote) else {
+            return Err(errors::value(
+                "pool `prefork` needs the shared pages and the zygote's socket",
+            ));
+        };
+        let pages = pages.cast::<crate::child::Pages>()?.get().shared();
+        #[allow(unsafe_code)]
+        // SAFETY: `start_zygote` made it for this worker and gave it away.
+        let zygote = unsafe { OwnedFd::from_raw_fd(zygote) };
+        Ok(PoolParts::Process(taskcore::pool::process::ProcessConfig {
+            slots: self.concurrency,
+            pages,
+            zygote,
+            max_tasks_per_child: self.max_tasks_per_child,
+        }))
+    }
+
+    #[cfg(not(unix))]
+    #[allow(clippy::unused_self)] // the same signature everywhere
+    pub(crate) fn prefork(
+        &self,
+        _pages: Option<&Bound<'_, PyAny>>,
+        _zygote: Option<i32>,
+    ) -> PyResult<PoolParts> {
+        Err(errors::value(
+            "pool `prefork` needs fork, which this system does not have: use threads",
+        ))
+    }
+
+    pub(crate) fn finish(
+        &self,
+        config: &Bound<'_, PyAny>,
+        tasks: HashMap<Arc<str>, TaskSpec>,
+    ) -> PyResult<WorkerConfig> {
+        let prefetch =
+            match attr::<Option<i64>>(config, "prefetch")? {
+                None => Prefetch::Auto,
+                Some(-1) => Prefetch::Disabled,
+                Some(n) => {
+                    let each = u32::try_from(n);
+                    Prefetch::PerSlot(each.map_err(|_| {
+                        errors::value(format!("prefetch `{n}`, expected -1 or more"))
+                    })?)
+                }
+            };
+        let queues: Vec<String> = attr(config, "queues")?;
+        Ok(WorkerConfig {
+            hostname: attr(config, "hostname")?,
+            queues: queues.into_iter().map(Arc::from).collect(),
+            prefetch,
+            prefetch_bytes: attr(config, "prefetch_bytes")?,
+            tasks,
+            accept_content: attr(config, "accept_content")?,
+            max_deliveries: attr(config, "max_deliveries")?,
+            result_expires_ms: attr::<Option<f64>>(config, "result_expires")?
+                .map(|s| (s * 1e3) as u64),
+            log_tasks: self.log_level <= INFO,
+            shutdown_timeout_ms: attr::<Option<f64>>(config, "shutdown_timeout")?
+                .map(|s| (s * 1e3) as u64),
+            disable_rate_limits: attr(config, "disable_rate_limits")?,
+        })
+    }
+}
+
+fn micros(seconds: Option<f64>) -> Option<u64> {
+    seconds.map(|s| (s.max(0.0) * 1e6) as u64)
+}
+
+/// An attribute of a configuration object, with its name in the error.
+pub(crate) fn attr<'py, T>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py>,
+    for<'a> <T as FromPyObject<'a, 'py>>::Error: Into<PyErr>,
+{
+    let value = object.getattr(name)?;
+    value.extract().map_err(|e: <T as FromPyObject<'_, 'py>>::Error| {
+        let e: PyErr = e.into();
+        errors::kind(format!("setting `{name}`: {}", e.value(object.py())))
+    })
+}
