@@ -86,7 +86,8 @@ pub struct ProcessPool {
     timer_at: Option<Micros>,
     /// No child is replaced any more.
     stopping: bool,
-    broken: Option<Error>,
+    /// Why the pool cannot go on, and when it says so.
+    broken: Option<(Error, Micros)>,
     scratch: Box<[u8]>,
 }
 
@@ -157,11 +158,11 @@ impl ProcessPool {
             let wake = match self.tend(now) {
                 Ok(wake) => wake,
                 Err(e) => {
-                    self.zygote_gone(e);
+                    self.zygote_gone(e, now);
                     continue;
                 }
             };
-            if let Some(e) = self.broken.take_if(|_| self.report.news.is_empty()) {
+            if let Some((e, _)) = self.broken.take_if(|(_, at)| *at <= now) {
                 return Poll::Ready(Err(e));
             }
             if !self.report.news.is_empty()
@@ -177,7 +178,7 @@ impl ProcessPool {
     }
 
     fn is_over(&self) -> bool {
-        self.stopping && self.children.is_empty()
+        self.stopping && self.children.is_empty() && self.broken.is_none()
     }
 
     /// Arms the timer for `wake`. An earlier one is left to fire: it costs less than moving it at
@@ -253,6 +254,7 @@ impl ProcessPool {
             }
         }
         wake.at(self.populate(now)?);
+        wake.at(self.broken.as_ref().map(|(_, at)| *at));
         Ok(wake.0)
     }
 

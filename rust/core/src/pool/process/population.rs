@@ -25,6 +25,8 @@ use crate::{
 
 /// Deaths in a row before a child was ready, after which replacing slows down.
 const FAST_DEATHS: u32 = 5;
+/// How long a pool that cannot go on waits before it says so.
+const LAST_WORDS_US: Micros = 500_000;
 
 impl ProcessPool {
     /// Forks what is missing, when it may. Returns when to try again.
@@ -80,7 +82,7 @@ impl ProcessPool {
                         self.bury(i, &format!("cannot be forked: {error}"), now);
                     }
                 }
-                Err(e) => return self.zygote_gone(e),
+                Err(e) => return self.zygote_gone(e, now),
             }
         }
     }
@@ -122,15 +124,16 @@ impl ProcessPool {
         }
     }
 
-    /// Without the zygote its children are dead or dying and none can be made: everything ends,
-    /// then the pool fails.
-    pub(super) fn zygote_gone(&mut self, error: Error) {
+    /// Without the zygote its children are dead or dying and none can be made: everything ends, and
+    /// the pool fails after the worker had a moment to store what was lost.
+    pub(super) fn zygote_gone(&mut self, error: Error, now: Micros) {
+        let running = self.children.iter().any(|c| c.load() > 0);
         for mut child in self.children.drain(..) {
             child.bury("the zygote is gone", &mut self.report);
         }
         if !self.stopping {
             self.stopping = true;
-            self.broken = Some(error);
+            self.broken = Some((error, if running { now + LAST_WORDS_US } else { now }));
         }
     }
 }

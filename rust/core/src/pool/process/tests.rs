@@ -33,6 +33,7 @@ struct Stage {
     soft: AtomicU32,
     forks: AtomicU32,
     stillborn: AtomicBool,
+    no_zygote: AtomicBool,
 }
 
 impl Stage {
@@ -86,6 +87,9 @@ fn serve_zygote(control: OwnedFd, pages: &Arc<Pages>, stage: &Arc<Stage>) {
     let control = Arc::new(control);
     let mut pid = 100;
     while let Some(([kind, a, b], socket)) = hear(&control) {
+        if stage.no_zygote.load(Ordering::Acquire) {
+            break;
+        }
         if let Some(socket) = socket {
             pid += 1;
             stage.forks.fetch_add(1, Ordering::AcqRel);
@@ -447,4 +451,19 @@ async fn more_slots_than_shared_memory_is_refused() {
     let pages = Arc::new(Pages::new(2).unwrap());
     let config = ProcessConfig { slots: 3, pages, zygote: ours, max_tasks_per_child: None };
     assert_eq!(ProcessPool::new(config).err().unwrap().kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn without_its_zygote_the_pool_reports_what_was_lost_and_then_fails() {
+    let mut bench = Bench::new(1, None);
+    bench.until_room(2).await;
+    bench.pool.submit(vec![call(1, "wait:never"), call(2, "x")]).unwrap();
+    bench.until(|n| matches!(n, PoolNews::Started { key: 1, .. })).await;
+    bench.stage.no_zygote.store(true, Ordering::Release);
+    bench.pool.kill(1); // makes it look
+    bench.until(|n| matches!(n, PoolNews::Returned { key: 2 })).await;
+    bench.until(|n| matches!(n, PoolNews::Lost { key: 1, .. })).await;
+    assert_eq!(bench.pool.room(), 0);
+    let error = bench.pool.news().await.unwrap_err();
+    assert!(error.to_string().starts_with("the zygote"), "{error}");
 }
