@@ -28,7 +28,7 @@ def test_values(mixed: Any, stock: ModuleType) -> None:
     assert stock.echo.delay(typed).get(timeout=WAIT) == typed
 
 
-@pytest.mark.parametrize("compression", ["zlib", "bzip2"])
+@pytest.mark.parametrize("compression", ["zlib", "bzip2", "zstd"])
 def test_compressed_bodies(mixed: Any, stock: ModuleType, compression: str) -> None:
     mixed.taskcore_worker()
     assert (

@@ -35,7 +35,7 @@ def test_bulk(mixed: Any) -> None:
     assert [result.get(timeout=WAIT) for result in results] == [2 * n for n in range(200)]
 
 
-@pytest.mark.parametrize("compression", ["gzip", "bzip2"])
+@pytest.mark.parametrize("compression", ["gzip", "bzip2", "zstd"])
 def test_compressed_bodies(mixed: Any, compression: str) -> None:
     mixed.celery_worker()
     result = mixed.task("echo").apply_async(("x" * 10_000,), compression=compression)

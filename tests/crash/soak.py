@@ -39,7 +39,7 @@ def files(pid: int) -> int:
 def load(site: Site) -> None:
     """A little of everything, and all of it awaited."""
     add = site.task("add")
-    results = add.apply_many([(n, n) for n in range(2000)])
+    results = list(add.apply_many([(n, n) for n in range(2000)]))
     results += [add.apply_async((n,), countdown=0.2) for n in range(100)]
     results += [site.task("try_until").delay(1) for _ in range(20)]
     failed = [site.task("fail").delay("soak") for _ in range(50)]

@@ -114,13 +114,20 @@ def test_a_message_with_every_option_looks_like_celerys(
     assert ours["properties"]["expiration"].isdigit()
 
 
+def compressions() -> list[str]:
+    """What this kombu can open."""
+    from kombu.compression import encoders
+
+    return list(encoders())
+
+
 @pytest.mark.parametrize("serializer", ["json", "msgpack", "yaml", "pickle"])
 @pytest.mark.parametrize("compression", [None, "gzip", "bzip2", "zstd"])
 def test_kombu_opens_what_is_published(
     redis_url: str, server: redis.Redis, serializer: str, compression: str | None
 ) -> None:
-    if compression == "zstd":
-        pytest.importorskip("zstandard")
+    if compression == "zstd" and "application/zstd" not in compressions():
+        pytest.skip("kombu has no zstd here")
     template = _core.Template(
         "proj.add",
         queue="celery",
