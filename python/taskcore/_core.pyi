@@ -57,8 +57,18 @@ class Template:
 class Publisher:
     """The producer's side of a broker. Thread-safe; reconnects in a forked process."""
 
-    def __new__(cls, url: str, *, timeout: float = 5.0, max_retries: int | None = 3, interval_start: float = 0.0,
-                 interval_step: float = 0.2, interval_max: float = 1.0, max_body: int = 16777216, options: dict[str, Any] | None = None) -> Self:
+    def __new__(
+        cls,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        max_retries: int | None = 3,
+        interval_start: float = 0.0,
+        interval_step: float = 0.2,
+        interval_max: float = 1.0,
+        max_body: int = 16777216,
+        options: dict[str, Any] | None = None,
+    ) -> Self:
         """Parses the URL; connects on first use.
 
         Args:
@@ -76,7 +86,13 @@ class Publisher:
     def url(self) -> str:
         """The URL with its password hidden."""
 
-    def publish(self, template: Template, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any] | None = None) -> str:
+    def publish(
+        self,
+        template: Template,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        fields: dict[str, Any] | None = None,
+    ) -> str:
         """Publishes one message, confirmed, and returns its task id. Blocks up to `timeout`.
 
         Args:
@@ -91,8 +107,13 @@ class Publisher:
             ValueError: the body is larger than `max_body`; an unknown field.
         """
 
-    def publish_many(self, template: Template, calls: Iterable[Sequence[Any]], fields: dict[str, Any] | None = None,
-                     check: Callable[..., object] | None = None) -> list[str]:
+    def publish_many(
+        self,
+        template: Template,
+        calls: Iterable[Sequence[Any]],
+        fields: dict[str, Any] | None = None,
+        check: Callable[..., object] | None = None,
+    ) -> list[str]:
         """Publishes one message per item of `calls` (each the positional arguments), pipelined in chunks; returns the task ids in order.
 
         Args:
@@ -102,7 +123,10 @@ class Publisher:
             published for certain; of the chunk that failed some may be, when the connection broke while it was sent.
         """
 
-    def publish_each(self, messages: Iterable[tuple[Template, Sequence[Any], dict[str, Any], dict[str, Any] | None]]) -> list[str]:
+    def publish_each(
+        self,
+        messages: Iterable[tuple[Template, Sequence[Any], dict[str, Any], dict[str, Any] | None]],
+    ) -> list[str]:
         """As `publish_many`, each item with its own template, args, kwargs and fields. `timeout`, `retry` and `retry_policy` among
         the fields are checked and have no effect: a chunk is sent with the publisher's own."""
 
@@ -131,7 +155,9 @@ class Publisher:
 class Results:
     """The client's side of a result store. Thread-safe; reconnects in a forked process."""
 
-    def __new__(cls, url: str, *, expires: float | None = 86400.0, options: dict[str, Any] | None = None) -> Self: ...
+    def __new__(
+        cls, url: str, *, expires: float | None = 86400.0, options: dict[str, Any] | None = None
+    ) -> Self: ...
     @property
     def url(self) -> str: ...
     @property
@@ -139,14 +165,24 @@ class Results:
         """Reply id of this process, to be sent in `reply_to`."""
     def get(self, task_ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """The result documents as dicts, None where nothing is stored."""
-    def wait(self, task_id: str, timeout: float | None = None, foreign: bool = False) -> dict[str, Any] | None:
+    def wait(
+        self, task_id: str, timeout: float | None = None, foreign: bool = False
+    ) -> dict[str, Any] | None:
         """Blocks until the document is in a ready state, then returns it.
 
         Raises:
             TimeoutError: `timeout` seconds passed (taskcore.exceptions.TimeoutError).
             OperationalError: the store went away.
         """
-    def put(self, task_id: str, state: str, result: Any, *, traceback: str | None = None, fields: dict[str, Any] | None = None) -> None:
+    def put(
+        self,
+        task_id: str,
+        state: str,
+        result: Any,
+        *,
+        traceback: str | None = None,
+        fields: dict[str, Any] | None = None,
+    ) -> None:
         """Writes and announces a document. `fields` adds top-level keys."""
     def forget(self, task_id: str) -> None: ...
     def cleanup(self) -> int:
@@ -193,7 +229,15 @@ class Pages:
 class Worker:
     """Parent of the pool: consumes, triages, dispatches, settles."""
 
-    def __new__(cls, config: object, tasks: Sequence[object], execution: object, *, pages: Pages | None = None, zygote: int | None = None) -> Self:
+    def __new__(
+        cls,
+        config: object,
+        tasks: Sequence[object],
+        execution: object,
+        *,
+        pages: Pages | None = None,
+        zygote: int | None = None,
+    ) -> Self:
         """
         Args:
             config: attributes `broker_url`, `result_url` (or None), `broker_options`, `result_options` (dicts), `hostname`, `queues` (list of str), `pool`
