@@ -42,6 +42,7 @@ pub enum Prefetch {
 
 /// What the worker knows about a registered task.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // Celery's options of a task, independent of each other
 pub struct TaskSpec {
     /// Acknowledge after the execution instead of at its start.
     pub acks_late: bool,

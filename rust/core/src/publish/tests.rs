@@ -108,7 +108,7 @@ fn what_trying_again_cannot_mend_is_not_tried_again() {
 
 #[test]
 fn the_deadline_ends_endless_retries() {
-    let (_, publisher) = Failing::publisher(&[DOWN; 100_000]);
+    let (_, publisher) = Failing::publisher(&vec![DOWN; 100_000]);
     let mut effort = at_once(None);
     effort.timeout = Duration::from_millis(20);
     effort.retry.as_mut().unwrap().interval_start = Duration::from_millis(1);
