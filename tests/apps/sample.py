@@ -3,6 +3,7 @@
 Tasks write what the tests want to know into a ledger, one line per write, which the operating system appends atomically.
 """
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -164,6 +165,16 @@ def die(text: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def gather(count: int) -> list[int]:
+    """A coroutine that really waits."""
+
+    async def one(number: int) -> int:
+        await asyncio.sleep(0.01)
+        return number
+
+    return list(await asyncio.gather(*(one(number) for number in range(count))))
+
+
 def pid() -> int:
     return os.getpid()
 
@@ -191,6 +202,7 @@ def make(**conf: Any) -> Taskcore:
         soft,
         spin,
         pid,
+        gather,
         ignore,
         nested,
     ):

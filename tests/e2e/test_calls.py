@@ -139,6 +139,13 @@ def test_a_task_publishes_another(site: Site) -> None:
     assert AsyncResult(inner, app=site.app).get(timeout=WAIT) == 5
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_coroutine_is_a_task(sqlite_site: Site, pool: str) -> None:
+    sqlite_site.worker("-P", pool)
+    results = sqlite_site.task("gather").apply_many([(n,) for n in range(5)])
+    assert [result.get(timeout=WAIT) for result in results] == [list(range(n)) for n in range(5)]
+
+
 def test_an_unwanted_result_is_not_stored(site: Site) -> None:
     site.worker("-c", "1")
     unwanted = site.task("log").apply_async(("once",), ignore_result=True)
