@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::{
     RedisBroker,
     consume::{Life, RedisConsumer, Served, Shared, State},
+    fetch,
     keys::STEPS,
     ledger::Ledger,
     scripts::{self, UNCLAIM},
@@ -127,6 +128,7 @@ fn build(
     Shared {
         link: Arc::clone(&broker.link),
         ledger: Arc::clone(ledger),
+        calls: fetch::Calls::new(&lanes, &epoch),
         epoch,
         max_deliveries: subscription.max_deliveries,
         con: con.clone(),
@@ -139,6 +141,7 @@ fn build(
             due_at: now,
             waits: vec![(wait::Phase::Idle, None); lanes.len()],
             renewed: now,
+            until: 0,
             mine: 0,
             strays: vec![None; lanes.len()],
             life: Life::Open,

@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) con: MultiplexedConnection,
     /// In the order of service: the first priority step of every queue, then the second.
     pub(super) lanes: Vec<Served>,
+    /// The calls that fetch.
+    pub(super) calls: fetch::Calls,
     /// Index into `lanes` by the lane number of a tag.
     pub(super) by_tag: HashMap<u32, usize>,
     pub(super) state: Mutex<State>,
@@ -79,6 +81,8 @@ pub(super) struct State {
     pub(super) waits: Vec<(wait::Phase, Option<i64>)>,
     /// When the lease was last renewed.
     pub(super) renewed: Instant,
+    /// When it ends, by the server's clock. Read by `recover`.
+    pub(super) until: Millis,
     /// Since when the lease is held without a gap, by the server's clock. Read by `recover`.
     pub(super) mine: Millis,
     /// The oldest message of each lane's inbox at the last renewal, if nobody here knew it.
@@ -219,6 +223,7 @@ impl Shared {
         {
             let mut state = self.state();
             state.renewed = asked;
+            state.until = now + lease::LEASE_MS;
             if previous < now {
                 // New, or lapsed but not yet missed by anybody: others get the time of a lease to come back too.
                 state.mine = now;

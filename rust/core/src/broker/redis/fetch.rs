@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Value, pipe};
+use redis::{Cmd, Value, pipe};
 
 use super::{
-    consume::{Life, Shared, State},
-    scripts::{CLAIM, DUE},
+    consume::{Life, Served, Shared, State},
+    scripts::{CLAIM, DUE, Lua},
     settle, wait,
 };
 use crate::{
@@ -116,32 +116,12 @@ async fn ask(shared: &Shared, first: u64, want: usize, want_due: usize) -> Resul
     let due = want_due > 0 && shared.state().due_at <= clock::instant();
     let mut commands = pipe();
     if want > 0 {
-        let mut keys = Vec::with_capacity(shared.lanes.len() * 4);
-        for served in &shared.lanes {
-            keys.extend([
-                served.lane.again(),
-                served.lane.list.clone(),
-                served.held.clone(),
-                served.lane.leases(),
-            ]);
-        }
-        let mut call = CLAIM.call(&keys);
-        call.arg(&shared.epoch).arg(want).arg(first);
-        commands.add_command(call);
+        commands.add_command(shared.calls.claim.clone().arg(want).arg(first).take());
     }
     if due {
-        let mut keys = Vec::with_capacity(shared.lanes.len() * 4);
-        for served in &shared.lanes {
-            keys.extend([
-                served.lane.due(),
-                served.lane.later(),
-                served.held.clone(),
-                served.lane.leases(),
-            ]);
-        }
-        let mut call = DUE.call(&keys);
-        call.arg(&shared.epoch).arg(want_due).arg(first + want as u64).arg(HORIZON_MS);
-        commands.add_command(call);
+        let first = first + want as u64;
+        commands
+            .add_command(shared.calls.due.clone().arg(want_due).arg(first).arg(HORIZON_MS).take());
     }
     if commands.is_empty() {
         shared.ledger.claimed(first);
@@ -172,6 +152,25 @@ fn due_at(asked: Instant, next: i64) -> Instant {
     match u64::try_from(next) {
         Ok(ms) => asked + TICK.min(Duration::from_millis(ms)),
         Err(_) => asked + TICK,
+    }
+}
+
+/// The calls of a fetch up to their epoch: their keys are many and never change.
+pub(super) struct Calls {
+    claim: Cmd,
+    due: Cmd,
+}
+
+impl Calls {
+    pub(super) fn new(lanes: &[Served], epoch: &str) -> Self {
+        let mut claim = Vec::with_capacity(lanes.len() * 4);
+        let mut due = Vec::with_capacity(lanes.len() * 4);
+        for Served { lane, held, .. } in lanes {
+            claim.extend([lane.again(), lane.list.clone(), held.clone(), lane.leases()]);
+            due.extend([lane.due(), lane.later(), held.clone(), lane.leases()]);
+        }
+        let call = |script: &Lua, keys: &[String]| script.call(keys).arg(epoch).take();
+        Self { claim: call(&CLAIM, &claim), due: call(&DUE, &due) }
     }
 }
 

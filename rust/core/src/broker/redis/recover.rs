@@ -62,7 +62,14 @@ async fn dead(shared: &Shared) -> Result<Vec<(usize, String)>> {
     let mut lists: Vec<redis::Value> =
         shared.read("list leases", shared.run("list leases", commands).await?.pop())?;
     let now: Millis = shared.read("list leases", (!lists.is_empty()).then(|| lists.remove(0)))?;
-    let mine = shared.state().mine;
+    let (mine, until) = {
+        let state = shared.state();
+        (state.mine, state.until)
+    };
+    if until < now {
+        // This worker is late itself, or the server's clock has jumped: it judges nobody before it has renewed.
+        return Ok(Vec::new());
+    }
     let mut dead = Vec::new();
     for (lane, list) in lists.into_iter().enumerate() {
         let ended: Vec<(String, f64)> = shared.read("list leases", Some(list))?;
