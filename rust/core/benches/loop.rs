@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use taskcore::{
     message::{Encoding, Message},
     pool::{Call, Outcome, Pool, PoolNews, Verdict},
     result::{ResultStore, memory::MemoryResults},
-    worker::{Stop, Worker},
+    worker::{Handle, Stats, Stop, Worker},
 };
 
 const TASKS: usize = 200_000;
@@ -27,6 +27,10 @@ const TASKS: usize = 200_000;
 /// Answers as many calls at once as a busy child's socket would hold.
 struct NoOp {
     done: VecDeque<Call>,
+    /// How many there will be.
+    expected: usize,
+    /// When each was submitted, if somebody wants to know.
+    submitted: Option<Arc<Mutex<Vec<i64>>>>,
     document: Option<Bytes>,
     finished: usize,
     ready: Option<std::task::Waker>,
@@ -43,6 +47,10 @@ impl Pool for NoOp {
         256 - self.done.len()
     }
     fn submit(&mut self, calls: Vec<Call>) -> Result<()> {
+        if let Some(submitted) = &self.submitted {
+            let now = clock::wall_us();
+            submitted.lock().expect("whole").extend(calls.iter().map(|_| now));
+        }
         self.done.extend(calls);
         if let Some(waker) = self.ready.take() {
             waker.wake();
@@ -57,7 +65,7 @@ impl Pool for NoOp {
             }
             let n = self.done.len().min(BATCH);
             self.finished += n;
-            if self.finished == TASKS
+            if self.finished == self.expected
                 && let Some(stop) = self.stop.take()
             {
                 stop();
@@ -84,7 +92,7 @@ impl Pool for NoOp {
     }
 }
 
-fn message(n: usize) -> Bytes {
+fn message(n: usize, eta: Option<i64>) -> Bytes {
     let mut message = Message {
         content_type: "application/x-msgpack".into(),
         content_encoding: "binary".into(),
@@ -93,6 +101,7 @@ fn message(n: usize) -> Bytes {
     };
     message.headers.task = "proj.tasks.add".into();
     message.headers.id = format!("36d7e962-d910-4333-af9b-{n:012x}");
+    message.headers.eta = eta;
     message.properties.reply_to = Some("tc-ee02fcbb842b377ebef48ea324be9bb9".into());
     message.encode(Encoding::Compact)
 }
@@ -103,7 +112,10 @@ fn config() -> WorkerConfig {
         queues: vec!["taskcore".into()],
         prefetch: Prefetch::Auto,
         prefetch_bytes: 64 << 20,
-        tasks: HashMap::from([("proj.tasks.add".into(), TaskSpec { acks_late: true, ..TaskSpec::default() })]),
+        tasks: HashMap::from([(
+            "proj.tasks.add".into(),
+            TaskSpec { acks_late: true, ..TaskSpec::default() },
+        )]),
         accept_content: vec!["application/json".into(), "application/x-msgpack".into()],
         max_deliveries: 3,
         result_expires_ms: Some(86_400_000),
@@ -115,7 +127,13 @@ fn config() -> WorkerConfig {
 
 fn fill(broker: &MemoryBroker) {
     let batch: Vec<Outgoing> = (0..TASKS)
-        .map(|n| Outgoing { queue: "taskcore".into(), priority: 0, due: None, id: Arc::from(""), data: message(n) })
+        .map(|n| Outgoing {
+            queue: "taskcore".into(),
+            priority: 0,
+            due: None,
+            id: Arc::from(""),
+            data: message(n, None),
+        })
         .collect();
     broker.publish(&batch, clock::instant() + Duration::from_secs(10)).expect("memory");
 }
@@ -140,8 +158,11 @@ fn broker_alone(name: &str) -> f64 {
     fill(&broker);
     let from = cpu_us();
     runtime().block_on(async {
-        let subscription =
-            Subscription { queues: vec!["taskcore".into()], epoch: "alone".into(), max_deliveries: 3 };
+        let subscription = Subscription {
+            queues: vec!["taskcore".into()],
+            epoch: "alone".into(),
+            max_deliveries: 3,
+        };
         let consumer = broker.consume(subscription).await.expect("memory");
         let mut left = TASKS;
         while left > 0 {
@@ -156,7 +177,7 @@ fn broker_alone(name: &str) -> f64 {
 
 /// Reading the messages alone, part of the loop's cost that belongs to `message`.
 fn decode_alone() -> f64 {
-    let all: Vec<Bytes> = (0..TASKS).map(message).collect();
+    let all: Vec<Bytes> = (0..TASKS).map(|n| message(n, None)).collect();
     let from = cpu_us();
     for raw in &all {
         std::hint::black_box(Message::decode(raw).expect("ours"));
@@ -169,15 +190,60 @@ fn whole(name: &str, results: bool) -> f64 {
     fill(&broker);
     let store = results.then(|| Arc::new(MemoryResults::new(name, name)) as Arc<dyn ResultStore>);
     let document = results.then(|| Bytes::from_static(&[b'x'; 180]));
-    let (send, receive) = std::sync::mpsc::channel::<taskcore::worker::Handle>();
-    let stop: Box<dyn FnOnce() + Send> = Box::new(move || receive.recv().expect("sent below").stop(Stop::Warm));
-    let pool = NoOp { done: VecDeque::new(), document, finished: 0, ready: None, stop: Some(stop) };
-    let (worker, handle) = Worker::new(config(), broker, store, Box::new(pool));
-    send.send(handle).expect("the pool holds the other end");
+    let pool = NoOp { document, ..no_op(TASKS) };
     let from = cpu_us();
-    let stats = runtime().block_on(worker.run()).expect("a clean end");
+    let stats = run(broker, store, pool);
     assert_eq!(stats.processed as usize, TASKS);
     per_task(from)
+}
+
+fn no_op(expected: usize) -> NoOp {
+    NoOp {
+        done: VecDeque::new(),
+        expected,
+        submitted: None,
+        document: None,
+        finished: 0,
+        ready: None,
+        stop: None,
+    }
+}
+
+/// Runs a worker until the pool has finished what it expects.
+fn run(broker: Arc<MemoryBroker>, store: Option<Arc<dyn ResultStore>>, mut pool: NoOp) -> Stats {
+    let (send, receive) = std::sync::mpsc::channel::<Handle>();
+    pool.stop = Some(Box::new(move || receive.recv().expect("sent below").stop(Stop::Warm)));
+    let (worker, handle) = Worker::new(config(), broker, store, Box::new(pool));
+    send.send(handle).expect("the pool holds the other end");
+    runtime().block_on(worker.run()).expect("a clean end")
+}
+
+/// Milliseconds by which tasks spread evenly over some seconds are submitted late: median, 99th percentile, worst.
+fn lateness() -> [f64; 3] {
+    const COUNT: usize = 10_000;
+    const SPREAD_US: i64 = 10_000_000;
+    let broker = Arc::new(MemoryBroker::new("memory://eta", "eta"));
+    let zero = clock::wall_us() + 500_000;
+    let dues: Vec<i64> = (0..COUNT).map(|n| zero + n as i64 * SPREAD_US / COUNT as i64).collect();
+    let batch: Vec<Outgoing> = dues
+        .iter()
+        .enumerate()
+        .map(|(n, eta)| Outgoing {
+            queue: "taskcore".into(),
+            priority: 0,
+            due: Some(eta / 1_000),
+            id: Arc::from(n.to_string()),
+            data: message(n, Some(*eta)),
+        })
+        .collect();
+    broker.publish(&batch, clock::instant()).expect("memory");
+    let submitted = Arc::new(Mutex::new(Vec::new()));
+    run(broker, None, NoOp { submitted: Some(Arc::clone(&submitted)), ..no_op(COUNT) });
+    let submitted = submitted.lock().expect("whole");
+    let mut late: Vec<f64> =
+        submitted.iter().zip(&dues).map(|(at, due)| (at - due) as f64 / 1e3).collect();
+    late.sort_by(f64::total_cmp);
+    [late[COUNT / 2], late[COUNT * 99 / 100], late[COUNT - 1]]
 }
 
 fn main() {
@@ -196,6 +262,7 @@ fn main() {
         ("worker, results in the in-process store", stored),
         ("loop and stations, no results (worker - broker - decode)", plain - broker - decode),
     ]);
+    late(lateness());
 }
 
 #[allow(clippy::print_stdout)] // a benchmark prints
@@ -203,4 +270,11 @@ fn report(lines: &[(&str, f64)]) {
     for (what, us) in lines {
         println!("{us:8.3} us/task  {what}");
     }
+}
+
+#[allow(clippy::print_stdout)] // a benchmark prints
+fn late([median, p99, worst]: [f64; 3]) {
+    println!(
+        "10,000 due times over 10 s, late by: median {median:.2} ms, p99 {p99:.2} ms, worst {worst:.2} ms"
+    );
 }

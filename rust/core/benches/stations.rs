@@ -76,19 +76,27 @@ fn rate(c: &mut Criterion) {
 }
 
 fn triage_one(c: &mut Criterion) {
-    let tasks: HashMap<Arc<str>, TaskSpec> =
-        (0..200).map(|n| (Arc::from(format!("proj.tasks.number_{n}")), TaskSpec::default())).collect();
-    let registry = Registry::new(&tasks, &["application/json".into(), "application/x-msgpack".into()]);
-    let mut message = Message { content_type: "application/x-msgpack".into(), ..Message::default() };
+    let tasks: HashMap<Arc<str>, TaskSpec> = (0..200)
+        .map(|n| (Arc::from(format!("proj.tasks.number_{n}")), TaskSpec::default()))
+        .collect();
+    let registry =
+        Registry::new(&tasks, &["application/json".into(), "application/x-msgpack".into()]);
+    let mut message =
+        Message { content_type: "application/x-msgpack".into(), ..Message::default() };
     message.headers.task = "proj.tasks.number_77".into();
     message.headers.id = "36d7e962-d910-4333-af9b-1d28b20f7af4".into();
     let mut group = c.benchmark_group("triage");
-    group.bench_function("to run", |b| b.iter(|| black_box(triage(&message, 1_000_000, &registry))));
+    group
+        .bench_function("to run", |b| b.iter(|| black_box(triage(&message, 1_000_000, &registry))));
     message.headers.eta = Some(2_000_000);
     message.headers.expires = Some(9_000_000);
-    group.bench_function("to wait", |b| b.iter(|| black_box(triage(&message, 1_000_000, &registry))));
+    group.bench_function("to wait", |b| {
+        b.iter(|| black_box(triage(&message, 1_000_000, &registry)));
+    });
     message.headers.task = "proj.tasks.nmber_77".into();
-    group.bench_function("unknown among 200", |b| b.iter(|| black_box(triage(&message, 1_000_000, &registry))));
+    group.bench_function("unknown among 200", |b| {
+        b.iter(|| black_box(triage(&message, 1_000_000, &registry)));
+    });
     group.finish();
 }
 
@@ -106,14 +114,17 @@ fn window(c: &mut Criterion) {
 fn inflight(c: &mut Criterion) {
     let mut group = c.benchmark_group("inflight");
     group.throughput(Throughput::Elements(N as u64));
-    let requests = || (0..N).map(|_| request("36d7e962-d910-4333-af9b-1d28b20f7af4".into())).collect::<Vec<_>>();
+    let requests = || {
+        (0..N).map(|_| request("36d7e962-d910-4333-af9b-1d28b20f7af4".into())).collect::<Vec<_>>()
+    };
     let (spec, ctx) = (TaskSpec::default(), Context { now: 0, ttl: None, hostname: "w@h" });
     group.bench_function("accept, dispatch, settle 1000", |b| {
         let mut table = Inflight::new();
         b.iter_batched(
             requests,
             |requests| {
-                let mut ready = requests.into_iter().map(|r| table.insert(Place::Ready, r)).collect();
+                let mut ready =
+                    requests.into_iter().map(|r| table.insert(Place::Ready, r)).collect();
                 for call in dispatch(&mut table, &mut ready, N, 0).calls {
                     let outcome = Outcome {
                         key: call.key,

@@ -26,7 +26,9 @@ mod tests {
 
     #[test]
     fn expiry_is_strictly_later() {
-        for (expires, now, expected) in [(None, i64::MAX, false), (Some(5), 4, false), (Some(5), 5, false), (Some(5), 6, true)] {
+        for (expires, now, expected) in
+            [(None, i64::MAX, false), (Some(5), 4, false), (Some(5), 5, false), (Some(5), 6, true)]
+        {
             assert_eq!(expired(expires, now), expected, "{expires:?} at {now}");
         }
     }

@@ -24,8 +24,14 @@ pub struct Dispatched {
 }
 
 /// Takes at most `room` calls from `ready`. `now` is in microseconds since the Unix epoch.
-pub fn dispatch(inflight: &mut Inflight, ready: &mut VecDeque<u64>, room: usize, now: i64) -> Dispatched {
-    let mut out = Dispatched { calls: Vec::with_capacity(room.min(ready.len())), expired: Vec::new() };
+pub fn dispatch(
+    inflight: &mut Inflight,
+    ready: &mut VecDeque<u64>,
+    room: usize,
+    now: i64,
+) -> Dispatched {
+    let mut out =
+        Dispatched { calls: Vec::with_capacity(room.min(ready.len())), expired: Vec::new() };
     while out.calls.len() < room {
         let Some(key) = ready.pop_front() else { break };
         // A key that is gone was handed to others with a lapsed lease.
@@ -56,12 +62,20 @@ mod tests {
     fn in_order_within_the_room_and_never_expired() {
         let mut table = Inflight::new();
         let mut ready = VecDeque::new();
-        for (id, expires) in [("a", None), ("late", Some(10)), ("gone", None), ("b", Some(99)), ("c", None)] {
-            ready.push_back(table.insert(Place::Ready, super::super::inflight::Request { expires, ..request(id) }));
+        for (id, expires) in
+            [("a", None), ("late", Some(10)), ("gone", None), ("b", Some(99)), ("c", None)]
+        {
+            ready.push_back(
+                table.insert(
+                    Place::Ready,
+                    super::super::inflight::Request { expires, ..request(id) },
+                ),
+            );
         }
         table.remove(ready[2]);
         let out = dispatch(&mut table, &mut ready, 2, 50);
-        let ids: Vec<&str> = out.calls.iter().map(|c| &*table.get(c.key).expect("held").id).collect();
+        let ids: Vec<&str> =
+            out.calls.iter().map(|c| &*table.get(c.key).expect("held").id).collect();
         assert_eq!(ids, ["a", "b"]);
         assert_eq!(out.expired.len(), 1);
         assert_eq!(table.get(out.expired[0]).expect("held").id, "late");

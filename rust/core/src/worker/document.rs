@@ -45,12 +45,22 @@ pub(super) fn of_message(message: &Message, told: &Told<'_>, now: i64, ttl: Opti
     write(&message.headers.id, message, message.properties.reply_to.clone(), told, now, ttl)
 }
 
-fn write(id: &str, message: &Message, reply_to: Option<String>, told: &Told<'_>, now: i64, ttl: Option<u64>) -> Record {
+fn write(
+    id: &str,
+    message: &Message,
+    reply_to: Option<String>,
+    told: &Told<'_>,
+    now: i64,
+    ttl: Option<u64>,
+) -> Record {
     let (state, result) = match told {
-        Told::Started { pid, hostname } => (State::Started, json!({"pid": pid, "hostname": hostname})),
-        Told::Raised { state, exc_type, args, module } => {
-            (state.clone(), json!({"exc_type": exc_type, "exc_message": args, "exc_module": module}))
+        Told::Started { pid, hostname } => {
+            (State::Started, json!({"pid": pid, "hostname": hostname}))
         }
+        Told::Raised { state, exc_type, args, module } => (
+            state.clone(),
+            json!({"exc_type": exc_type, "exc_message": args, "exc_module": module}),
+        ),
     };
     let mut encoded = Vec::new();
     write_value(&mut encoded, &result);

@@ -8,8 +8,9 @@ use crate::{
     clock::Micros,
     pool::{Lost, Outcome, PoolNews, Verdict},
     worker::{
-        Now, Worker, journal,
+        Now, Worker,
         inflight::{Place, Request},
+        journal,
         settle::{self, Context, Decision},
     },
 };
@@ -46,7 +47,8 @@ impl Worker {
     pub(super) fn lost(&mut self, key: u64, why: &Lost, now: Now) {
         let Some(request) = self.inflight.remove(key) else { return };
         journal::lost(self.registry.name(request.task), &request, why);
-        let decision = settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
+        let decision =
+            settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
         self.counts.processed += 1;
         self.counts.failed += 1;
         self.carry_out(decision, &request);
@@ -59,11 +61,16 @@ impl Worker {
 
     /// What every decision needs to know.
     pub(super) fn context(&self, now: Now) -> Context<'_> {
-        Context { now: now.wall, ttl: self.config.result_expires_ms, hostname: &self.config.hostname }
+        Context {
+            now: now.wall,
+            ttl: self.config.result_expires_ms,
+            hostname: &self.config.hostname,
+        }
     }
 
     fn pass_on(&mut self, decision: Decision, tag: crate::broker::Tag, lease: u32) {
-        let settlement = decision.settle.filter(|_| lease == self.lease).map(|how| Settlement { tag, how });
+        let settlement =
+            decision.settle.filter(|_| lease == self.lease).map(|how| Settlement { tag, how });
         if decision.store.is_some() || settlement.is_some() {
             self.flush.push(decision.store, settlement);
         }
@@ -82,8 +89,11 @@ impl Worker {
             Verdict::Ignore | Verdict::Reject | Verdict::Requeue => {}
         }
         let (tag, lease) = (request.tag, request.lease);
-        let context =
-            Context { now: now.wall, ttl: self.config.result_expires_ms, hostname: &self.config.hostname };
+        let context = Context {
+            now: now.wall,
+            ttl: self.config.result_expires_ms,
+            hostname: &self.config.hostname,
+        };
         let decision = settle::outcome(outcome, request, self.registry.spec(task), context);
         self.pass_on(decision, tag, lease);
     }
@@ -92,7 +102,8 @@ impl Worker {
         let Some(request) = self.inflight.move_to(key, Place::Running) else { return };
         request.started = Some(at);
         let Some(request) = self.inflight.get(key) else { return };
-        let decision = settle::started(request, self.registry.spec(request.task), pid, self.context(now));
+        let decision =
+            settle::started(request, self.registry.spec(request.task), pid, self.context(now));
         let (tag, lease, acks) = (request.tag, request.lease, decision.settle.is_some());
         if let Some(request) = self.inflight.get_mut(key) {
             request.acked |= acks;

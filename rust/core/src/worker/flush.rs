@@ -71,7 +71,10 @@ pub(super) struct Flush {
 
 impl Flush {
     /// Empty. Without a store, records are dropped as they come.
-    pub(super) fn new(results: Option<Arc<dyn ResultStore>>, random: Box<dyn FnMut() -> f64 + Send>) -> Self {
+    pub(super) fn new(
+        results: Option<Arc<dyn ResultStore>>,
+        random: Box<dyn FnMut() -> f64 + Send>,
+    ) -> Self {
         Self {
             results,
             records: Vec::new(),
@@ -223,7 +226,8 @@ impl Flush {
     fn store_failed(&mut self, mut records: Vec<Record>, error: Error, now: Micros) -> FlushNews {
         // Trying again helps when the store was away or full. Otherwise one of the records is to blame: halve the batch until
         // it stands alone.
-        let passing = error.is_retryable() || matches!(error.kind(), ErrorKind::Storage | ErrorKind::Fenced);
+        let passing =
+            error.is_retryable() || matches!(error.kind(), ErrorKind::Storage | ErrorKind::Fenced);
         if !passing && records.len() == 1 {
             self.stored();
             return FlushNews::Refused(records.remove(0).id, error);

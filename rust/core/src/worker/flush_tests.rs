@@ -39,10 +39,15 @@ impl Servers {
 impl ResultStore for Servers {
     fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>> {
         let ids: Vec<&str> = batch.iter().map(|r| r.id.as_str()).collect();
-        let poisoned = self.poison.lock().expect("whole").as_deref().is_some_and(|p| ids.contains(&p));
+        let poisoned =
+            self.poison.lock().expect("whole").as_deref().is_some_and(|p| ids.contains(&p));
         let entry = format!("store {}", ids.join(","));
         Box::pin(async move {
-            if poisoned { Err(Error::new(ErrorKind::TooLarge, "too large")) } else { self.take(entry).await }
+            if poisoned {
+                Err(Error::new(ErrorKind::TooLarge, "too large"))
+            } else {
+                self.take(entry).await
+            }
         })
     }
     fn put(&self, _: &Record) -> Result<()> {
@@ -51,7 +56,13 @@ impl ResultStore for Servers {
     fn get(&self, _: &[&str]) -> Result<Vec<Option<Bytes>>> {
         unreachable!("the loop never reads")
     }
-    fn wait(&self, _: &str, _: bool, _: Option<std::time::Instant>, _: &mut dyn FnMut() -> bool) -> Result<Option<Bytes>> {
+    fn wait(
+        &self,
+        _: &str,
+        _: bool,
+        _: Option<std::time::Instant>,
+        _: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Bytes>> {
         unreachable!("the loop never waits")
     }
     fn forget(&self, _: &str) -> Result<()> {
@@ -104,7 +115,13 @@ fn bench(servers: Servers) -> Bench {
 }
 
 fn record(id: &str) -> Record {
-    Record { id: id.into(), state: State::Success, document: Bytes::new(), reply_to: None, expires_ms: None }
+    Record {
+        id: id.into(),
+        state: State::Success,
+        document: Bytes::new(),
+        reply_to: None,
+        expires_ms: None,
+    }
 }
 
 fn settlement(seq: u64, how: Settle) -> Settlement {
@@ -203,7 +220,10 @@ async fn what_comes_while_a_batch_is_under_way_makes_the_next() {
 
 #[tokio::test]
 async fn a_store_that_is_away_keeps_records_and_their_settlements() {
-    let mut b = bench(Servers { refusals: Mutex::new(vec![ErrorKind::Storage, ErrorKind::Connection]), ..Servers::default() });
+    let mut b = bench(Servers {
+        refusals: Mutex::new(vec![ErrorKind::Storage, ErrorKind::Connection]),
+        ..Servers::default()
+    });
     b.both("a", 1);
     let news = b.run(0).await;
     assert!(matches!(news[..], [FlushNews::StoreFailed(_)]), "{news:?}");
@@ -223,19 +243,24 @@ async fn one_impossible_record_is_found_and_dropped() {
         b.both(id, seq as u64);
     }
     let news = b.run(0).await;
-    let refused: Vec<&str> =
-        news.iter().filter_map(|n| if let FlushNews::Refused(id, _) = n { Some(id.as_str()) } else { None }).collect();
+    let refused: Vec<&str> = news
+        .iter()
+        .filter_map(|n| if let FlushNews::Refused(id, _) = n { Some(id.as_str()) } else { None })
+        .collect();
     assert_eq!(refused, ["d"]);
     let log = b.servers.log();
-    let stored: Vec<&str> = log.iter().filter_map(|l| l.strip_prefix("store ")).flat_map(|l| l.split(',')).collect();
-    let settled: Vec<&str> = log.iter().filter_map(|l| l.strip_prefix("settle ")).flat_map(|l| l.split(',')).collect();
+    let stored: Vec<&str> =
+        log.iter().filter_map(|l| l.strip_prefix("store ")).flat_map(|l| l.split(',')).collect();
+    let settled: Vec<&str> =
+        log.iter().filter_map(|l| l.strip_prefix("settle ")).flat_map(|l| l.split(',')).collect();
     assert_eq!(stored, ["a", "b", "c", "e"]);
     assert_eq!(settled, ["0", "1", "2", "3", "4"]);
 }
 
 #[tokio::test]
 async fn settlements_outlive_the_connection_but_not_the_lease() {
-    let mut b = bench(Servers { refusals: Mutex::new(vec![ErrorKind::Connection]), ..Servers::default() });
+    let mut b =
+        bench(Servers { refusals: Mutex::new(vec![ErrorKind::Connection]), ..Servers::default() });
     b.ack(1);
     assert!(matches!(b.run(0).await[..], [FlushNews::SettleFailed(_)]));
     b.ack(2);

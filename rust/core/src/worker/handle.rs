@@ -108,8 +108,11 @@ impl Handle {
     pub fn wait_started(&self, limit: Duration) -> Standing {
         let waiting = |board: &mut Board| board.standing == Standing::Starting;
         let board = self.shared.lock();
-        let (board, _) =
-            self.shared.changed.wait_timeout_while(board, limit, waiting).unwrap_or_else(PoisonError::into_inner);
+        let (board, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(board, limit, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
         board.standing
     }
 }

@@ -104,7 +104,8 @@ impl Inflight {
 
     /// The request under `key`, to be changed.
     pub fn get_mut(&mut self, key: u64) -> Option<&mut Request> {
-        let slot = self.slots.get_mut(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)?;
+        let slot =
+            self.slots.get_mut(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)?;
         slot.held.as_mut().map(|(_, r)| r)
     }
 
@@ -115,7 +116,8 @@ impl Inflight {
 
     /// Notes that it is elsewhere now; the request.
     pub fn move_to(&mut self, key: u64, place: Place) -> Option<&mut Request> {
-        let slot = self.slots.get_mut(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)?;
+        let slot =
+            self.slots.get_mut(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)?;
         let (at, request) = slot.held.as_mut()?;
         let from = std::mem::replace(at, place);
         self.counts[from as usize] -= 1;

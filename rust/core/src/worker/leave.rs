@@ -8,11 +8,17 @@ use std::{task::Poll, time::Duration};
 use crate::{
     broker::Settle,
     pool::{Lost, PoolNews},
-    worker::{Now, Worker, inflight::Place, shutdown::Step},
+    worker::{
+        Now, Worker,
+        inflight::Place,
+        shutdown::{Step, Stop},
+    },
 };
 
 /// How long the pool's end and the release of the lease may take.
 const LAST: Duration = Duration::from_secs(5);
+/// Before a failed batch is looked at again.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 impl Worker {
     /// Carries out a change of phase; whether the loop ends.
@@ -42,6 +48,28 @@ impl Worker {
         }
     }
 
+    /// The loop cannot go on: what runs is lost, but what is finished is still stored and settled, in a bounded time.
+    pub(super) async fn salvage(&mut self) {
+        let now = self.now();
+        self.phase.ask(Stop::Cold, now.mono, None);
+        self.hand_back_unbegun();
+        self.kill().await;
+        let last = async {
+            while self.flush.len() > 0 {
+                let now = self.now();
+                self.flush.kick(self.link.consumer(), true, now.mono);
+                tokio::select! {
+                    news = self.flush.news(now.mono) => self.flush_news(news),
+                    news = self.link.news() => self.link_news(news, now),
+                    () = tokio::time::sleep(PATIENCE) => {}
+                }
+            }
+        };
+        if tokio::time::timeout(LAST, last).await.is_err() {
+            tracing::warn!("results or acknowledgements could not be sent in time");
+        }
+    }
+
     /// The last acts, in order.
     pub(super) async fn leave(&mut self) {
         let force = self.inflight.at_pool() > 0;
@@ -49,13 +77,19 @@ impl Worker {
             tracing::warn!("the pool did not end in time");
         }
         let Some(consumer) = self.link.close() else {
-            tracing::warn!("the broker is away, what this worker held returns when its lease lapses");
+            tracing::warn!(
+                "the broker is away, what this worker held returns when its lease lapses"
+            );
             return;
         };
         match tokio::time::timeout(LAST, consumer.release()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lease was not released, what it held returns when it lapses"),
-            Err(_) => tracing::warn!("the lease was not released in time, what it held returns when it lapses"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lease was not released, what it held returns when it lapses");
+            }
+            Err(_) => tracing::warn!(
+                "the lease was not released in time, what it held returns when it lapses"
+            ),
         }
     }
 

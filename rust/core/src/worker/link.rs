@@ -77,7 +77,11 @@ pub(super) struct Link {
 
 impl Link {
     /// Not connected yet; the first poll begins it.
-    pub(super) fn new(broker: Arc<dyn Broker>, subscription: Subscription, random: Box<dyn FnMut() -> f64 + Send>) -> Self {
+    pub(super) fn new(
+        broker: Arc<dyn Broker>,
+        subscription: Subscription,
+        random: Box<dyn FnMut() -> f64 + Send>,
+    ) -> Self {
         let state = State::Connecting(connect(&broker, &subscription));
         Self { broker, subscription, state, attempt: 0, stood: false, random }
     }
@@ -161,12 +165,15 @@ impl Link {
                 self.state = State::Up(Box::new(Up { consumer, fetch: None, renew, sweep }));
                 LinkNews::Up
             }
-            Err(error) if !self.stood && !error.is_retryable() && error.kind() != ErrorKind::Fenced => {
+            Err(error)
+                if !self.stood && !error.is_retryable() && error.kind() != ErrorKind::Fenced =>
+            {
                 self.state = State::Closed;
                 LinkNews::Fatal(error)
             }
             Err(error) => {
-                let wait = backoff::exponential(self.attempt, BACKOFF.0, BACKOFF.1, (self.random)());
+                let wait =
+                    backoff::exponential(self.attempt, BACKOFF.0, BACKOFF.1, (self.random)());
                 self.attempt = self.attempt.saturating_add(1);
                 self.state = State::Waiting(Box::pin(sleep(wait)));
                 LinkNews::Down(error)
@@ -197,11 +204,15 @@ impl Up {
             return Poll::Ready(result.map(LinkNews::Deliveries));
         }
         let consumer = &self.consumer;
-        let renew = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> { Box::pin(async move { c.renew().await }) };
+        let renew = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {
+            Box::pin(async move { c.renew().await })
+        };
         if let Poll::Ready(result) = self.renew.poll(cx, || renew(Arc::clone(consumer))) {
             return Poll::Ready(result.map(|()| LinkNews::Renewed));
         }
-        let sweep = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> { Box::pin(async move { c.recover().await }) };
+        let sweep = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {
+            Box::pin(async move { c.recover().await })
+        };
         if let Poll::Ready(result) = self.sweep.poll(cx, || sweep(Arc::clone(consumer))) {
             return Poll::Ready(result.map(LinkNews::Recovered));
         }
@@ -222,7 +233,11 @@ impl<T: 'static> Chore<T> {
         Self { every, timer: Box::pin(sleep(every)), running: None }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, begin: impl FnOnce() -> BoxFuture<'static, Result<T>>) -> Poll<Result<T>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        begin: impl FnOnce() -> BoxFuture<'static, Result<T>>,
+    ) -> Poll<Result<T>> {
         if self.running.is_none() {
             ready!(self.timer.as_mut().poll(cx));
             let work = begin();
@@ -236,7 +251,10 @@ impl<T: 'static> Chore<T> {
     }
 }
 
-fn connect(broker: &Arc<dyn Broker>, subscription: &Subscription) -> BoxFuture<'static, Result<Arc<dyn Consumer>>> {
+fn connect(
+    broker: &Arc<dyn Broker>,
+    subscription: &Subscription,
+) -> BoxFuture<'static, Result<Arc<dyn Consumer>>> {
     let (broker, subscription) = (Arc::clone(broker), subscription.clone());
     Box::pin(async move { bounded(CONNECT, broker.consume(subscription)).await })
 }

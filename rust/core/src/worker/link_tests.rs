@@ -1,1 +1,204 @@
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
+use tokio::time::Instant;
+
+use super::*;
+use crate::broker::{DeadLetter, Outgoing, QueueStats, Settlement};
+
+/// A broker whose consumers do what the script says; everything that is not said hangs.
+#[derive(Default)]
+struct Scripted {
+    consumes: Mutex<Vec<Result<()>>>,
+    renews: Mutex<Vec<Result<()>>>,
+    connected: AtomicUsize,
+}
+
+struct Shared(Arc<Scripted>);
+
+async fn next<T>(script: &Mutex<Vec<Result<T>>>) -> Result<T> {
+    let entry = script.lock().expect("whole").pop();
+    match entry {
+        Some(result) => result,
+        None => std::future::pending().await,
+    }
+}
+
+impl Broker for Shared {
+    fn publish(&self, _: &[Outgoing], _: std::time::Instant) -> Result<()> {
+        unreachable!("a link does not publish")
+    }
+    fn stats(&self, _: &str) -> Result<QueueStats> {
+        unreachable!("a link does not administer")
+    }
+    fn queues(&self) -> Result<Vec<String>> {
+        unreachable!("a link does not administer")
+    }
+    fn purge(&self, _: &str) -> Result<u64> {
+        unreachable!("a link does not administer")
+    }
+    fn cancel(&self, _: &str, _: &str) -> Result<bool> {
+        unreachable!("a link does not administer")
+    }
+    fn dead(&self, _: &str, _: usize) -> Result<Vec<DeadLetter>> {
+        unreachable!("a link does not administer")
+    }
+    fn replay(&self, _: &str, _: Option<&[String]>) -> Result<u64> {
+        unreachable!("a link does not administer")
+    }
+    fn discard(&self, _: &str, _: Option<&[String]>) -> Result<u64> {
+        unreachable!("a link does not administer")
+    }
+    fn consume(&self, _: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        Box::pin(async move {
+            next(&self.0.consumes).await?;
+            self.0.connected.fetch_add(1, Ordering::Relaxed);
+            Ok(Arc::new(Shared(Arc::clone(&self.0))) as Arc<dyn Consumer>)
+        })
+    }
+    fn url(&self) -> &'static str {
+        "scripted://"
+    }
+}
+
+impl Consumer for Shared {
+    fn fetch(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+        Box::pin(std::future::pending())
+    }
+    fn settle(&self, _: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
+        unreachable!("flush settles")
+    }
+    fn renew(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(next(&self.0.renews))
+    }
+    fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
+        Box::pin(async { Ok(Recovered::default()) })
+    }
+    fn release(&self) -> BoxFuture<'_, Result<()>> {
+        unreachable!("the loop releases")
+    }
+    fn epoch(&self) -> &'static str {
+        "e"
+    }
+}
+
+fn refused(kind: ErrorKind) -> Error {
+    Error::new(kind, "scripted")
+}
+
+fn link(consumes: Vec<Result<()>>, renews: Vec<Result<()>>) -> (Link, Arc<Scripted>) {
+    let broker = Arc::new(Scripted::default());
+    *broker.consumes.lock().expect("whole") = consumes.into_iter().rev().collect();
+    *broker.renews.lock().expect("whole") = renews.into_iter().rev().collect();
+    let subscription =
+        Subscription { queues: vec!["q".into()], epoch: "e".into(), max_deliveries: 3 };
+    (Link::new(Arc::new(Shared(Arc::clone(&broker))), subscription, Box::new(|| 1.0)), broker)
+}
+
+/// The next news that is not a sweep's.
+async fn news(link: &mut Link) -> LinkNews {
+    loop {
+        match link.news().await {
+            LinkNews::Recovered(_) => {}
+            news => return news,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_double_up_to_the_cap() {
+    let failures = (0..8).map(|_| Err(refused(ErrorKind::Connection))).chain([Ok(())]).collect();
+    let (mut link, _) = link(failures, vec![]);
+    let mut waits = Vec::new();
+    let mut last = Instant::now();
+    for _ in 0..8 {
+        assert!(matches!(news(&mut link).await, LinkNews::Down(_)));
+        waits.push(last.elapsed().as_millis());
+        last = Instant::now();
+    }
+    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    assert!(link.consumer().is_some() && link.can_fetch());
+    for (wait, expected) in waits.into_iter().zip([0, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000])
+    {
+        assert!((expected..=expected + 1).contains(&wait), "{wait} instead of {expected}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_without_an_answer_brings_the_link_down() {
+    let (mut link, broker) = link(vec![Ok(()), Ok(())], vec![Ok(())]);
+    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    link.fetch(1, 0);
+    assert!(!link.can_fetch());
+    assert!(matches!(news(&mut link).await, LinkNews::Renewed));
+    let since = Instant::now();
+    let LinkNews::Down(error) = news(&mut link).await else { panic!("it hung") };
+    assert_eq!(error.kind(), ErrorKind::Connection);
+    let lease = Duration::from_millis(LEASE_MS as u64);
+    assert!(
+        since.elapsed() < lease,
+        "found out before the lease could lapse: {:?}",
+        since.elapsed()
+    );
+    assert!(link.consumer().is_none() && !link.can_fetch());
+    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    assert_eq!(broker.connected.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lapsed_lease_is_replaced_at_once() {
+    let (mut link, _) = link(vec![Ok(()), Ok(())], vec![Err(refused(ErrorKind::Fenced))]);
+    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    assert!(matches!(news(&mut link).await, LinkNews::Down(_)));
+    let since = Instant::now();
+    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    assert!(since.elapsed() <= Duration::from_millis(1), "{:?}", since.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_never_proves_useful_backs_off_further() {
+    let (mut link, _) = link((0..4).map(|_| Ok(())).collect(), vec![]);
+    for expected in [250, 500, 1_000] {
+        assert!(matches!(link.news().await, LinkNews::Up));
+        link.fail(ErrorKind::Storage);
+        let since = Instant::now();
+        // Connecting is no proof: only a fetch, a renewal or a sweep that was answered is.
+        std::future::poll_fn(|cx| match &mut link.state {
+            State::Waiting(until) => until.as_mut().poll(cx),
+            _ => Poll::Ready(()),
+        })
+        .await;
+        let wait = since.elapsed().as_millis();
+        assert!((expected..=expected + 1).contains(&wait), "{wait} instead of {expected}");
+        link.state = State::Connecting(connect(&link.broker, &link.subscription));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_final_only_at_the_first_attempt() {
+    let (mut first, _) = link(vec![Err(refused(ErrorKind::Config))], vec![]);
+    assert!(matches!(news(&mut first).await, LinkNews::Fatal(_)));
+    let (mut later, _) = link(
+        vec![Ok(()), Err(refused(ErrorKind::Config)), Ok(())],
+        vec![Err(refused(ErrorKind::Connection))],
+    );
+    assert!(matches!(news(&mut later).await, LinkNews::Up));
+    assert!(matches!(news(&mut later).await, LinkNews::Down(_)));
+    assert!(matches!(news(&mut later).await, LinkNews::Down(_)));
+    assert!(matches!(news(&mut later).await, LinkNews::Up));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_attempt_is_bounded_and_closing_gives_the_consumer() {
+    let (mut hung, _) = link(vec![], vec![]);
+    let since = Instant::now();
+    assert!(matches!(news(&mut hung).await, LinkNews::Down(_)));
+    assert!(since.elapsed() <= CONNECT + Duration::from_millis(1));
+    assert!(hung.close().is_none());
+    let (mut up, _) = link(vec![Ok(())], vec![]);
+    assert!(matches!(news(&mut up).await, LinkNews::Up));
+    assert!(up.close().is_some());
+    assert!(up.consumer().is_none());
+}

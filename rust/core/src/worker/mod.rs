@@ -156,7 +156,8 @@ impl Worker {
             max_deliveries: config.max_deliveries,
         };
         let registry = Registry::new(&config.tasks, &config.accept_content);
-        let limits: Vec<_> = registry.rate_limits().map(|l| l.filter(|_| !config.disable_rate_limits)).collect();
+        let limits: Vec<_> =
+            registry.rate_limits().map(|l| l.filter(|_| !config.disable_rate_limits)).collect();
         let (sender, commands) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
         let handle = Handle::new(sender, Arc::clone(&shared));
@@ -192,6 +193,9 @@ impl Worker {
     /// What the broker says at the first attempt if it can never work, and a pool that cannot go on.
     pub async fn run(mut self) -> Result<Stats> {
         let result = self.work().await;
+        if result.is_err() {
+            self.salvage().await;
+        }
         self.leave().await;
         self.publish();
         result.map(|()| self.counts.clone())
@@ -299,7 +303,10 @@ impl Worker {
         let now = self.now();
         let eta = self.eta.next_wake().map(|due| now.mono + (due * 1_000 - now.wall).max(0) as u64);
         let flush = self.flush.next_wake(self.link.consumer().is_some());
-        let wake = [eta, flush, self.rates.next_wake(), self.phase.next_wake()].into_iter().flatten().min()?;
+        let wake = [eta, flush, self.rates.next_wake(), self.phase.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(Duration::from_micros(wake.saturating_sub(now.mono).min(NAP_US)))
     }
 

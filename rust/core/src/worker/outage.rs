@@ -30,7 +30,11 @@ impl Worker {
             }
             LinkNews::Recovered(found) => {
                 if found.requeued + found.parked > 0 {
-                    tracing::warn!(requeued = found.requeued, parked = found.parked, "put back what a lost worker held");
+                    tracing::warn!(
+                        requeued = found.requeued,
+                        parked = found.parked,
+                        "put back what a lost worker held"
+                    );
                 }
             }
             LinkNews::Up => self.connected(now),
@@ -98,7 +102,11 @@ impl Worker {
     fn fenced(&mut self) {
         let lost = self.inflight.keys(|place| !matches!(place, Place::Pool | Place::Running));
         if !self.inflight.is_empty() {
-            tracing::warn!(dropped = lost.len(), running = self.inflight.at_pool(), "lease lapsed, others have its messages");
+            tracing::warn!(
+                dropped = lost.len(),
+                running = self.inflight.at_pool(),
+                "lease lapsed, others have its messages"
+            );
         }
         for key in lost {
             self.inflight.remove(key);

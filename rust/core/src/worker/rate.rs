@@ -94,7 +94,8 @@ impl Bucket {
     }
 
     fn wake(&self) -> Option<Micros> {
-        (!self.line.is_empty() && self.rate > 0.0).then(|| self.filled.saturating_add(self.wait_for(1.0)))
+        (!self.line.is_empty() && self.rate > 0.0)
+            .then(|| self.filled.saturating_add(self.wait_for(1.0)))
     }
 }
 

@@ -12,8 +12,9 @@ use crate::{
     clock::Millis,
     message::{Encoding, Message},
     worker::{
-        Now, Worker, deadline, journal,
+        Now, Worker, deadline,
         inflight::{Place, Request},
+        journal,
         rate::Admission,
         settle::{self, Decision},
         triage::{self, Verdict},
@@ -73,7 +74,11 @@ impl Worker {
         match triage::triage(&message, now.wall, &self.registry) {
             Verdict::Run { task } => {
                 let key = self.accept(task, Place::Ready, delivery, message);
-                if self.rates.limits(task) { self.admit(key, now) } else { self.ready.push_back(key) }
+                if self.rates.limits(task) {
+                    self.admit(key, now);
+                } else {
+                    self.ready.push_back(key);
+                }
             }
             Verdict::Wait { task, due } if self.eta.len() < window::HELD => {
                 let key = self.accept(task, Place::Held, delivery, message);
@@ -84,17 +89,28 @@ impl Worker {
             }
             Verdict::Expire { task } => {
                 journal::expired(self.registry.name(task), &message.headers.id);
-                let ignored = message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
+                let ignored =
+                    message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
                 let decision = settle::expired(&message, ignored, self.context(now));
                 self.refuse(&delivery, decision);
             }
             Verdict::Unknown { reason } => {
-                journal::parked(&message.headers.task, &message.headers.id, &delivery.queue, &reason);
+                journal::parked(
+                    &message.headers.task,
+                    &message.headers.id,
+                    &delivery.queue,
+                    &reason,
+                );
                 let decision = settle::unknown(&message, reason, self.context(now));
                 self.refuse(&delivery, decision);
             }
             Verdict::Park { reason } => {
-                journal::parked(&message.headers.task, &message.headers.id, &delivery.queue, &reason);
+                journal::parked(
+                    &message.headers.task,
+                    &message.headers.id,
+                    &delivery.queue,
+                    &reason,
+                );
                 self.give(delivery.tag, Settle::Park { id: Arc::from(message.headers.id), reason });
             }
         }

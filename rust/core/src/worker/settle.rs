@@ -73,8 +73,12 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         Verdict::Success => (Some(State::Success), open(Settle::Ack)),
         Verdict::Retry => (Some(State::Retry), open(Settle::Ack)),
         Verdict::Ignore => (None, open(Settle::Ack)),
-        Verdict::Failure => (Some(State::Failure), open(if late { failed(&request, spec) } else { Settle::Ack })),
-        Verdict::Reject if late => (Some(State::Failure), open(park(&request, REJECTED.to_owned()))),
+        Verdict::Failure => {
+            (Some(State::Failure), open(if late { failed(&request, spec) } else { Settle::Ack }))
+        }
+        Verdict::Reject if late => {
+            (Some(State::Failure), open(park(&request, REJECTED.to_owned())))
+        }
         Verdict::Reject => (Some(State::Failure), open(Settle::Ack)),
         Verdict::Requeue => (None, open(if late { Settle::Requeue } else { Settle::Ack })),
         Verdict::Undecodable => (None, open(park(&request, outcome.note))),
@@ -101,7 +105,9 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
             return Decision { store: None, settle: Some(Settle::Redeliver { id }) };
         }
         Lost::Shutdown => ("WorkerLostError", json!(["Worker was shut down while the task ran."])),
-        Lost::Died(how) => ("WorkerLostError", json!([format!("Worker exited prematurely: {how}.")])),
+        Lost::Died(how) => {
+            ("WorkerLostError", json!([format!("Worker exited prematurely: {how}.")]))
+        }
         Lost::TimeLimit(us) => ("TimeLimitExceeded", json!([seconds(*us)])),
     };
     let settle = match why {
@@ -119,7 +125,8 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
 /// Its time had passed before it began, at receipt or later.
 pub fn expired(message: &Message, ignore_result: bool, ctx: Context<'_>) -> Decision {
     let args = json!(["expired"]);
-    let told = Told::Raised { state: State::Revoked, exc_type: "TaskRevokedError", args, module: CELERY };
+    let told =
+        Told::Raised { state: State::Revoked, exc_type: "TaskRevokedError", args, module: CELERY };
     let store = (!ignore_result).then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
     Decision { store, settle: Some(Settle::Ack) }
 }
@@ -127,8 +134,10 @@ pub fn expired(message: &Message, ignore_result: bool, ctx: Context<'_>) -> Deci
 /// No task of that name is registered here.
 pub fn unknown(message: &Message, reason: String, ctx: Context<'_>) -> Decision {
     let args = json!([message.headers.task]);
-    let told = Told::Raised { state: State::Failure, exc_type: "NotRegistered", args, module: CELERY };
-    let store = (!message.headers.id.is_empty()).then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
+    let told =
+        Told::Raised { state: State::Failure, exc_type: "NotRegistered", args, module: CELERY };
+    let store = (!message.headers.id.is_empty())
+        .then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
     let id = Arc::from(message.headers.id.as_str());
     Decision { store, settle: Some(Settle::Park { id, reason }) }
 }

@@ -12,7 +12,12 @@ fn context() -> Context<'static> {
 }
 
 fn spec(late: bool) -> TaskSpec {
-    TaskSpec { acks_late: late, acks_on_failure_or_timeout: true, reject_on_worker_lost: true, ..TaskSpec::default() }
+    TaskSpec {
+        acks_late: late,
+        acks_on_failure_or_timeout: true,
+        reject_on_worker_lost: true,
+        ..TaskSpec::default()
+    }
 }
 
 fn held(acked: bool) -> Request {
@@ -21,7 +26,12 @@ fn held(acked: bool) -> Request {
     message.headers.id = "the-id".into();
     message.headers.parent_id = Some("the-parent".into());
     message.headers.rare_mut().group = Some("the-group".into());
-    Request { message: message.encode(Encoding::Compact), acked, reply_to: Some("tc-1".into()), ..request("the-id") }
+    Request {
+        message: message.encode(Encoding::Compact),
+        acked,
+        reply_to: Some("tc-1".into()),
+        ..request("the-id")
+    }
 }
 
 fn ended(verdict: Verdict) -> Outcome {
@@ -103,7 +113,8 @@ fn a_record_carries_what_the_store_needs() {
 
 #[test]
 fn reasons_of_dead_letters() {
-    let reason = |verdict| match outcome(ended(verdict), held(false), &spec(true), context()).settle {
+    let reason = |verdict| match outcome(ended(verdict), held(false), &spec(true), context()).settle
+    {
         Some(Settle::Park { id, reason }) => (id.to_string(), reason),
         other => panic!("{other:?}"),
     };
@@ -131,19 +142,27 @@ fn lost_processes() {
         let what = format!("{why:?} late={} acked={acked}", spec.acks_late);
         let decision = lost(&why, &held(acked), &spec, context());
         assert_eq!(word(decision.settle.as_ref()), settle, "{what}");
-        let stored = decision.store.is_some().then(|| document(&decision)["result"]["exc_type"].clone());
+        let stored =
+            decision.store.is_some().then(|| document(&decision)["result"]["exc_type"].clone());
         assert_eq!(stored, (exc_type != "-").then(|| exc_type.into()), "{what}");
     }
 }
 
 #[test]
 fn documents_as_celery_writes_them() {
-    let decision = lost(&Lost::Died("signal 9 (SIGKILL)".into()), &held(true), &spec(false), context());
+    let decision =
+        lost(&Lost::Died("signal 9 (SIGKILL)".into()), &held(true), &spec(false), context());
     let doc = document(&decision);
     assert_eq!(doc["status"], "FAILURE");
-    assert_eq!(doc["result"]["exc_message"], json!(["Worker exited prematurely: signal 9 (SIGKILL)."]));
+    assert_eq!(
+        doc["result"]["exc_message"],
+        json!(["Worker exited prematurely: signal 9 (SIGKILL)."])
+    );
     assert_eq!(doc["result"]["exc_module"], "billiard.exceptions");
-    assert_eq!((&doc["group_id"], &doc["parent_id"], &doc["task_id"]), (&json!("the-group"), &json!("the-parent"), &json!("the-id")));
+    assert_eq!(
+        (&doc["group_id"], &doc["parent_id"], &doc["task_id"]),
+        (&json!("the-group"), &json!("the-parent"), &json!("the-id"))
+    );
     assert_eq!(doc["date_done"], crate::message::format_iso(NOW));
 
     for (us, limit) in [(2_000_000, json!([2])), (1_500_000, json!([1.5]))] {
@@ -178,7 +197,8 @@ fn a_start_is_stored_when_tracked_and_acked_when_early() {
         (tracked(true), false, false, true, "-"),
         (tracked(true), false, true, false, "-"),
     ] {
-        let decision = started(&Request { ignore_result: ignored, ..held(acked) }, &spec, 42, context());
+        let decision =
+            started(&Request { ignore_result: ignored, ..held(acked) }, &spec, 42, context());
         assert_eq!(decision.store.is_some(), stored);
         assert_eq!(word(decision.settle.as_ref()), settle);
         if stored {

@@ -81,7 +81,11 @@ impl Phase {
                 self.turn(left, now)
             }
             Self::Warm { until: Some(until) } if now >= until => self.ask(Stop::Cold, now, None),
-            Self::Draining { until } if now >= until || (left.unsettled == 0 && left.at_pool == 0) => Step::Leave,
+            Self::Draining { until }
+                if now >= until || (left.unsettled == 0 && left.at_pool == 0) =>
+            {
+                Step::Leave
+            }
             _ => Step::Nothing,
         }
     }

@@ -7,11 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    broker::HORIZON_MS,
-    clock::Millis,
-    config::TaskSpec,
-    error::Error,
-    message::Message,
+    broker::HORIZON_MS, clock::Millis, config::TaskSpec, error::Error, message::Message,
     worker::deadline,
 };
 
@@ -71,7 +67,8 @@ impl Registry {
     pub fn new(tasks: &HashMap<Arc<str>, TaskSpec>, accept: &[String]) -> Self {
         let mut tasks: Vec<_> = tasks.iter().map(|(n, s)| (Arc::clone(n), s.clone())).collect();
         tasks.sort_by(|a, b| a.0.cmp(&b.0));
-        let numbers = tasks.iter().enumerate().map(|(i, (name, _))| (Arc::clone(name), i as u32)).collect();
+        let numbers =
+            tasks.iter().enumerate().map(|(i, (name, _))| (Arc::clone(name), i as u32)).collect();
         Self { tasks, numbers, accept: accept.to_vec() }
     }
 
@@ -187,7 +184,10 @@ mod tests {
 
     fn registry() -> Registry {
         let spec = || TaskSpec::default();
-        let tasks = ["proj.add", "proj.mul", "other.thing"].map(|n| (Arc::from(n), spec())).into_iter().collect();
+        let tasks = ["proj.add", "proj.mul", "other.thing"]
+            .map(|n| (Arc::from(n), spec()))
+            .into_iter()
+            .collect();
         Registry::new(&tasks, &["application/json".into(), "application/x-msgpack".into()])
     }
 
@@ -216,11 +216,27 @@ mod tests {
             ("eta now", timed(Some(NOW), None), Verdict::Run { task }),
             ("eta past", timed(Some(NOW - 1), None), Verdict::Run { task }),
             ("eta rounds up", timed(Some(NOW + 1), None), Verdict::Wait { task, due: ms + 1 }),
-            ("eta soon", timed(Some(NOW + 1_000_000), None), Verdict::Wait { task, due: ms + 1_001 }),
-            ("eta at the edge", timed(Some((ms + HOLD_MS) * 1_000), None), Verdict::Wait { task, due: ms + HOLD_MS }),
-            ("eta far", timed(Some((ms + HOLD_MS) * 1_000 + 1), None), Verdict::Defer { due: ms + HOLD_MS + 1 }),
+            (
+                "eta soon",
+                timed(Some(NOW + 1_000_000), None),
+                Verdict::Wait { task, due: ms + 1_001 },
+            ),
+            (
+                "eta at the edge",
+                timed(Some((ms + HOLD_MS) * 1_000), None),
+                Verdict::Wait { task, due: ms + HOLD_MS },
+            ),
+            (
+                "eta far",
+                timed(Some((ms + HOLD_MS) * 1_000 + 1), None),
+                Verdict::Defer { due: ms + HOLD_MS + 1 },
+            ),
             ("expired", timed(None, Some(NOW - 1)), Verdict::Expire { task }),
-            ("expired before eta", timed(Some(NOW + 9_000_000), Some(NOW - 1)), Verdict::Expire { task }),
+            (
+                "expired before eta",
+                timed(Some(NOW + 9_000_000), Some(NOW - 1)),
+                Verdict::Expire { task },
+            ),
             ("not yet expired", timed(None, Some(NOW)), Verdict::Run { task }),
         ] {
             assert_eq!(triage(&message, NOW, &registry), expected, "{name}");
@@ -230,11 +246,22 @@ mod tests {
     #[test]
     fn an_unknown_name_gets_the_nearest_proposed() {
         let registry = registry();
-        let Verdict::Unknown { reason } = triage(&message("proj.ad"), NOW, &registry) else { panic!("known") };
-        assert!(reason.contains("`proj.ad`") && reason.contains("did you mean `proj.add`?"), "{reason}");
-        let Verdict::Unknown { reason } = triage(&message("billing.invoice.send"), NOW, &registry) else { panic!("known") };
+        let Verdict::Unknown { reason } = triage(&message("proj.ad"), NOW, &registry) else {
+            panic!("known")
+        };
+        assert!(
+            reason.contains("`proj.ad`") && reason.contains("did you mean `proj.add`?"),
+            "{reason}"
+        );
+        let Verdict::Unknown { reason } = triage(&message("billing.invoice.send"), NOW, &registry)
+        else {
+            panic!("known")
+        };
         assert!(!reason.contains("did you mean"), "{reason}");
-        let Verdict::Unknown { reason } = triage(&message(&"x".repeat(100_000)), NOW, &registry) else { panic!("known") };
+        let Verdict::Unknown { reason } = triage(&message(&"x".repeat(100_000)), NOW, &registry)
+        else {
+            panic!("known")
+        };
         assert!(reason.len() < 1_000, "{}", reason.len());
     }
 
@@ -242,15 +269,27 @@ mod tests {
     fn a_refused_content_type_lists_the_accepted_ones() {
         let mut pickle = message("proj.add");
         pickle.content_type = "application/x-python-serialize".into();
-        let Verdict::Park { reason } = triage(&pickle, NOW, &registry()) else { panic!("accepted") };
-        for part in ["`application/x-python-serialize`", "`application/json` or `application/x-msgpack`", "`accept_content`"] {
+        let Verdict::Park { reason } = triage(&pickle, NOW, &registry()) else {
+            panic!("accepted")
+        };
+        for part in [
+            "`application/x-python-serialize`",
+            "`application/json` or `application/x-msgpack`",
+            "`accept_content`",
+        ] {
             assert!(reason.contains(part), "{reason}");
         }
     }
 
     #[test]
     fn distances() {
-        for (a, b, d) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("äb", "ab", 1), ("same", "same", 0)] {
+        for (a, b, d) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("äb", "ab", 1),
+            ("same", "same", 0),
+        ] {
             assert_eq!(distance(a, b), d, "{a} {b}");
             assert_eq!(distance(b, a), d, "{b} {a}");
         }

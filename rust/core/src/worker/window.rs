@@ -94,7 +94,8 @@ impl Window {
     /// How many to ask for; 0 is not worth a round trip yet.
     pub fn want(&self, load: Load) -> usize {
         let free = self.size.saturating_sub(load.claimed);
-        let affordable = (self.bytes.saturating_sub(load.bytes) as f64 / self.mean_bytes.max(1.0)) as usize;
+        let affordable =
+            (self.bytes.saturating_sub(load.bytes) as f64 / self.mean_bytes.max(1.0)) as usize;
         // A message larger than the whole byte budget still has to run some time.
         let affordable = if load.bytes == 0 { affordable.max(1) } else { affordable };
         let want = free.min(affordable).min(FETCH_MOST);

@@ -21,8 +21,8 @@ use tokio::{
 
 use crate::{
     broker::{
-        BoxFuture, Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueStats, Recovered, Settle, Settlement,
-        Subscription, memory::MemoryBroker,
+        BoxFuture, Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueStats, Recovered, Settle,
+        Settlement, Subscription, memory::MemoryBroker,
     },
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
@@ -96,14 +96,19 @@ impl Flaky {
     /// Puts messages into the queue.
     pub(crate) fn put(&self, messages: &[Message]) {
         for message in messages {
-            let encoding = if message.headers.rare().lang.is_some() { Encoding::Celery } else { Encoding::Compact };
+            let encoding = if message.headers.rare().lang.is_some() {
+                Encoding::Celery
+            } else {
+                Encoding::Compact
+            };
             self.put_raw(&message.headers.id, message.encode(encoding));
         }
     }
 
     /// Puts anything into the queue.
     pub(crate) fn put_raw(&self, id: &str, data: Bytes) {
-        let outgoing = Outgoing { queue: QUEUE.into(), priority: 0, due: None, id: id.into(), data };
+        let outgoing =
+            Outgoing { queue: QUEUE.into(), priority: 0, due: None, id: id.into(), data };
         self.inner.publish(&[outgoing], clock::instant()).expect("memory");
     }
 
@@ -113,7 +118,8 @@ impl Flaky {
         if depth == 0 {
             return Vec::new();
         }
-        let subscription = Subscription { queues: vec![QUEUE.into()], epoch: "reader".into(), max_deliveries: 3 };
+        let subscription =
+            Subscription { queues: vec![QUEUE.into()], epoch: "reader".into(), max_deliveries: 3 };
         let consumer = self.inner.consume(subscription).await.expect("memory");
         let deliveries = consumer.fetch(depth, 0).await.expect("memory");
         deliveries.iter().map(|d| Message::decode(&d.raw).expect("ours").headers.id).collect()
@@ -129,7 +135,11 @@ impl Flaky {
 
     fn trouble(&self) -> Option<Error> {
         let faults = self.faults.lock().expect("whole");
-        let kind = if faults.down { ErrorKind::Connection } else { faults.fenced.then_some(ErrorKind::Fenced)? };
+        let kind = if faults.down {
+            ErrorKind::Connection
+        } else {
+            faults.fenced.then_some(ErrorKind::Fenced)?
+        };
         Some(Error::new(kind, "unplugged"))
     }
 }
@@ -184,7 +194,12 @@ impl Broker for Cable {
             // The lease outlives a connection: the same epoch goes on.
             let inner = match held {
                 Some(inner) => inner,
-                None => self.0.inner.consume(Subscription { epoch: epoch.clone(), ..subscription }).await?,
+                None => {
+                    self.0
+                        .inner
+                        .consume(Subscription { epoch: epoch.clone(), ..subscription })
+                        .await?
+                }
             };
             self.0.faults.lock().expect("whole").inner = Some(Arc::clone(&inner));
             Ok(Arc::new(Plug { inner, broker: Arc::clone(&self.0), epoch }) as Arc<dyn Consumer>)
@@ -321,18 +336,27 @@ pub(crate) struct ScriptedPool {
     running: Vec<Run>,
     news: Vec<PoolNews>,
     oracle: Arc<Oracle>,
+    broken: bool,
 }
 
 impl ScriptedPool {
     pub(crate) fn new(slots: usize, oracle: Arc<Oracle>) -> Self {
-        Self { slots, queued: VecDeque::new(), running: Vec::new(), news: Vec::new(), oracle }
+        Self {
+            slots,
+            queued: VecDeque::new(),
+            running: Vec::new(),
+            news: Vec::new(),
+            oracle,
+            broken: false,
+        }
     }
 
     fn begin(&mut self, call: &Call) {
         let message = Message::decode(&call.message).expect("the loop sends what it could read");
         let script = message.headers.rare().shadow.clone().unwrap_or_else(|| "0 ok".into());
         let (time, end) = script.split_once(' ').expect("a script");
-        let until = (time != "forever").then(|| Box::pin(sleep(Duration::from_millis(time.parse().expect("a time")))));
+        let until = (time != "forever")
+            .then(|| Box::pin(sleep(Duration::from_millis(time.parse().expect("a time")))));
         if time != "0" {
             self.news.push(PoolNews::Started { key: call.key, pid: 7, at: 0 });
         }
@@ -353,7 +377,15 @@ impl ScriptedPool {
                 let why = Lost::Died("signal 9 (SIGKILL)".into());
                 return self.news.push(PoolNews::Lost { key: run.key, why });
             }
-            "limit" => return self.news.push(PoolNews::Lost { key: run.key, why: Lost::TimeLimit(1_000_000) }),
+            "break" => {
+                self.broken = true;
+                return;
+            }
+            "limit" => {
+                return self
+                    .news
+                    .push(PoolNews::Lost { key: run.key, why: Lost::TimeLimit(1_000_000) });
+            }
             other => panic!("no such end: {other}"),
         };
         self.oracle.end(&run.id);
@@ -396,7 +428,13 @@ impl Pool for ScriptedPool {
                     at += 1;
                 }
             }
-            if self.news.is_empty() { Poll::Pending } else { Poll::Ready(Ok(std::mem::take(&mut self.news))) }
+            if self.broken {
+                Poll::Ready(Err(Error::new(ErrorKind::Internal, "the pool broke")))
+            } else if self.news.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(Ok(std::mem::take(&mut self.news)))
+            }
         }))
     }
     fn recall(&mut self) {
@@ -476,11 +514,15 @@ impl Lab {
     }
 
     pub(crate) fn on(broker: Arc<Flaky>, config: WorkerConfig) -> Self {
-        let (oracle, results) = (Arc::new(Oracle::default()), Arc::new(MemoryResults::new("memory://", &fresh())));
+        let (oracle, results) =
+            (Arc::new(Oracle::default()), Arc::new(MemoryResults::new("memory://", &fresh())));
         let zero = Instant::now();
         wall_us();
         let surroundings = Surroundings {
-            clock: Box::new(move || Now { wall: wall_us(), mono: 1_000_000 + zero.elapsed().as_micros() as u64 }),
+            clock: Box::new(move || Now {
+                wall: wall_us(),
+                mono: 1_000_000 + zero.elapsed().as_micros() as u64,
+            }),
             random: || Box::new(|| 0.5),
         };
         let pool = Box::new(ScriptedPool::new(2, Arc::clone(&oracle)));
@@ -511,7 +553,10 @@ impl Lab {
     /// Waits until nothing is in the queue, held, running or unstored.
     pub(crate) async fn until_idle(&self) {
         let busy = |s: Stats| s.active + s.reserved + s.scheduled > 0;
-        while { self.until_empty().await; busy(self.handle.stats()) } {
+        while {
+            self.until_empty().await;
+            busy(self.handle.stats())
+        } {
             sleep(Duration::from_millis(1)).await;
         }
         sleep(Duration::from_millis(1)).await;

@@ -14,7 +14,11 @@ use crate::{
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_are_kept_through_an_outage() {
     let lab = Lab::new(config());
-    lab.broker.put(&[message("a", "late", "100 ok"), message("b", "late", "100 ok"), message("c", "late", "100 ok")]);
+    lab.broker.put(&[
+        message("a", "late", "100 ok"),
+        message("b", "late", "100 ok"),
+        message("c", "late", "100 ok"),
+    ]);
     lab.oracle.until(|o| o.begun().len() == 2).await;
     lab.broker.set_down(true);
     lab.oracle.until(|o| o.ended().len() == 3).await;

@@ -12,7 +12,11 @@ use crate::{
 async fn a_thousand_tasks_run_once_each_in_order() {
     let lab = Lab::new(config());
     let ids: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
-    lab.broker.put(&ids.iter().map(|id| message(id, if id.len() % 2 == 0 { "early" } else { "late" }, "0 ok")).collect::<Vec<_>>());
+    lab.broker.put(
+        &ids.iter()
+            .map(|id| message(id, if id.len() % 2 == 0 { "early" } else { "late" }, "0 ok"))
+            .collect::<Vec<_>>(),
+    );
     lab.until_empty().await;
     assert_eq!(lab.oracle.begun(), ids);
     assert!(ids.iter().all(|id| lab.document(id).as_deref() == Some("ok")));
@@ -55,11 +59,18 @@ async fn every_outcome_early_and_late() {
             assert_eq!(lab.settlements(), settlements, "{task} {script}");
             let stored = lab.document("x");
             match document {
-                Some(part) => assert!(stored.as_ref().is_some_and(|d| d.contains(part)), "{task} {script}: {stored:?}"),
+                Some(part) => assert!(
+                    stored.as_ref().is_some_and(|d| d.contains(part)),
+                    "{task} {script}: {stored:?}"
+                ),
                 None => assert_eq!(stored, None, "{task} {script}"),
             }
             let dead = lab.broker.dead();
-            assert_eq!(dead.len(), usize::from(settlements == ["park"] || end == "die" && task == "late"), "{task} {script}");
+            assert_eq!(
+                dead.len(),
+                usize::from(settlements == ["park"] || end == "die" && task == "late"),
+                "{task} {script}"
+            );
             lab.stop(Stop::Warm).await.expect("a clean end");
         }
     }
@@ -68,7 +79,11 @@ async fn every_outcome_early_and_late() {
 #[tokio::test(start_paused = true)]
 async fn a_requeued_task_goes_behind_the_others() {
     let lab = Lab::new(crate::config::WorkerConfig { prefetch: Prefetch::Disabled, ..config() });
-    lab.broker.put(&[message("again", "late", "10 requeue"), message("other", "late", "10 ok"), message("last", "late", "10 ok")]);
+    lab.broker.put(&[
+        message("again", "late", "10 requeue"),
+        message("other", "late", "10 ok"),
+        message("last", "late", "10 ok"),
+    ]);
     lab.oracle.until(|o| o.counts().get("again") == Some(&2)).await;
     assert_eq!(lab.oracle.begun(), ["again", "other", "last", "again"]);
     lab.stop(Stop::Cold).await.expect("a clean end");
@@ -112,9 +127,19 @@ async fn bad_messages_are_parked_with_the_reason_and_their_bytes() {
     dead.reverse();
     let reasons: Vec<&str> = dead.iter().map(|d| d.reason.as_str()).collect();
     assert_eq!(dead.len(), 4, "{reasons:?}");
-    assert!(reasons[0].contains("cannot be decoded") && reasons[1].contains("cannot be decoded"), "{reasons:?}");
-    assert!(reasons[2].contains("`application/x-python-serialize`") && reasons[2].contains("`application/json`"), "{reasons:?}");
-    assert!(reasons[3].contains("`eraly`") && reasons[3].contains("did you mean `early`?"), "{reasons:?}");
+    assert!(
+        reasons[0].contains("cannot be decoded") && reasons[1].contains("cannot be decoded"),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons[2].contains("`application/x-python-serialize`")
+            && reasons[2].contains("`application/json`"),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons[3].contains("`eraly`") && reasons[3].contains("did you mean `early`?"),
+        "{reasons:?}"
+    );
     assert_eq!(dead[1].raw, Bytes::from_static(b"\xff\xfe\x00"));
     assert!(lab.document("u").expect("stored").contains("NotRegistered"));
     assert_eq!(lab.document("p"), None);
@@ -140,7 +165,12 @@ async fn what_expired_is_revoked_at_receipt_and_before_it_begins() {
     assert_eq!(lab.oracle.begun(), ["long0", "long1", "long2", "long3", "quick"]);
     for id in ["late", "waits"] {
         let document = lab.document(id).expect("stored");
-        assert!(document.contains("REVOKED") && document.contains("TaskRevokedError") && document.contains("expired"), "{document}");
+        assert!(
+            document.contains("REVOKED")
+                && document.contains("TaskRevokedError")
+                && document.contains("expired"),
+            "{document}"
+        );
     }
     lab.stop(Stop::Warm).await.expect("a clean end");
 }

@@ -12,7 +12,10 @@ use crate::{
 /// Two tasks run (one early, one late), two are queued at the pool, two are ready, one is held, one is limited.
 async fn busy(config: WorkerConfig) -> Lab {
     let mut config = config;
-    config.tasks.insert("limited".into(), TaskSpec { rate_limit: Some(0.6), acks_late: true, ..TaskSpec::default() });
+    config.tasks.insert(
+        "limited".into(),
+        TaskSpec { rate_limit: Some(0.6), acks_late: true, ..TaskSpec::default() },
+    );
     let lab = Lab::new(config);
     let mut held = message("3", "late", "0 ok");
     held.headers.eta = Some(wall_us() + 1_900_000);
@@ -84,7 +87,11 @@ async fn patience_ends() {
     lab.oracle.until(|o| !o.begun().is_empty()).await;
     let (broker, asked) = (lab.broker.clone(), tokio::time::Instant::now());
     lab.stop(Stop::Warm).await.expect("a clean end");
-    assert!(asked.elapsed() >= Duration::from_secs(10) && asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() >= Duration::from_secs(10) && asked.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        asked.elapsed()
+    );
     assert_eq!(broker.take_all().await, ["x"]);
 }
 
@@ -127,4 +134,28 @@ async fn an_idle_worker_stops_at_once_and_its_handle_knows() {
     assert_eq!(handle.wait_started(Duration::ZERO), Standing::Ended);
     assert!(!handle.stats().connected);
     handle.stop(Stop::Cold); // nobody listens, and nothing happens
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_breaks_ends_the_worker_without_losing_what_is_finished() {
+    let lab = Lab::new(config());
+    lab.broker.put(&[
+        message("0", "late", "30 ok"),
+        message("1", "late", "30 break"),
+        message("2", "late", "0 ok"),
+        message("3", "early", "0 ok"),
+        message("4", "late", "0 ok"),
+    ]);
+    let (broker, results) = (lab.broker.clone(), lab.results.clone());
+    let handle = lab.handle.clone();
+    let error = lab.end().await.expect_err("the pool broke");
+    assert!(error.to_string().contains("the pool broke"), "{error}");
+    assert_eq!(handle.wait_started(Duration::ZERO), Standing::Ended);
+    let back = broker.take_all().await;
+    let stored = results.get(&["0", "1", "2", "3", "4"]).expect("memory");
+    for (n, document) in stored.iter().enumerate() {
+        let (is_back, id) = (back.contains(&n.to_string()), n);
+        assert!(document.is_some() != is_back, "task {id}: back {back:?}");
+    }
+    assert!(back.is_sorted() && back.contains(&"1".to_owned()), "{back:?}");
 }

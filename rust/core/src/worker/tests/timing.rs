@@ -19,10 +19,16 @@ async fn tasks_start_at_their_time_in_its_order() {
         m.headers.eta = Some(wall_us() + ms * 1_000);
         m
     };
-    lab.broker.put(&[due("c", 1_500), due("a", 20), due("b", 700), message("now", "early", "0 ok")]);
+    lab.broker.put(&[
+        due("c", 1_500),
+        due("a", 20),
+        due("b", 700),
+        message("now", "early", "0 ok"),
+    ]);
     lab.oracle.until(|o| o.begun().len() == 4).await;
     assert_eq!(lab.oracle.begun(), ["now", "a", "b", "c"]);
-    let late: Vec<u128> = lab.oracle.times().iter().map(|t| t.duration_since(zero).as_millis()).collect();
+    let late: Vec<u128> =
+        lab.oracle.times().iter().map(|t| t.duration_since(zero).as_millis()).collect();
     for (at, wanted) in late.into_iter().zip([0, 20, 700, 1_500]) {
         assert!((wanted..=wanted + 3).contains(&at), "{at} instead of {wanted}");
     }
@@ -43,7 +49,9 @@ async fn what_is_due_later_waits_in_the_broker() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_limit_spaces_its_own_tasks_and_no_others() {
     let mut config = config();
-    config.tasks.insert("limited".into(), TaskSpec { rate_limit: Some(10.0), ..TaskSpec::default() });
+    config
+        .tasks
+        .insert("limited".into(), TaskSpec { rate_limit: Some(10.0), ..TaskSpec::default() });
     let lab = Lab::new(config);
     let limited: Vec<_> = (0..6).map(|n| message(&format!("l{n}"), "limited", "0 ok")).collect();
     lab.broker.put(&limited);
@@ -61,22 +69,35 @@ async fn a_rate_limit_spaces_its_own_tasks_and_no_others() {
 #[tokio::test(start_paused = true)]
 async fn rate_limits_can_be_disabled() {
     let mut config = WorkerConfig { disable_rate_limits: true, ..config() };
-    config.tasks.insert("limited".into(), TaskSpec { rate_limit: Some(0.001), ..TaskSpec::default() });
+    config
+        .tasks
+        .insert("limited".into(), TaskSpec { rate_limit: Some(0.001), ..TaskSpec::default() });
     let lab = Lab::new(config);
-    lab.broker.put(&(0..6).map(|n| message(&format!("l{n}"), "limited", "0 ok")).collect::<Vec<_>>());
+    lab.broker
+        .put(&(0..6).map(|n| message(&format!("l{n}"), "limited", "0 ok")).collect::<Vec<_>>());
     lab.oracle.until(|o| o.ended().len() == 6).await;
     lab.stop(Stop::Warm).await.expect("a clean end");
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_is_claimed_than_the_window_allows() {
-    for (prefetch, most) in [(Prefetch::Disabled, 2), (Prefetch::PerSlot(1), 2), (Prefetch::PerSlot(5), 10), (Prefetch::Auto, 8)] {
+    for (prefetch, most) in [
+        (Prefetch::Disabled, 2),
+        (Prefetch::PerSlot(1), 2),
+        (Prefetch::PerSlot(5), 10),
+        (Prefetch::Auto, 8),
+    ] {
         let lab = Lab::new(WorkerConfig { prefetch, ..config() });
-        lab.broker.put(&(0..50).map(|n| message(&n.to_string(), "late", "100 ok")).collect::<Vec<_>>());
+        lab.broker
+            .put(&(0..50).map(|n| message(&n.to_string(), "late", "100 ok")).collect::<Vec<_>>());
         lab.oracle.until(|o| o.begun().len() == 2).await;
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(7)).await;
-            assert!(lab.broker.figures().in_flight <= most, "{prefetch:?}: {}", lab.broker.figures().in_flight);
+            assert!(
+                lab.broker.figures().in_flight <= most,
+                "{prefetch:?}: {}",
+                lab.broker.figures().in_flight
+            );
         }
         lab.stop(Stop::Cold).await.expect("a clean end");
     }
@@ -85,13 +106,17 @@ async fn no_more_is_claimed_than_the_window_allows() {
 #[tokio::test(start_paused = true)]
 async fn the_statistics_say_where_tasks_are() {
     let mut config = config();
-    config.tasks.insert("limited".into(), TaskSpec { rate_limit: Some(0.5), ..TaskSpec::default() });
+    config
+        .tasks
+        .insert("limited".into(), TaskSpec { rate_limit: Some(0.5), ..TaskSpec::default() });
     let lab = Lab::new(config);
     let mut soon = message("soon", "early", "0 ok");
     soon.headers.eta = Some(wall_us() + 1_000_000);
     lab.broker.put(&[soon]);
-    lab.broker.put(&(0..3).map(|n| message(&format!("r{n}"), "early", "forever ok")).collect::<Vec<_>>());
-    lab.broker.put(&[message("l0", "limited", "forever ok"), message("l1", "limited", "forever ok")]);
+    lab.broker
+        .put(&(0..3).map(|n| message(&format!("r{n}"), "early", "forever ok")).collect::<Vec<_>>());
+    lab.broker
+        .put(&[message("l0", "limited", "forever ok"), message("l1", "limited", "forever ok")]);
     lab.oracle.until(|o| o.begun().len() == 2).await;
     tokio::time::sleep(Duration::from_millis(10)).await;
     let stats = lab.handle.stats();
