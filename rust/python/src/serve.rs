@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// How long Python's main thread waits before it lets signal handlers run.
-const SIGNALS: Duration = Duration::from_millis(50);
+const SIGNALS: Duration = Duration::from_millis(100);
 
 /// What loop and threads share.
 pub(crate) struct Shared {

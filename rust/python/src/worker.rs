@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long the main thread waits before it lets signal handlers run.
-const SIGNALS: Duration = Duration::from_millis(50);
+const SIGNALS: Duration = Duration::from_millis(100);
 
 /// Everything that the loop's thread takes along.
 struct Parts {

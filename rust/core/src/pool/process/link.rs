@@ -15,10 +15,11 @@ use std::{
 use bytes::{BufMut, BytesMut};
 use rustix::{
     io::{Errno, read},
-    net::{SendFlags, send},
+    net::send,
 };
 
 use super::{
+    QUIET,
     frame::{self, BELL},
     page::Cell,
 };
@@ -150,7 +151,7 @@ impl Link {
 
     fn write(&self, mut data: &[u8]) -> Result<()> {
         while !data.is_empty() {
-            match send(self.socket.as_fd(), data, SendFlags::NOSIGNAL) {
+            match send(self.socket.as_fd(), data, QUIET) {
                 Ok(n) => data = &data[n..],
                 Err(Errno::INTR) => {}
                 Err(e) => {

@@ -30,6 +30,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::SendFlags;
 use tokio::time::{Instant, Sleep};
 
 use self::{
@@ -55,6 +56,13 @@ const ALONE_US: f64 = 50_000.0;
 const SCAN_US: Micros = 5_000;
 /// How long a shutdown by force waits for the processes to be reaped.
 const REAP: Duration = Duration::from_secs(5);
+
+/// A write to a process that is gone is an error, never SIGPIPE. Where the flag does not exist, it
+/// takes an app that restored the signal's default to be killed by one.
+#[cfg(not(target_vendor = "apple"))]
+const QUIET: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const QUIET: SendFlags = SendFlags::empty();
 
 /// What a process pool is made of.
 pub struct ProcessConfig {

@@ -8,7 +8,6 @@
 
 use std::task::{Context, Poll};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::net::UnixStream;
 
 use super::{
@@ -43,19 +42,16 @@ impl ProcessPool {
             };
             let cell =
                 Cell::new(self.pages.clone(), index).expect("an index below the number of cells");
-            let (ours, theirs) =
-                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                    .map_err(|e| {
-                        Error::caused(ErrorKind::Internal, "cannot make a socket for a child", e)
-                    })?;
-            let ours = std::os::unix::net::UnixStream::from(ours);
-            let ours = ours.set_nonblocking(true).and_then(|()| UnixStream::from_std(ours));
-            let ours = ours.map_err(|e| {
-                Error::caused(ErrorKind::Internal, "cannot use the socket of a child", e)
+            let pair = std::os::unix::net::UnixStream::pair().and_then(|(ours, theirs)| {
+                ours.set_nonblocking(true)?;
+                Ok((UnixStream::from_std(ours)?, theirs))
+            });
+            let (ours, theirs) = pair.map_err(|e| {
+                Error::caused(ErrorKind::Internal, "cannot make a socket for a child", e)
             })?;
             self.births = self.births.wrapping_add(1);
             self.children.push(Child::new(self.births, cell, ours, self.max_tasks));
-            self.zygote.fork(index, self.births, theirs)?;
+            self.zygote.fork(index, self.births, theirs.into())?;
         }
         Ok(None)
     }

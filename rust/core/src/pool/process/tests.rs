@@ -17,10 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
-    recvmsg, socketpair,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::{link::Link, page::Cell, *};
 use crate::pool::{Outcome, Verdict};
@@ -63,7 +60,7 @@ struct FakeProcess {
 
 fn say(control: &OwnedFd, words: [u32; 4]) {
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-    let _ = rustix::net::send(control, &bytes, rustix::net::SendFlags::NOSIGNAL);
+    let _ = rustix::net::send(control, &bytes, QUIET);
 }
 
 /// The next record and the socket that came with it; `None` at the end.
@@ -186,17 +183,19 @@ impl Bench {
     }
 
     fn with(slots: usize, max_tasks_per_child: Option<u32>, stage: Arc<Stage>) -> Self {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                .unwrap();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let pages = Arc::new(Pages::new(slots).unwrap());
         std::thread::spawn({
             let (pages, stage) = (pages.clone(), stage.clone());
-            move || serve_zygote(theirs, &pages, &stage)
+            move || serve_zygote(theirs.into(), &pages, &stage)
         });
-        let pool =
-            ProcessPool::new(ProcessConfig { slots, pages, zygote: ours, max_tasks_per_child })
-                .unwrap();
+        let pool = ProcessPool::new(ProcessConfig {
+            slots,
+            pages,
+            zygote: ours.into(),
+            max_tasks_per_child,
+        })
+        .unwrap();
         Self { pool, stage, notices: Vec::new(), seen: Vec::new() }
     }
 
@@ -446,10 +445,9 @@ async fn shutdown_by_force_ends_what_runs() {
 
 #[tokio::test]
 async fn more_slots_than_shared_memory_is_refused() {
-    let (ours, _theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let pages = Arc::new(Pages::new(2).unwrap());
-    let config = ProcessConfig { slots: 3, pages, zygote: ours, max_tasks_per_child: None };
+    let config = ProcessConfig { slots: 3, pages, zygote: ours.into(), max_tasks_per_child: None };
     assert_eq!(ProcessPool::new(config).err().unwrap().kind(), ErrorKind::Config);
 }
 

@@ -15,12 +15,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
 use tokio::{
     io::{AsyncRead, Interest, ReadBuf},
     net::UnixStream,
 };
 
+use super::QUIET;
 use crate::{Error, ErrorKind, Result};
 
 const FORK: u32 = 1;
@@ -85,8 +86,7 @@ impl Zygote {
                     control.push(SendAncillaryMessage::ScmRights(fds));
                 }
                 let iov = [IoSlice::new(record)];
-                sendmsg(self.stream.as_fd(), &iov, &mut control, SendFlags::NOSIGNAL)
-                    .map_err(io::Error::from)
+                sendmsg(self.stream.as_fd(), &iov, &mut control, QUIET).map_err(io::Error::from)
             });
             match sent {
                 Ok(RECORD) => drop(self.output.pop_front()),
