@@ -99,7 +99,6 @@ impl RedisResults {
             Some(ms) => call.arg(ms.max(1)),
             None => call.arg(""),
         };
-        call.arg(self.key("").len());
         for record in batch {
             call.arg(&*record.document);
             // Who waits on the reply channel waits for the end.

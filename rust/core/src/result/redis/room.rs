@@ -5,6 +5,7 @@
 //! forked process inherits none that is gone; what it inherits of the parent's room it forgets.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -76,12 +77,9 @@ impl Waiting {
     }
 
     /// Gives a document to those who wait for its task.
-    fn deliver(&self, payload: &Bytes) {
-        let Some((id, document)) = read_reply(payload) else { return };
-        if !is_ready(&document) {
-            return;
-        }
-        let waiters = self.room().waiters.get(id).cloned().unwrap_or_default();
+    fn deliver(&self, document: &Bytes) {
+        let Some(id) = task_of(document).filter(|_| is_ready(document)) else { return };
+        let waiters = self.room().waiters.get(&*id).cloned().unwrap_or_default();
         for waiter in waiters {
             waiter.news().document = Some(document.clone());
             waiter.changed.notify_one();
@@ -184,8 +182,8 @@ impl<'a> Post<'a> {
         self.pulse = pulse;
         match read {
             Ok(message) => {
-                if let Some((_, payload)) = message {
-                    self.waiting.deliver(&payload);
+                if let Some((_, document)) = message {
+                    self.waiting.deliver(&document);
                 }
                 Ok(())
             }
@@ -248,13 +246,19 @@ pub(super) fn pushed(con: &mut Connection) -> RedisResult<Option<(Vec<u8>, Bytes
     }
 }
 
-/// Splits the payload of a reply channel, see `store.lua`.
-fn read_reply(payload: &Bytes) -> Option<(&str, Bytes)> {
-    let colon = payload.iter().position(|b| *b == b':')?;
-    let length: usize = std::str::from_utf8(&payload[..colon]).ok()?.parse().ok()?;
-    let end = (colon + 1).checked_add(length)?;
-    let id = std::str::from_utf8(payload.get(colon + 1..end)?).ok()?;
-    Some((id, payload.slice(end..)))
+/// The task that a document belongs to.
+fn task_of(document: &[u8]) -> Option<Cow<'_, str>> {
+    // Celery writes it last. An id with escapes, or a peer that orders its fields otherwise, takes the long way.
+    const FIELD: &[u8] = b"\"task_id\": \"";
+    let short = document.strip_suffix(b"\"}").and_then(|head| {
+        let start = head.windows(FIELD.len()).rposition(|window| window == FIELD)? + FIELD.len();
+        let id = std::str::from_utf8(&head[start..]).ok()?;
+        (!id.contains(['"', '\\'])).then_some(Cow::Borrowed(id))
+    });
+    short.or_else(|| {
+        let document: serde_json::Value = serde_json::from_slice(document).ok()?;
+        document.get("task_id")?.as_str().map(|id| Cow::Owned(id.to_owned()))
+    })
 }
 
 #[cfg(test)]
@@ -262,15 +266,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_are_split() {
-        let read = |bytes: &'static [u8]| {
-            read_reply(&Bytes::from_static(bytes)).map(|(id, d)| (id.to_owned(), d))
-        };
-        assert_eq!(read(b"3:a:b{}"), Some(("a:b".into(), Bytes::from_static(b"{}"))));
-        for bad in
-            [&b""[..], b"3", b"x:abc", b"9:abc", b"2:\xff\xff{}", b"99999999999999999999999:a"]
-        {
-            assert_eq!(read(bad), None);
+    fn documents_name_their_task() {
+        let of = |document: &'static str| task_of(document.as_bytes()).map(Cow::into_owned);
+        assert_eq!(of(r#"{"status": "SUCCESS", "task_id": "a-1"}"#).as_deref(), Some("a-1"));
+        // A result that looks like the field; an escaped id; another order.
+        let nested = r#"{"status": "SUCCESS", "result": {"task_id": "no"}, "task_id": "yes"}"#;
+        assert_eq!(of(nested).as_deref(), Some("yes"));
+        assert_eq!(
+            of(r#"{"result": "\"task_id\": \"no", "task_id": "a\"b"}"#).as_deref(),
+            Some("a\"b")
+        );
+        assert_eq!(of(r#"{"task_id":"a","result":{"task_id": "no"}}"#).as_deref(), Some("a"));
+        assert_eq!(of(r#"{"task_id":"a","result":"x"}"#).as_deref(), Some("a"));
+        for bad in ["", "{}", "[1]", "\"}", r#"{"task_id": 1}"#] {
+            assert_eq!(of(bad), None, "{bad}");
         }
     }
 }
