@@ -94,8 +94,8 @@ pub struct ProcessPool {
     timer_at: Option<Micros>,
     /// No child is replaced any more.
     stopping: bool,
-    /// Why the pool cannot go on, and when it says so.
-    broken: Option<(Error, Micros)>,
+    /// Why the pool cannot go on; said after everything else.
+    broken: Option<Error>,
     scratch: Box<[u8]>,
 }
 
@@ -166,27 +166,20 @@ impl ProcessPool {
             let wake = match self.tend(now) {
                 Ok(wake) => wake,
                 Err(e) => {
-                    self.zygote_gone(e, now);
+                    self.zygote_gone(e);
                     continue;
                 }
             };
-            if let Some((e, _)) = self.broken.take_if(|(_, at)| *at <= now) {
-                return Poll::Ready(Err(e));
-            }
-            if !self.report.news.is_empty()
-                || std::mem::take(&mut self.report.ready)
-                || self.is_over()
-            {
+            if !self.report.news.is_empty() || std::mem::take(&mut self.report.ready) {
                 return Poll::Ready(Ok(std::mem::take(&mut self.report.news)));
+            }
+            if let Some(e) = self.broken.take() {
+                return Poll::Ready(Err(e));
             }
             if !self.wake_passed(cx, now, wake) {
                 return Poll::Pending;
             }
         }
-    }
-
-    fn is_over(&self) -> bool {
-        self.stopping && self.children.is_empty() && self.broken.is_none()
     }
 
     /// Arms the timer for `wake`. An earlier one is left to fire: it costs less than moving it at
@@ -262,7 +255,6 @@ impl ProcessPool {
             }
         }
         wake.at(self.populate(now)?);
-        wake.at(self.broken.as_ref().map(|(_, at)| *at));
         Ok(wake.0)
     }
 
@@ -374,13 +366,10 @@ impl Pool for ProcessPool {
                     child.close(now);
                 }
             }
-            let gone = async {
-                while !self.children.is_empty() {
-                    if poll_fn(|cx| self.poll_news(cx)).await.is_err() {
-                        break;
-                    }
-                }
-            };
+            let gone = poll_fn(|cx| {
+                while self.poll_news(cx).is_ready() {} // nobody asks any more
+                if self.children.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            });
             if force {
                 let _ = tokio::time::timeout(REAP, gone).await;
             } else {

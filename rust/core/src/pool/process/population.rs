@@ -24,8 +24,6 @@ use crate::{
 
 /// Deaths in a row before a child was ready, after which replacing slows down.
 const FAST_DEATHS: u32 = 5;
-/// How long a pool that cannot go on waits before it says so.
-const LAST_WORDS_US: Micros = 500_000;
 
 impl ProcessPool {
     /// Forks what is missing, when it may. Returns when to try again.
@@ -78,7 +76,7 @@ impl ProcessPool {
                         self.bury(i, &format!("cannot be forked: {error}"), now);
                     }
                 }
-                Err(e) => return self.zygote_gone(e, now),
+                Err(e) => return self.zygote_gone(e),
             }
         }
     }
@@ -120,16 +118,15 @@ impl ProcessPool {
         }
     }
 
-    /// Without the zygote its children are dead or dying and none can be made: everything ends, and
-    /// the pool fails after the worker had a moment to store what was lost.
-    pub(super) fn zygote_gone(&mut self, error: Error, now: Micros) {
-        let running = self.children.iter().any(|c| c.load() > 0);
+    /// Without the zygote its children are dead or dying and none can be made: everything ends,
+    /// then the pool fails.
+    pub(super) fn zygote_gone(&mut self, error: Error) {
         for mut child in self.children.drain(..) {
             child.bury("the zygote is gone", &mut self.report);
         }
         if !self.stopping {
             self.stopping = true;
-            self.broken = Some((error, if running { now + LAST_WORDS_US } else { now }));
+            self.broken = Some(error);
         }
     }
 }
