@@ -354,13 +354,20 @@ impl Lease {
     ///
     /// Not the library's own pipeline: when a reply does not come it still waits the whole timeout for each of the others, and
     /// many commands would outlast their deadline many times over.
-    pub(crate) fn exchange(&mut self, packed: &[u8], count: usize) -> redis::RedisResult<Vec<redis::Value>> {
+    pub(crate) fn exchange(
+        &mut self,
+        packed: &[u8],
+        count: usize,
+    ) -> redis::RedisResult<Vec<redis::Value>> {
         self.con.send_packed_command(packed)?;
         (0..count).map(|_| self.con.recv_response()).collect()
     }
 
     /// Sends a pipeline; the replies, or the first error among them.
-    pub(crate) fn pipeline(&mut self, commands: &redis::Pipeline) -> redis::RedisResult<Vec<redis::Value>> {
+    pub(crate) fn pipeline(
+        &mut self,
+        commands: &redis::Pipeline,
+    ) -> redis::RedisResult<Vec<redis::Value>> {
         let replies = self.exchange(&commands.get_packed_pipeline(), commands.len())?;
         replies.into_iter().map(redis::Value::extract_error).collect()
     }

@@ -23,6 +23,7 @@ mod template;
 mod fields;
 mod letter;
 mod bulk;
+mod fresh;
 mod publisher;
 mod results;
 mod view;

@@ -25,7 +25,7 @@ use taskcore::{
 use crate::{
     bridge,
     bulk::Bulk,
-    errors, fields,
+    errors, fields, fresh,
     letter::{Writer, positional},
     template::Template,
 };
@@ -143,6 +143,7 @@ impl Publisher {
         bridge::interruptible(py, errors::publishing, |interrupt| {
             sender.send(std::slice::from_ref(&out), &effort, interrupt)
         })?;
+        fresh::published(&draft.message.headers.id);
         Ok(draft.message.headers.id)
     }
 

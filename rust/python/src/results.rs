@@ -11,13 +11,13 @@ use taskcore::{
     assemble::{self, Options},
     clock,
     message::Compression,
-    result::{Record, ResultStore, State, record::Document},
+    result::{Origin, Record, ResultStore, State, record::Document},
 };
 
 use crate::{
     bridge,
     codec::{self, Format},
-    errors,
+    errors, fresh,
     publisher::{duration, text_options},
 };
 
@@ -124,8 +124,9 @@ impl Results {
             Some(seconds) => clock::instant().checked_add(duration("timeout", seconds)?),
             None => None,
         };
+        let origin = if foreign { Origin::Foreign } else { fresh::origin(task_id) };
         let found = bridge::interruptible(py, errors::to_python, |interrupt| {
-            store.wait(task_id, foreign, deadline, interrupt)
+            store.wait(task_id, origin, deadline, interrupt)
         })?;
         found.map(|d| document(py, &d)).transpose()
     }

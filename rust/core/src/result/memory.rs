@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Record, ResultStore, State};
+use super::{Origin, Record, ResultStore, State};
 use crate::{
     broker::BoxFuture,
     clock::{self, Millis},
@@ -110,7 +110,7 @@ impl ResultStore for MemoryResults {
     fn wait(
         &self,
         id: &str,
-        _foreign: bool,
+        _origin: Origin,
         deadline: Option<Instant>,
         interrupt: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Bytes>> {

@@ -31,6 +31,17 @@ pub fn fresh_reply_id() -> String {
     format!("{REPLY_PREFIX}{}", uuid::Builder::from_random_bytes(random).into_uuid().simple())
 }
 
+/// What a waiter knows about its task: where the announcement comes from, and whether it can have come already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Published by this thread an instant ago: the announcement is almost certainly still to come, on the client's own channel.
+    Fresh,
+    /// Published by this process.
+    Own,
+    /// Published by another process, or perhaps run by a stock Celery worker: only the per-task announcement will come.
+    Foreign,
+}
+
 /// The port of result stores. Blocking methods are callable from any thread; `store` belongs to the worker's runtime.
 pub trait ResultStore: Send + Sync {
     /// Writes and announces a batch from the worker.
@@ -43,8 +54,7 @@ pub trait ResultStore: Send + Sync {
     fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>>;
 
     /// Waits until the document of `id` is in a ready state or the deadline (`None`: none) passes, then returns what is
-    /// stored. `foreign` says that the task may be run by a stock Celery worker or was published by another process, so that only
-    /// the per-task announcement will come.
+    /// stored.
     ///
     /// # Errors
     /// `Timeout` at the deadline; `Connection` when the store went away and did not come back before it. `interrupt` is
@@ -52,7 +62,7 @@ pub trait ResultStore: Send + Sync {
     fn wait(
         &self,
         id: &str,
-        foreign: bool,
+        origin: Origin,
         deadline: Option<Instant>,
         interrupt: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Bytes>>;

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Record, ResultStore, State};
+use super::{Origin, Record, ResultStore, State};
 use crate::{
     broker::BoxFuture,
     clock::{self, Millis},
@@ -130,7 +130,7 @@ impl ResultStore for SqliteResults {
     fn wait(
         &self,
         id: &str,
-        _foreign: bool,
+        _origin: Origin,
         deadline: Option<Instant>,
         interrupt: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Bytes>> {

@@ -59,7 +59,7 @@ impl ResultStore for Servers {
     fn wait(
         &self,
         _: &str,
-        _: bool,
+        _: crate::result::Origin,
         _: Option<std::time::Instant>,
         _: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Bytes>> {

@@ -17,7 +17,7 @@ use taskcore::{
     assemble::{self, Options},
     broker::{Broker, HORIZON_MS, Outgoing, QueueStats, Settle, Subscription},
     clock::wall_ms,
-    result::{Record, State},
+    result::{Origin, Record, State},
 };
 
 use crate::{PATIENCE, QUIET, broker::*, harness::ByUrl, run, skipped, unique};
@@ -505,7 +505,7 @@ fn tls_with_an_authority_of_ones_own() {
             expires_ms: None,
         };
         results.store(std::slice::from_ref(&done)).await.unwrap();
-        let got = results.wait("1", true, Some(soon()), &mut || false).unwrap();
+        let got = results.wait("1", Origin::Foreign, Some(soon()), &mut || false).unwrap();
         assert_eq!(got, Some(done.document));
     });
 }
@@ -571,13 +571,13 @@ fn a_server_that_does_not_answer_ends_at_the_deadline() {
 fn waiting_survives_a_broken_link() {
     let Some(server) = Server::start(&[]) else { return skipped("redis") };
     let store = |server: &Server| assemble::results(&server.url(), &Options::default()).unwrap();
-    for foreign in [false, true] {
+    for origin in [Origin::Own, Origin::Foreign] {
         let (client, id) = (store(&server), unique("t"));
         let (pulse_send, pulse) = std::sync::mpsc::channel();
         let waiter = {
             let (client, id) = (client.clone(), id.clone());
             std::thread::spawn(move || {
-                client.wait(&id, foreign, Some(taskcore::clock::instant() + PATIENCE), &mut || {
+                client.wait(&id, origin, Some(taskcore::clock::instant() + PATIENCE), &mut || {
                     let _ = pulse_send.send(());
                     false
                 })

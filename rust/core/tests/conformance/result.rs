@@ -5,7 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 use bytes::Bytes;
 use taskcore::{
     ErrorKind, clock,
-    result::{REPLY_PREFIX, Record, ResultStore, State},
+    result::{Origin, REPLY_PREFIX, Record, ResultStore, State},
 };
 
 use crate::{PATIENCE, unique};
@@ -23,7 +23,8 @@ macro_rules! result_suite {
         $crate::result_suite!(@ $adapter, $start,
             what_is_stored_is_read, many_in_order, unknown_is_none, later_states_replace, success_is_final, failure_may_be_replaced,
             success_is_final_within_a_batch, put_writes, forget_drops, expired_is_gone, cleanup_deletes_expired, no_expiry_is_kept,
-            wait_returns_what_is_there, wait_is_woken_by_a_worker, wait_is_woken_for_a_foreign_task, wait_is_woken_by_put,
+            wait_returns_what_is_there, wait_is_woken_by_a_worker, wait_is_woken_for_a_fresh_task,
+            wait_is_woken_for_a_foreign_task, wait_is_woken_by_put,
             wait_passes_over_states_that_are_not_ready, wait_times_out, wait_is_interrupted, many_waiters, many_waiters_for_one, reply_ids_differ,
         );
     };
@@ -64,9 +65,9 @@ fn get(store: &dyn ResultStore, id: &str) -> Option<Bytes> {
     store.get(&[id]).unwrap().remove(0)
 }
 
-fn wait(store: &dyn ResultStore, id: &str, foreign: bool) -> Bytes {
+fn wait(store: &dyn ResultStore, id: &str, origin: Origin) -> Bytes {
     let deadline = clock::instant() + PATIENCE;
-    store.wait(id, foreign, Some(deadline), &mut || false).unwrap().expect("a document")
+    store.wait(id, origin, Some(deadline), &mut || false).unwrap().expect("a document")
 }
 
 pub(crate) fn what_is_stored_is_read(s: &impl Stores) {
@@ -203,17 +204,19 @@ pub(crate) fn no_expiry_is_kept(s: &impl Stores) {
 }
 
 pub(crate) fn wait_returns_what_is_there(s: &impl Stores) {
-    for (foreign, state) in
-        [(false, State::Success), (true, State::Failure), (false, State::Revoked)]
-    {
+    for (origin, state) in [
+        (Origin::Own, State::Success),
+        (Origin::Foreign, State::Failure),
+        (Origin::Fresh, State::Revoked),
+    ] {
         let done = record(&unique("t"), state, "x");
         store(&*s.store(), std::slice::from_ref(&done));
-        assert_eq!(wait(&*s.store(), &done.id, foreign), done.document);
+        assert_eq!(wait(&*s.store(), &done.id, origin), done.document);
     }
 }
 
 /// Starts a waiter, writes when it is blocked, and returns what it got.
-fn woken(s: &impl Stores, foreign: bool, write: impl FnOnce(&str, &str) -> Vec<Bytes>) {
+fn woken(s: &impl Stores, origin: Origin, write: impl FnOnce(&str, &str) -> Vec<Bytes>) {
     let (client, id) = (s.store(), unique("t"));
     let reply_to = client.reply_to().to_owned();
     let (blocked_send, blocked) = std::sync::mpsc::channel();
@@ -222,7 +225,7 @@ fn woken(s: &impl Stores, foreign: bool, write: impl FnOnce(&str, &str) -> Vec<B
         thread::spawn(move || {
             // `interrupt` is called while the wait is blocked: that is the moment to write.
             let deadline = clock::instant() + PATIENCE;
-            client.wait(&id, foreign, Some(deadline), &mut || {
+            client.wait(&id, origin, Some(deadline), &mut || {
                 let _ = blocked_send.send(());
                 false
             })
@@ -235,7 +238,17 @@ fn woken(s: &impl Stores, foreign: bool, write: impl FnOnce(&str, &str) -> Vec<B
 }
 
 pub(crate) fn wait_is_woken_by_a_worker(s: &impl Stores) {
-    woken(s, false, |id, reply_to| {
+    woken(s, Origin::Own, |id, reply_to| {
+        let done = Record { reply_to: Some(reply_to.into()), ..record(id, State::Success, "x") };
+        store(&*s.store(), std::slice::from_ref(&done));
+        vec![done.document]
+    });
+}
+
+pub(crate) fn wait_is_woken_for_a_fresh_task(s: &impl Stores) {
+    // The first wait subscribes, the second relies on that subscription.
+    wait_is_woken_by_a_worker(s);
+    woken(s, Origin::Fresh, |id, reply_to| {
         let done = Record { reply_to: Some(reply_to.into()), ..record(id, State::Success, "x") };
         store(&*s.store(), std::slice::from_ref(&done));
         vec![done.document]
@@ -243,7 +256,7 @@ pub(crate) fn wait_is_woken_by_a_worker(s: &impl Stores) {
 }
 
 pub(crate) fn wait_is_woken_for_a_foreign_task(s: &impl Stores) {
-    woken(s, true, |id, _| {
+    woken(s, Origin::Foreign, |id, _| {
         let done = record(id, State::Failure, "x");
         store(&*s.store(), std::slice::from_ref(&done));
         vec![done.document]
@@ -251,7 +264,7 @@ pub(crate) fn wait_is_woken_for_a_foreign_task(s: &impl Stores) {
 }
 
 pub(crate) fn wait_is_woken_by_put(s: &impl Stores) {
-    woken(s, true, |id, _| {
+    woken(s, Origin::Foreign, |id, _| {
         let done = record(id, State::Revoked, "x");
         s.store().put(&done).unwrap();
         vec![done.document]
@@ -259,7 +272,7 @@ pub(crate) fn wait_is_woken_by_put(s: &impl Stores) {
 }
 
 pub(crate) fn wait_passes_over_states_that_are_not_ready(s: &impl Stores) {
-    woken(s, false, |id, reply_to| {
+    woken(s, Origin::Own, |id, reply_to| {
         let mut documents = Vec::new();
         for state in
             [State::Started, State::Retry, State::Custom("PROGRESS".into()), State::Success]
@@ -275,19 +288,19 @@ pub(crate) fn wait_passes_over_states_that_are_not_ready(s: &impl Stores) {
 pub(crate) fn wait_times_out(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("t"));
     store(&*handle, &[record(&id, State::Started, "x")]);
-    for foreign in [false, true] {
+    for origin in [Origin::Fresh, Origin::Own, Origin::Foreign] {
         let deadline = clock::instant() + Duration::from_millis(150);
-        let error = handle.wait(&id, foreign, Some(deadline), &mut || false).unwrap_err();
+        let error = handle.wait(&id, origin, Some(deadline), &mut || false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(clock::instant() >= deadline);
     }
-    let past = handle.wait(&id, false, Some(clock::instant()), &mut || false).unwrap_err();
+    let past = handle.wait(&id, Origin::Own, Some(clock::instant()), &mut || false).unwrap_err();
     assert_eq!(past.kind(), ErrorKind::Timeout);
 }
 
 pub(crate) fn wait_is_interrupted(s: &impl Stores) {
     let mut calls = 0;
-    let got = s.store().wait(&unique("t"), false, None, &mut || {
+    let got = s.store().wait(&unique("t"), Origin::Own, None, &mut || {
         calls += 1;
         calls == 3
     });
@@ -302,7 +315,7 @@ pub(crate) fn many_waiters(s: &impl Stores) {
         .iter()
         .map(|id| {
             let (client, id) = (client.clone(), id.clone());
-            thread::spawn(move || (wait(&*client, &id, false), id))
+            thread::spawn(move || (wait(&*client, &id, Origin::Own), id))
         })
         .collect();
     let worker = s.store();
@@ -327,7 +340,7 @@ pub(crate) fn many_waiters_for_one(s: &impl Stores) {
     let waiters: Vec<_> = [&one, &one, &two]
         .map(|client| {
             let (client, id) = (client.clone(), id.clone());
-            thread::spawn(move || wait(&*client, &id, true))
+            thread::spawn(move || wait(&*client, &id, Origin::Foreign))
         })
         .into();
     let done = record(&id, State::Success, "x");

@@ -124,11 +124,7 @@ pub(super) fn set(
 /// A finished dict, or what it stands for when it has exactly the two keys of a typed map. `marked` says that one
 /// of its keys was `__type__`.
 #[inline]
-pub(super) fn finish(
-    at: usize,
-    dict: Bound<'_, PyDict>,
-    marked: bool,
-) -> Read<Bound<'_, PyAny>> {
+pub(super) fn finish(at: usize, dict: Bound<'_, PyDict>, marked: bool) -> Read<Bound<'_, PyAny>> {
     if marked && dict.len() == 2 { revive(at, dict) } else { Ok(dict.into_any()) }
 }
 

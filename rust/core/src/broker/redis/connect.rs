@@ -137,6 +137,7 @@ fn build(
             wanted: None,
             claiming: false,
             kick: false,
+            landed_at: None,
             lingering: false,
             due_at: now,
             waits: vec![(wait::Phase::Idle, None); lanes.len()],

@@ -79,6 +79,8 @@ pub(super) struct State {
     pub(super) due_at: Instant,
     /// What each lane's wait is doing, and the server's number of its connection. Written by `fetch` and `wait`.
     pub(super) waits: Vec<(wait::Phase, Option<i64>)>,
+    /// When a wait first landed a message after the last claim. Written by `wait` and `fetch`.
+    pub(super) landed_at: Option<Instant>,
     /// When the lease was last renewed.
     pub(super) renewed: Instant,
     /// When it ends, by the server's clock. Read by `recover`.

@@ -28,6 +28,9 @@ use crate::{
 const GRACE: Duration = Duration::from_millis(2);
 /// How often a waiting fetch looks for what wakes nobody: twice per horizon.
 const TICK: Duration = Duration::from_millis(HORIZON_MS as u64 / 2);
+/// How long after a wait landed a message nothing is claimed: its list was empty then, and the next wait answers at once if it is
+/// not any more. A claim would stand in front of that message's result in the server.
+const LULL: Duration = Duration::from_millis(1);
 /// Messages per script: a bound on how long the server serves nobody else, and on the arguments of one Lua call.
 const MOST: usize = 1_000;
 
@@ -55,7 +58,8 @@ pub(super) async fn fetch(
     want_due: usize,
 ) -> Result<Vec<Delivery>> {
     let _outstanding = Outstanding::begin(shared, want);
-    let mut claim_first = true;
+    let lull_until = shared.state().landed_at.map(|at| at + LULL);
+    let mut claim_first = lull_until.is_none_or(|until| until <= clock::instant());
     loop {
         shared.check()?;
         let (claiming, due_at) = {
@@ -68,6 +72,7 @@ pub(super) async fn fetch(
             let claiming = state.claiming;
             if !claiming && claim_first {
                 state.claiming = true;
+                state.landed_at = None;
             }
             (claiming, state.due_at)
         };
@@ -81,7 +86,8 @@ pub(super) async fn fetch(
             if want > 0 {
                 wait::arm(shared);
             }
-            let tick = clock::instant() + TICK;
+            let now = clock::instant();
+            let tick = lull_until.filter(|until| *until > now).unwrap_or(now + TICK);
             let until = if want_due > 0 { tick.min(due_at) } else { tick };
             tokio::select! {
                 () = shared.news.notified() => {}

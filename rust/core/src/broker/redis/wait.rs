@@ -107,6 +107,7 @@ fn answered(shared: &Arc<Shared>, lane: usize, answer: Value) -> Result<()> {
         Value::Nil => state.waits[lane].0 = if wanted { Phase::Armed } else { Phase::Idle },
         Value::BulkString(raw) => {
             state.waits[lane].0 = Phase::Idle;
+            state.landed_at.get_or_insert_with(clock::instant);
             let raw = Bytes::from(raw);
             let served = &shared.lanes[lane];
             let tag = shared.ledger.land(served.number, raw.clone());

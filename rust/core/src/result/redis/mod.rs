@@ -19,7 +19,7 @@ use bytes::Bytes;
 use redis::{Cmd, Script, aio::MultiplexedConnection, cmd};
 use tokio::runtime;
 
-use super::{REPLY_PREFIX, Record, ResultStore, State, fresh_reply_id};
+use super::{Origin, REPLY_PREFIX, Record, ResultStore, State, fresh_reply_id};
 use crate::{
     broker::{BoxFuture, url::RedisUrl},
     clock,
@@ -202,11 +202,11 @@ impl ResultStore for RedisResults {
     fn wait(
         &self,
         id: &str,
-        foreign: bool,
+        origin: Origin,
         deadline: Option<Instant>,
         interrupt: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Bytes>> {
-        wait::wait(self, wait::Wanted { id, foreign, deadline }, interrupt)
+        wait::wait(self, wait::Wanted { id, origin, deadline }, interrupt)
     }
 
     fn forget(&self, id: &str) -> Result<()> {

@@ -4,7 +4,8 @@
 //! calls `get()`, is woken by the socket itself.
 //!
 //! A waiter enters its name first, makes sure of the subscription, then reads the store once: whatever is announced after that read is
-//! pushed. A subscription that begins anew, after the link broke, makes every waiter read again. A read every [`RECHECK`]
+//! pushed. (For a task published an instant ago under a standing subscription the order is reversed: `Origin::Fresh`.) A
+//! subscription that begins anew, after the link broke, makes every waiter read again. A read every [`RECHECK`]
 //! covers what no push can report: a server that dropped the announcement because the process did not read for long.
 //!
 //! Tasks that a stock worker may run announce only on their own channel: such a wait borrows a subscribed connection of its own,
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{
-    RedisResults, is_ready,
+    Origin, RedisResults, is_ready,
     room::{Entry, Post, pushed, subscribe},
 };
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
 };
 
+/// How long a fresh task is given to announce its result before the store is read.
+const HEADSTART: Duration = Duration::from_millis(2);
 /// How long a thread blocks between two calls of `interrupt`.
 const PULSE: Duration = Duration::from_millis(100);
 /// How often a waiter reads the store although nothing was pushed.
@@ -35,7 +38,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) id: &'a str,
-    pub(super) foreign: bool,
+    pub(super) origin: Origin,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -48,7 +51,7 @@ pub(super) fn wait(
     let mut clock =
         Clock { wanted, next_read: now + RECHECK, next_pulse: now + PULSE, away_since: None };
     loop {
-        let outcome = if wanted.foreign {
+        let outcome = if wanted.origin == Origin::Foreign {
             wait_foreign(store, &mut clock, interrupt)
         } else {
             wait_own(store, &mut clock, interrupt)
@@ -159,6 +162,17 @@ fn wait_own(
         post = Post::take(&store.waiting);
         if let Some(post) = &mut post {
             post.connect(store, clock.step())?;
+        }
+    }
+    if clock.wanted.origin == Origin::Fresh && post.is_none() {
+        // Subscribed since before the task was published: the push says all that a read could, without standing in front of the
+        // result in the server.
+        post = Post::take(&store.waiting);
+        if let Some(post) = &mut post {
+            post.read(store, clock.step(), HEADSTART)?;
+        }
+        if let Some(document) = entry.waiter.news().document.take() {
+            return Ok(Some(document));
         }
     }
     if let Some(document) = read(store, clock)? {
