@@ -77,6 +77,12 @@ def log(text: str) -> str:
     return text
 
 
+def work(text: str) -> None:
+    """Half a millisecond of work, so that ten thousand are still running when something is killed."""
+    write(text)
+    time.sleep(0.0005)
+
+
 def now() -> float:
     return time.time()
 
@@ -219,6 +225,7 @@ def make(**conf: Any) -> Taskcore:
     )
     app.task(log, name="sample.quiet", ignore_result=True)
     app.task(log, name="sample.log_late", acks_late=True)
+    app.task(work, name="sample.work_late", acks_late=True)
     app.task(hold, name="sample.hold_late", acks_late=True)
     app.task(hold, name="sample.hold_tracked", track_started=True)
     app.task(reject, name="sample.reject", bind=True, acks_late=True)

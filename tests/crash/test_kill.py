@@ -17,8 +17,8 @@ BOUND = 15.0  # seconds from the death of a worker until everything it held has 
 def test_a_killed_workers_tasks_are_run_by_the_others(site: Site) -> None:
     """SIGKILL one of two workers while 10,000 late-acked tasks run: lost 0, all of it within 15 s."""
     victim = site.worker("-c", "2", "-l", "warning")
-    site.worker("-c", "1", "-l", "warning")
-    site.task("log_late").apply_many([(str(n),) for n in range(TASKS)])
+    site.worker("-c", "2", "-l", "warning")
+    site.task("work_late").apply_many([(str(n),) for n in range(TASKS)])
     site.wait_written(TASKS // 20)
     os.killpg(victim.pid, signal.SIGKILL)
 
@@ -58,13 +58,12 @@ def test_a_worker_that_dies_while_others_run_is_noticed_by_them(site: Site) -> N
 def test_killed_children_lose_nothing(site: Site) -> None:
     """Children are killed again and again; each is replaced, and what it ran is run again."""
     worker = site.worker("-c", "2", "-l", "warning")
-    site.task("log_late").apply_many([(str(n),) for n in range(TASKS)])
+    site.task("work_late").apply_many([(str(n),) for n in range(TASKS)])
     for part in range(1, 6):
         site.wait_written(TASKS * part // 10)
-        own = {int(pid) for pid in worker.children()}
-        runs = [pid for pid in own if not any(pid == other for other in zygotes(worker.pid))]
-        if runs:
-            os.kill(runs[0], signal.SIGKILL)
+        below = set(worker.children()) - set(zygotes(worker.pid))
+        assert below and len(set(site.written())) < TASKS
+        os.kill(below.pop(), signal.SIGKILL)
     until(lambda: len(set(site.written())) == TASKS, "every task to have run", timeout=60)
     assert max(Counter(site.written()).values()) <= 4
     site.wait_queue(depth=0, in_flight=0, dead=0)
@@ -80,7 +79,7 @@ def zygotes(parent: int) -> list[int]:
 @pytest.mark.timeout(180)
 def test_a_killed_zygote_ends_the_worker_or_is_replaced_and_nothing_is_lost(site: Site) -> None:
     worker = site.worker("-c", "2", "-l", "warning")
-    site.task("log_late").apply_many([(str(n),) for n in range(2000)])
+    site.task("work_late").apply_many([(str(n),) for n in range(2000)])
     site.wait_written(100)
     os.kill(zygotes(worker.pid)[0], signal.SIGKILL)
     site.worker("-c", "1", "-l", "warning")
