@@ -23,6 +23,11 @@ def line(name: str, value: float, unit: str, bound: float, *, at_least: bool) ->
     )
 
 
+def note(name: str, value: float, unit: str) -> None:
+    """A figure of the machine, to judge the others by."""
+    print(f"{name:<58} {value:>12,.0f} {unit}", flush=True)
+
+
 def client(code: str, env: dict[str, str], python: str = sys.executable) -> list[float]:
     """Runs a producer in a process of its own, with the bench app as `m`; it prints a JSON list of numbers last."""
     done = subprocess.run(
@@ -39,4 +44,4 @@ def runs(default: int = 5) -> int:
     return int(parser.parse_known_args()[0].runs)
 
 
-__all__ = ["client", "line", "machine", "runs"]
+__all__ = ["client", "line", "machine", "note", "runs"]
