@@ -132,6 +132,7 @@ fn fill(broker: &MemoryBroker) {
             priority: 0,
             due: None,
             id: Arc::from(""),
+            fresh: true,
             data: message(n, None),
         })
         .collect();
@@ -233,6 +234,7 @@ fn lateness() -> [f64; 3] {
             priority: 0,
             due: Some(eta / 1_000),
             id: Arc::from(n.to_string()),
+            fresh: true,
             data: message(n, Some(*eta)),
         })
         .collect();

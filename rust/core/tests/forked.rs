@@ -20,6 +20,7 @@ fn publish(broker: &dyn Broker, body: &str) -> bool {
         priority: 0,
         due: None,
         id: body.into(),
+        fresh: false,
         data: Bytes::from(body.to_owned()),
     };
     broker.publish(&[outgoing], clock::instant() + Duration::from_secs(20)).is_ok()

@@ -47,7 +47,8 @@ impl Writer {
         kwargs: &Bound<'py, PyDict>,
     ) -> PyResult<Outgoing> {
         let py = args.py();
-        if draft.message.headers.id.is_empty() {
+        let fresh = draft.message.headers.id.is_empty();
+        if fresh {
             draft.message.headers.id = publish::task_id(bridge::process());
         }
         let celery = template.encoding == Encoding::Celery;
@@ -75,7 +76,8 @@ impl Writer {
             message.headers.compression = Some(compression.content_type().to_owned());
         }
         message.body = bytes::Bytes::copy_from_slice(&self.body);
-        Ok(publish::outgoing(message, template.encoding, draft.queue.clone()))
+        let outgoing = publish::outgoing(message, template.encoding, draft.queue.clone());
+        Ok(Outgoing { fresh, ..outgoing })
     }
 }
 

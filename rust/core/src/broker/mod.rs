@@ -47,6 +47,9 @@ pub struct Outgoing {
     pub due: Option<Millis>,
     /// Task id, so that a scheduled message can be listed and cancelled.
     pub id: Arc<str>,
+    /// Whether the id was made for this message, so that the due set cannot hold another under it. Scheduling is cheaper then; a
+    /// message with a false claim may take the place of its namesake.
+    pub fresh: bool,
     /// The encoded message.
     pub data: Bytes,
 }

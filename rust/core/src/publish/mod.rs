@@ -11,6 +11,7 @@
 mod id;
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -87,15 +88,20 @@ impl Publisher {
         let start = clock::instant();
         let deadline = start + effort.timeout;
         let mut retry = 0;
+        let mut batch = Cow::Borrowed(batch);
         loop {
-            let error = match self.broker.publish(batch, deadline) {
+            let error = match self.broker.publish(&batch, deadline) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_retryable() => error,
                 Err(error) => return Err(error),
             };
             let now = clock::instant();
             match pause(effort.retry.as_ref(), retry, deadline.saturating_duration_since(now)) {
-                Some(wait) if sleep(now + wait, interrupt) => retry += 1,
+                Some(wait) if sleep(now + wait, interrupt) => {
+                    retry += 1;
+                    // The lost attempt may have gone through, and its task may by now be scheduled again under its id.
+                    batch.to_mut().iter_mut().for_each(|message| message.fresh = false);
+                }
                 _ => return Err(self.gave_up(error, retry + 1, now - start)),
             }
         }
@@ -137,9 +143,12 @@ fn sleep(until: Instant, interrupt: &mut dyn FnMut() -> bool) -> bool {
 ///
 /// A scheduled message in the compact encoding goes to the broker's due set. One in Celery's encoding goes to the queue at
 /// once, as a stock client would send it: a stock worker may be the consumer, and it knows no due set.
+///
+/// It does not claim that its id was made for it; who made the id may say so.
 pub fn outgoing(message: &Message, encoding: Encoding, queue: Arc<str>) -> Outgoing {
     Outgoing {
         queue,
+        fresh: false,
         priority: message.properties.priority,
         due: match encoding {
             Encoding::Compact => message.headers.eta.map(due),

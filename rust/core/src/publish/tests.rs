@@ -9,13 +9,19 @@ use std::sync::Mutex;
 struct Failing {
     errors: Mutex<Vec<ErrorKind>>,
     calls: Mutex<Vec<Instant>>,
+    /// Of each message of each attempt: whether its id was said to be made for it.
+    fresh: Mutex<Vec<bool>>,
 }
 
 impl Failing {
     fn publisher(errors: &[ErrorKind]) -> (Arc<Self>, Publisher) {
         let mut errors = errors.to_vec();
         errors.reverse();
-        let broker = Arc::new(Self { errors: Mutex::new(errors), calls: Mutex::default() });
+        let broker = Arc::new(Self {
+            errors: Mutex::new(errors),
+            calls: Mutex::default(),
+            fresh: Mutex::default(),
+        });
         (broker.clone(), Publisher::new(broker))
     }
 
@@ -25,7 +31,8 @@ impl Failing {
 }
 
 impl Broker for Failing {
-    fn publish(&self, _batch: &[Outgoing], deadline: Instant) -> Result<()> {
+    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()> {
+        self.fresh.lock().unwrap().extend(batch.iter().map(|message| message.fresh));
         self.calls.lock().unwrap().push(deadline);
         match self.errors.lock().unwrap().pop() {
             Some(kind) => Err(Error::new(kind, "refused")),
@@ -77,6 +84,15 @@ fn a_failed_connection_is_tried_again_with_the_same_deadline() {
     assert_eq!(broker.calls(), 4);
     let deadlines = broker.calls.lock().unwrap();
     assert!(deadlines.iter().all(|d| *d == deadlines[0]));
+}
+
+#[test]
+fn a_second_attempt_does_not_rely_on_fresh_ids() {
+    let (broker, publisher) = Failing::publisher(&[DOWN, DOWN]);
+    let message = outgoing(&message(None), Encoding::Compact, "q".into());
+    let batch = [Outgoing { fresh: true, ..message.clone() }, message];
+    publisher.send(&batch, &at_once(None), &mut || false).unwrap();
+    assert_eq!(*broker.fresh.lock().unwrap(), [true, false, false, false, false, false]);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use redis::{RedisResult, Value, cmd, pipe};
+use redis::{Pipeline, RedisResult, Value, cmd, pipe};
 
 use super::{
     keys::Lane,
@@ -16,11 +16,12 @@ use super::{
 };
 use crate::{
     broker::{DeadLetter, QueueStats},
+    clock::Millis,
     message::Message,
     redis_link::Lease,
 };
 
-/// Dead letters per script.
+/// Dead letters, or buckets of the due set, per script.
 const CHUNK: usize = 256;
 
 pub(super) fn stats(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<QueueStats> {
@@ -29,30 +30,36 @@ pub(super) fn stats(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<QueueStats
     for lane in lanes {
         ask.cmd("LLEN").arg(&lane.list);
         ask.cmd("LLEN").arg(lane.again());
-        ask.cmd("ZCARD").arg(lane.due());
+        ask.cmd("ZRANGE").arg(lane.due()).arg(0).arg(-1);
         ask.cmd("HLEN").arg(lane.dead());
         ask.cmd("ZRANGE").arg(lane.leases()).arg(0).arg(-1);
     }
     let answers = lease.pipeline(&ask)?;
-    let mut held = pipe();
-    let mut any = false;
+    let (mut held, mut scheduled) = (pipe(), pipe());
     for (lane, answer) in lanes.iter().zip(answers.chunks(5)) {
         let number = |i: usize| redis::from_redis_value_ref::<u64>(&answer[i]);
         stats.depth += number(0)? + number(1)?;
-        stats.scheduled += number(2)?;
+        for begin in redis::from_redis_value_ref::<Vec<Millis>>(&answer[2])? {
+            scheduled.cmd("HLEN").arg(lane.bucket(begin));
+        }
         stats.dead += number(3)?;
         for epoch in redis::from_redis_value_ref::<Vec<String>>(&answer[4])? {
             held.cmd("HLEN").arg(lane.held(&epoch));
             held.cmd("LLEN").arg(lane.inbox(&epoch));
-            any = true;
         }
     }
-    if any {
-        for count in lease.pipeline(&held)? {
-            stats.in_flight += redis::from_redis_value::<u64>(count)?;
-        }
-    }
+    stats.in_flight = sum(lease, &held)?;
+    stats.scheduled = sum(lease, &scheduled)?;
     Ok(stats)
+}
+
+/// The sum of what the commands answer.
+fn sum(lease: &mut Lease, commands: &Pipeline) -> RedisResult<u64> {
+    if commands.is_empty() {
+        return Ok(0);
+    }
+    let counts = lease.pipeline(commands)?;
+    counts.into_iter().map(|count| Ok(redis::from_redis_value::<u64>(count)?)).sum()
 }
 
 pub(super) fn queues(lease: &mut Lease, key: &str) -> RedisResult<Vec<String>> {
@@ -63,8 +70,15 @@ pub(super) fn queues(lease: &mut Lease, key: &str) -> RedisResult<Vec<String>> {
 pub(super) fn purge(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<u64> {
     let mut dropped = 0;
     for lane in lanes {
-        let call = PURGE.call(&[&lane.list, &lane.again(), &lane.due(), &lane.later()]);
-        dropped += redis::from_redis_value::<u64>(PURGE.run(lease, &call)?)?;
+        let buckets = buckets(lease, lane)?;
+        // At least one call, for what is ready.
+        for chunk in chunks_or_none(&buckets) {
+            let mut keys = vec![lane.list.clone(), lane.again(), lane.due()];
+            keys.extend(chunk.iter().map(|begin| lane.bucket(*begin)));
+            let mut call = PURGE.call(&keys);
+            call.arg(chunk);
+            dropped += redis::from_redis_value::<u64>(PURGE.run(lease, &call)?)?;
+        }
     }
     Ok(dropped)
 }
@@ -72,11 +86,25 @@ pub(super) fn purge(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<u64> {
 pub(super) fn cancel(lease: &mut Lease, lanes: &[Lane], id: &str) -> RedisResult<bool> {
     let mut dropped = 0;
     for lane in lanes {
-        let mut call = CANCEL.call(&[lane.due(), lane.later()]);
-        call.arg(id);
-        dropped += redis::from_redis_value::<u64>(CANCEL.run(lease, &call)?)?;
+        for chunk in buckets(lease, lane)?.chunks(CHUNK) {
+            let mut keys = vec![lane.due()];
+            keys.extend(chunk.iter().map(|begin| lane.bucket(*begin)));
+            let mut call = CANCEL.call(&keys);
+            call.arg(id).arg(chunk);
+            dropped += redis::from_redis_value::<u64>(CANCEL.run(lease, &call)?)?;
+        }
     }
     Ok(dropped > 0)
+}
+
+/// Where the buckets of a lane's due set begin.
+fn buckets(lease: &mut Lease, lane: &Lane) -> RedisResult<Vec<Millis>> {
+    cmd("ZRANGE").arg(lane.due()).arg(0).arg(-1).query(&mut lease.con)
+}
+
+/// Chunks, or a single empty one.
+fn chunks_or_none(buckets: &[Millis]) -> impl Iterator<Item = &[Millis]> {
+    buckets.chunks(CHUNK).chain(buckets.is_empty().then_some(buckets))
 }
 
 pub(super) fn dead(

@@ -1,17 +1,24 @@
--- Drops what is scheduled under a task id in one lane.
+-- Drops what is scheduled under a task id in some buckets of one lane.
 --
--- KEYS  due, later
--- ARGV  task id
+-- KEYS  due, then the buckets
+-- ARGV  task id, then where each bucket begins
 -- Returns how many messages that were. Suffixes (see schedule.lua) may have gaps where one was claimed; eight misses end the search.
-local dropped, misses, n, member = 0, 0, 0, ARGV[1]
-while misses < 8 do
-  if redis.call('ZREM', KEYS[1], member) == 1 then
-    redis.call('HDEL', KEYS[2], member)
-    dropped, misses = dropped + 1, 0
-  else
-    misses = misses + 1
+local ID, STEP = ARGV[1], 8
+local dropped = 0
+for i = 2, #KEYS do
+  local n, gone = 0, redis.call('HDEL', KEYS[i], ID)
+  local any = gone
+  repeat
+    local names = {}
+    for k = 1, STEP do names[k] = ID .. '\31' .. (n + k) end
+    n = n + STEP
+    gone = redis.call('HDEL', KEYS[i], unpack(names))
+    any = any + gone
+  until gone == 0
+  dropped = dropped + any
+  -- An emptied bucket no longer exists.
+  if any > 0 and redis.call('EXISTS', KEYS[i]) == 0 then
+    redis.call('ZREM', KEYS[1], ARGV[i])
   end
-  n = n + 1
-  member = ARGV[1] .. '\31' .. n
 end
 return dropped

@@ -1,45 +1,68 @@
--- Claims scheduled messages that come due within the horizon, so that exactly one worker's memory holds each.
+-- Claims scheduled messages out of buckets that lie within the horizon, so that exactly one worker's memory holds each.
 --
--- KEYS  per lane: due, later, held, leases
--- ARGV  epoch, how many in all (at most 1000), first sequence number, horizon in ms
--- Returns { ms until the next message left behind enters the horizon, or -1; then per lane that gave something, as claim.lua }.
-local epoch, left, seq, horizon = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local time = redis.call('TIME')
-local edge = time[1] * 1000 + math.floor(time[2] / 1000) + horizon
-local out = { -1 }
+-- KEYS  per bucket, earliest first within a lane: due, held, leases, bucket
+-- ARGV  epoch, how many in all (at most 1000), first sequence number, then two per bucket: its lane (from 0), where it begins (ms)
+-- Returns { 1 when something was left behind or else 0; then per bucket that gave something, as claim.lua }. The earliest of a bucket come
+-- first, unless it holds so many (BIG) that sorting them for each claim would cost more than it gives: the worker's heap sorts too.
+local epoch, left, seq = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local BIG = 2000
+local out = { 0 }
 
-local function claim(due, later, held, lane)
-  local members = redis.call('ZRANGEBYSCORE', due, '-inf', edge, 'LIMIT', 0, left)
-  if #members == 0 then return end
-  local raws = redis.call('HMGET', later, unpack(members))
-  redis.call('ZREM', due, unpack(members))
-  redis.call('HDEL', later, unpack(members))
-  local record, found = {}, {}
-  for k = 1, #raws do
-    if raws[k] then
-      found[#found + 1] = raws[k]
-      record[#record + 1] = seq
-      record[#record + 1] = raws[k]
-      seq = seq + 1
+-- Takes up to `left` fields and values out of a bucket, as one flat list, and whether that was all.
+local function take(bucket)
+  local size = redis.call('HLEN', bucket)
+  if size <= left then
+    local all = redis.call('HGETALL', bucket)
+    redis.call('DEL', bucket)
+    return all, true
+  end
+  local some = {}
+  if size <= BIG then
+    local all, order = redis.call('HGETALL', bucket), {}
+    for k = 1, size do order[k] = 2 * k end
+    table.sort(order, function(a, b) return string.sub(all[a], 1, 3) < string.sub(all[b], 1, 3) end)
+    for k = 1, left do
+      some[2 * k - 1], some[2 * k] = all[order[k] - 1], all[order[k]]
     end
+  else
+    some = redis.call('HRANDFIELD', bucket, left, 'WITHVALUES')
   end
-  if #found > 0 then
-    redis.call('HSET', held, unpack(record))
-    left = left - #found
-    out[#out + 1] = { lane, found }
-  end
+  local ids = {}
+  for k = 1, #some, 2 do ids[#ids + 1] = some[k] end
+  redis.call('HDEL', bucket, unpack(ids))
+  return some, false
 end
 
 for i = 1, #KEYS, 4 do
-  local lease = redis.call('ZSCORE', KEYS[i + 3], epoch)
+  local lease = redis.call('ZSCORE', KEYS[i + 2], epoch)
   if not lease or tonumber(lease) <= 0 then
     return redis.error_reply('FENCED the lease of epoch `' .. epoch .. '` lapsed')
   end
-  if left > 0 then claim(KEYS[i], KEYS[i + 1], KEYS[i + 2], (i - 1) / 4) end
-  local next = redis.call('ZRANGE', KEYS[i], 0, 0, 'WITHSCORES')
-  if next[2] then
-    local wait = math.max(0, tonumber(next[2]) - edge)
-    if out[1] < 0 or wait < out[1] then out[1] = wait end
+end
+for i = 1, #KEYS, 4 do
+  local lane, begin = tonumber(ARGV[(i + 1) / 2 + 3]), ARGV[(i + 1) / 2 + 4]
+  if left == 0 then
+    out[1] = 1
+    break
+  end
+  local some, all = take(KEYS[i + 3])
+  if all then
+    redis.call('ZREM', KEYS[i], begin)
+  else
+    out[1] = 1
+  end
+  local record, found = {}, {}
+  for k = 2, #some, 2 do
+    local raw = string.sub(some[k], 4)
+    found[#found + 1] = raw
+    record[#record + 1] = seq
+    record[#record + 1] = raw
+    seq = seq + 1
+  end
+  if #found > 0 then
+    redis.call('HSET', KEYS[i + 1], unpack(record))
+    left = left - #found
+    out[#out + 1] = { lane, found }
   end
 end
 return out

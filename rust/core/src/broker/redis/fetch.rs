@@ -1,4 +1,5 @@
-//! Claiming: one script for what is ready on all lanes, one for what comes due, and a wait when there is nothing.
+//! Claiming: one script for what is ready on all lanes, two for what comes due (which buckets, then out of these, because a script
+//! is told all its keys), and a wait when there is nothing.
 //!
 //! A claim runs as a task of its own: whoever drops a `fetch` does not drop the reply, which the next `fetch` finds. What
 //! nobody asks for within [`GRACE`] goes back to its list, so that a worker that wants one message holds one.
@@ -6,21 +7,19 @@
 //! Waits end when a message lands or when the next scheduled one enters the horizon. Besides, every [`TICK`] a waiting fetch
 //! claims anyway: other producers add to the due set, and what another worker recovered wakes no wait.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, Value, pipe};
 
 use super::{
     consume::{Life, Served, Shared, State},
-    scripts::{CLAIM, DUE, Lua},
+    keys::BUCKET_MS,
+    scripts::{CLAIM, DUE, Lua, NEAR},
     settle, wait,
 };
 use crate::{
     broker::{Delivery, HORIZON_MS, Settle, Settlement},
-    clock,
+    clock::{self, Millis},
     error::Result,
 };
 
@@ -33,6 +32,8 @@ const TICK: Duration = Duration::from_millis(HORIZON_MS as u64 / 2);
 const LULL: Duration = Duration::from_millis(1);
 /// Messages per script: a bound on how long the server serves nobody else, and on the arguments of one Lua call.
 const MOST: usize = 1_000;
+/// Buckets of a lane's due set per script.
+const BUCKETS: usize = 64;
 
 /// Marks a fetch as outstanding for as long as it lives.
 struct Outstanding<'a>(&'a Arc<Shared>);
@@ -125,9 +126,7 @@ async fn ask(shared: &Shared, first: u64, want: usize, want_due: usize) -> Resul
         commands.add_command(shared.calls.claim.clone().arg(want).arg(first).take());
     }
     if due {
-        let first = first + want as u64;
-        commands
-            .add_command(shared.calls.due.clone().arg(want_due).arg(first).arg(HORIZON_MS).take());
+        commands.add_command(shared.calls.near.clone());
     }
     if commands.is_empty() {
         shared.ledger.claimed(first);
@@ -136,47 +135,99 @@ async fn ask(shared: &Shared, first: u64, want: usize, want_due: usize) -> Resul
     let asked = clock::instant();
     let mut replies = shared.run("claim messages", commands).await?.into_iter();
     let ready = if want > 0 { shared.groups(replies.next(), first)? } else { Vec::new() };
-    let (scheduled, due_at) = if due {
-        let mut groups: Vec<Value> = shared.read("claim messages", replies.next())?;
-        let next: i64 =
-            shared.read("claim messages", (!groups.is_empty()).then(|| groups.remove(0)))?;
-        let scheduled = shared.groups(Some(Value::Array(groups)), first + want as u64)?;
-        (scheduled, Some(due_at(asked, next)))
+    let scheduled = if due {
+        let near = Near::read(shared, replies.next())?;
+        let (scheduled, all) = if near.buckets.is_empty() {
+            (Vec::new(), true)
+        } else {
+            take_due(shared, &near.buckets, first + want as u64, want_due).await?
+        };
+        let next = if all { near.next.map_or(TICK, |next| TICK.min(next)) } else { Duration::ZERO };
+        shared.state().due_at = asked + next;
+        scheduled
     } else {
-        (Vec::new(), None)
+        Vec::new()
     };
     shared.ledger.claimed(first);
     shared.ledger.offer(ready, scheduled);
-    if let Some(due_at) = due_at {
-        shared.state().due_at = due_at;
-    }
     Ok(())
 }
 
-/// When to look into the due set again, given the milliseconds until its next message enters the horizon, or -1.
-fn due_at(asked: Instant, next: i64) -> Instant {
-    match u64::try_from(next) {
-        Ok(ms) => asked + TICK.min(Duration::from_millis(ms)),
-        Err(_) => asked + TICK,
+/// What the due sets have for now.
+struct Near {
+    /// The buckets that lie within the horizon, by lane and where they begin.
+    buckets: Vec<(usize, Millis)>,
+    /// How long until more do, if there are more.
+    next: Option<Duration>,
+}
+
+impl Near {
+    fn read(shared: &Shared, reply: Option<Value>) -> Result<Self> {
+        let mut lists: Vec<Value> = shared.read("claim messages", reply)?;
+        let now: Millis =
+            shared.read("claim messages", (!lists.is_empty()).then(|| lists.remove(0)))?;
+        let mut near = Self { buckets: Vec::new(), next: None };
+        for (lane, list) in lists.into_iter().enumerate() {
+            let begins: Vec<Millis> = shared.read("claim messages", Some(list))?;
+            let mut next = (begins.len() == BUCKETS).then_some(0);
+            for begin in begins {
+                let ahead = begin + BUCKET_MS - 1 - HORIZON_MS - now;
+                if ahead > 0 {
+                    next = Some(ahead);
+                    break;
+                }
+                near.buckets.push((lane, begin));
+            }
+            if let Some(next) = next {
+                let next = Duration::from_millis(next.unsigned_abs());
+                near.next = Some(near.next.map_or(next, |other| other.min(next)));
+            }
+        }
+        Ok(near)
     }
+}
+
+/// Claims out of these buckets; what it got, and whether that was all.
+async fn take_due(
+    shared: &Shared,
+    buckets: &[(usize, Millis)],
+    first: u64,
+    want_due: usize,
+) -> Result<(Vec<Delivery>, bool)> {
+    let mut keys = Vec::with_capacity(buckets.len() * 4);
+    for (lane, begin) in buckets {
+        let Served { lane, held, .. } = &shared.lanes[*lane];
+        keys.extend([lane.due(), held.clone(), lane.leases(), lane.bucket(*begin)]);
+    }
+    let mut call = DUE.call(&keys);
+    call.arg(&shared.epoch).arg(want_due).arg(first);
+    for (lane, begin) in buckets {
+        call.arg(*lane).arg(*begin);
+    }
+    let mut commands = pipe();
+    commands.add_command(call);
+    let reply = shared.run("claim messages", commands).await?.pop();
+    let mut groups: Vec<Value> = shared.read("claim messages", reply)?;
+    let left: u8 = shared.read("claim messages", (!groups.is_empty()).then(|| groups.remove(0)))?;
+    Ok((shared.groups(Some(Value::Array(groups)), first)?, left == 0))
 }
 
 /// The calls of a fetch up to their epoch: their keys are many and never change.
 pub(super) struct Calls {
     claim: Cmd,
-    due: Cmd,
+    near: Cmd,
 }
 
 impl Calls {
     pub(super) fn new(lanes: &[Served], epoch: &str) -> Self {
         let mut claim = Vec::with_capacity(lanes.len() * 4);
-        let mut due = Vec::with_capacity(lanes.len() * 4);
+        let mut near = Vec::with_capacity(lanes.len() * 2);
         for Served { lane, held, .. } in lanes {
             claim.extend([lane.again(), lane.list.clone(), held.clone(), lane.leases()]);
-            due.extend([lane.due(), lane.later(), held.clone(), lane.leases()]);
+            near.extend([lane.due(), lane.leases()]);
         }
         let call = |script: &Lua, keys: &[String]| script.call(keys).arg(epoch).take();
-        Self { claim: call(&CLAIM, &claim), due: call(&DUE, &due) }
+        Self { claim: call(&CLAIM, &claim), near: call(&NEAR, &near).arg(BUCKETS).take() }
     }
 }
 

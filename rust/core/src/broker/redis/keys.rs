@@ -11,7 +11,8 @@
 //! | `{L}:held:<epoch>` | hash | sequence number to message: what this worker claimed |
 //! | `{L}:inbox:<epoch>` | list | where a blocked wait lands a message, until the worker records it as held |
 //! | `{L}:leases` | zset | epoch to the end of its lease (ms); negative: declared dead then |
-//! | `{L}:due`, `{L}:later` | zset, hash | task id to due time (ms), and to message |
+//! | `{L}:due` | zset | the buckets that hold scheduled messages: where each begins (ms), as name and score |
+//! | `{L}:due:<begin>` | hash | task id to what is due in these [`BUCKET_MS`], see [`bucket_offset`] |
 //! | `{L}:dead` | hash | key to dead letter |
 //! | `taskcore:queues` | set | names of the queues that were ever published to or consumed |
 //!
@@ -22,8 +23,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::clock::Millis;
+
 /// Celery's priority steps, served in this order.
 pub(super) const STEPS: [u8; 4] = [0, 3, 6, 9];
+
+/// How long a bucket of the due set is. A bucket is claimed from when all of it lies within the horizon, and found at
+/// most half a horizon later, so that a quarter of a horizon is left before its first message is due.
+pub(super) const BUCKET_MS: Millis = 500;
 
 /// Builds the names; holds `global_keyprefix`.
 #[derive(Clone, Debug)]
@@ -88,8 +95,9 @@ impl Lane {
         format!("{}due", self.base)
     }
 
-    pub(super) fn later(&self) -> String {
-        format!("{}later", self.base)
+    /// The bucket that begins then.
+    pub(super) fn bucket(&self, begin: Millis) -> String {
+        format!("{}due:{begin}", self.base)
     }
 
     pub(super) fn again(&self) -> String {
@@ -99,6 +107,18 @@ impl Lane {
     pub(super) fn dead(&self) -> String {
         format!("{}dead", self.base)
     }
+}
+
+/// Where the bucket of a due time begins.
+pub(super) fn bucket_begin(due: Millis) -> Millis {
+    due.div_euclid(BUCKET_MS) * BUCKET_MS
+}
+
+/// The three digits that stand before a message in its bucket: how far into the bucket it is due, so that the
+/// scripts can tell the order.
+pub(super) fn bucket_offset(due: Millis) -> [u8; 3] {
+    let offset = due.rem_euclid(BUCKET_MS);
+    [100, 10, 1].map(|unit| b'0' + (offset / unit % 10) as u8)
 }
 
 /// Splits the count of lost deliveries off a message that carries one.
@@ -152,10 +172,24 @@ mod tests {
     }
 
     #[test]
+    fn buckets_partition_time() {
+        for (due, begin, offset) in [
+            (0, 0, b"000"),
+            (499, 0, b"499"),
+            (500, 500, b"000"),
+            (1_507, 1_500, b"007"),
+            (-1, -500, b"499"),
+        ] {
+            assert_eq!((bucket_begin(due), &bucket_offset(due)), (begin, offset));
+        }
+    }
+
+    #[test]
     fn records_share_the_slot_of_their_list() {
         let keys = Keys::new("");
         assert_eq!(keys.lane("q", 0).held("e"), "{q}:held:e");
         assert_eq!(keys.lane("q", 1).due(), "{q\x06\x163}:due");
+        assert_eq!(keys.lane("q", 0).bucket(1_500), "{q}:due:1500");
         assert_eq!(keys.lane("{tenant}.q", 0).dead(), "{tenant}.q:dead");
         assert_eq!(keys.lane("{}q", 0).dead(), "{{}q}:dead");
     }

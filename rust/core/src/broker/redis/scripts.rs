@@ -26,6 +26,7 @@ scripts! {
     SCHEDULE = "schedule.lua";
     REGISTER = "register.lua";
     CLAIM = "claim.lua";
+    NEAR = "near.lua";
     DUE = "due.lua";
     ADOPT = "adopt.lua";
     UNCLAIM = "unclaim.lua";
@@ -40,10 +41,15 @@ scripts! {
 }
 
 impl Lua {
+    /// Its hash, by which it is called.
+    pub(super) fn hash(&self) -> &str {
+        self.0.get_hash()
+    }
+
     /// A call with its keys; arguments are added to it.
     pub(super) fn call<K: AsRef<str>>(&self, keys: &[K]) -> Cmd {
         let mut call = cmd("EVALSHA");
-        call.arg(self.0.get_hash()).arg(keys.len());
+        call.arg(self.hash()).arg(keys.len());
         for key in keys {
             call.arg(key.as_ref());
         }

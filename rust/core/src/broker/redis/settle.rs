@@ -9,6 +9,7 @@ use redis::{Cmd, pipe};
 
 use super::{
     consume::{Served, Shared},
+    keys::{bucket_begin, bucket_offset},
     scripts::SETTLE,
 };
 use crate::{
@@ -65,14 +66,13 @@ pub(super) async fn settle(shared: &Arc<Shared>, batch: Vec<Settlement>) -> Resu
 /// The call that settles a lane's batch, whatever is in it.
 fn script(shared: &Shared, served: &Served, batch: &[Settlement]) -> Cmd {
     let lane = &served.lane;
-    let mut call = SETTLE.call(&[
-        &lane.list,
-        &lane.again(),
-        &served.held,
-        &lane.due(),
-        &lane.later(),
-        &lane.dead(),
-    ]);
+    let mut keys =
+        vec![lane.list.clone(), lane.again(), served.held.clone(), lane.due(), lane.dead()];
+    keys.extend(batch.iter().filter_map(|settlement| match settlement.how {
+        Settle::Defer { due, .. } => Some(lane.bucket(bucket_begin(due))),
+        _ => None,
+    }));
+    let mut call = SETTLE.call(&keys);
     call.arg(&shared.epoch).arg(shared.max_deliveries);
     for Settlement { tag, how } in batch {
         let (letter, id, detail) = match how {
@@ -80,7 +80,11 @@ fn script(shared: &Shared, served: &Served, batch: &[Settlement]) -> Cmd {
             Settle::HandBack => ("h", "", String::new()),
             Settle::Requeue => ("q", "", String::new()),
             Settle::Redeliver { id } => ("r", &**id, lost_reason(shared.max_deliveries)),
-            Settle::Defer { id, due } => ("d", &**id, due.to_string()),
+            Settle::Defer { id, due } => {
+                let offset = bucket_offset(*due);
+                let offset = String::from_utf8_lossy(&offset);
+                ("d", &**id, format!("{offset}{}", bucket_begin(*due)))
+            }
             Settle::Park { id, reason } => ("p", &**id, reason.clone()),
         };
         call.arg(letter).arg(tag.seq).arg(id).arg(detail);

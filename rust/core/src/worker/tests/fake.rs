@@ -107,8 +107,14 @@ impl Flaky {
 
     /// Puts anything into the queue.
     pub(crate) fn put_raw(&self, id: &str, data: Bytes) {
-        let outgoing =
-            Outgoing { queue: QUEUE.into(), priority: 0, due: None, id: id.into(), data };
+        let outgoing = Outgoing {
+            queue: QUEUE.into(),
+            priority: 0,
+            due: None,
+            id: id.into(),
+            fresh: false,
+            data,
+        };
         self.inner.publish(&[outgoing], clock::instant()).expect("memory");
     }
 
