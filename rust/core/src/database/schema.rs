@@ -52,8 +52,18 @@ pub(super) enum Found {
     Foreign,
 }
 
-/// Looks what the file is.
+/// Looks what the file is, in one snapshot: another process may be making the tables between two of the reads.
 pub(super) fn look(connection: &Connection) -> rusqlite::Result<Found> {
+    if !connection.is_autocommit() {
+        return look_within(connection);
+    }
+    let snapshot = connection.unchecked_transaction()?;
+    let found = look_within(&snapshot)?;
+    snapshot.commit()?;
+    Ok(found)
+}
+
+fn look_within(connection: &Connection) -> rusqlite::Result<Found> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     if application == APPLICATION {

@@ -50,7 +50,9 @@ impl Store {
         let now = clock::wall_ms();
         let mut entries = self.lock();
         for record in batch {
-            if entries.get(&record.id).is_some_and(|e| e.state == State::Success && e.is_alive(now))
+            if entries
+                .get(&record.id)
+                .is_some_and(|e| !e.state.yields_to(&record.state) && e.is_alive(now))
             {
                 continue;
             }

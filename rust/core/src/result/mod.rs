@@ -1,7 +1,7 @@
 //! Result stores: Celery's document under the task's id, announced by push.
 //!
 //! A worker writes records in batches; a client reads, waits and forgets. Waiting uses one channel per client process,
-//! never one subscription or poll per task. SUCCESS is final: no later record overwrites it.
+//! never one subscription or poll per task. SUCCESS is final, and what is not ready never undoes what is ([`State::yields_to`]).
 
 pub mod memory;
 pub mod record;

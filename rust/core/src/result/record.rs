@@ -49,6 +49,16 @@ impl State {
         }
     }
 
+    /// Whether `next` may be stored in this state's place. SUCCESS is final. A state that is not ready never undoes one that is:
+    /// of two attempts in two processes the first may report its RETRY after the second has reported its end.
+    pub fn yields_to(&self, next: &Self) -> bool {
+        match self {
+            Self::Success => false,
+            Self::Failure | Self::Revoked => next.is_ready(),
+            _ => true,
+        }
+    }
+
     /// Whether no further state is expected.
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Revoked)

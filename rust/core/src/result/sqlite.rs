@@ -198,12 +198,15 @@ impl ResultStore for SqliteResults {
     }
 }
 
-/// Writes one record unless a SUCCESS is there that has not expired.
+/// Writes one record unless one is there that does not yield to it and has not expired.
 fn write(tx: &Tx<'_>, record: &Record) -> rusqlite::Result<()> {
     let hash = hash(&record.id);
     let found: Option<(i64, bool)> = tx
-        .prepare("SELECT number, state = 'SUCCESS' AND (expires IS NULL OR expires > ?3) FROM result WHERE hash = ?1 AND id = ?2")?
-        .query_row((hash, &record.id, tx.now), |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare("SELECT number, state, expires IS NULL OR expires > ?3 FROM result WHERE hash = ?1 AND id = ?2")?
+        .query_row((hash, &record.id, tx.now), |row| {
+            let stays = !State::from_name(row.get_ref(1)?.as_str()?).yields_to(&record.state);
+            Ok((row.get(0)?, stays && row.get(2)?))
+        })
         .optional()?;
     let expires = record.expires_ms.map(|ms| tx.now.saturating_add_unsigned(ms));
     let (state, document) = (record.state.as_str(), &record.document[..]);
@@ -233,21 +236,9 @@ fn find(
     connection
         .prepare_cached("SELECT state, document FROM result WHERE hash = ?1 AND id = ?2 AND (expires IS NULL OR expires > ?3)")?
         .query_row((hash(id), id, now), |row| {
-            Ok((state(row.get_ref(0)?.as_str()?), Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)))
+            Ok((State::from_name(row.get_ref(0)?.as_str()?), Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)))
         })
         .optional()
-}
-
-/// The state of that name.
-fn state(name: &str) -> State {
-    match name {
-        "STARTED" => State::Started,
-        "RETRY" => State::Retry,
-        "SUCCESS" => State::Success,
-        "FAILURE" => State::Failure,
-        "REVOKED" => State::Revoked,
-        other => State::Custom(other.to_owned()),
-    }
 }
 
 /// Under what a task id is found: FNV-1a. Written to disk, so never changed; ids that collide are told apart by the id itself.

@@ -1,8 +1,9 @@
 //! Flush: records to the result store, settlements to the broker, in batches, records first.
 //!
 //! One store and one settle are under way at a time; what comes meanwhile gathers for the next, which makes batches grow with
-//! load by themselves. A new batch leaves at once when the worker has nothing else to do or when none left lately, else after
-//! [`GATHER_US`] or [`GATHER`] entries. A settlement that belongs to a record waits until the record is stored. Nothing is
+//! load by themselves. A new batch leaves at once when none left lately, else after [`GATHER_US`] or [`GATHER`] entries; records,
+//! for which somebody may be waiting, also leave when the worker has nothing else to do. Nobody waits for an acknowledgement, and in
+//! front of the next message's result it would only be in the way. A settlement that belongs to a record waits until the record is stored. Nothing is
 //! dropped while a server is away: it is kept and sent after, and the loop claims no more work when too much is kept. The
 //! exceptions are settlements under a lapsed lease, which are void, and a record that the store refuses for what it is.
 
@@ -128,7 +129,7 @@ impl Flush {
         if self.settling.is_none()
             && !self.ready.is_empty()
             && now >= self.settle_retry.at
-            && leaves(idle, self.ready.len(), self.settled_at, now)
+            && leaves(false, self.ready.len(), self.settled_at, now)
         {
             self.settled_at = now;
             self.settle(consumer);

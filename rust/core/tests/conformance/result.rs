@@ -21,7 +21,8 @@ pub(crate) trait Stores: Send + Sync {
 macro_rules! result_suite {
     ($adapter:ident, $start:path) => {
         $crate::result_suite!(@ $adapter, $start,
-            what_is_stored_is_read, many_in_order, unknown_is_none, later_states_replace, success_is_final, failure_may_be_replaced,
+            what_is_stored_is_read, many_in_order, unknown_is_none, later_states_replace, success_is_final, a_late_retry_undoes_no_end,
+            failure_may_be_replaced,
             success_is_final_within_a_batch, put_writes, forget_drops, expired_is_gone, cleanup_deletes_expired, no_expiry_is_kept,
             wait_returns_what_is_there, wait_is_woken_by_a_worker, wait_is_woken_for_a_fresh_task,
             wait_is_woken_for_a_foreign_task, wait_is_woken_by_put,
@@ -129,6 +130,19 @@ pub(crate) fn success_is_final_within_a_batch(s: &impl Stores) {
         &[record(&id, State::Started, ""), done.clone(), record(&id, State::Failure, "late")],
     );
     assert_eq!(get(&*handle, &id), Some(done.document));
+}
+
+pub(crate) fn a_late_retry_undoes_no_end(s: &impl Stores) {
+    for end in [State::Failure, State::Revoked] {
+        let (handle, id) = (s.store(), unique("t"));
+        let done = record(&id, end, "the end");
+        store(&*handle, std::slice::from_ref(&done));
+        for late in [State::Started, State::Retry, State::Custom("PROGRESS".into())] {
+            store(&*handle, &[record(&id, late.clone(), "late")]);
+            s.store().put(&record(&id, late, "late")).unwrap();
+            assert_eq!(get(&*handle, &id), Some(done.document.clone()));
+        }
+    }
 }
 
 pub(crate) fn failure_may_be_replaced(s: &impl Stores) {

@@ -51,7 +51,7 @@ pub(super) fn priority_of(key: i64) -> u8 {
 
 /// First and last key of a queue.
 pub(super) fn queue_range(queue: i64) -> (i64, i64) {
-    (of_lane(lane(queue, 0), 0), of_lane(lane(queue + 1, 0), 0) - 1)
+    (of_lane(lane(queue, 0), 0), of_lane(lane(queue, (1 << PRIORITY_BITS) - 1), NUMBERS))
 }
 
 /// Last key of the lane that `key` is in.
