@@ -10,6 +10,7 @@
 pub mod error;
 pub mod clock;
 pub mod backoff;
+pub mod near;
 pub mod config;
 mod redis_link;
 

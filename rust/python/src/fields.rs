@@ -14,13 +14,13 @@ use serde_json::{Map, Value};
 use taskcore::{
     backoff::RetryPolicy,
     message::{Compression, Message},
+    near::nearest,
     publish::Effort,
 };
 
 use crate::{
     codec::{self, LINKS, Links},
     errors,
-    near::nearest,
     template::{self, Serializer, Template},
 };
 

@@ -18,7 +18,6 @@ mod log;
 mod config;
 mod worker;
 
-mod near;
 mod template;
 mod fields;
 mod letter;

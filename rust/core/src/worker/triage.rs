@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     broker::HORIZON_MS, clock::Millis, config::TaskSpec, error::Error, message::Message,
-    worker::deadline,
+    near::distance, worker::deadline,
 };
 
 /// Beyond this a delivery goes to the broker's due set. Twice the horizon, so that a clock that differs a little from the
@@ -156,21 +156,6 @@ fn refused(content_type: &str, accept: &[String]) -> String {
 /// Text from outside, bounded.
 fn quoted(text: &str) -> String {
     text.chars().take(QUOTED).collect()
-}
-
-/// Edit distance (insert, delete, replace), by characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! The nearest of the known names, for errors about an unknown one.
+//! The nearest of the known names, for errors about an unknown one; pure.
+//!
+//! How near is near enough is the caller's business where it is not a setting or an option: see `worker::triage`.
 
 /// The known name that is at most a third of the letters away from `name`.
-pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()
         .map(|k| (distance(name, k), *k))
@@ -10,8 +12,8 @@ pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, k)| k)
 }
 
-/// Insertions, deletions and replacements from one text to the other.
-fn distance(a: &str, b: &str) -> usize {
+/// Insertions, deletions and replacements from one text to the other, by characters.
+pub fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
