@@ -15,7 +15,7 @@ use std::{
     time::Instant,
 };
 
-use redis::{Cmd, RedisResult, Value, cmd};
+use redis::{Cmd, ConnectionLike, RedisResult, Value, cmd};
 
 use super::{
     keys::{Keys, bucket_begin, bucket_offset, step},
@@ -58,8 +58,7 @@ pub(super) fn publish(
             lease.packed.clear();
             let list = keys.list(&one.queue, step(one.priority));
             pack(&mut lease.packed, &[b"LPUSH", list.as_bytes(), &one.data]);
-            lease.con.send_packed_command(&lease.packed)?;
-            lease.con.recv_response()?.extract_error().map(drop)
+            lease.con.req_packed_command(&lease.packed)?.extract_error().map(drop)
         }
         many => {
             let sent = Pipeline::new(keys, horizon).run(lease, many);

@@ -10,17 +10,12 @@
 use std::{
     collections::VecDeque,
     io,
-    pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
-};
 
-use super::{frame, page::Cell};
+use super::{frame, page::Cell, socket::Socket};
 use crate::{
     Error, ErrorKind, Result,
     clock::Micros,
@@ -98,7 +93,7 @@ pub(super) struct Child {
     /// At most this many more calls before it retires.
     left: Option<u32>,
     cell: Cell,
-    stream: UnixStream,
+    socket: Socket,
     calls: VecDeque<Sent>,
     next: u32,
     output: Vec<u8>,
@@ -110,7 +105,7 @@ pub(super) struct Child {
 }
 
 impl Child {
-    pub(super) fn new(birth: u32, cell: Cell, stream: UnixStream, max_tasks: Option<u32>) -> Self {
+    pub(super) fn new(birth: u32, cell: Cell, socket: Socket, max_tasks: Option<u32>) -> Self {
         cell.reset();
         Self {
             birth,
@@ -122,7 +117,7 @@ impl Child {
             kill_at: None,
             left: max_tasks,
             cell,
-            stream,
+            socket,
             calls: VecDeque::new(),
             next: 0,
             output: Vec::new(),
@@ -177,7 +172,7 @@ impl Child {
     /// the zygote's word.
     pub(super) fn flush(&mut self) {
         while self.written < self.output.len() {
-            match self.stream.try_write(&self.output[self.written..]) {
+            match self.socket.try_write(&self.output[self.written..]) {
                 Ok(n) => self.written += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
@@ -201,7 +196,7 @@ impl Child {
         report: &mut Report,
     ) -> Result<()> {
         while self.written < self.output.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.output[self.written..]) {
+            match self.socket.poll_write(cx, &self.output[self.written..]) {
                 Poll::Ready(Ok(n)) => self.written += n,
                 Poll::Ready(Err(_)) => self.written_all(),
                 Poll::Pending => break,
@@ -212,12 +207,11 @@ impl Child {
         }
         let mut heard = false;
         loop {
-            let mut buffer = ReadBuf::new(scratch);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            match self.socket.poll_read(cx, scratch) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                Poll::Ready(Ok(n)) if n > 0 => {
                     heard = true;
-                    self.input.extend_from_slice(buffer.filled());
+                    self.input.extend_from_slice(&scratch[..n]);
                 }
                 Poll::Ready(_) => {
                     self.closed(now, report);
@@ -289,7 +283,7 @@ impl Child {
         self.phase = Phase::Closing;
         self.told = true;
         self.kill_at.get_or_insert(now + EXIT_GRACE_US);
-        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write); // fails only when it is gone already
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write); // fails only when it is gone already
     }
 
     /// Takes back what has not begun.

@@ -14,8 +14,9 @@ use std::{
 
 use bytes::{BufMut, BytesMut};
 use rustix::{
-    io::{Errno, read},
-    net::send,
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    net::{RecvFlags, recv, send},
 };
 
 use super::{
@@ -97,9 +98,8 @@ impl Link {
         if self.input.capacity() - self.input.len() < missing.max(READ / 4) {
             self.input.reserve(missing.max(READ));
         }
-        match read(self.socket.as_fd(), self.input.spare_capacity_mut()) {
-            Ok((bytes, _)) => {
-                let n = bytes.len();
+        match self.read() {
+            Ok(n) => {
                 // SAFETY: `read` initialised the first `n` bytes of the spare capacity.
                 unsafe { self.input.advance_mut(n) };
                 Ok(n > 0)
@@ -107,6 +107,20 @@ impl Link {
             Err(Errno::INTR) => Err(Error::new(ErrorKind::Timeout, "interrupted by a signal")),
             Err(Errno::CONNRESET) => Ok(false),
             Err(e) => Err(Error::caused(ErrorKind::Internal, "cannot read from the worker", e)),
+        }
+    }
+
+    /// Reads into the spare capacity. It waits in `poll`, as who sleeps in a read of a Unix socket is also woken whenever the
+    /// other end takes what was written.
+    fn read(&mut self) -> rustix::io::Result<usize> {
+        loop {
+            let spare = self.input.spare_capacity_mut();
+            match recv(self.socket.as_fd(), spare, RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => {
+                    poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], None)?;
+                }
+                done => return Ok(done?.0.0.len()),
+            }
         }
     }
 

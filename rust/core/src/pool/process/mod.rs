@@ -16,6 +16,7 @@ pub mod frame;
 pub mod link;
 pub mod page;
 mod population;
+mod socket;
 mod zygote;
 
 #[cfg(test)]

@@ -6,14 +6,16 @@
 //! next attempts wait ever longer. What a death means for the calls is the child's own bookkeeping;
 //! what it means for the tasks is the worker's business.
 
-use std::task::{Context, Poll};
-
-use tokio::net::UnixStream;
+use std::{
+    os::unix::net::UnixStream,
+    task::{Context, Poll},
+};
 
 use super::{
     ProcessPool,
     child::{Child, Phase},
     page::Cell,
+    socket::Socket,
     zygote::{self, ZygoteNews},
 };
 use crate::{
@@ -40,10 +42,8 @@ impl ProcessPool {
             };
             let cell =
                 Cell::new(self.pages.clone(), index).expect("an index below the number of cells");
-            let pair = std::os::unix::net::UnixStream::pair().and_then(|(ours, theirs)| {
-                ours.set_nonblocking(true)?;
-                Ok((UnixStream::from_std(ours)?, theirs))
-            });
+            let pair =
+                UnixStream::pair().and_then(|(ours, theirs)| Ok((Socket::new(ours)?, theirs)));
             let (ours, theirs) = pair.map_err(|e| {
                 Error::caused(ErrorKind::Internal, "cannot make a socket for a child", e)
             })?;

@@ -1,0 +1,202 @@
+//! Blocking connections between two uses.
+//!
+//! One that has rested for [`RESTED`] is asked for a sign of life before it is trusted, which costs one round trip after a pause
+//! and saves the caller from the server's or a firewall's idle timeout. A forked process drops what it inherited: two processes
+//! on one socket would read each other's replies.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{Connection, Link, meaning};
+use crate::{
+    clock,
+    error::{ErrorKind, Result},
+};
+
+/// How long a connection may rest before its next user checks it.
+const RESTED: Duration = Duration::from_secs(5);
+/// How many connections wait for their next user; more are closed after use.
+const IDLE_MAX: usize = 16;
+/// How far a socket's timeout may be from the time that is left before it is set again: setting it is a system call.
+const TIMEOUT_SLACK: Duration = Duration::from_millis(50);
+
+/// A number that differs between a process and those forked from it. Not the process id, which costs a system call in the
+/// middle of every publish.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+pub(crate) fn generation() -> u32 {
+    use std::sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    };
+    static FORKS: AtomicU32 = AtomicU32::new(1);
+    static REGISTER: Once = Once::new();
+    extern "C" fn forked() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    REGISTER.call_once(|| {
+        // SAFETY: the handler does nothing but add to an atomic, which is safe in a freshly forked process.
+        unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+    });
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// Where no process is forked there is one generation.
+#[cfg(not(unix))]
+pub(crate) fn generation() -> u32 {
+    1
+}
+
+/// Blocking connections between two uses.
+pub(crate) struct Pool {
+    link: Arc<Link>,
+    /// Behind a std mutex because a section is one push or pop, from threads that have no runtime.
+    idle: Mutex<Idle>,
+}
+
+struct Idle {
+    /// The process whose connections these are, see [`generation`].
+    of: u32,
+    connections: Vec<Rested>,
+}
+
+struct Rested {
+    lease: Lease,
+    since: Instant,
+}
+
+/// A blocking connection in use by one thread.
+pub(crate) struct Lease {
+    /// The connection; a failed operation on it ends it.
+    pub(crate) con: Connection,
+    /// What has been said over it once and need not be repeated. Written and read by the pool's user.
+    pub(crate) said: HashSet<Arc<str>>,
+    /// A buffer to pack a command in, kept for its memory.
+    pub(crate) packed: Vec<u8>,
+    timeout: Duration,
+}
+
+impl Pool {
+    /// A pool that opens connections when they are asked for.
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self { link, idle: Mutex::new(Idle { of: generation(), connections: Vec::new() }) }
+    }
+
+    /// Runs `operation` on a connection, which goes back to the pool unless it failed. `what` completes "cannot ..." in errors.
+    pub(crate) fn run<T>(
+        &self,
+        what: &str,
+        deadline: Instant,
+        operation: impl FnOnce(&mut Lease) -> redis::RedisResult<T>,
+    ) -> Result<T> {
+        let mut lease = self.take(deadline)?;
+        let outcome = operation(&mut lease);
+        match outcome {
+            Ok(value) => {
+                self.put_back(lease);
+                Ok(value)
+            }
+            Err(error) => {
+                if meaning(&error).0 == ErrorKind::Storage {
+                    // The server answered; the link is sound.
+                    self.put_back(lease);
+                } else {
+                    // Whatever broke this connection broke its siblings too.
+                    self.idle().connections.clear();
+                }
+                Err(self.link.error(what, error))
+            }
+        }
+    }
+
+    /// As [`Pool::run`] for what may be done twice: a connection that broke while it rested is no reason to fail.
+    pub(crate) fn repeat<T>(
+        &self,
+        what: &str,
+        deadline: Instant,
+        mut operation: impl FnMut(&mut Lease) -> redis::RedisResult<T>,
+    ) -> Result<T> {
+        let rested = !self.idle().connections.is_empty();
+        match self.run(what, deadline, &mut operation) {
+            Err(error) if rested && error.kind() == ErrorKind::Connection => {
+                self.run(what, deadline, operation)
+            }
+            done => done,
+        }
+    }
+
+    fn take(&self, deadline: Instant) -> Result<Lease> {
+        loop {
+            let rested = self.idle().connections.pop();
+            let Some(Rested { mut lease, since }) = rested else { break };
+            lease
+                .limit(self.link.time_left(deadline)?)
+                .map_err(|e| self.link.error("use a connection", e))?;
+            if clock::instant().saturating_duration_since(since) < RESTED
+                || redis::cmd("PING").exec(&mut lease.con).is_ok()
+            {
+                return Ok(lease);
+            }
+        }
+        let con = self.link.connect(deadline)?;
+        let mut lease =
+            Lease { con, said: HashSet::new(), packed: Vec::new(), timeout: Duration::ZERO };
+        lease
+            .limit(self.link.time_left(deadline)?)
+            .map_err(|e| self.link.error("use a connection", e))?;
+        Ok(lease)
+    }
+
+    fn put_back(&self, lease: Lease) {
+        let mut idle = self.idle();
+        if idle.connections.len() < IDLE_MAX {
+            idle.connections.push(Rested { lease, since: clock::instant() });
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = generation();
+        if idle.of != of {
+            idle.of = of;
+            idle.connections.clear();
+        }
+        idle
+    }
+}
+
+impl Lease {
+    /// Sends packed commands and reads their `count` replies, errors of the server among them.
+    ///
+    /// Not the library's own pipeline: when a reply does not come it still waits the whole timeout for each of the others, and
+    /// many commands would outlast their deadline many times over.
+    pub(crate) fn exchange(
+        &mut self,
+        packed: &[u8],
+        count: usize,
+    ) -> redis::RedisResult<Vec<redis::Value>> {
+        self.con.send(packed)?;
+        (0..count).map(|_| self.con.receive()).collect()
+    }
+
+    /// Sends a pipeline; the replies, or the first error among them.
+    pub(crate) fn pipeline(
+        &mut self,
+        commands: &redis::Pipeline,
+    ) -> redis::RedisResult<Vec<redis::Value>> {
+        let replies = self.exchange(&commands.get_packed_pipeline(), commands.len())?;
+        replies.into_iter().map(redis::Value::extract_error).collect()
+    }
+
+    /// Lets no single read or write last longer than `left`.
+    fn limit(&mut self, left: Duration) -> redis::RedisResult<()> {
+        if self.timeout.abs_diff(left) > TIMEOUT_SLACK {
+            self.con.limit(left)?;
+            self.timeout = left;
+        }
+        Ok(())
+    }
+}
