@@ -281,3 +281,78 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(clock::instant());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{net::TcpListener, thread};
+
+    /// A connection to `server`, which runs in a thread with the other end.
+    fn connected(server: impl FnOnce(TcpStream) + Send + 'static) -> Plain {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || server(listener.accept().unwrap().0));
+        let deadline = clock::instant() + Duration::from_secs(30);
+        let socket = Socket::tcp("127.0.0.1", port, deadline).unwrap();
+        socket.limit(Duration::from_secs(30)).unwrap();
+        Plain { socket, parser: Parser::new(), db: 0, asleep: 0 }
+    }
+
+    /// Lets more time pass than a reply is awaited awake.
+    fn dawdle() {
+        let end = clock::instant() + 4 * AWAKE;
+        while clock::instant() < end {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_reply_that_is_there_is_read_awake() {
+        let mut plain = connected(|mut stream| {
+            stream.write_all(b"+OK\r\n:7\r\n").unwrap();
+            let _ = stream.read(&mut [0]); // until the test is over
+        });
+        assert_eq!(plain.parser.parse_value(&mut plain.socket).unwrap(), Value::Okay);
+        assert_eq!(plain.reply().unwrap(), Value::Int(7));
+        assert_eq!(plain.asleep, 0);
+    }
+
+    #[test]
+    fn a_slow_server_is_awaited_asleep_for_a_while() {
+        let mut plain = connected(|mut stream| {
+            for piece in [b":1\r\n$2\r", b"\nab\r\n:3"] {
+                dawdle();
+                stream.write_all(piece).unwrap();
+            }
+            stream.write_all(b"\r\n").unwrap();
+            let _ = stream.read(&mut [0]);
+        });
+        assert_eq!(plain.reply().unwrap(), Value::Int(1));
+        assert_eq!(plain.asleep, ASLEEP);
+        assert_eq!(plain.reply().unwrap(), Value::BulkString(b"ab".into()));
+        assert_eq!(plain.asleep, ASLEEP - 1);
+        plain.asleep = 1;
+        assert_eq!(plain.reply().unwrap(), Value::Int(3));
+        assert_eq!(plain.asleep, 0, "then it is tried again");
+    }
+
+    #[test]
+    fn a_silent_server_and_one_that_hangs_up_are_errors() {
+        let mut silent = connected(|mut stream| drop(stream.read(&mut [0])));
+        silent.socket.limit(Duration::from_millis(1)).unwrap();
+        assert!(silent.reply().unwrap_err().is_timeout());
+        let mut gone = connected(drop);
+        assert!(gone.reply().unwrap_err().is_io_error());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_in_the_file_system_and_a_passed_deadline() {
+        let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut plain =
+            Plain { socket: Socket::Unix(near), parser: Parser::new(), db: 0, asleep: 0 };
+        far.write_all(b"+OK\r\n").unwrap();
+        assert_eq!(plain.reply().unwrap(), Value::Okay);
+        assert_eq!(left(clock::instant()).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}
