@@ -231,3 +231,36 @@ def test_a_result_that_was_never_wanted_is_refused_to_be_read(tmp_path: Path) ->
 
 def test_the_apps_are_where_the_tests_expect_them() -> None:
     assert (APPS / "sample.py").is_file()
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_bulk_publish_tries_as_hard_as_each_call_says(tmp_path: Path, watched: bool) -> None:
+    from taskcore import signals
+
+    def listen(**_: object) -> None: ...
+
+    url = f"redis://localhost:{free_port()}/0"
+    with Site(tmp_path, url, url) as site:
+        add = site.task("add")
+        if watched:
+            signals.before_task_publish.connect(listen)
+        try:
+            for attempts, options in [
+                ("1 attempt", {"retry": False}),
+                ("2 attempts", {"retry_policy": {"max_retries": 1}}),
+            ]:
+                with pytest.raises(OperationalError, match=f"gave up after {attempts} "):
+                    site.app.send_many([add.s(1, 2).set(**options)])
+                with pytest.raises(OperationalError, match=f"gave up after {attempts} "):
+                    add.apply_many([(1, 2)], **options)
+        finally:
+            signals.before_task_publish.disconnect(listen)
+
+
+def test_a_bulk_publish_keeps_the_order_whatever_each_call_says(sqlite_site: Site) -> None:
+    log = sqlite_site.task("log")
+    calls = [log.s(str(n)).set(timeout=5 + n % 2, retry=bool(n % 3)) for n in range(10)]
+    results = sqlite_site.app.send_many(calls)
+    sqlite_site.worker("-c", "1")
+    assert results.get(timeout=WAIT) == [str(n) for n in range(10)]
+    assert sqlite_site.written() == [str(n) for n in range(10)]

@@ -1,7 +1,7 @@
 //! Many messages in one call: encoded into chunks, each chunk one round trip.
 //!
-//! A chunk is sent when it has [`CHUNK`] messages or [`BYTES`] bytes; the lock of the interpreter is free
-//! meanwhile. When something fails, be it the broker, the caller's iterator or a value that cannot be encoded, the
+//! A chunk is sent when it has [`CHUNK`] messages or [`BYTES`] bytes, or before a message that is to be sent with another
+//! effort; the lock of the interpreter is free meanwhile. When something fails, be it the broker, the caller's iterator or a value that cannot be encoded, the
 //! chunk under way is dropped and the exception says in its attribute `published` which ids did go out.
 
 use std::sync::Arc;
@@ -22,10 +22,14 @@ const CHUNK: usize = 1000;
 /// Bytes in a chunk.
 const BYTES: usize = 4 * 1024 * 1024;
 
+/// A message and how hard to try to send it.
+type Made = PyResult<(Outgoing, Effort)>;
+
 /// A bulk publish under way.
 pub(crate) struct Bulk<'py> {
     py: Python<'py>,
     sender: Arc<publish::Publisher>,
+    /// Of the chunk under way.
     effort: Effort,
     ids: Vec<Py<PyString>>,
     /// How many of `ids` are published.
@@ -35,12 +39,12 @@ pub(crate) struct Bulk<'py> {
 }
 
 impl<'py> Bulk<'py> {
-    /// A bulk publish; every chunk has the whole effort to itself.
-    pub(crate) fn new(py: Python<'py>, sender: Arc<publish::Publisher>, effort: Effort) -> Self {
+    /// A bulk publish; every chunk has the whole effort of its messages to itself.
+    pub(crate) fn new(py: Python<'py>, sender: Arc<publish::Publisher>) -> Self {
         Self {
             py,
             sender,
-            effort,
+            effort: Effort::default(),
             ids: Vec::new(),
             sent: 0,
             chunk: Vec::with_capacity(CHUNK),
@@ -48,14 +52,14 @@ impl<'py> Bulk<'py> {
         }
     }
 
-    /// Publishes what `write` makes of each item; the ids in order.
+    /// Publishes what `write` makes of each item, with the effort that it names; the ids in order.
     ///
     /// # Errors
     /// Of the iterator, of `write`, of the broker; with `published`.
     pub(crate) fn publish(
         mut self,
         items: Bound<'py, PyIterator>,
-        mut write: impl FnMut(&Bound<'py, PyAny>) -> PyResult<Outgoing>,
+        mut write: impl FnMut(&Bound<'py, PyAny>) -> Made,
     ) -> PyResult<Vec<Py<PyString>>> {
         match self.run(items, &mut write) {
             Ok(()) => Ok(self.ids),
@@ -71,10 +75,14 @@ impl<'py> Bulk<'py> {
     fn run(
         &mut self,
         items: Bound<'py, PyIterator>,
-        write: &mut dyn FnMut(&Bound<'py, PyAny>) -> PyResult<Outgoing>,
+        write: &mut dyn FnMut(&Bound<'py, PyAny>) -> Made,
     ) -> PyResult<()> {
         for item in items {
-            let out = write(&item?)?;
+            let (out, effort) = write(&item?)?;
+            if effort != self.effort && !self.chunk.is_empty() {
+                self.flush()?;
+            }
+            self.effort = effort;
             self.ids.push(PyString::new(self.py, &out.id).unbind());
             self.bytes += out.data.len();
             self.chunk.push(out);

@@ -167,13 +167,13 @@ impl Publisher {
         let mut writer = Writer::new(self.max_body);
         let kwargs = PyDict::new(py);
         let calls = calls.try_iter()?;
-        Bulk::new(py, self.sender(py)?, effort).publish(calls, |args| {
+        Bulk::new(py, self.sender(py)?).publish(calls, |args| {
             let args = positional(args)?;
             if let Some(check) = check {
                 check.call1(spread(&args)?)?;
             }
             draft.message.headers.id.clear();
-            writer.write(template, &mut draft, &args, &kwargs)
+            Ok((writer.write(template, &mut draft, &args, &kwargs)?, effort))
         })
     }
 
@@ -184,11 +184,12 @@ impl Publisher {
     ) -> PyResult<Vec<Py<PyString>>> {
         let mut writer = Writer::new(self.max_body);
         let messages = messages.try_iter()?;
-        Bulk::new(py, self.sender(py)?, self.effort).publish(messages, |message| {
+        Bulk::new(py, self.sender(py)?).publish(messages, |message| {
             let (template, args, kwargs, fields) = four(message)?;
             let template = template.get();
             let mut draft = fields::draft(template, fields.as_ref(), &self.effort)?;
-            writer.write(template, &mut draft, &positional(&args)?, &kwargs)
+            let out = writer.write(template, &mut draft, &positional(&args)?, &kwargs)?;
+            Ok((out, draft.effort.unwrap_or(self.effort)))
         })
     }
 
