@@ -106,6 +106,29 @@ pub fn write_map(out: &mut Vec<u8>, entries: &Map<String, Value>) {
     out.push(b'}');
 }
 
+/// A text with null for the numbers that JSON does not have and Python writes all the same (`NaN`, `Infinity`,
+/// `-Infinity`); `None` when there are none of them.
+pub(super) fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
+    let mut slicer = Slicer { text, pos: 0, close: b'}' };
+    let mut out = Vec::new();
+    let mut done = 0;
+    while let Some(&byte) = text.get(slicer.pos) {
+        let start = slicer.pos;
+        match byte {
+            b'"' => slicer.string().ok()?,
+            b'N' | b'I' | b'-' => slicer.scalar(),
+            _ => slicer.pos += 1,
+        }
+        if matches!(&text[start..slicer.pos], b"NaN" | b"Infinity" | b"-Infinity") {
+            out.extend_from_slice(&text[done..start]);
+            out.extend_from_slice(b"null");
+            done = slicer.pos;
+        }
+    }
+    out.extend_from_slice(&text[done..]);
+    (done > 0).then_some(out)
+}
+
 /// The texts of the items of a JSON array.
 pub(super) fn items(text: &[u8]) -> Result<Vec<&[u8]>> {
     let mut slicer = Slicer::open(text, b'[', b']')?;
@@ -291,6 +314,21 @@ mod tests {
         assert!(entries(b" { } ").unwrap().is_empty());
         let found = entries(br#"{"a\u0062": 1, "c":[2]}"#).unwrap();
         assert_eq!(found, [("ab".into(), b"1".as_slice()), ("c".into(), b"[2]")]);
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_become_null() {
+        for (text, expected) in [
+            (
+                r#"{"a": NaN, "NaN": [-Infinity,Infinity]}"#,
+                Some(r#"{"a": null, "NaN": [null,null]}"#),
+            ),
+            (r#"{"a": "NaN \" Infinity", "b": -1}"#, None),
+            (r#"{"a": NaNa, "b": "cut"#, None),
+        ] {
+            let found = without_nan(text.as_bytes()).map(|t| String::from_utf8(t).unwrap());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
         Message,
         body::is_map,
         headers::{Headers, Properties, TimeLimit},
-        protocol1,
+        protocol1, pyjson,
         time::parse_iso,
     },
     BASE64,
@@ -27,7 +27,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub(in super::super) fn decode(raw: &Bytes) -> Result<Message> {
     let mut wire = Wire::default();
-    parse(raw, &mut wire)?;
+    if let Err(error) = parse(raw, &mut wire) {
+        // Python's NaN in a header is no reason to refuse a task; it is read as null.
+        return pyjson::without_nan(raw).map_or(Err(error), |tamed| decode(&tamed.into()));
+    }
     let HeaderSet { headers, named } = wire.headers;
     let mut message = Message {
         headers,
