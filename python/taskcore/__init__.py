@@ -13,6 +13,9 @@
 Names, options and defaults are Celery's; `Celery` is another name of `Taskcore`.
 """
 
+from typing import NoReturn
+
+from taskcore import absent
 from taskcore._core import __version__
 from taskcore.app import Taskcore
 from taskcore.canvas import Signature, maybe_signature, signature, subtask
@@ -40,3 +43,7 @@ __all__ = [
     "uuid",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise absent.export(__name__, name)

@@ -1,4 +1,4 @@
-"""The result of one task: AsyncResult, and EagerResult of a task that ran here.
+"""The result of one task.
 
 An AsyncResult is an id and an app, nothing else until it is asked; making one costs a fraction of a microsecond, so
 `delay` can return it for every call. Waiting is by push in the core, without the interpreter lock; no polling. What is
@@ -7,16 +7,34 @@ final is kept, so that asking twice is free. Documents are Celery's, hence every
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from time import monotonic
+from typing import Any, Generic, NoReturn, TypeVar
 
-from taskcore import context, current, failure, states
+from taskcore import absent, context, current, failure, states
 from taskcore.exceptions import NotSupportedError, TaskRevokedError
+from taskcore.exceptions import TimeoutError as NotReady
+from taskcore.utils import hint
 
 R = TypeVar("R")
+
+_GET_OPTIONS = frozenset(
+    [
+        "interval",
+        "no_ack",
+        "follow_parents",
+        "callback",
+        "on_message",
+        "on_interval",
+        "EXCEPTION_STATES",
+        "PROPAGATE_STATES",
+    ]
+)
+"""Options of `get` beside those that it names."""
 
 _may_join: ContextVar[bool] = ContextVar("taskcore_may_join", default=False)
 
@@ -47,6 +65,8 @@ def assert_will_not_block() -> None:
 class AsyncResult(Generic[R]):
     """The result of a task, now or later."""
 
+    ignored = False
+    """Whether the caller said that no result is wanted; `get` then returns None at once."""
     __slots__ = ("_document", "_reply_to", "app", "id", "parent")
 
     def __init__(
@@ -69,42 +89,65 @@ class AsyncResult(Generic[R]):
         timeout: float | None = None,
         propagate: bool = True,
         disable_sync_subtasks: bool = True,
-        **ignored: Any,
+        **options: Any,
     ) -> R:
-        """Waits for the task and returns its value.
+        """Waits for the task and returns its value; None at once if no result was wanted.
 
         Args:
             timeout: seconds; default: for ever.
             propagate: raise what the task raised; otherwise return the exception.
             disable_sync_subtasks: False allows the call inside a task.
-            ignored: Celery's options about polling (`interval`, `no_ack`, ...) have no meaning here.
+            options: `on_message` is called with the document of each state that is seen, `on_interval` every `interval` seconds
+                (0.5), `callback` with id and value in the end. `no_ack` and `follow_parents` have no meaning here.
         Raises:
             TimeoutError: not ready in time.
             RuntimeError: called inside a task.
         """
-        for key in ignored:
-            if key not in (
-                "interval",
-                "no_ack",
-                "follow_parents",
-                "on_interval",
-                "EXCEPTION_STATES",
-                "PROPAGATE_STATES",
-            ):
-                raise TypeError(f"unknown option `{key}` of get()")
+        for key in options.keys() - _GET_OPTIONS:
+            raise TypeError(f"unknown option `{key}` of get(){hint(key, _GET_OPTIONS)}")
+        if self.ignored:
+            return None  # type: ignore[return-value] # as the caller asked
         if disable_sync_subtasks:
             assert_will_not_block()
-        document = self._document
-        if document is None:
-            results = self._app.backend
-            foreign = self._reply_to is None or self._reply_to != results.reply_to
-            document = self._document = results.wait(
-                self.id, timeout, foreign or self._app.conf.protocol == "celery"
-            )
-        value: R = self._value(document, propagate)
+        if self._document is None:
+            watching = options.get("on_message") or options.get("on_interval")
+            self._document = self._watch(timeout, options) if watching else self._wait(timeout)
+        value: R = self._value(self._document, propagate)
+        if callback := options.get("callback"):
+            callback(self.id, value)
         return value
 
     wait = get
+
+    def _wait(self, timeout: float | None) -> dict[str, Any]:
+        results = self._app.backend
+        foreign = self._reply_to is None or self._reply_to != results.reply_to
+        document: dict[str, Any] = results.wait(
+            self.id, timeout, foreign or self._app.conf.protocol == "celery"
+        )
+        return document
+
+    def _watch(self, timeout: float | None, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Waits in short steps and says what is seen in between."""
+        on_message, on_interval = options.get("on_message"), options.get("on_interval")
+        step = float(options.get("interval") or 0.5)
+        end = None if timeout is None else monotonic() + timeout
+        seen: Any = None
+        while True:
+            left = None if end is None else end - monotonic()
+            try:
+                document = self._wait(step if left is None else max(0.0, min(step, left)))
+            except NotReady:
+                if left is not None and left <= step:
+                    raise
+                document = self._read()
+            if on_message and document != seen and document["status"] != states.PENDING:
+                on_message(document)
+            seen = document
+            if document["status"] in states.READY_STATES:
+                return document
+            if on_interval:
+                on_interval()
 
     def _value(self, document: dict[str, Any], propagate: bool) -> Any:
         status = document["status"]
@@ -237,7 +280,54 @@ class AsyncResult(Generic[R]):
             return self._value(document, propagate)
         return document.get("result")
 
-    maybe_reraise = maybe_throw
+    throw = maybe_reraise = maybe_throw
+
+    def exists(self) -> bool:
+        """Whether the store has anything about it; nothing tells an unknown id from a task that has not begun."""
+        return self._document is not None or self._app.backend.get([self.id])[0] is not None
+
+    # The tasks that it published
+
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, AsyncResult[Any]]]:
+        """This result and, parent by parent, those of the tasks that were published, as (parent, result).
+
+        Args:
+            intermediate: go on where a task is not ready.
+        Raises:
+            RuntimeError: a task is not ready.
+        """
+        waiting: deque[tuple[Any, AsyncResult[Any]]] = deque([(None, self)])
+        while waiting:
+            parent, node = waiting.popleft()
+            yield parent, node
+            if node.ready():
+                waiting.extend((node, child) for child in node.children or ())
+            elif not intermediate:
+                raise RuntimeError(
+                    f"task `{node.id}` is not ready: wait for it, or pass intermediate=True"
+                )
+
+    def collect(
+        self, intermediate: bool = False, **options: Any
+    ) -> Iterator[tuple[AsyncResult[Any], Any]]:
+        """Waits for this task and all that it published, one by one, as (result, value).
+
+        Args:
+            options: as for `get`.
+        """
+        waiting: deque[AsyncResult[Any]] = deque([self])
+        while waiting:
+            node = waiting.popleft()
+            yield node, node.get(**options)
+            waiting.extend(node.children or ())
+
+    def get_leaf(self) -> Any:
+        """The value of the last task in `collect`."""
+        return deque((value for _, value in self.collect()), maxlen=1).pop()
+
+    def as_list(self) -> list[str]:
+        """The ids of this result and its parents."""
+        return [self.id, *(self.parent.as_list() if self.parent is not None else ())]
 
     # Changing
 
@@ -260,7 +350,7 @@ class AsyncResult(Generic[R]):
 
     def as_tuple(self) -> Any:
         """The form that is stored: ids of this result and its parents."""
-        return [[self.id, self.parent and self.parent.as_tuple()], None]
+        return (self.id, self.parent and self.parent.as_tuple()), None
 
     def __eq__(self, other: object) -> bool:
         return other.id == self.id if isinstance(other, AsyncResult) else other == self.id
@@ -272,56 +362,20 @@ class AsyncResult(Generic[R]):
         return self.id
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.id}>"
+        return f"<AsyncResult: {self.id}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise absent.attribute(self, name, absent.RESULT)
 
     def __reduce__(self) -> Any:
         return AsyncResult, (self.id, None, None, self.parent)
 
 
-class EagerResult(AsyncResult[R]):
-    """The result of a task that ran here and now."""
+class IgnoredResult(AsyncResult[R]):
+    """The result of a task whose caller wants none."""
 
-    __slots__ = ("_name", "_retval")
-
-    def __init__(
-        self,
-        id: str,
-        retval: Any,
-        state: str,
-        traceback: str | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(id)
-        self._retval = retval
-        self._document = {
-            "status": state,
-            "result": retval,
-            "traceback": traceback,
-            "name": name,
-            "children": [],
-        }
-
-    def get(
-        self,
-        timeout: float | None = None,
-        propagate: bool = True,
-        disable_sync_subtasks: bool = True,
-        **ignored: Any,
-    ) -> R:
-        """The value, or what the task raised."""
-        return self._value(self._read(), propagate)  # type: ignore[no-any-return]
-
-    wait = get
-
-    def _exception(self, document: dict[str, Any]) -> BaseException:
-        found = self._retval
-        return found if isinstance(found, BaseException) else super()._exception(document)
-
-    def forget(self) -> None:
-        """There is nothing to delete."""
-
-    def revoke(self, **options: Any) -> None:
-        """Too late."""
+    ignored = True
+    __slots__ = ()
 
 
 def result_from_tuple(found: Any, app: Any = None) -> AsyncResult[Any]:

@@ -126,7 +126,8 @@ class LocalRequest:
 
 
 class Context:
-    """`self.request`: one execution, with Celery's attribute names. Unknown names raise AttributeError."""
+    """`self.request`: one execution, with Celery's attribute names, and the caller's own headers beside them. Unknown names raise
+    AttributeError."""
 
     def __init__(self, raw: RawRequest | None = None, hostname: str | None = None) -> None:
         self._raw = raw
@@ -173,6 +174,9 @@ class Context:
             raise AttributeError(name)
         fields = self._fields()
         if name not in fields:
+            own = fields["headers"] or {}
+            if name in own:
+                return own[name]
             raise AttributeError(f"`self.request` has no attribute `{name}`{hint(name, fields)}")
         return fields[name]
 

@@ -6,6 +6,7 @@ setting it was. `priority` and `rate_per_second` are also the checks of the task
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -129,22 +130,44 @@ def _json(value: Any) -> str:
     return "json"
 
 
-def _routes(value: Any) -> tuple[tuple[str, dict[str, Any]], ...]:
-    """Pairs of pattern and route, in the order in which they are tried."""
-    parts = value if isinstance(value, (list, tuple)) else [value]
-    pairs: list[tuple[str, dict[str, Any]]] = []
-    for part in parts:
+def _routes(value: Any) -> tuple[tuple[str | re.Pattern[str], dict[str, Any]], ...]:
+    """Pairs of pattern and route, in the order in which they are tried: of each map the full names first, as in Celery."""
+    maps = value if isinstance(value, (list, tuple)) else [value]
+    if all(_is_pair(part) for part in maps):
+        maps = [maps]
+    pairs: list[tuple[str | re.Pattern[str], dict[str, Any]]] = []
+    for part in maps:
         if isinstance(part, Mapping):
             items = list(part.items())
-        elif isinstance(part, (list, tuple)) and len(part) == 2:
-            items = [tuple(part)]
+        elif isinstance(part, (list, tuple)):
+            items = [(part[0], part[1])] if _is_pair(part) else [tuple(item) for item in part]
         else:
-            raise TypeError("functions as routers are not supported in this version")
-        pairs += [(_text(pattern), _route(pattern, route)) for pattern, route in items]
+            raise TypeError(
+                "functions as routers are not supported in this version: use patterns, or pass queue= at the call"
+            )
+        found = [(_pattern(pattern), _route(pattern, route)) for pattern, route in items]
+        pairs += sorted(found, key=lambda pair: is_pattern(pair[0]))
     return tuple(pairs)
 
 
-def _route(pattern: str, route: Any) -> dict[str, Any]:
+def _is_pair(part: Any) -> bool:
+    return (
+        isinstance(part, (list, tuple))
+        and len(part) == 2
+        and isinstance(part[0], (str, re.Pattern))
+    )
+
+
+def _pattern(value: Any) -> str | re.Pattern[str]:
+    return value if isinstance(value, re.Pattern) else _text(value)
+
+
+def is_pattern(name: str | re.Pattern[str]) -> bool:
+    """Whether a route is for all tasks that match, and not for one."""
+    return not isinstance(name, str) or any(sign in name for sign in "*?[")
+
+
+def _route(pattern: str | re.Pattern[str], route: Any) -> dict[str, Any]:
     if isinstance(route, str):
         return {"queue": route}
     found = _dict(route)

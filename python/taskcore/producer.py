@@ -7,13 +7,15 @@ retry: that is the core's. Sending is synchronous and confirmed; what is not con
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from taskcore import calling, context, signals
 from taskcore.exceptions import AlwaysEagerIgnored
-from taskcore.result import AsyncResult, ResultSet
+from taskcore.kinds import is_pattern
+from taskcore.result import AsyncResult, IgnoredResult, ResultSet
 from taskcore.task import Task
 from taskcore.utils import uuid
 
@@ -80,9 +82,7 @@ class Producer:
     def route(self, name: str) -> dict[str, Any]:
         """What `task_routes` says about a task: `queue` and other fields of the template."""
         for pattern, route in self.app.conf["task_routes"] or ():
-            if pattern == name or (
-                ("*" in pattern or "?" in pattern or "[" in pattern) and _matches(name, pattern)
-            ):
+            if pattern == name or (is_pattern(pattern) and _matches(name, pattern)):
                 found = {
                     k: v
                     for k, v in route.items()
@@ -112,13 +112,13 @@ class Producer:
     ) -> AsyncResult[Any]:
         """Sends one call."""
         parent = self._parent(options)
-        fields, replies = self._complete(target, options, parent)
+        fields, replies, make = self._complete(target, options, parent)
         found = self.deliver(target, args, kwargs, fields)
         if parent is not None:
             parent.add_child(found)
         if isinstance(target, Task) and target._fast is None:
             self._prepare(target)
-        return AsyncResult(found, self.app, fields.get("reply_to") if replies else None)
+        return make(found, self.app, fields.get("reply_to") if replies else None)
 
     def deliver(
         self,
@@ -143,8 +143,9 @@ class Producer:
         target: Task[..., Any] | str,
         options: dict[str, Any],
         parent: context.RawRequest | None,
-    ) -> tuple[dict[str, Any], bool]:
-        """The fields of a call: its options, the task's, and the ids of the execution that publishes it."""
+    ) -> tuple[dict[str, Any], bool, type[AsyncResult[Any]]]:
+        """The fields of a call: its options, the task's, and the ids of the execution that publishes it; whether a result is
+        awaited, and the class of what stands for it."""
         ignored = options.get("ignore_result")
         if isinstance(target, Task):
             if target.expires is not None and options.get("expires") is None:
@@ -162,7 +163,7 @@ class Producer:
         wanted = results is not None and not ignored
         if wanted and "reply_to" not in fields:
             fields["reply_to"] = results.reply_to
-        return fields, wanted
+        return fields, wanted, IgnoredResult if ignored else AsyncResult
 
     def _parent(self, options: Mapping[str, Any]) -> context.RawRequest | None:
         return context.publishing() if options.get("add_to_parent", True) else None
@@ -215,13 +216,14 @@ class Producer:
         """Gives a task its short path, if its `delay` can take one."""
         plain = type(task).apply_async is Task.apply_async and task.expires is None
         if plain and not self.app.conf["task_always_eager"]:
-            replies = None if task.ignore_result else self.app.results_or_none
+            ignored = task.ignore_result
+            replies = None if ignored else self.app.results_or_none
             task._fast = (
                 task._check,
                 self.publisher.publish,
                 self.template(task),
                 replies,
-                AsyncResult,
+                IgnoredResult if ignored else AsyncResult,
                 self.app,
             )
 
@@ -244,7 +246,9 @@ class Producer:
             # Whoever runs a task here and now wants no messages from it.
             target.apply(args, kwargs, **{k: v for k, v in options.items() if k in known})
             return
-        fields, _ = self._complete(target, {k: v for k, v in options.items() if k in known}, None)
+        fields, _, _ = self._complete(
+            target, {k: v for k, v in options.items() if k in known}, None
+        )
         found = self.deliver(target, args, kwargs, fields, protocol)
         if parent is not None:
             parent.add_child(found)
@@ -264,41 +268,48 @@ class Producer:
         if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
             return self.send_each((task, args, {}, dict(options)) for args in checked)
         parent = self._parent(options)
-        fields, replies = self._complete(task, options, parent)
+        fields, replies, make = self._complete(task, options, parent)
         ids = self.publisher.publish_many(self.template(task), checked, fields or None, task._check)
         if parent is not None:
             for found in ids:
                 parent.add_child(found)
-        return ResultSet(ids, self.app, fields.get("reply_to") if replies else None)
+        return ResultSet(ids, self.app, fields.get("reply_to") if replies else None, make)
 
     def send_each(
         self,
         calls: Iterable[tuple[Task[..., Any] | str, Sequence[Any], dict[str, Any], dict[str, Any]]],
     ) -> ResultSet[Any]:
         """Sends different calls, pipelined."""
-        parents: list[Any] = []
+        kept: list[tuple[context.RawRequest | None, type[AsyncResult[Any]]]] = []
         after: list[Callable[[], None]] = []
-        ids = self.publisher.publish_each(self._each(calls, parents, after))
-        for parent, found in zip(parents, ids, strict=True):
+        ids = self.publisher.publish_each(self._each(calls, kept, after))
+        ignored: dict[int, AsyncResult[Any]] = {}
+        for index, (found, (parent, make)) in enumerate(zip(ids, kept, strict=True)):
             if parent is not None:
                 parent.add_child(found)
+            if make is IgnoredResult:
+                ignored[index] = make(found, self.app)
         for sent in after:
             sent()
         results = self.app.results_or_none
-        return ResultSet(ids, self.app, results.reply_to if results is not None else None)
+        return ResultSet(
+            [ignored.get(index, found) for index, found in enumerate(ids)] if ignored else ids,
+            self.app,
+            results.reply_to if results is not None else None,
+        )
 
-    def _each(self, calls: Iterable[Any], parents: list[Any], after: list[Any]) -> Iterator[Any]:
+    def _each(self, calls: Iterable[Any], kept: list[Any], after: list[Any]) -> Iterator[Any]:
         watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
         for target, args, kwargs, options in calls:
             check = target._check if isinstance(target, Task) else None
             if check is not None:
                 check(*args, **kwargs)
             parent = self._parent(options)
-            fields, _ = self._complete(target, options, parent)
+            fields, _, make = self._complete(target, options, parent)
             if watched:
                 name = target.name if isinstance(target, Task) else target
                 after.append(self._announce(name, args, kwargs, fields))
-            parents.append(parent)
+            kept.append((parent, make))
             yield self.template(target), args, kwargs, fields or None
 
 
@@ -310,7 +321,9 @@ def warn_eager(name: str) -> None:
     warnings.warn(text, AlwaysEagerIgnored, stacklevel=3)
 
 
-def _matches(name: str, pattern: str) -> bool:
+def _matches(name: str, pattern: str | re.Pattern[str]) -> bool:
+    if isinstance(pattern, re.Pattern):
+        return pattern.match(name) is not None
     from fnmatch import fnmatchcase
 
     return fnmatchcase(name, pattern)

@@ -22,11 +22,23 @@ _CHUNK = 1000
 class ResultSet(Sequence[AsyncResult[R]]):
     """Results in the order of their publishing; each AsyncResult is made when it is looked at."""
 
-    def __init__(self, ids: Sequence[Any], app: Any = None, reply_to: str | None = None) -> None:
-        """`ids` may hold AsyncResults as well."""
+    def __init__(
+        self,
+        ids: Sequence[Any],
+        app: Any = None,
+        reply_to: str | None = None,
+        make: type[AsyncResult[Any]] = AsyncResult,
+    ) -> None:
+        """
+        Args:
+            ids: may hold AsyncResults as well.
+            reply_to: the reply id that they were published with, when this process published them.
+            make: the class of a result that is looked at.
+        """
         self.ids = [getattr(item, "id", item) for item in ids]
         self.app = app
         self._reply_to = reply_to
+        self._make = make
         self._made: dict[int, AsyncResult[R]] = {
             i: item for i, item in enumerate(ids) if isinstance(item, AsyncResult)
         }
@@ -38,7 +50,7 @@ class ResultSet(Sequence[AsyncResult[R]]):
 
     def _at(self, index: int) -> AsyncResult[R]:
         made = self._made.get(index)
-        return made if made is not None else AsyncResult(self.ids[index], self.app, self._reply_to)
+        return made if made is not None else self._make(self.ids[index], self.app, self._reply_to)
 
     @overload
     def __getitem__(self, index: int) -> AsyncResult[R]: ...
@@ -47,7 +59,7 @@ class ResultSet(Sequence[AsyncResult[R]]):
     def __getitem__(self, index: int | slice) -> AsyncResult[R] | ResultSet[R]:
         if isinstance(index, slice):
             part = [self._made.get(i, self.ids[i]) for i in range(*index.indices(len(self.ids)))]
-            return ResultSet(part, self.app, self._reply_to)
+            return ResultSet(part, self.app, self._reply_to, self._make)
         position = index + len(self.ids) if index < 0 else index
         if not 0 <= position < len(self.ids):
             raise IndexError("result index out of range")
@@ -103,7 +115,10 @@ class ResultSet(Sequence[AsyncResult[R]]):
     def _read(self, indexes: Iterable[int]) -> None:
         """Fetches many documents at once and keeps those that are final."""
         wanted = [
-            i for i in indexes if (made := self._made.get(i)) is None or made._document is None
+            i
+            for i in indexes
+            if ((made := self._made.get(i)) is None and not self._make.ignored)
+            or (made is not None and made._document is None and not made.ignored)
         ]
         if not wanted:
             return

@@ -59,7 +59,7 @@ TABLE: Final = (
     _S("task_default_queue", "CELERY_DEFAULT_QUEUE", "str?", None, "Default: taskcore, with task_protocol=2 celery."),
     _S("task_queues", "CELERY_QUEUES", "queues?", None, "Names of the queues that a worker consumes."),
     _S("task_routes", "CELERY_ROUTES", "routes?", None,
-       "Task name or glob pattern -> queue, or a dict with queue, priority, serializer, compression."),
+       "Task name, glob pattern or regular expression -> queue, or a dict with queue, priority, serializer, compression."),
     _S("task_default_priority", "CELERY_TASK_DEFAULT_PRIORITY", "priority?", None, "0 to 9; 0 is served first."),
     _S("task_inherit_parent_priority", "CELERY_INHERIT_PARENT_PRIORITY", "bool", False,
        "A task published by a task has that one's priority."),

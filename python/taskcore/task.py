@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, Unpack
 
-from taskcore import argcheck, calling, context, current, retrying, serialize, signals
+from taskcore import absent, argcheck, calling, context, current, retrying, serialize, signals
 from taskcore.canvas.signature import Signature
 from taskcore.exceptions import (
     MaxRetriesExceededError,
@@ -365,6 +365,9 @@ class Task(TaskOptions, Generic[P, R]):
         self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
     ) -> None:
         """Runs last, however the execution ended."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise absent.attribute(self, name, absent.TASK)
 
     def __repr__(self) -> str:
         return f"<@task: {self.name or type(self).__name__}>"

@@ -1,5 +1,6 @@
 """Settings: names, types, sources and their precedence."""
 
+import re
 import types
 from datetime import timedelta
 from typing import Any
@@ -94,7 +95,7 @@ def test_values_are_kept_in_one_form() -> None:
     assert conf.result_expires == 60.0
     assert conf.include == ("proj.tasks",)
     assert conf["task_queues"] == ("a", "b")
-    assert conf.task_routes == (("a.*", {"queue": "low"}), ("b", {"queue": "high", "priority": 2}))
+    assert conf.task_routes == (("b", {"queue": "high", "priority": 2}), ("a.*", {"queue": "low"}))
 
 
 def test_old_names_are_translated() -> None:
@@ -281,3 +282,31 @@ def test_rates(text: Any, rate: float | None) -> None:
 def test_rates_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"rate|convert"):
         rate_per_second(text)
+
+
+@pytest.mark.parametrize(
+    ("routes", "name", "queue"),
+    [
+        ({"*": "all", "a.b": "one"}, "a.b", "one"),
+        ({"*": "all", "a.b": "one"}, "a.c", "all"),
+        ([("a.*", "x"), ("b.*", "y")], "b.c", "y"),
+        (([("a.*", "x"), ("b.*", "y")],), "b.c", "y"),
+        ([{"a.*": "x"}, {"a.b": "late"}], "a.b", "x"),
+        (
+            [(re.compile(r"(video|image)\.tasks\..*"), {"queue": "media"})],
+            "image.tasks.cut",
+            "media",
+        ),
+        ({re.compile("a"): "x", "ab": "y"}, "ab", "y"),
+        ({"a": "x"}, "b", None),
+        ((), "b", None),
+    ],
+)
+def test_routes_in_every_form_of_celerys(app: Any, routes: Any, name: str, queue: str) -> None:
+    app.conf.task_routes = routes
+    assert app.producer.route(name).get("queue") == queue
+
+
+def test_a_function_is_no_router_here() -> None:
+    with pytest.raises(ImproperlyConfigured, match="functions as routers are not supported"):
+        Config().update(task_routes=lambda name, *rest: None)

@@ -260,3 +260,82 @@ def test_an_exception_that_takes_other_arguments_keeps_its_name() -> None:
         {"exc_type": "ValueError", "exc_message": "one", "exc_module": "builtins"}
     ).args == ("one",)
     assert isinstance(failure.from_document("text"), exceptions.TaskcoreError)
+
+
+def test_what_is_seen_while_waiting(app: Any) -> None:
+    seen: list[Any] = []
+    intervals: list[int] = []
+    app.backend.put("i", "PROGRESS", {"n": 1})
+    result = AsyncResult("i", app)
+
+    def tick() -> None:
+        intervals.append(1)
+        if len(intervals) == 2:
+            app.backend.put("i", "SUCCESS", 7)
+
+    value = result.get(
+        timeout=30,
+        interval=0.001,
+        on_interval=tick,
+        on_message=lambda document: seen.append(document["status"]),
+        callback=lambda task_id, value: seen.append((task_id, value)),
+    )
+    assert value == 7 and len(intervals) == 2
+    assert seen == ["PROGRESS", "SUCCESS", ("i", 7)]
+
+
+def test_watching_ends_with_the_timeout(app: Any) -> None:
+    with pytest.raises(TimeoutError):
+        AsyncResult("i", app).get(timeout=0.002, interval=0.001, on_interval=lambda: None)
+
+
+def test_options_of_get_are_celerys(app: Any) -> None:
+    result = done(app, "i", 5)
+    assert result.get(no_ack=True, follow_parents=True, on_message=None, callback=None) == 5
+    with pytest.raises(TypeError, match="did you mean `interval`"):
+        result.get(intervall=1)
+
+
+def test_a_result_that_nobody_wants_is_none_at_once(app: Any) -> None:
+    quiet = app.task(lambda: 1, name="quiet", ignore_result=True)
+    loud = app.task(lambda: 1, name="loud")
+    wanted = [quiet.apply_async(ignore_result=False), loud.delay(), loud.delay()]
+    unwanted = [quiet.delay(), quiet.delay(), loud.apply_async(ignore_result=True)]
+    assert not any(result.ignored for result in wanted)
+    for result in unwanted:
+        assert result.ignored and result.get() is None and result.state == "PENDING"
+        assert repr(result) == f"<AsyncResult: {result.id}>"
+    assert quiet.apply_many([(), ()]).get() == [None, None]
+    mixed = app.send_many([quiet.s(), loud.s()])
+    assert [result.ignored for result in mixed] == [True, False]
+
+
+def test_the_tree_of_what_a_task_published(app: Any) -> None:
+    leaf = done(app, "leaf", 3)
+    middle = done(app, "middle", 2, children=[leaf.as_tuple()])
+    root = done(app, "root", 1, children=[middle.as_tuple()])
+    assert [(parent and parent.id, node.id) for parent, node in root.iterdeps()] == [
+        (None, "root"),
+        ("root", "middle"),
+        ("middle", "leaf"),
+    ]
+    assert [(node.id, value) for node, value in root.collect()] == [
+        ("root", 1),
+        ("middle", 2),
+        ("leaf", 3),
+    ]
+    assert root.get_leaf() == 3
+    waits = done(app, "waits", 1, children=[[["nobody", None], None]])
+    with pytest.raises(RuntimeError, match="`nobody` is not ready"):
+        list(waits.iterdeps())
+    assert len(list(waits.iterdeps(intermediate=True))) == 2
+
+
+def test_small_things_of_a_result(app: Any) -> None:
+    result = done(app, "i", 5)
+    assert result.exists() and not AsyncResult("other", app).exists()
+    assert AsyncResult("i", app, parent=AsyncResult("p", app)).as_list() == ["i", "p"]
+    assert result.as_tuple() == (("i", None), None)
+    failed = done(app, "f", failure.to_document(ValueError("x")), "FAILURE")
+    with pytest.raises(ValueError, match="x"):
+        failed.throw()

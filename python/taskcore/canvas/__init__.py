@@ -3,6 +3,13 @@
 Chains, groups and chords are not part of this version and therefore not exported.
 """
 
+from typing import NoReturn
+
+from taskcore import absent
 from taskcore.canvas.signature import Signature, maybe_signature, signature, subtask
 
 __all__ = ["Signature", "maybe_signature", "signature", "subtask"]
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise absent.export(__name__, name)

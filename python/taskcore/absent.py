@@ -1,0 +1,109 @@
+"""Celery's names that this version does not have, each with what to do instead.
+
+A program that is moved over must not find them out by an AttributeError in the middle of its work. The owners (the app, a
+task, a result, the package) ask here when a name is missing; a name that is Celery's gets one clear error, any other name
+the ordinary one. Nothing is defined by this: `hasattr` is still False on objects.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from taskcore.exceptions import NotSupportedError
+from taskcore.utils import hint
+
+_CANVAS: Final = (
+    "publish the tasks one by one, with `apply_many` or `send_many`, or follow one with `link=`"
+)
+_CONTROL: Final = "look at queues with `taskcore -A proj queues`, and stop a worker with SIGTERM"
+_EVENTS: Final = "follow tasks by the worker's log, or by signals"
+_BEAT: Final = "let cron or a systemd timer call `taskcore -A proj call NAME`"
+_START: Final = "start it from a shell: `taskcore -A proj worker`"
+_KOMBU: Final = "taskcore connects by itself; `app.publisher` answers questions about queues"
+_BLUEPRINT: Final = "connect to the signals of `taskcore.signals`"
+
+PACKAGE: Final = {
+    **dict.fromkeys(
+        ("chain", "group", "chord", "chunks", "xmap", "xstarmap", "GroupResult"), _CANVAS
+    ),
+    "StampingVisitor": "pass `headers=` to apply_async",
+    "crontab": _BEAT,
+    "bugreport": "`taskcore --version`",
+}
+"""Of `from taskcore import ...`, `taskcore.canvas` and `taskcore.result`."""
+
+APP: Final = {
+    "control": _CONTROL,
+    **dict.fromkeys(("events", "send_event"), _EVENTS),
+    **dict.fromkeys(("add_periodic_task", "Beat"), _BEAT),
+    **dict.fromkeys(("worker_main", "start", "Worker", "WorkController"), _START),
+    **dict.fromkeys(
+        (
+            "amqp",
+            "connection",
+            "connection_for_read",
+            "connection_for_write",
+            "connection_or_acquire",
+            "broker_connection",
+            "default_connection",
+            "producer_or_acquire",
+            "default_producer",
+            "producer_pool",
+            "pool",
+        ),
+        _KOMBU,
+    ),
+    **dict.fromkeys(("steps", "user_options"), _BLUEPRINT),
+    "GroupResult": _CANVAS,
+    "loader": "settings are in `app.conf`, modules are imported by `app.import_modules()`",
+    "log": "connect to the signal `setup_logging`",
+    "setup_security": "restrict who can write to the broker",
+    "select_queues": "name the queues with `worker -Q`, or in `task_queues`",
+    "subclass_with_self": "pass `task_cls=` to the app, or `base=` to the task",
+}
+"""Of an app."""
+
+TASK: Final = {
+    **dict.fromkeys(("chunks", "map", "starmap", "add_to_chord"), _CANVAS),
+    "send_event": _EVENTS,
+    "start_strategy": "what a worker does with a message is decided in its core",
+    "push_request": "call the task itself, or `apply()` for a request of its own",
+    "pop_request": "call the task itself, or `apply()` for a request of its own",
+}
+"""Of a task."""
+
+RESULT: Final = {
+    "then": "wait with `get()`, await it, or follow the task with `link=`",
+    "build_graph": "walk its `children`",
+    "graph": "walk its `children`",
+    "revoke_by_stamped_headers": "cancel scheduled tasks by id with `app.cancel()`",
+}
+"""Of an AsyncResult."""
+
+
+class _Absent(NotSupportedError, AttributeError):
+    """An attribute of Celery's that this version does not have."""
+
+
+class _NotExported(NotSupportedError, ImportError):
+    """A name of Celery's that cannot be imported from here."""
+
+
+def attribute(owner: object, name: str, table: dict[str, str]) -> AttributeError:
+    """The error for a missing attribute.
+
+    Args:
+        table: Celery's names that are known to be missing, and what to do instead.
+    """
+    kind = type(owner).__name__
+    if name in table:
+        return _Absent(f"`{name}` of Celery's `{kind}` is not in this version: {table[name]}")
+    public = [known for known in dir(type(owner)) if not known.startswith("_")]
+    return AttributeError(f"`{kind}` has no attribute `{name}`{hint(name, public)}")
+
+
+def export(module: str, name: str) -> Exception:
+    """The error for a name that is missing from a module."""
+    if name in PACKAGE:
+        return _NotExported(f"`{name}` of Celery's is not in this version: {PACKAGE[name]}")
+    return AttributeError(f"module `{module}` has no attribute `{name}`")

@@ -1,0 +1,58 @@
+"""The result of a task that ran here: everything is known from the start, and there is no store to ask."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from taskcore.asyncresult import AsyncResult
+
+R = TypeVar("R")
+
+
+class EagerResult(AsyncResult[R]):
+    """The result of a task that ran here and now."""
+
+    __slots__ = ("_name", "_retval")
+
+    def __init__(
+        self,
+        id: str,
+        retval: Any,
+        state: str,
+        traceback: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(id)
+        self._retval = retval
+        self._document = {
+            "status": state,
+            "result": retval,
+            "traceback": traceback,
+            "name": name,
+            "children": [],
+        }
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        disable_sync_subtasks: bool = True,
+        **ignored: Any,
+    ) -> R:
+        """The value, or what the task raised."""
+        return self._value(self._read(), propagate)  # type: ignore[no-any-return]
+
+    wait = get
+
+    def _exception(self, document: dict[str, Any]) -> BaseException:
+        found = self._retval
+        return found if isinstance(found, BaseException) else super()._exception(document)
+
+    def __repr__(self) -> str:
+        return f"<EagerResult: {self.id}>"
+
+    def forget(self) -> None:
+        """There is nothing to delete."""
+
+    def revoke(self, **options: Any) -> None:
+        """Too late."""

@@ -1,0 +1,9 @@
+"""Celery's module of schedules, of which this version has none; importing one says what to do instead."""
+
+from typing import NoReturn
+
+from taskcore import absent
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise absent.export(__name__, name)
