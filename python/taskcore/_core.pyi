@@ -16,6 +16,7 @@ __all__ = [
     "Worker",
     "__version__",
     "dumps",
+    "forget_tasks",
     "loads",
     "read_message",
     "run_child",
@@ -127,8 +128,8 @@ class Publisher:
         self,
         messages: Iterable[tuple[Template, Sequence[Any], dict[str, Any], dict[str, Any] | None]],
     ) -> list[str]:
-        """As `publish_many`, each item with its own template, args, kwargs and fields. `timeout`, `retry` and `retry_policy` among
-        the fields are checked and have no effect: a chunk is sent with the publisher's own."""
+        """As `publish_many`, each item with its own template, args, kwargs and fields. Neighbours with the same `timeout`, `retry` and
+        `retry_policy` share a chunk."""
 
     def stats(self, queue: str) -> dict[str, int]:
         """`depth`, `in_flight`, `scheduled`, `dead` of a queue."""
@@ -246,7 +247,8 @@ class Worker:
                 (str or None), `max_tasks_per_child` (int or None), `time_limit`, `soft_time_limit` (seconds or None), `shutdown_timeout` (seconds or None),
                 `disable_rate_limits`.
             tasks: objects with `name`, `acks_late`, `acks_on_failure_or_timeout`, `reject_on_worker_lost`, `ignore_result`,
-                `store_errors_even_if_ignored`, `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit` (seconds or None).
+                `store_errors_even_if_ignored`, `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit` (seconds or None),
+                `hears_failure`.
             execution: `taskcore.execute.Execution`, used by pools that run in this process.
             zygote: file descriptor of the control socket of the zygote, for `prefork`.
         """
@@ -264,6 +266,10 @@ class Worker:
 
 def run_child(fd: int, pages: Pages, slot: int, execution: object, log_tasks: bool) -> int:
     """The life of a pool child: receive, execute, reply, until the parent closes the socket or says stop. Returns the exit code."""
+
+def forget_tasks() -> None:
+    """Says that hooks, receivers of signals or settings have changed: every thread that runs tasks in this process looks them up
+    again before its next call. Does not block."""
 
 def soft_limit_due() -> bool:
     """In a child's SIGUSR1 handler: whether the signal is meant for the call that runs now."""

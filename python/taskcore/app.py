@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
-from taskcore import _core, calling, context, current, failure, loading, registry, settings, states
+from taskcore import (
+    _core,
+    absent,
+    calling,
+    context,
+    current,
+    failure,
+    loading,
+    registry,
+    settings,
+    states,
+)
 from taskcore.canvas.signature import Signature, signature
 from taskcore.conf import Config
 from taskcore.exceptions import (
@@ -73,7 +84,7 @@ class Taskcore:
         self.on_after_configure = Signal("on_after_configure")
         self.on_after_finalize = Signal("on_after_finalize")
         self.producer = Producer(self, self._make_publisher, _core.Template)
-        self.execution = Execution(self, Task)
+        self.execution = Execution(self, Task, _core.forget_tasks)
         self.conf = Config(self._changed)
         named = {"broker_url": broker, "result_backend": backend, "include": tuple(include) or None}
         self.conf.update(
@@ -372,6 +383,9 @@ class Taskcore:
     def close(self) -> None:
         """Drops connections; the app can be used again."""
         self._changed()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise absent.attribute(self, name, absent.APP)
 
     def __enter__(self) -> Taskcore:
         return self

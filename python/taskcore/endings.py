@@ -30,6 +30,24 @@ def end(life: Life, exc: BaseException) -> Life:
         return life
 
 
+def tell(life: Life, exc: BaseException, state: str) -> Life:
+    """What follows a call that the worker ended, so that it did not raise `exc` itself; never raises.
+
+    Args:
+        state: FAILURE (killed for its hard time limit, or lost with its process) or REVOKED (expired before it ran).
+    """
+    life.exc = exc
+    if state == states.FAILURE:
+        return _failed(life, exc)
+    life.outcome = Outcome(outcome.IGNORE, state, None, None, str(exc))
+    try:
+        # DIFFERENCE: Celery leaves the rest of the chain PENDING for ever. Error callbacks are for failures only, as there.
+        links.revoked(life.task.app, life.request, exc)
+    except Exception:
+        log("ending the chain of task `%s` failed", life)
+    return life
+
+
 def _retried(life: Life, exc: BaseException) -> BaseException:
     """The exception that ends the call: a Retry where the task retries automatically."""
     task = life.task
@@ -60,8 +78,13 @@ def _ignored(life: Life, exc: Any) -> Life:
 
 
 def _rejected(life: Life, exc: Reject) -> Life:
-    verdict = outcome.REQUEUE if exc.requeue else outcome.REJECT
-    life.outcome = Outcome(verdict, states.REJECTED, failure.to_document(exc), None, repr(exc))
+    document = failure.to_document(exc)
+    if exc.requeue:
+        life.outcome = Outcome(outcome.REQUEUE, states.REJECTED, document, None, repr(exc))
+        return life
+    # It never runs again, so whoever waits for it must learn that it has failed.
+    life.outcome = Outcome(outcome.REJECT, states.FAILURE, document, None, repr(exc))
+    _announce(life, exc, failure.ExceptionInfo(exc, ""))
     return life
 
 
@@ -79,9 +102,17 @@ def _retry(life: Life, exc: Retry) -> Life:
 def _failed(life: Life, exc: BaseException) -> Life:
     text = failure.format_traceback(exc)
     document = failure.to_document(exc)
-    life.outcome = Outcome(outcome.FAILURE, states.FAILURE, document, text, shorten(exc))
+    declared = life.task.throws and isinstance(exc, tuple(life.task.throws))
+    verdict = outcome.EXPECTED if declared else outcome.FAILURE
+    life.outcome = Outcome(verdict, states.FAILURE, document, text, shorten(exc))
     einfo = failure.ExceptionInfo(exc, text)
     _hook(life, life.task.on_failure, exc, einfo)
+    _announce(life, exc, einfo)
+    return life
+
+
+def _announce(life: Life, exc: BaseException, einfo: failure.ExceptionInfo) -> None:
+    """The signal task_failure, the rest of the chain and the error callbacks."""
     signals.task_failure.send(
         life.task,
         task_id=life.id,
@@ -93,10 +124,9 @@ def _failed(life: Life, exc: BaseException) -> Life:
     )
     if life.request.has_embed:
         try:
-            links.failed(life.task.app, life.request, exc, text)
+            links.failed(life.task.app, life.request, exc, einfo.traceback)
         except Exception:
             log("error callbacks of task `%s` failed", life)
-    return life
 
 
 _ENDINGS: list[tuple[type[BaseException], Callable[[Life, Any], Life]]] = [
@@ -111,7 +141,7 @@ def _broken(exc: BaseException, broken: Exception) -> Outcome:
     name = type(exc).__qualname__
     text = f"{name} (it cannot be described: {type(broken).__name__})"
     document = {"exc_type": name, "exc_message": [text], "exc_module": type(exc).__module__}
-    return Outcome(outcome.FAILURE, states.FAILURE, document, None, text)
+    return Outcome(outcome.FAILURE, states.FAILURE, document, text, text)
 
 
 def _hook(

@@ -9,11 +9,11 @@ outcome. Hence on_success and error callbacks run just before the result can be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from taskcore import context, failure, links, outcome, serialize, signals, states
-from taskcore.endings import end, log
+from taskcore.endings import end, log, tell
 from taskcore.outcome import Outcome
 from taskcore.utils import shorten
 
@@ -89,12 +89,21 @@ class Entry:
 class Execution:
     """Runs calls for one app; one per process."""
 
-    def __init__(self, app: Any, base: type) -> None:
-        """`base` is the class Task: what a task overrides is told by comparing with it."""
+    def __init__(
+        self, app: Any, base: type, forgotten: Callable[[], object] = lambda: None
+    ) -> None:
+        """
+        Args:
+            base: the class Task: what a task overrides is told by comparing with it.
+            forgotten: called when entries became stale; the core then asks for them again.
+        """
         self.app = app
         self._base = base
+        self._forgotten = forgotten
         self._entries: dict[str, Entry] = {}
         self.set_current = context.set_current
+        for signal in _WATCHED:
+            signal.watch(self.forget)
 
     def entry(self, name: str) -> Entry | None:
         """What is needed to run the task `name`; None when it is not registered."""
@@ -113,8 +122,9 @@ class Execution:
         return found
 
     def forget(self) -> None:
-        """Drops what was derived from a configuration that has changed."""
+        """Drops what was derived from a configuration, hooks or receivers that have changed."""
         self._entries.clear()
+        self._forgotten()
 
     def run(
         self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
@@ -153,6 +163,34 @@ class Execution:
             return end(Life(entry, request, args, kwargs), exc).outcome
         finally:
             context.reset_current(token)
+
+    def ended(
+        self,
+        entry: Entry,
+        request: Any,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        end: Mapping[str, Any],
+    ) -> None:
+        """Tells whoever follows a call that the worker ended: hooks, signals, error callbacks, the rest of the chain.
+
+        Args:
+            end: the exception as in a result document, and the `state`.
+        """
+        exc = failure.from_document(end)
+        token = context.set_current(request)
+        try:
+            life = tell(Life(entry, request, args, kwargs), exc, end["state"])
+            if after_return in entry.after and life.outcome.state == states.FAILURE:
+                _shielded(after_return, life)
+        finally:
+            context.reset_current(token)
+
+    def hears_failure(self, task: Any) -> bool:
+        """Whether hooks of a task or receivers of signals want to know of its failure."""
+        return bool(signals.task_failure.receivers) or any(
+            _overrides(hook)(task, self._base) for hook in ("on_failure", "after_return")
+        )
 
     def loads(self, data: bytes, content_type: str, content_encoding: str) -> Any:
         """Decodes a body that the core does not decode itself."""
@@ -214,7 +252,9 @@ def send_success(life: Life) -> Life:
 
 
 def after_return(life: Life) -> Life:
-    """The hook of that name."""
+    """The hook of that name; a call that will run again, or of which nothing is kept, has not returned."""
+    if life.outcome.verdict in _NOT_RETURNED:
+        return life
     retval = life.retval if life.exc is None else life.exc
     life.task.after_return(
         life.outcome.state, retval, life.id, life.args, life.kwargs, _einfo(life)
@@ -252,6 +292,10 @@ def _overrides(hook: str) -> Callable[[Any, type], bool]:
 def _heard(signal: signals.Signal) -> Callable[[Any, type], bool]:
     return lambda task, base: bool(signal.receivers)
 
+
+_WATCHED = (signals.task_prerun, signals.task_success, signals.task_postrun)
+"""Whether they have receivers decides which steps there are."""
+_NOT_RETURNED = frozenset({outcome.RETRY, outcome.IGNORE, outcome.REJECT, outcome.REQUEUE})
 
 _Needed = tuple[Step, Callable[[Any, type], bool]]
 _BEFORE: list[_Needed] = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskcore import argcheck, failure, retrying
+from taskcore import argcheck, failure, retrying, states
 from taskcore.canvas.signature import Signature
 from taskcore.exceptions import NotSupportedError
 from taskcore.utils import uuid
@@ -66,7 +66,7 @@ def _send(
 def failed(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
     """Fails the rest of the chain with the same exception, then runs or publishes the error callbacks."""
     carried = request.to_dict()
-    _fail_chain(app, request, carried.get("chain") or (), exc, traceback)
+    _end_chain(app, carried, states.FAILURE, exc, traceback)
     old_style = []
     for sig in carried.get("errbacks") or ():
         found = Signature(sig, app=app)
@@ -84,6 +84,11 @@ def failed(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
         _send(app, request, carried, sig, (request.id,), {"group_id": group, "group_index": index})
 
 
+def revoked(app: Any, request: Any, exc: BaseException) -> None:
+    """Revokes the rest of the chain of a task that has expired: it will never run either."""
+    _end_chain(app, request.to_dict(), states.REVOKED, exc, None)
+
+
 def _call_here(task: Any, sig: Signature, request: Any, exc: BaseException, traceback: str) -> None:
     """The style that takes (request, exc, traceback): called in this process, because none of them can be sent."""
     from taskcore.context import Context
@@ -92,11 +97,11 @@ def _call_here(task: Any, sig: Signature, request: Any, exc: BaseException, trac
     task(*args, **kwargs)
 
 
-def _fail_chain(
-    app: Any, request: Any, chain: Sequence[Any], exc: BaseException, traceback: str
+def _end_chain(
+    app: Any, carried: Mapping[str, Any], state: str, exc: BaseException, traceback: str | None
 ) -> None:
     results = app.results_or_none
-    for sig in chain if results is not None else ():
+    for sig in (carried.get("chain") or ()) if results is not None else ():
         task_id = (sig.get("options") or {}).get("task_id")
         if task_id:
-            results.put(task_id, "FAILURE", failure.to_document(exc), traceback=traceback)
+            results.put(task_id, state, failure.to_document(exc), traceback=traceback)

@@ -14,6 +14,8 @@ RETRY: Final = 2
 IGNORE: Final = 3
 REJECT: Final = 4
 REQUEUE: Final = 5
+EXPECTED: Final = 7
+"""A failure that the task declared by `throws`: logged at INFO, without its traceback. To the core it is a FAILURE."""
 
 
 class Outcome(NamedTuple):

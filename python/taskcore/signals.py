@@ -2,8 +2,8 @@
 
 A `Signal` keeps its receivers and calls them; who sends it, and when, is said beside each name below. A receiver that
 raises is logged and changes nothing. A task whose signals nobody listens to pays nothing for them: the sender looks at
-`receivers` first, and the execution of plain tasks never enters Python code of taskcore. Receivers of the task signals
-must therefore be connected before a worker starts executing that task (at import, or in `worker_process_init`).
+`receivers` first, and the execution of plain tasks never enters Python code of taskcore. Whoever has decided by them how
+tasks are run (`Signal.watch`) is told when they change. A receiver counts in the process in which it is connected.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+from taskcore.exceptions import NotSupportedError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Signal:
     """One named moment."""
 
-    __slots__ = ("__weakref__", "name", "receivers")
+    __slots__ = ("__weakref__", "_watchers", "name", "receivers")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.receivers: list[tuple[object, object, Callable[[], Callable[..., Any] | None]]] = []
         """Key of the receiver, sender that it listens to (None: any), and how to get it."""
+        self._watchers: list[weakref.WeakMethod[Callable[[], None]]] = []
 
     @overload
     def connect(
@@ -65,6 +68,7 @@ class Signal:
         key = dispatch_uid if dispatch_uid is not None else _identity(receiver)
         if not any(k == key and s is sender for k, s, _ in self.receivers):
             self.receivers = [*self.receivers, (key, sender, _reference(receiver, weak))]
+            self._tell_watchers()
         return receiver
 
     def disconnect(
@@ -79,6 +83,7 @@ class Signal:
         kept = [item for item in self.receivers if not (item[0] == key and item[1] is sender)]
         removed = len(kept) < len(self.receivers)
         self.receivers = kept
+        self._tell_watchers()
         return removed
 
     def has_listeners(self, sender: object = None) -> bool:
@@ -97,6 +102,17 @@ class Signal:
         return responses
 
     send_robust = send
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Has a bound method called, as long as its object lives, whenever receivers come or go."""
+        self._watchers = [known for known in self._watchers if known() is not None]
+        self._watchers.append(weakref.WeakMethod(changed))
+
+    def _tell_watchers(self) -> None:
+        for reference in self._watchers:
+            changed = reference()
+            if changed is not None:
+                changed()
 
     def _call(self, receiver: Callable[..., Any], sender: object, named: dict[str, Any]) -> Any:
         try:
@@ -153,7 +169,38 @@ task_internal_error = Signal("task_internal_error")
 task_retry = Signal("task_retry")
 """request, reason, einfo."""
 
+
+class _Unsent(Signal):
+    """A signal of Celery's that nobody sends here: a receiver would wait for ever."""
+
+    __slots__ = ()
+
+    def connect(self, *args: Any, **kwargs: Any) -> Any:
+        """Not in this version."""
+        raise NotSupportedError(
+            f"signal `{self.name}` is not sent in this version: no Python runs for a task in a worker's parent process, and "
+            "there is no beat; use task_prerun, task_postrun, task_failure or the worker's log"
+        )
+
+
+task_received = _Unsent("task_received")
+task_revoked = _Unsent("task_revoked")
+task_rejected = _Unsent("task_rejected")
+task_unknown = _Unsent("task_unknown")
+task_sent = _Unsent("task_sent")
+worker_before_create_process = _Unsent("worker_before_create_process")
+heartbeat_sent = _Unsent("heartbeat_sent")
+beat_init = _Unsent("beat_init")
+beat_embedded_init = _Unsent("beat_embedded_init")
+eventlet_pool_started = _Unsent("eventlet_pool_started")
+eventlet_pool_preshutdown = _Unsent("eventlet_pool_preshutdown")
+eventlet_pool_postshutdown = _Unsent("eventlet_pool_postshutdown")
+eventlet_pool_apply = _Unsent("eventlet_pool_apply")
+user_preload_options = _Unsent("user_preload_options")
+
 # The worker. `sender` is the app, in children None.
+celeryd_after_setup = Signal("celeryd_after_setup")
+"""Once the worker is configured; `sender` is its node name: conf."""
 celeryd_init = Signal("celeryd_init")
 """Before the worker is configured; `sender` is its node name: conf (may still be changed), options."""
 worker_init = Signal("worker_init")

@@ -87,6 +87,7 @@ class TaskSpec(NamedTuple):
     rate_limit: float | None
     time_limit: float | None
     soft_time_limit: float | None
+    hears_failure: bool
 
 
 def boot(app: Any, options: WorkerOptions | None = None) -> int:
@@ -106,6 +107,7 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     check_pool(config)
     app.hostname = config.hostname
     app.conf.freeze()
+    signals.celeryd_after_setup.send(name, instance=None, conf=app.conf)
     logsetup.set_up(app, config.log_level, config.log_file)
     signals.worker_init.send(app)
     pages, zygote = fork_zygote(app, config) if config.pool == "prefork" else (None, None)
@@ -208,6 +210,7 @@ def spec_of(task: Any) -> TaskSpec:
         rate_limit=rate_per_second(rate),
         time_limit=task.time_limit,
         soft_time_limit=task.soft_time_limit,
+        hears_failure=task.app.execution.hears_failure(task),
     )
 
 

@@ -10,7 +10,7 @@ import signal
 import time
 from typing import Any
 
-from taskcore import Taskcore
+from taskcore import Task, Taskcore
 from taskcore.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 
@@ -192,6 +192,51 @@ def nested(x: int) -> str:
     return str(current_app.tasks["sample.add"].delay(x, 1).id)
 
 
+def mourn(task_id: str) -> None:
+    """An error callback that gets the id, as a task of its own."""
+    write(f"mourned {task_id}")
+
+
+def bury(request: Any, exc: BaseException, traceback: str) -> None:
+    """An error callback that gets what happened, in the process that knows it."""
+    write(f"buried {request.id} {type(exc).__name__}")
+
+
+def expect() -> None:
+    """Fails as it declares."""
+    raise KeyError("declared")
+
+
+def listen() -> None:
+    """Connects a receiver from inside a task."""
+    from taskcore.signals import task_prerun
+
+    task_prerun.connect(_heard, weak=False)
+
+
+def _heard(task: Any, **_: Any) -> None:
+    write(f"heard {task.name}")
+
+
+def header(self: Any) -> Any:
+    """A header of the caller's own, as an attribute and in the dict."""
+    return [self.request.color, self.request.headers]
+
+
+class Hooked(Task[..., Any]):
+    """Tells its ends."""
+
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        write(f"on_failure {type(exc).__name__}")
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        write(f"after_return {status}")
+
+
 def make(**conf: Any) -> Taskcore:
     """An app with all of the above."""
     app = Taskcore("sample", **conf)
@@ -211,9 +256,14 @@ def make(**conf: Any) -> Taskcore:
         gather,
         ignore,
         nested,
+        mourn,
+        bury,
+        listen,
     ):
         app.task(plain, name=f"sample.{plain.__name__}")
-    for bound in (describe, try_until, give_up):
+    app.task(expect, name="sample.expect", throws=(KeyError,))
+    app.task(hold, name="sample.hold_hooked", base=Hooked)
+    for bound in (describe, try_until, give_up, header):
         app.task(bound, name=f"sample.{bound.__name__}", bind=True)
     app.task(
         stubborn,

@@ -7,7 +7,14 @@ import pytest
 
 from taskcore import outcome, signals
 from taskcore.context import get_current
-from taskcore.exceptions import EncodeError, Ignore, OperationalError, Reject
+from taskcore.exceptions import (
+    EncodeError,
+    Ignore,
+    OperationalError,
+    Reject,
+    Retry,
+    TimeLimitExceeded,
+)
 from taskcore.task import Task
 
 
@@ -169,7 +176,7 @@ def test_signals_in_order(app: Any, core: Any) -> None:
         (KeyboardInterrupt(), outcome.FAILURE, "FAILURE"),
         (GeneratorExit(), outcome.FAILURE, "FAILURE"),
         (Ignore(), outcome.IGNORE, "IGNORED"),
-        (Reject("no"), outcome.REJECT, "REJECTED"),
+        (Reject("no"), outcome.REJECT, "FAILURE"),
         (Reject("later", requeue=True), outcome.REQUEUE, "REJECTED"),
         (EncodeError("x"), outcome.FAILURE, "FAILURE"),
     ],
@@ -460,3 +467,158 @@ def test_asyncio_is_not_imported_for_nothing() -> None:
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("throws", "verdict"),
+    [
+        ((), outcome.FAILURE),
+        ((KeyError,), outcome.FAILURE),
+        ((KeyError, ValueError), outcome.EXPECTED),
+        ([Exception], outcome.EXPECTED),
+    ],
+)
+def test_what_a_task_declares_is_an_expected_failure(
+    app: Any, core: Any, throws: Any, verdict: int
+) -> None:
+    make(app, failing(ValueError("x")), throws=throws)
+    ended = run(app, core)
+    assert (ended.verdict, ended.state) == (verdict, "FAILURE")
+    assert "ValueError: x" in (ended.traceback or ""), "the document has it all the same"
+
+
+@pytest.mark.parametrize(
+    ("exc", "returned"),
+    [
+        (None, "SUCCESS"),
+        (ValueError("x"), "FAILURE"),
+        (Ignore(), None),
+        (Reject("no"), None),
+        (Reject("later", requeue=True), None),
+        (Retry(when=1), None),
+    ],
+    ids=repr,
+)
+def test_only_what_ended_for_good_has_returned(
+    app: Any, core: Any, exc: BaseException | None, returned: str | None
+) -> None:
+    seen: list[str] = []
+    fun = failing(exc) if exc is not None else lambda: 1
+    make(app, fun, after_return=lambda status, *rest: seen.append(status))
+    run(app, core)
+    assert seen == ([returned] if returned else [])
+
+
+def test_a_receiver_connected_after_the_first_run_is_heard(app: Any, core: Any) -> None:
+    seen: list[str] = []
+    make(app, lambda: 1)
+    run(app, core)
+
+    def listen(task_id: str, **_: Any) -> None:
+        seen.append(task_id)
+
+    for signal in (signals.task_prerun, signals.task_success, signals.task_postrun):
+        assert app.execution.entry("t").plain
+        signal.connect(listen, weak=False) if signal is not signals.task_success else None
+        assert app.execution.entry("t").plain is (signal is signals.task_success)
+        signal.disconnect(listen)
+    assert app.execution.entry("t").plain
+    signals.task_prerun.connect(listen)
+    run(app, core)
+    signals.task_prerun.disconnect(listen)
+    run(app, core)
+    assert seen == ["i"]
+
+
+def test_the_core_is_told_when_entries_are_stale(core: Any) -> None:
+    from taskcore.execute import Execution
+
+    told: list[int] = []
+    execution = Execution(None, Task, lambda: told.append(1))
+
+    def listen(**_: Any) -> None: ...
+
+    signals.task_postrun.connect(listen)
+    signals.task_postrun.connect(listen)
+    signals.task_postrun.disconnect(listen)
+    assert len(told) == 2
+    del execution
+    signals.task_postrun.connect(listen)
+    signals.task_postrun.disconnect(listen)
+    assert len(told) == 2, "an execution that is gone is forgotten"
+
+
+def test_a_rejected_task_has_failed_for_whoever_waits(app: Any, core: Any) -> None:
+    seen: list[BaseException] = []
+
+    def listen(exception: BaseException, **_: Any) -> None:
+        seen.append(exception)
+
+    rejection = Reject("no")
+    make(app, failing(rejection))
+    signals.task_failure.connect(listen)
+    try:
+        ended = run(app, core)
+    finally:
+        signals.task_failure.disconnect(listen)
+    assert seen == [rejection]
+    assert ended.result["exc_type"] == "Reject" and ended.result["exc_message"] == ["no", False]
+
+
+_KILLED = {
+    "exc_type": "TimeLimitExceeded",
+    "exc_message": [3],
+    "exc_module": "billiard.exceptions",
+    "state": "FAILURE",
+}
+
+
+def test_an_end_that_the_worker_decided_is_told_and_the_task_not_run(app: Any, core: Any) -> None:
+    ran: list[Any] = []
+    app.task(name="err")(lambda request, exc, tb: ran.append(("errback", request.id, type(exc))))
+    made = app.task(name="t", base=Recorder, autoretry_for=(Exception,))(lambda: ran.append("run"))
+    signature = {"task": "err", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
+    chain = [{**signature, "options": {"task_id": "next"}}]
+    request = core.Request(
+        id="i", task="t", args=[], errbacks=[{**signature, "immutable": False}], chain=chain
+    )
+    app.execution.ended(app.execution.entry("t"), request, [], {}, _KILLED)
+    assert [name for name, *_ in made.ran] == ["on_failure", "after_return"]
+    assert ran == [("errback", "i", TimeLimitExceeded)]
+    assert app.backend.documents["next"]["status"] == "FAILURE"
+    assert get_current() is None
+
+
+def test_an_expired_task_revokes_the_rest_of_its_chain_and_has_not_failed(
+    app: Any, core: Any
+) -> None:
+    ran: list[str] = []
+    app.task(name="err")(lambda task_id: ran.append(task_id))
+    made = app.task(name="t", base=Recorder)(lambda: None)
+    signature = {"task": "err", "args": [], "kwargs": {}, "options": {"task_id": "next"}}
+    end = {
+        **_KILLED,
+        "exc_type": "TaskRevokedError",
+        "exc_message": ["expired"],
+        "state": "REVOKED",
+    }
+    request = core.Request(id="i", task="t", args=[], errbacks=[signature], chain=[signature])
+    app.execution.ended(app.execution.entry("t"), request, [], {}, end)
+    assert not made.ran and not ran
+    assert app.backend.documents["next"]["status"] == "REVOKED"
+
+
+def test_who_wants_to_know_of_failures(app: Any, core: Any) -> None:
+    plain = app.task(lambda: 1, name="a")
+    hooked = app.task(lambda: 1, name="b", base=Recorder)
+    kind = app.task(name="c", on_success=lambda *_: None)(lambda: 1)
+    hears = app.execution.hears_failure
+    assert [hears(task) for task in (plain, hooked, kind)] == [False, True, False]
+
+    def listen(**_: Any) -> None: ...
+
+    signals.task_failure.connect(listen)
+    try:
+        assert hears(plain)
+    finally:
+        signals.task_failure.disconnect(listen)

@@ -38,6 +38,7 @@ fn request(id: String) -> Request {
         ignore_result: false,
         acked: false,
         started: None,
+        ended: None,
     }
 }
 
@@ -117,7 +118,8 @@ fn inflight(c: &mut Criterion) {
     let requests = || {
         (0..N).map(|_| request("36d7e962-d910-4333-af9b-1d28b20f7af4".into())).collect::<Vec<_>>()
     };
-    let (spec, ctx) = (TaskSpec::default(), Context { now: 0, ttl: None, hostname: "w@h" });
+    let (spec, ctx) =
+        (TaskSpec::default(), Context { now: 0, ttl: None, hostname: "w@h", max_deliveries: 3 });
     group.bench_function("accept, dispatch, settle 1000", |b| {
         let mut table = Inflight::new();
         b.iter_batched(

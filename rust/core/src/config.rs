@@ -62,4 +62,6 @@ pub struct TaskSpec {
     pub soft_us: Option<u64>,
     /// Hard limit in microseconds.
     pub hard_us: Option<u64>,
+    /// Whether hooks of the task, or receivers of signals, want to know of a failure that the worker decides.
+    pub hears_failure: bool,
 }

@@ -73,6 +73,7 @@ impl Settings {
             rate_limit: attr(task, "rate_limit")?,
             soft_us: micros(soft),
             hard_us: micros(own.or(self.time_limit)),
+            hears_failure: attr(task, "hears_failure")?,
         };
         Ok((name.into(), spec))
     }

@@ -3,16 +3,13 @@
 //! The short way is for tasks without hooks, signals and links (`plain`): decode, run, encode, all
 //! from here. Everything else, and every exception, is `taskcore.execute`'s business; this file
 //! only turns its answer into an outcome. What can fail before user code runs is no failure of the
-//! task: a body that cannot be opened or decoded is `Undecodable`.
+//! task: a body that cannot be opened or decoded is `Undecodable`. A message whose task has ended
+//! already (the worker says so) is not run: Python tells whoever follows it.
 //!
 //! The caller learns through [`Host`] when user code begins and ends, because only then is a soft
 //! limit meant for it.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-};
+use std::{cell::RefCell, rc::Rc};
 
 use bytes::Bytes;
 use pyo3::{
@@ -29,6 +26,7 @@ use taskcore::{
 
 use crate::{
     codec::{self, CallArgs, Format},
+    entries::{Entries, Entry},
     errors,
     request::Request,
 };
@@ -37,6 +35,8 @@ use crate::{
 const MAX_BODY: usize = 1 << 30;
 /// What the buffer for encoded results may keep.
 const SCRATCH: usize = 64 * 1024;
+/// `taskcore.outcome.EXPECTED`: a failure that the task declared.
+const EXPECTED: u8 = 7;
 /// A task whose mean run time is below this is known to be short.
 const SHORT_US: f64 = 1_000.0;
 
@@ -46,20 +46,6 @@ pub(crate) trait Host {
     fn begin(&mut self, now: Micros, short: bool);
     /// User code has ended.
     fn end(&mut self);
-}
-
-/// What this process knows about a task.
-#[allow(clippy::struct_excessive_bools)] // the attributes of Python's Entry, one by one
-struct Entry {
-    /// `taskcore.execute.Entry`.
-    object: Py<PyAny>,
-    fun: Py<PyAny>,
-    plain: bool,
-    ignore_result: bool,
-    store_errors: bool,
-    extended: bool,
-    /// Mean run time in microseconds; `None` before the first.
-    mean_us: Cell<Option<f64>>,
 }
 
 /// Runs calls for one `taskcore.execute.Execution`.
@@ -73,7 +59,7 @@ pub(crate) struct Executor {
     log_tasks: bool,
     /// For encoded results; taken while in use.
     scratch: RefCell<Vec<u8>>,
-    entries: HashMap<String, Rc<Entry>>,
+    entries: Entries,
 }
 
 impl Executor {
@@ -90,7 +76,7 @@ impl Executor {
             hostname: hostname.and_then(|h| h.extract().ok()),
             log_tasks,
             scratch: RefCell::default(),
-            entries: HashMap::new(),
+            entries: Entries::new(execution),
         })
     }
 
@@ -105,45 +91,25 @@ impl Executor {
             traceback: String::new(),
         };
         match self.prepare(py, call) {
-            Ok((entry, request)) => self.run(&entry, request.bind(py), host, &mut outcome),
+            Ok((entry, request, None)) => self.run(&entry, request.bind(py), host, &mut outcome),
+            Ok((entry, request, Some(end))) => {
+                host.begin(clock::mono_us(), false);
+                self.tell(&entry, request.bind(py), &end, &mut outcome);
+                host.end();
+            }
             Err(reason) => outcome.note = reason,
         }
         outcome
     }
 
     /// Reads the message and its body; the reason when that cannot be done.
-    fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<(Rc<Entry>, Py<Request>), String> {
-        let message = Message::decode(&call.message).map_err(|e| e.to_string())?;
-        let known = self.entries.get(&message.headers.task).cloned();
-        let entry = if let Some(entry) = known {
-            entry
-        } else {
-            let name = message.headers.task.clone();
-            let entry = self.look_up(py, &name).map_err(|e| in_words(py, &e))?;
-            let entry =
-                entry.ok_or_else(|| format!("no task `{name}` is registered in this process"))?;
-            self.entries.entry(name).or_insert(Rc::new(entry)).clone()
-        };
+    fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<Prepared, String> {
+        let mut message = Message::decode(&call.message).map_err(|e| e.to_string())?;
+        let end = message.headers.take_ended();
+        let entry = self.entries.find(py, &message.headers.task)?;
         let args = self.open(py, &message).map_err(|e| in_words(py, &e))?;
         let request = Request::new(message, &call.queue, call.redeliveries, &args);
-        Ok((entry, Py::new(py, request).map_err(|e| in_words(py, &e))?))
-    }
-
-    fn look_up(&self, py: Python<'_>, name: &str) -> PyResult<Option<Entry>> {
-        let object = self.execution.bind(py).call_method1("entry", (name,))?;
-        if object.is_none() {
-            return Ok(None);
-        }
-        let flag = |name: &str| object.getattr(name)?.is_truthy();
-        Ok(Some(Entry {
-            fun: object.getattr("fun")?.unbind(),
-            plain: flag("plain")?,
-            ignore_result: flag("ignore_result")?,
-            store_errors: flag("store_errors")?,
-            extended: flag("extended")?,
-            mean_us: Cell::new(None),
-            object: object.unbind(),
-        }))
+        Ok((entry, Py::new(py, request).map_err(|e| in_words(py, &e))?, end))
     }
 
     /// The arguments inside the body.
@@ -210,6 +176,26 @@ impl Executor {
         }
     }
 
+    /// Has Python tell what follows a task that has ended; what goes wrong there is in the log.
+    fn tell(
+        &self,
+        entry: &Entry,
+        request: &Bound<'_, Request>,
+        end: &Value,
+        outcome: &mut Outcome,
+    ) {
+        let (py, this) = (request.py(), request.get());
+        outcome.verdict = Verdict::Ignore;
+        let told = codec::loads_json(py, end.to_string().as_bytes()).and_then(|end| {
+            let call = (&entry.object, request, this.args(py), this.kwargs(py), end);
+            self.execution.bind(py).call_method1("ended", call)
+        });
+        if let Err(error) = told {
+            outcome.note = in_words(py, &error);
+            error.write_unraisable(py, Some(request));
+        }
+    }
+
     fn set_current(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<()> {
         self.set_current.bind(py).call1((request,)).map(drop)
     }
@@ -252,7 +238,7 @@ impl Executor {
         let ignored = entry.ignores(request.get());
         let wanted = match outcome.verdict {
             Verdict::Success | Verdict::Retry => !ignored,
-            Verdict::Failure => !ignored || entry.store_errors,
+            Verdict::Failure | Verdict::Reject => !ignored || entry.store_errors,
             _ => false,
         };
         outcome.document = None;
@@ -268,7 +254,8 @@ impl Executor {
         if self.log_tasks || outcome.verdict != Verdict::Success {
             outcome.note = note;
         }
-        outcome.traceback = traceback.unwrap_or_default();
+        // What the task declares by `throws` is stored with its traceback and logged without.
+        outcome.traceback = traceback.filter(|_| verdict != EXPECTED).unwrap_or_default();
         Ok(())
     }
 
@@ -291,6 +278,7 @@ impl Executor {
         // Not even the failure could be described or encoded: its text is all that is left.
         outcome.verdict = Verdict::Failure;
         outcome.note = format!("{words} (and describing it failed: {})", in_words(py, &second));
+        outcome.traceback = in_words(py, &second);
         if !entry.ignores(this) || entry.store_errors {
             let result = PyDict::new(py);
             let fields = [
@@ -388,18 +376,14 @@ impl Executor {
     }
 }
 
+/// What a call needs: the task, the request, and the end that the task had already.
+type Prepared = (Rc<Entry>, Py<Request>, Option<Value>);
+
 /// `taskcore.outcome.Outcome`: verdict, state, result, traceback, note.
 type Told<'py> = (u8, String, Bound<'py, PyAny>, Option<String>, String);
 
-impl Entry {
-    /// Whether nobody wants the result: the caller decides, else the task.
-    fn ignores(&self, request: &Request) -> bool {
-        request.message().headers.ignore_result.unwrap_or(self.ignore_result)
-    }
-}
-
 /// An exception in words, for the dead-letter queue.
-fn in_words(py: Python<'_>, error: &PyErr) -> String {
+pub(crate) fn in_words(py: Python<'_>, error: &PyErr) -> String {
     let class = error.get_type(py);
     let class = class.name().map_or_else(|_| "Exception".to_owned(), |n| n.to_string());
     let text =

@@ -9,6 +9,7 @@ mod errors;
 
 mod codec;
 mod request;
+mod entries;
 mod execute;
 #[cfg(unix)]
 mod child;
@@ -35,6 +36,7 @@ mod _core {
     #[pymodule_export]
     use super::{
         codec::{dumps, loads},
+        entries::forget_tasks,
         publisher::Publisher,
         results::Results,
         template::Template,

@@ -92,6 +92,12 @@ impl Fields {
             "received" => write!(out, "received"),
             "succeeded" => write!(out, "succeeded in {seconds}s: {note}"),
             "failed" => write!(out, "raised unexpected: {note}"),
+            "expected" => write!(out, "raised expected: {note}"),
+            "unlimited" => write!(
+                out,
+                "runs without its hard time limit ({seconds}s): pool {note} cannot kill a task; use the pool prefork, or a soft \
+                 time limit"
+            ),
             "retried" => write!(out, "retry: {note}"),
             "timed_out" => write!(out, "was killed: hard time limit ({seconds}s) exceeded"),
             other if note.is_empty() => write!(out, "{other}"),

@@ -7,7 +7,7 @@
 //! A soft limit, or a cold shutdown, is raised in the thread from outside, by a helper thread,
 //! since raising needs the interpreter: at the next instruction of a thread, so not out of a
 //! blocking call; in Python's main thread by a signal, which interrupts that too. What these pools
-//! cannot do is kill: a hard limit is refused at start, and a call that goes on after a cold
+//! cannot do is kill: a hard limit is refused at start, one that a message brings is warned of, and a call that goes on after a cold
 //! shutdown is abandoned with its thread.
 
 use std::{
@@ -240,6 +240,10 @@ impl Pool for ThreadPool {
         if !self.pending.is_empty() {
             self.shared.bell.notify_one();
         }
+    }
+
+    fn kills(&self) -> bool {
+        false
     }
 
     fn kill(&mut self, _key: u64) {

@@ -61,7 +61,8 @@ pub struct Outcome {
     pub document: Option<Bytes>,
     /// For the log and for events: the printable result or exception; empty when neither is wanted.
     pub note: String,
-    /// The formatted traceback of a failure or retry, for the log; empty otherwise.
+    /// The formatted traceback of a failure or retry, for the log; empty otherwise. A failure without one is one that the
+    /// task declared (`throws`).
     pub traceback: String,
 }
 
@@ -128,6 +129,11 @@ pub trait Pool: Send {
     /// Process ids of the children that run now; empty for pools inside the worker's process.
     fn pids(&self) -> Vec<u32> {
         Vec::new()
+    }
+
+    /// Whether it can kill what runs, and so keep hard time limits.
+    fn kills(&self) -> bool {
+        true
     }
 
     /// Kills what runs `key`, if the pool's kind can; news follows.

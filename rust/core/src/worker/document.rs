@@ -21,17 +21,28 @@ pub(super) enum Told<'a> {
         /// Node name of the worker.
         hostname: &'a str,
     },
-    /// An exception, as constructor arguments.
-    Raised {
-        /// The state: FAILURE or REVOKED.
-        state: State,
-        /// Class name.
-        exc_type: &'a str,
-        /// Arguments of its constructor.
-        args: Value,
-        /// Module of the class.
-        module: &'a str,
-    },
+    /// It ended with an exception.
+    Raised(&'a Raised),
+}
+
+/// An exception in whose name the worker ends a task.
+#[derive(Clone, Debug)]
+pub struct Raised {
+    /// The state: FAILURE or REVOKED.
+    pub state: State,
+    /// Class name.
+    pub exc_type: &'static str,
+    /// Arguments of its constructor.
+    pub args: Value,
+    /// Module of the class.
+    pub module: &'static str,
+}
+
+impl Raised {
+    /// As documents describe an exception.
+    pub(super) fn describe(&self) -> Value {
+        json!({"exc_type": self.exc_type, "exc_message": self.args, "exc_module": self.module})
+    }
 }
 
 /// The record of a request that triage accepted.
@@ -57,10 +68,7 @@ fn write(
         Told::Started { pid, hostname } => {
             (State::Started, json!({"pid": pid, "hostname": hostname}))
         }
-        Told::Raised { state, exc_type, args, module } => (
-            state.clone(),
-            json!({"exc_type": exc_type, "exc_message": args, "exc_module": module}),
-        ),
+        Told::Raised(raised) => (raised.state.clone(), raised.describe()),
     };
     let mut encoded = Vec::new();
     write_value(&mut encoded, &result);

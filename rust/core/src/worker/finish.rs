@@ -45,13 +45,16 @@ impl Worker {
 
     /// Settles what ran when the pool was killed.
     pub(super) fn lost(&mut self, key: u64, why: &Lost, now: Now) {
-        let Some(request) = self.inflight.remove(key) else { return };
+        let Some(mut request) = self.inflight.remove(key) else { return };
+        if self.told(&mut request) {
+            return;
+        }
         journal::lost(self.registry.name(request.task), &request, why);
         let decision =
             settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
         self.counts.processed += 1;
         self.counts.failed += 1;
-        self.carry_out(decision, &request);
+        self.conclude(decision, request);
     }
 
     /// Sends the decision about `request` on its way, unless its lease has lapsed: then only the record.
@@ -65,6 +68,7 @@ impl Worker {
             now: now.wall,
             ttl: self.config.result_expires_ms,
             hostname: &self.config.hostname,
+            max_deliveries: self.config.max_deliveries,
         }
     }
 
@@ -77,7 +81,10 @@ impl Worker {
     }
 
     fn done(&mut self, outcome: Outcome, now: Now) {
-        let Some(request) = self.inflight.remove(outcome.key) else { return };
+        let Some(mut request) = self.inflight.remove(outcome.key) else { return };
+        if self.told(&mut request) {
+            return;
+        }
         let task = request.task;
         journal::finished(self.registry.name(task), &request, &outcome, self.config.log_tasks);
         let counts = &mut self.counts;
@@ -93,6 +100,7 @@ impl Worker {
             now: now.wall,
             ttl: self.config.result_expires_ms,
             hostname: &self.config.hostname,
+            max_deliveries: self.config.max_deliveries,
         };
         let decision = settle::outcome(outcome, request, self.registry.spec(task), context);
         self.pass_on(decision, tag, lease);
@@ -101,7 +109,7 @@ impl Worker {
     fn started(&mut self, key: u64, pid: u32, at: Micros, now: Now) {
         let Some(request) = self.inflight.move_to(key, Place::Running) else { return };
         request.started = Some(at);
-        let Some(request) = self.inflight.get(key) else { return };
+        let Some(request) = self.inflight.get(key).filter(|r| r.ended.is_none()) else { return };
         let decision =
             settle::started(request, self.registry.spec(request.task), pid, self.context(now));
         let (tag, lease, acks) = (request.tag, request.lease, decision.settle.is_some());

@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{broker::Tag, clock::Micros};
+use crate::{
+    broker::{Settle, Tag},
+    clock::Micros,
+};
 
 /// Where a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +60,14 @@ pub struct Request {
     pub acked: bool,
     /// When it began, for calls that run longer than an instant. Written from the pool's news.
     pub started: Option<Micros>,
+    /// Set when the task has ended without a word from whoever ran it and the call under way only tells what follows
+    /// (see `aftermath`): how the message is to be settled then.
+    pub ended: Option<Box<Ended>>,
 }
+
+/// How the message of a task that has ended is to be settled; `None` when it was before.
+#[derive(Debug)]
+pub struct Ended(pub Option<Settle>);
 
 struct Slot {
     used: u32,
@@ -220,6 +230,7 @@ pub(crate) mod tests {
             ignore_result: false,
             acked: false,
             started: None,
+            ended: None,
         }
     }
 

@@ -23,13 +23,16 @@ pub(super) fn finished(task: &str, request: &Request, outcome: &Outcome, all: bo
     let runtime = f64::from(outcome.runtime_us) / 1e6;
     let (note, traceback) = (outcome.note.as_str(), outcome.traceback.as_str());
     match outcome.verdict {
-        Verdict::Failure => {
+        Verdict::Failure if !traceback.is_empty() => {
             tracing::error!(target: TARGET, event = "failed", task, id, runtime, note, traceback, "task failed");
         }
         Verdict::Undecodable => {
             tracing::error!(target: TARGET, event = "parked", task, id, note, "task parked");
         }
         _ if !all => {}
+        Verdict::Failure => {
+            tracing::info!(target: TARGET, event = "expected", task, id, runtime, note, "task failed as declared");
+        }
         Verdict::Success => {
             tracing::info!(target: TARGET, event = "succeeded", task, id, runtime, note, "task succeeded");
         }
@@ -46,6 +49,13 @@ pub(super) fn finished(task: &str, request: &Request, outcome: &Outcome, all: bo
             tracing::info!(target: TARGET, event = "requeued", task, id, runtime, note, "task requeued");
         }
     }
+}
+
+/// Its hard time limit is one that the pool cannot keep.
+pub(super) fn unlimited(task: &str, request: &Request, pool: &str) {
+    let id = request.id.as_str();
+    let limit = request.hard_us.unwrap_or_default() as f64 / 1e6;
+    tracing::warn!(target: TARGET, event = "unlimited", task, id, note = pool, limit, "hard time limit not kept");
 }
 
 /// What ran it is gone.

@@ -41,7 +41,8 @@ impl Worker {
 
     /// Gives one request back to the head of its queue.
     pub(super) fn hand_back(&mut self, key: u64) {
-        if let Some(request) = self.inflight.remove(key)
+        if let Some(mut request) = self.inflight.remove(key)
+            && !self.told(&mut request)
             && request.lease == self.lease
         {
             self.give(request.tag, Settle::HandBack);

@@ -8,7 +8,7 @@
 //! The loop waits for one of five things: a command, the pool, the link to the broker, a finished batch of results or
 //! settlements, the clock. It lets the news change its state, then takes one turn: what is due becomes ready, what is ready is
 //! dispatched, the window decides about a fetch, gathered batches leave. The stations are pure modules; this one and `receive`,
-//! `finish`, `outage` and `leave` are the only ones that touch the whole state. Link and flush are polled inside this task: a fetch
+//! `finish`, `aftermath`, `outage` and `leave` are the only ones that touch the whole state. Link and flush are polled inside this task: a fetch
 //! blocks while settlements go on, without channels, locks or wake-ups between tasks. The price is that whatever the loop does
 //! in one turn must be short.
 
@@ -22,6 +22,7 @@ pub mod inflight;
 pub mod settle;
 pub mod shutdown;
 mod document;
+mod aftermath;
 mod finish;
 mod flush;
 mod handle;

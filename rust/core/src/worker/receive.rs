@@ -67,7 +67,7 @@ impl Worker {
         let mut message = Message::decode(&request.message).unwrap_or_default();
         message.headers.id.clone_from(&request.id);
         let decision = settle::expired(&message, request.ignore_result, self.context(now));
-        self.carry_out(decision, &request);
+        self.conclude(decision, request);
     }
 
     fn judge(&mut self, delivery: Delivery, message: Message, now: Now) {
@@ -92,7 +92,8 @@ impl Worker {
                 let ignored =
                     message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
                 let decision = settle::expired(&message, ignored, self.context(now));
-                self.refuse(&delivery, decision);
+                let request = self.request(task, delivery, message);
+                self.conclude(decision, request);
             }
             Verdict::Unknown { reason } => {
                 journal::parked(
@@ -117,9 +118,22 @@ impl Worker {
     }
 
     fn accept(&mut self, task: u32, place: Place, delivery: Delivery, message: Message) -> u64 {
+        let mut request = self.request(task, delivery, message);
+        let name = self.registry.name(task);
+        if self.config.log_tasks {
+            journal::received(name, &request);
+        }
+        if request.hard_us.is_some() && !self.pool.kills() {
+            journal::unlimited(name, &request, self.pool.name());
+            request.hard_us = None;
+        }
+        self.inflight.insert(place, request)
+    }
+
+    fn request(&self, task: u32, delivery: Delivery, message: Message) -> Request {
         let spec = self.registry.spec(task);
         let (soft_us, hard_us) = deadline::limits(message.headers.timelimit, spec);
-        let request = Request {
+        Request {
             tag: delivery.tag,
             lease: self.lease,
             task,
@@ -134,11 +148,8 @@ impl Worker {
             reply_to: message.properties.reply_to,
             acked: false,
             started: None,
-        };
-        if self.config.log_tasks {
-            journal::received(self.registry.name(task), &request);
+            ended: None,
         }
-        self.inflight.insert(place, request)
     }
 
     fn defer(&mut self, key: u64, due: Millis) {

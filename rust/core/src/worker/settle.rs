@@ -8,7 +8,8 @@
 //! Everything here is pure: outcome, request, task and time in, a [`Decision`] out. What the worker itself has to say (the
 //! process died, the limit passed) is written as Celery writes it; what the task said was written where it ran.
 //!
-//! DIFFERENCE: a late-acked task whose process dies is redelivered, counted, unless `reject_on_worker_lost` is false.
+//! DIFFERENCE: a late-acked task whose process dies is redelivered, counted, unless `reject_on_worker_lost` is false. The last
+//! time it has failed, and is parked.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::{
     pool::{Lost, Outcome, Verdict},
     result::{Record, State},
     worker::{
-        document::{self, Told},
+        document::{self, Raised, Told},
         inflight::Request,
     },
 };
@@ -44,6 +45,8 @@ pub struct Context<'a> {
     pub ttl: Option<u64>,
     /// Node name of this worker.
     pub hostname: &'a str,
+    /// After so many lost processes the broker parks a message.
+    pub max_deliveries: u32,
 }
 
 /// What to do about one request. The record is stored before the settlement is sent.
@@ -53,6 +56,8 @@ pub struct Decision {
     pub store: Option<Record>,
     /// To the broker.
     pub settle: Option<Settle>,
+    /// What the task ended with when the worker ended it: whoever follows the task is still to be told.
+    pub end: Option<Raised>,
 }
 
 /// The task has begun (and is still running).
@@ -62,6 +67,7 @@ pub fn started(request: &Request, spec: &TaskSpec, pid: u32, ctx: Context<'_>) -
     Decision {
         store: wanted.then(|| document::of_request(request, &told, ctx.now, ctx.ttl)),
         settle: (!spec.acks_late && !request.acked).then_some(Settle::Ack),
+        end: None,
     }
 }
 
@@ -90,19 +96,20 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         reply_to: request.reply_to,
         expires_ms: ctx.ttl,
     });
-    Decision { store, settle }
+    Decision { store, settle, end: None }
 }
 
 /// The task had begun and what ran it is gone.
 pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
     let open = |how: Settle| (!request.acked).then_some(how);
+    let again = spec.acks_late && spec.reject_on_worker_lost && !request.acked;
+    let redeliver = Settle::Redeliver { id: Arc::from(request.id.as_str()) };
     let (exc_type, args) = match why {
         Lost::Shutdown if spec.acks_late && !request.acked => {
-            return Decision { store: None, settle: Some(Settle::HandBack) };
+            return Decision { settle: Some(Settle::HandBack), ..Decision::default() };
         }
-        Lost::Died(_) if spec.acks_late && spec.reject_on_worker_lost && !request.acked => {
-            let id = Arc::from(request.id.as_str());
-            return Decision { store: None, settle: Some(Settle::Redeliver { id }) };
+        Lost::Died(_) if again && request.redeliveries + 1 < ctx.max_deliveries => {
+            return Decision { settle: Some(redeliver), ..Decision::default() };
         }
         Lost::Shutdown => ("WorkerLostError", json!(["Worker was shut down while the task ran."])),
         Lost::Died(how) => {
@@ -112,34 +119,36 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
     };
     let settle = match why {
         Lost::TimeLimit(_) if spec.acks_late => failed(request, spec),
+        // Once too often: the broker parks it, and whoever waits for it learns that.
+        Lost::Died(_) if again => redeliver,
         _ => Settle::Ack,
     };
-    let told = Told::Raised { state: State::Failure, exc_type, args, module: BILLIARD };
+    let raised = Raised { state: State::Failure, exc_type, args, module: BILLIARD };
     let wanted = !request.ignore_result || spec.store_errors_even_if_ignored;
-    Decision {
-        store: wanted.then(|| document::of_request(request, &told, ctx.now, ctx.ttl)),
-        settle: open(settle),
-    }
+    let store =
+        wanted.then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
+    Decision { store, settle: open(settle), end: Some(raised) }
 }
 
 /// Its time had passed before it began, at receipt or later.
 pub fn expired(message: &Message, ignore_result: bool, ctx: Context<'_>) -> Decision {
     let args = json!(["expired"]);
-    let told =
-        Told::Raised { state: State::Revoked, exc_type: "TaskRevokedError", args, module: CELERY };
+    let raised =
+        Raised { state: State::Revoked, exc_type: "TaskRevokedError", args, module: CELERY };
+    let told = Told::Raised(&raised);
     let store = (!ignore_result).then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
-    Decision { store, settle: Some(Settle::Ack) }
+    Decision { store, settle: Some(Settle::Ack), end: Some(raised) }
 }
 
 /// No task of that name is registered here.
 pub fn unknown(message: &Message, reason: String, ctx: Context<'_>) -> Decision {
     let args = json!([message.headers.task]);
-    let told =
-        Told::Raised { state: State::Failure, exc_type: "NotRegistered", args, module: CELERY };
+    let raised = Raised { state: State::Failure, exc_type: "NotRegistered", args, module: CELERY };
+    let told = Told::Raised(&raised);
     let store = (!message.headers.id.is_empty())
         .then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
     let id = Arc::from(message.headers.id.as_str());
-    Decision { store, settle: Some(Settle::Park { id, reason }) }
+    Decision { store, settle: Some(Settle::Park { id, reason }), end: None }
 }
 
 /// What becomes of the message of a late-acked task that failed or ran out of time.

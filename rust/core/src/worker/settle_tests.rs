@@ -8,7 +8,7 @@ use crate::{message::Encoding, worker::inflight::tests::request};
 const NOW: i64 = 1_795_000_000_000_000;
 
 fn context() -> Context<'static> {
-    Context { now: NOW, ttl: Some(7), hostname: "w@h" }
+    Context { now: NOW, ttl: Some(7), hostname: "w@h", max_deliveries: 3 }
 }
 
 fn spec(late: bool) -> TaskSpec {
@@ -145,6 +145,18 @@ fn lost_processes() {
         let stored =
             decision.store.is_some().then(|| document(&decision)["result"]["exc_type"].clone());
         assert_eq!(stored, (exc_type != "-").then(|| exc_type.into()), "{what}");
+    }
+}
+
+#[test]
+fn a_task_that_lost_its_process_once_too_often_has_failed() {
+    for (redeliveries, failed) in [(0, false), (1, false), (2, true), (7, true)] {
+        let request = Request { redeliveries, ..held(false) };
+        let died = Lost::Died("signal 9 (SIGKILL)".into());
+        let decision = lost(&died, &request, &spec(true), context());
+        assert_eq!(word(decision.settle.as_ref()), "redeliver", "{redeliveries}");
+        assert_eq!(decision.store.is_some(), failed, "{redeliveries}");
+        assert_eq!(decision.end.is_some(), failed, "{redeliveries}");
     }
 }
 

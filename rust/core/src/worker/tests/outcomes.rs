@@ -41,7 +41,7 @@ async fn every_outcome_early_and_late() {
         ("garbled", "early", None, &["park"]),
         ("garbled", "late", None, &["park"]),
         ("die", "early", Some("WorkerLostError"), &["ack"]),
-        ("die", "late", None, &["redeliver", "redeliver", "redeliver"]),
+        ("die", "late", Some("WorkerLostError"), &["redeliver", "redeliver", "redeliver"]),
         ("limit", "early", Some("TimeLimitExceeded"), &["ack"]),
         ("limit", "late", Some("TimeLimitExceeded"), &["ack"]),
     ] {
@@ -74,6 +74,62 @@ async fn every_outcome_early_and_late() {
             lab.stop(Stop::Warm).await.expect("a clean end");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_an_end_that_the_worker_decided_is_told_before_the_message_is_settled() {
+    // end, task, links -> what the pool is told after the runs, settlements
+    let linked = br#"[[], {}, {"errbacks": [{"task": "e"}]}]"#.as_slice();
+    let plain = b"[[], {}, {}]".as_slice();
+    let lost = &["x FAILURE WorkerLostError"][..];
+    let limit = &["x FAILURE TimeLimitExceeded"][..];
+    for (end, task, body, told, settlements) in [
+        ("die", "early", linked, lost, &["ack"][..]),
+        ("die", "early", plain, &[], &["ack"]),
+        ("die", "late", linked, lost, &["redeliver", "redeliver", "redeliver"]),
+        ("die", "hears", plain, lost, &["ack"]),
+        ("limit", "late", linked, limit, &["ack"]),
+        ("limit", "early", linked, limit, &["ack"]),
+        ("expired", "early", linked, &["x REVOKED TaskRevokedError"], &["ack"]),
+        ("expired", "hears", plain, &[], &["ack"]),
+    ] {
+        let mut config = config();
+        let hears = TaskSpec { hears_failure: true, ..TaskSpec::default() };
+        config.tasks.insert("hears".into(), hears);
+        let lab = Lab::new(config);
+        let mut x = message("x", task, &format!("50 {end}"));
+        x.body = Bytes::from_static(body);
+        x.headers.expires = (end == "expired").then(|| wall_us() - 1);
+        lab.broker.put(&[x]);
+        lab.until_figures(|f| f.depth == 0).await;
+        lab.until_idle().await;
+        let what = format!("{end} {task} {}", String::from_utf8_lossy(body));
+        let begun = lab.oracle.begun();
+        let found: Vec<_> = begun.iter().filter(|id| *id != "x").collect();
+        assert_eq!(found, told, "{what}");
+        assert_eq!(lab.settlements(), settlements, "{what}");
+        assert!(lab.document("x").is_some(), "{what}");
+        lab.stop(Stop::Warm).await.expect("a clean end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_hand_back_what_has_ended() {
+    let lab = Lab::new(config());
+    let long: Vec<_> = (0..4).map(|n| message(&format!("long{n}"), "early", "100 ok")).collect();
+    let mut x = message("x", "early", "0 ok");
+    x.body = Bytes::from_static(br#"[[], {}, {"chain": [{"task": "e"}]}]"#);
+    x.headers.expires = Some(wall_us() - 1);
+    lab.broker.put(&long);
+    lab.oracle.until(|o| o.begun().len() == 2).await;
+    lab.broker.put(&[x]);
+    // Both slots and the pool's queue are full: the telling waits in the loop.
+    while lab.document("x").is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let broker = std::sync::Arc::clone(&lab.broker);
+    lab.stop(Stop::Warm).await.expect("a clean end");
+    assert_eq!(broker.figures().depth, 2, "only what had not begun goes back");
 }
 
 #[tokio::test(start_paused = true)]
