@@ -75,10 +75,60 @@ TASK: Final = {
 RESULT: Final = {
     "then": "wait with `get()`, await it, or follow the task with `link=`",
     "build_graph": "walk its `children`",
+    "supports_native_join": "`ResultSet.get()` always waits for many at once",
     "graph": "walk its `children`",
     "revoke_by_stamped_headers": "cancel scheduled tasks by id with `app.cancel()`",
 }
 """Of an AsyncResult."""
+
+
+COMMANDS: Final = {
+    **dict.fromkeys(("inspect", "control", "status"), _CONTROL),
+    "events": _EVENTS,
+    "beat": _BEAT,
+    "multi": "start several workers by systemd, supervisor or a container each",
+    "list": "`queues` shows the queues",
+    "amqp": "`queues`, `purge` and `dead` look after queues",
+    "migrate": "read from one app and publish with `send_many` of the other",
+    "shell": "`python -i -m proj`",
+    "report": "`taskcore --version`",
+    "graph": _CONTROL,
+    "logtool": "search the log by task id",
+    "upgrade": "old names of settings are understood as they are",
+}
+"""Of the command line."""
+
+WORKER_OPTIONS: Final = {
+    **dict.fromkeys(("-E", "--task-events", "--events"), _EVENTS),
+    **dict.fromkeys(
+        ("-B", "--beat", "-s", "--schedule-filename", "--schedule", "--scheduler"), _BEAT
+    ),
+    **dict.fromkeys(
+        ("-D", "--detach", "--pidfile", "--uid", "--gid", "--umask", "--executable"),
+        "let systemd, supervisor or a container run it",
+    ),
+    "--autoscale": "`-c` says how many tasks run at the same time",
+    "--max-memory-per-child": "`--max-tasks-per-child` replaces processes",
+    **dict.fromkeys(("-I", "--include"), "name the modules in the setting `include`"),
+    **dict.fromkeys(("-X", "--exclude-queues"), "name the queues to serve with `-Q`"),
+    **dict.fromkeys(("--purge", "--discard"), "`taskcore -A proj purge` before it starts"),
+    **dict.fromkeys(
+        ("-S", "--statedb"), "there is no state to keep: nothing is revoked in a worker's memory"
+    ),
+    "--pool-start-method": "processes are forked from one that has the app loaded",
+    "--heartbeat-interval": "a worker renews its lease by itself",
+}
+"""Of `worker`."""
+
+PROGRAM_OPTIONS: Final = {
+    "--workdir": "change into the folder first",
+    "--config": "call `app.config_from_object` in the module of the app",
+    "--loader": "call `app.config_from_object` in the module of the app",
+    **dict.fromkeys(("-C", "--no-color"), "nothing is coloured: leave it out"),
+    **dict.fromkeys(("-q", "--quiet"), "it is an option of `worker`"),
+    "--skip-checks": "nothing is checked: leave it out",
+}
+"""Of the program, in front of the command."""
 
 
 class _Absent(NotSupportedError, AttributeError):
@@ -100,6 +150,13 @@ def attribute(owner: object, name: str, table: dict[str, str]) -> AttributeError
         return _Absent(f"`{name}` of Celery's `{kind}` is not in this version: {table[name]}")
     public = [known for known in dir(type(owner)) if not known.startswith("_")]
     return AttributeError(f"`{kind}` has no attribute `{name}`{hint(name, public)}")
+
+
+def word(name: str, table: dict[str, str]) -> str | None:
+    """The error for an option or a command, or None when it is none of Celery's."""
+    if name not in table:
+        return None
+    return f"`{name}` of Celery's is not in this version: {table[name]}"
 
 
 def export(module: str, name: str) -> Exception:

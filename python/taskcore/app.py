@@ -25,9 +25,7 @@ from taskcore import (
 )
 from taskcore.canvas.signature import Signature, signature
 from taskcore.conf import Config
-from taskcore.exceptions import (
-    ImproperlyConfigured,
-)
+from taskcore.exceptions import ImproperlyConfigured, TaskRevokedError
 from taskcore.execute import Execution, Life
 from taskcore.producer import Producer, warn_eager
 from taskcore.result import AsyncResult, EagerResult, ResultSet
@@ -79,7 +77,9 @@ class Taskcore:
         self._discover: list[tuple[Any, str | None]] = []
         self.strict_typing = bool(special["strict_typing"])
         self.Task: Any = type(
-            "Task", (special["task_cls"],), {"_app": self, "__module__": "taskcore.app"}
+            "Task",
+            (registry.base_class(special["task_cls"]),),
+            {"_app": self, "__module__": "taskcore.app"},
         )
         self.on_after_configure = Signal("on_after_configure")
         self.on_after_finalize = Signal("on_after_finalize")
@@ -200,10 +200,11 @@ class Taskcore:
     def autodiscover_tasks(
         self, packages: Any = None, related_name: str | None = "tasks", force: bool = False
     ) -> None:
-        """Has a worker import `tasks` of each package, where it exists; `packages` may be a function."""
-        self._discover.append((packages, related_name))
+        """Has a worker import `tasks` of each package, where it exists, or imports them now with `force`; `packages` may be a function."""
         if force:
-            self.import_modules()
+            loading.import_all((), [(packages, related_name)])
+        else:
+            self._discover.append((packages, related_name))
 
     def import_modules(self) -> None:
         """Imports what the configuration names and what is to be discovered."""
@@ -302,11 +303,7 @@ class Taskcore:
         for name in dict.fromkeys([*known, *([] if queue else self.publisher.queues())]):
             if self.publisher.cancel(name, task_id):
                 if self.results_or_none is not None:
-                    revoked = {
-                        "exc_type": "TaskRevokedError",
-                        "exc_message": ["revoked"],
-                        "exc_module": "celery.exceptions",
-                    }
+                    revoked = failure.to_document(TaskRevokedError("revoked"))
                     self.results_or_none.put(task_id, states.REVOKED, revoked)
                 return True
         return False
@@ -339,7 +336,9 @@ class Taskcore:
         return found
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802 - Celery's name
-        """The result of an earlier call, by its id."""
+        """The result of an earlier call, by its id; ValueError when there is none."""
+        if not task_id:
+            raise ValueError(f"task_id is `{task_id!r}`: expected the id of a task")
         return AsyncResult(task_id, self, **kwargs)
 
     def ResultSet(self, results: Sequence[Any]) -> ResultSet[Any]:  # noqa: N802 - Celery's name

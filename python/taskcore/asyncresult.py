@@ -70,10 +70,18 @@ class AsyncResult(Generic[R]):
     __slots__ = ("_document", "_reply_to", "app", "id", "parent")
 
     def __init__(
-        self, id: str, app: Any = None, reply_to: str | None = None, parent: Any = None
+        self,
+        id: str,
+        app: Any = None,
+        reply_to: str | None = None,
+        parent: Any = None,
+        *,
+        backend: Any = None,
+        task_name: str | None = None,
     ) -> None:
         """
         Args:
+            backend, task_name: accepted for Celery's sake; the app knows its store, and the store the name.
             reply_to: the reply id that the task was published with, when this process published it.
         """
         self.id = id

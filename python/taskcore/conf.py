@@ -153,6 +153,8 @@ class Config:
             return values[new]
         if name in settings.REFUSED:
             return settings.REFUSED[name]
+        if name in settings.IGNORED:
+            raise _UnknownSetting(f"setting `{name}` of Celery's has no effect here, and no value")
         # Both, because attribute and item access share this path and `hasattr` must work.
         raise _UnknownSetting(f"unknown setting `{name}`{hint(name, values)}")
 
@@ -349,7 +351,7 @@ def _other(name: str, value: Any) -> None:
         if value is None or (lower in settings.REFUSED and value == settings.REFUSED[lower]):
             return
         raise ImproperlyConfigured(
-            f"setting `{name}` is not supported in this version of taskcore: remove it"
+            f"setting `{name}` is not supported in this version of taskcore: {settings.REMEDIES.get(lower, 'remove it')}"
         )
     names = [*settings.BY_NAME, *settings.REFUSED, *settings.IGNORED]
     near = hint(name, names) or hint(settings.BY_OLD_NAME.get(name.upper(), name), names)

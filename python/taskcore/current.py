@@ -42,6 +42,11 @@ def app_or_none() -> Any:
     return _here.get() or _Shared.app
 
 
+def others() -> list[Any]:
+    """All apps that exist."""
+    return [found for reference in _Shared.apps if (found := reference()) is not None]
+
+
 def set_app(found: Any) -> None:
     """Makes an app the current one, in this thread and, where none was set, in others."""
     _here.set(found)
@@ -56,10 +61,8 @@ def set_default(make: Callable[[], Any]) -> None:
 def share(add: Callable[[Any], Any]) -> None:
     """Adds a task to every app that exists or will exist."""
     _Shared.tasks.append(add)
-    for reference in _Shared.apps:
-        existing = reference()
-        if existing is not None:
-            add(existing)
+    for existing in others():
+        add(existing)
 
 
 def join(made: Any) -> None:

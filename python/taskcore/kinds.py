@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from taskcore.settings import ROUTE_KEYS
+from taskcore.settings import RETRY_POLICY, ROUTE_KEYS
 from taskcore.utils import hint
 
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -91,6 +91,25 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _url(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        raise TypeError("several servers to fall back on are not supported: name one")
+    return _text(value)
+
+
+def _policy(value: Any) -> dict[str, Any]:
+    """How a publish is tried again: names as in Celery, values as the core takes them."""
+    found = _dict(value)
+    for key, part in found.items():
+        if key not in RETRY_POLICY:
+            raise ValueError(f"unknown key `{key}`{hint(key, RETRY_POLICY)}")
+        if key == "max_retries" and part is not None:
+            _whole(part)
+        elif part is not None:
+            found[key] = _seconds(part)
+    return found
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -188,9 +207,14 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "priority": ("a priority", priority),
     "seconds": ("seconds as a number, or a timedelta", _seconds),
     "str": ("text", _text),
+    "url": ("a URL", _url),
     "names": ("a list of names", _names),
     "queues": ("a list of queue names", _queues),
     "dict": ("a dict", _dict),
+    "policy": (
+        "a dict of max_retries (a whole number, or None), interval_start, interval_step, interval_max (seconds)",
+        _policy,
+    ),
     "rate": ("a rate like 10/s, 100/m, 5/h, or a number per second", _rate),
     "protocol": ("compact or 2", _protocol),
     "json": ("json", _json),

@@ -30,7 +30,8 @@ def import_all(named: Iterable[str], discovered: Iterable[tuple[Any, str | None]
                 ) from exc
             raise
     for packages, related in discovered:
-        for package in (packages() if callable(packages) else packages) or ():
+        found = (packages() if callable(packages) else packages) or ()
+        for package in [found] if isinstance(found, str) else found:
             _import_if_there(package, related)
 
 

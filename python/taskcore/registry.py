@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from importlib import import_module
 from os.path import basename, splitext
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from taskcore.exceptions import AlreadyRegistered, NotRegistered
+from taskcore.exceptions import AlreadyRegistered, ImproperlyConfigured, NotRegistered
 from taskcore.kinds import rate_per_second
 from taskcore.task import Task
 from taskcore.taskoptions import OPTIONS, check_option
@@ -49,6 +50,34 @@ class TaskRegistry(dict[str, Task[..., Any]]):
 
     def __missing__(self, name: str) -> Task[..., Any]:
         raise NotRegistered(f"no task named `{name}`{hint(name, self)}")
+
+    def unregister(self, name: Any) -> None:
+        """Takes a task out, named by itself or its name.
+
+        Raises:
+            NotRegistered: there is none.
+        """
+        del self[self[getattr(name, "name", name)].name]
+
+
+def base_class(found: Any) -> type:
+    """The class that the tasks of an app derive from; text names its module and itself, as in `proj.base:MyTask`.
+
+    Raises:
+        ImproperlyConfigured: there is no such class, or it is none of tasks.
+    """
+    cls = found
+    if isinstance(found, str):
+        module, _, name = found.replace(":", ".").rpartition(".")
+        try:
+            cls = getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as exc:
+            raise ImproperlyConfigured(
+                f"task_cls is `{found}`: expected a class, or `module:name` of one"
+            ) from exc
+    if not (isinstance(cls, type) and issubclass(cls, Task)):
+        raise ImproperlyConfigured(f"task_cls is `{found!r}`: expected a subclass of taskcore.Task")
+    return cls
 
 
 def check_options(options: Mapping[str, Any], default_base: type) -> None:

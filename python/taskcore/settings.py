@@ -16,7 +16,7 @@ class Setting(NamedTuple):
     old: str
     """Names of Celery 3 style, separated by spaces."""
     kind: str
-    """`bool int float str names dict seconds rate routes protocol any`, or `a|b|c` for a choice; `?` allows None."""
+    """`bool int float str url names dict policy seconds rate routes protocol any`, or `a|b|c` for a choice; `?` allows None."""
     default: Any
     doc: str
 
@@ -35,13 +35,13 @@ _S = Setting
 # fmt: off
 TABLE: Final = (
     # Broker and results.
-    _S("broker_url", "BROKER_URL", "str?", None,
+    _S("broker_url", "BROKER_URL", "url?", None,
        f"Where tasks are queued. Default: `{DEFAULT_URL}`. The environment may name it: TASKCORE_BROKER_URL."),
     _S("broker_transport_options", "BROKER_TRANSPORT_OPTIONS", "dict", {},
        "`global_keyprefix` (redis), `durability` (sqlite: `full` or `normal`)."),
     _S("broker_connection_timeout", "BROKER_CONNECTION_TIMEOUT", "seconds", 4.0,
        "Time to set up one connection. Celery's name; a publish is bounded by task_publish_timeout as well."),
-    _S("result_backend", "CELERY_RESULT_BACKEND", "str?", None,
+    _S("result_backend", "CELERY_RESULT_BACKEND", "url?", None,
        "Where results are kept. Default: beside the tasks when no broker is named either, else nowhere."),
     _S("result_backend_transport_options", "", "dict", {}, "As broker_transport_options, for the result store."),
     _S("result_expires", "CELERY_TASK_RESULT_EXPIRES CELERY_RESULT_EXPIRES", "seconds?", 86400.0,
@@ -64,7 +64,7 @@ TABLE: Final = (
     _S("task_inherit_parent_priority", "CELERY_INHERIT_PARENT_PRIORITY", "bool", False,
        "A task published by a task has that one's priority."),
     _S("task_publish_retry", "CELERY_TASK_PUBLISH_RETRY", "bool", True, "Try again when the broker is away."),
-    _S("task_publish_retry_policy", "CELERY_TASK_PUBLISH_RETRY_POLICY", "dict", RETRY_POLICY,
+    _S("task_publish_retry_policy", "CELERY_TASK_PUBLISH_RETRY_POLICY", "policy", RETRY_POLICY,
        "max_retries, interval_start, interval_step, interval_max, in seconds."),
     _S("task_publish_timeout", "", "seconds", 5.0, "What one publish may take in all. taskcore's own."),
     # Execution.
@@ -241,6 +241,43 @@ REFUSED: Final[dict[str, Any]] = {
 }
 # fmt: on
 """Refused unless set to the default given here."""
+
+_IN_THE_URL: Final = "write it into `broker_url` or `result_backend`"
+_SIGNALS: Final = "follow tasks by the worker's log, or by signals"
+REMEDIES: Final = {
+    "beat_schedule": "let cron or a systemd timer call `taskcore -A proj call NAME`",
+    "broker_read_url": "name one server in `broker_url`",
+    "broker_write_url": "name one server in `broker_url`",
+    "broker_use_ssl": "use a `rediss://` URL",
+    "redis_backend_use_ssl": "use a `rediss://` URL",
+    **dict.fromkeys(
+        (
+            "broker_host",
+            "broker_port",
+            "broker_user",
+            "broker_password",
+            "broker_vhost",
+            "redis_db",
+            "redis_host",
+            "redis_port",
+            "redis_username",
+            "redis_password",
+        ),
+        _IN_THE_URL,
+    ),
+    "result_compression": "store large values elsewhere and return a reference",
+    "task_acks_on_failure": "use `task_acks_on_failure_or_timeout`",
+    "task_acks_on_timeout": "use `task_acks_on_failure_or_timeout`",
+    "task_create_missing_queues": "a queue exists once something is in it",
+    "task_send_sent_event": _SIGNALS,
+    "worker_send_task_events": _SIGNALS,
+    "worker_max_memory_per_child": "use `worker_max_tasks_per_child`",
+    "worker_soft_shutdown_timeout": "use `worker_shutdown_timeout`",
+    "worker_direct": "give the worker a queue of its own with `-Q`",
+    "task_retry_on_worker_lost": "use `task_reject_on_worker_lost`",
+    "result_accept_content": "results are written and read as json",
+}
+"""What to do instead; of others, nothing but to remove them."""
 
 REFUSED_PREFIXES: Final = (
     "cache_",

@@ -76,5 +76,13 @@ def _share(fun: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
 
 current_app: Any = Proxy(current.app)
 """The app that is meant when none was named."""
-current_task: Any = Proxy(lambda: current.app().current_task)
+
+
+def _running() -> Task[..., Any] | None:
+    """The task that runs now, of whichever app it is."""
+    apps = (current.app(), *current.others())
+    return next((task for app in apps if (task := app.current_task) is not None), None)
+
+
+current_task: Any = Proxy(_running)
 """The task that runs now; false when none does."""

@@ -369,5 +369,20 @@ class Task(TaskOptions, Generic[P, R]):
     def __getattr__(self, name: str) -> NoReturn:
         raise absent.attribute(self, name, absent.TASK)
 
+    def __reduce__(self) -> Any:
+        # By name: whoever reads it has the same task in its own app.
+        return _find, (self.name, self.__module__)
+
     def __repr__(self) -> str:
         return f"<@task: {self.name or type(self).__name__}>"
+
+
+def _find(name: str, module: str) -> Task[..., Any]:
+    """The task `name` of the current app, or of whichever has it; pickles of tasks name it and its module."""
+    if module != "__main__":
+        from importlib import import_module
+
+        import_module(module)
+    apps = [current.app(), *reversed(current.others())]
+    found: Task[..., Any] = next((a for a in apps if name in a.tasks), apps[0]).tasks[name]
+    return found

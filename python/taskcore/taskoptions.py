@@ -84,7 +84,8 @@ def check_option(name: str, known: Iterable[str]) -> None:
     if name in NOT_YET:
         raise TypeError(f"task option `{name}` is not supported in this version: remove it")
     if name not in known:
-        raise TypeError(f"unknown task option `{name}`{hint(name, known)}")
+        near = hint(name, known) or ": an attribute of your own belongs into a base class, base="
+        raise TypeError(f"unknown task option `{name}`{near}")
 
 
 class FromConf:

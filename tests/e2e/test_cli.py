@@ -283,3 +283,9 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
 def test_help_needs_no_app(tmp_path: Path, command: str) -> None:
     assert "Usage: taskcore" in run(command, "--help", cwd=tmp_path)
     assert command in run("--help", cwd=tmp_path)
+
+
+def test_options_that_turn_off_what_is_not_there_are_taken(sqlite_site: Site) -> None:
+    without = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-O", "fair")
+    worker = sqlite_site.worker("-c", "1", "-P", "processes", *without)
+    assert "concurrency  1 (prefork)" in worker.output

@@ -310,3 +310,30 @@ def test_routes_in_every_form_of_celerys(app: Any, routes: Any, name: str, queue
 def test_a_function_is_no_router_here() -> None:
     with pytest.raises(ImproperlyConfigured, match="functions as routers are not supported"):
         Config().update(task_routes=lambda name, *rest: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("task_publish_retry_policy", {"max_retry": 1}, "did you mean `max_retries`"),
+        ("task_publish_retry_policy", {"interval_max": "1"}, "max_retries .a whole number"),
+        ("task_publish_retry_policy", {"max_retries": 1.5}, "max_retries .a whole number"),
+        ("broker_url", ["redis://a", "redis://b"], "several servers"),
+        ("broker_use_ssl", {"ssl_cert_reqs": 0}, "rediss://"),
+        ("BROKER_HOST", "a", "broker_url"),
+        ("beat_schedule", {"a": {}}, "cron"),
+        ("worker_state_db", "x", "remove it"),
+    ],
+)
+def test_what_is_refused_says_what_to_do(name: str, value: Any, told: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=told):
+        Config().update({name: value})
+
+
+def test_every_remedy_is_for_a_setting_that_is_refused() -> None:
+    assert settings.REMEDIES.keys() <= settings.REFUSED.keys()
+
+
+def test_a_setting_without_effect_has_no_value() -> None:
+    with pytest.raises(ImproperlyConfigured, match="has no effect here, and no value"):
+        Config().broker_pool_limit  # noqa: B018

@@ -491,3 +491,63 @@ def test_a_local_request_is_no_parent(app: Any) -> None:
     finally:
         reset_current(token)
     assert "parent_id" not in last(app)[3]
+
+
+def test_a_task_is_pickled_by_its_name(app: Any) -> None:
+    import pickle
+
+    from taskcore import Taskcore, current
+
+    made = app.task(len, name="t")
+    made.__module__ = __name__
+    Taskcore("another", broker="memory://", backend="memory://")
+    try:
+        assert pickle.loads(pickle.dumps(made)) is made
+    finally:
+        current.set_app(app)
+
+
+def test_the_current_task_is_of_whichever_app_runs_one(app: Any) -> None:
+    from taskcore import Taskcore, current, current_task
+
+    seen = app.task(lambda: current_task.name, name="t")
+    Taskcore("another", broker="memory://", backend="memory://")
+    try:
+        assert seen.apply().get() == "t" and not current_task
+    finally:
+        current.set_app(app)
+
+
+class Patient(Task[..., Any]):
+    max_retries = 42
+
+
+@pytest.mark.parametrize("spec", [Patient, f"{__name__}:Patient", f"{__name__}.Patient"])
+def test_the_class_of_an_apps_tasks(core: Any, spec: Any) -> None:
+    from taskcore import Taskcore
+
+    made = Taskcore("p", broker="memory://", task_cls=spec, set_as_current=False)
+    assert made.task(len, name="t").max_retries == 42
+
+
+@pytest.mark.parametrize("spec", ["nope", "json:nope", "nowhere:X", "json:JSONDecoder", int, 5])
+def test_a_class_that_is_none_of_tasks_is_refused(core: Any, spec: Any) -> None:
+    from taskcore import Taskcore
+    from taskcore.exceptions import ImproperlyConfigured
+
+    with pytest.raises(ImproperlyConfigured, match="task_cls"):
+        Taskcore("p", broker="memory://", task_cls=spec, set_as_current=False)
+
+
+def test_a_task_is_unregistered(app: Any) -> None:
+    from taskcore.exceptions import NotRegistered
+
+    made = app.task(len, name="t")
+    app.tasks.unregister(made)
+    with pytest.raises(NotRegistered):
+        app.tasks.unregister("t")
+
+
+def test_an_attribute_of_ones_own_belongs_into_a_base_class(app: Any) -> None:
+    with pytest.raises(TypeError, match=r"unknown task option `colour_of_hat`.*base="):
+        app.task(colour_of_hat="red")

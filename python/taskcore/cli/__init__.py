@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from taskcore import __version__
+from taskcore import __version__, absent
 from taskcore.cli.calls import call, result
 from taskcore.cli.queues import dead, purge, queues
-from taskcore.cli.session import Session
+from taskcore.cli.session import Session, explained
 from taskcore.cli.worker import worker
 from taskcore.exceptions import TaskcoreError
 
@@ -20,7 +20,19 @@ __all__ = ["main"]
 
 
 class Commands(click.Group):
-    """A group whose commands end with a sentence, not a traceback, for the errors that taskcore raises on purpose."""
+    """A group whose commands end with a sentence, not a traceback, for the errors that taskcore raises on purpose; Celery's
+    commands and options that are not here are answered with what to do instead."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with explained(absent.PROGRAM_OPTIONS):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if sentence := absent.word(args[0], absent.COMMANDS):
+            raise click.UsageError(sentence, ctx)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

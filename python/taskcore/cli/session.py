@@ -1,12 +1,15 @@
 """What the options in front of a command say, handed to every command as `ctx.obj`."""
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import click
 
+from taskcore import absent
 from taskcore.cli.find import find_app
 
 if TYPE_CHECKING:
@@ -53,6 +56,18 @@ class Session:
             # Somebody else's mistake: the traceback is what they need.
             click.echo(traceback.format_exc(), err=True, nl=False)
             raise click.ClickException(f"importing `{spec}` failed, see above") from error
+
+
+@contextmanager
+def explained(options: dict[str, str]) -> Iterator[None]:
+    """Says of an option that does not exist what to do instead, if it is one of Celery's `options`."""
+    try:
+        yield
+    except click.NoSuchOption as error:
+        sentence = absent.word(error.option_name, options)
+        if sentence is None:
+            raise
+        raise click.UsageError(sentence, error.ctx) from error
 
 
 pass_session = click.make_pass_decorator(Session)

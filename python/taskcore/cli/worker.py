@@ -6,15 +6,19 @@ standard output and everything logged to standard error, so that a log holds not
 
 import logging
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from taskcore.cli.session import Session, pass_session
+from taskcore import absent
+from taskcore.cli.session import Session, explained, pass_session
 from taskcore.worker import WorkerOptions, boot
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 LEVELS = ("debug", "info", "warning", "error", "critical", "fatal")
-POOLS = ("prefork", "threads", "solo")
+POOLS = ("prefork", "processes", "threads", "solo")
 
 
 def node_name(pattern: str, host: str) -> str:
@@ -40,7 +44,20 @@ def banner(app: Any, config: Any) -> str:
     return "\n".join(lines)
 
 
-@click.command()
+class WorkerCommand(click.Command):
+    """Answers Celery's options that are not here."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with explained(absent.WORKER_OPTIONS):
+            return super().parse_args(ctx, args)
+
+
+def without(name: str) -> Callable[[F], F]:
+    """An option that turns off what taskcore does not have: it is as it asks already."""
+    return click.option(name, is_flag=True, hidden=True, expose_value=False)
+
+
+@click.command(cls=WorkerCommand)
 @click.option(
     "-c",
     "--concurrency",
@@ -48,7 +65,13 @@ def banner(app: Any, config: Any) -> str:
     type=click.IntRange(1),
     help="Tasks at the same time; default: cores.",
 )
-@click.option("-P", "--pool", type=click.Choice(POOLS), help="Where tasks run; default: prefork.")
+@click.option(
+    "-P",
+    "--pool",
+    type=click.Choice(POOLS),
+    callback=lambda _ctx, _param, value: "prefork" if value == "processes" else value,
+    help="Where tasks run; default: prefork, which `processes` is another name of.",
+)
 @click.option("-Q", "--queues", metavar="NAME,...", help="Queues to serve; default: the app's own.")
 @click.option(
     "-n",
@@ -97,6 +120,12 @@ def banner(app: Any, config: Any) -> str:
     help="Raise SoftTimeLimitExceeded in what runs longer.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
+@without("--without-gossip")
+@without("--without-mingle")
+@without("--without-heartbeat")
+@click.option(
+    "-O", "--optimization", type=click.Choice(["default", "fair"]), hidden=True, expose_value=False
+)
 @pass_session
 def worker(
     session: Session,
