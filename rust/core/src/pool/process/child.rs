@@ -7,15 +7,11 @@
 //!
 //! Everything here is bookkeeping of one child; which child gets which call is decided in `mod.rs`.
 
-use std::{
-    collections::VecDeque,
-    io,
-    task::{Context, Poll},
-};
+use std::{collections::VecDeque, task::Context};
 
 use bytes::BytesMut;
 
-use super::{frame, page::Cell, socket::Socket};
+use super::{frame, page::Cell, wire::Wire};
 use crate::{
     Error, ErrorKind, Result,
     clock::Micros,
@@ -24,8 +20,6 @@ use crate::{
 
 /// A call that runs longer than this is reported as started, and nothing more is queued behind it.
 const LONG_US: Micros = 1_000;
-/// Unwritten bytes beyond which a child takes no more calls.
-const BACKLOG: usize = 256 * 1024;
 /// How long a child that closed its socket by itself may take to exit.
 const EOF_GRACE_US: Micros = 1_000_000;
 /// How long a child that was told to exit may take, user's hooks included.
@@ -93,19 +87,16 @@ pub(super) struct Child {
     /// At most this many more calls before it retires.
     left: Option<u32>,
     cell: Cell,
-    socket: Socket,
+    wire: Wire,
     calls: VecDeque<Sent>,
     next: u32,
-    output: Vec<u8>,
-    written: usize,
-    input: BytesMut,
     /// The call at the front and since when it has been there with others behind it while another
     /// child idled.
     watched: Option<(u32, Micros)>,
 }
 
 impl Child {
-    pub(super) fn new(birth: u32, cell: Cell, socket: Socket, max_tasks: Option<u32>) -> Self {
+    pub(super) fn new(birth: u32, cell: Cell, wire: Wire, max_tasks: Option<u32>) -> Self {
         cell.reset();
         Self {
             birth,
@@ -117,12 +108,9 @@ impl Child {
             kill_at: None,
             left: max_tasks,
             cell,
-            socket,
+            wire,
             calls: VecDeque::new(),
             next: 0,
-            output: Vec::new(),
-            written: 0,
-            input: BytesMut::new(),
             watched: None,
         }
     }
@@ -138,7 +126,7 @@ impl Child {
 
     /// How many more it takes when `quota` calls may be at a child.
     pub(super) fn free(&self, quota: usize) -> usize {
-        if self.phase != Phase::Ready || self.output.len() - self.written > BACKLOG {
+        if self.phase != Phase::Ready || self.wire.is_full() {
             return 0;
         }
         if self.calls.front().is_some_and(|c| c.long) {
@@ -149,7 +137,7 @@ impl Child {
 
     /// Queues a call; [`Child::flush`] follows.
     pub(super) fn push(&mut self, call: &Call) {
-        frame::put_call(&mut self.output, self.next, call);
+        frame::put_call(self.wire.output(), self.next, call);
         let (soft_us, hard_us) = (call.soft_us, call.hard_us);
         self.calls.push_back(Sent {
             seq: self.next,
@@ -168,26 +156,12 @@ impl Child {
         }
     }
 
-    /// Writes what the socket takes; the rest goes when it is writable. A broken socket is left to
-    /// the zygote's word.
+    /// Sends what was pushed, as far as it goes.
     pub(super) fn flush(&mut self) {
-        while self.written < self.output.len() {
-            match self.socket.try_write(&self.output[self.written..]) {
-                Ok(n) => self.written += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-        self.written_all();
+        self.wire.flush();
     }
 
-    fn written_all(&mut self) {
-        self.written = 0;
-        self.output.clear();
-        self.output.shrink_to(BACKLOG);
-    }
-
-    /// Moves bytes both ways as far as they go and registers for more.
+    /// Moves bytes both ways as far as they go, registers for more, and takes what came.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -195,41 +169,23 @@ impl Child {
         now: Micros,
         report: &mut Report,
     ) -> Result<()> {
-        while self.written < self.output.len() {
-            match self.socket.poll_write(cx, &self.output[self.written..]) {
-                Poll::Ready(Ok(n)) => self.written += n,
-                Poll::Ready(Err(_)) => self.written_all(),
-                Poll::Pending => break,
-            }
-            if self.written == self.output.len() {
-                self.written_all();
-            }
+        let heard = self.wire.poll(cx, scratch);
+        if heard.over {
+            self.closed(now, report);
         }
-        let mut heard = false;
-        loop {
-            match self.socket.poll_read(cx, scratch) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    heard = true;
-                    self.input.extend_from_slice(&scratch[..n]);
-                }
-                Poll::Ready(_) => {
-                    self.closed(now, report);
-                    break;
-                }
-            }
-        }
-        if heard {
-            // The ring first: what is there is older than what did not fit it.
-            self.collect(report)?;
-            while let Some(payload) = frame::next_frame(&mut self.input) {
-                if !payload.is_empty() {
-                    self.answer(payload, report)?;
-                } else if self.phase == Phase::Starting {
-                    self.phase = Phase::Ready;
-                    self.greeted = true;
-                    report.ready = true;
-                }
+        if heard.bytes { self.hear(report) } else { Ok(()) }
+    }
+
+    /// Takes what it said.
+    fn hear(&mut self, report: &mut Report) -> Result<()> {
+        self.collect(report)?;
+        while let Some(payload) = self.wire.next_frame() {
+            if !payload.is_empty() {
+                self.answer(payload, report)?;
+            } else if self.phase == Phase::Starting {
+                self.phase = Phase::Ready;
+                self.greeted = true;
+                report.ready = true;
             }
         }
         Ok(())
@@ -249,32 +205,33 @@ impl Child {
         }
     }
 
+    /// An outcome that did not fit the ring comes through the socket, and may be overtaken there by
+    /// the next ones in the ring.
     fn answer(&mut self, payload: BytesMut, report: &mut Report) -> Result<()> {
         let (seq, outcome) = frame::read_outcome(payload.freeze())?;
-        match self.calls.pop_front() {
-            Some(sent) if sent.seq == seq && sent.key == outcome.key => {
+        let ran = |call: &Sent| call.seq == seq && call.key == outcome.key;
+        match self.calls.iter().position(ran).filter(|_| self.cell.has_begun(seq)) {
+            Some(at) => {
+                self.calls.remove(at);
                 report.mean_us += (f64::from(outcome.runtime_us) - report.mean_us) / 16.0;
                 report.news.push(PoolNews::Done(outcome));
                 Ok(())
             }
-            expected => {
-                self.calls.extend(expected); // it is about to be killed; its call must not be forgotten
-                Err(Error::new(
-                    ErrorKind::Internal,
-                    format!("a child answered call `{seq}`, which it was not running"),
-                ))
-            }
+            None => Err(Error::new(
+                ErrorKind::Internal,
+                format!("a child answered call `{seq}`, which it was not running"),
+            )),
         }
     }
 
-    /// It closed its socket by itself: what has not begun comes back at once, the rest when it is
-    /// gone.
+    /// It closed its socket by itself, or cannot be reached: what has not begun comes back at once,
+    /// the rest when it is gone.
     fn closed(&mut self, now: Micros, report: &mut Report) {
         if self.phase != Phase::Closing {
             self.phase = Phase::Closing;
             self.take_back(report);
         }
-        self.written_all();
+        self.wire.drop_output();
         self.kill_at.get_or_insert(now + EOF_GRACE_US);
     }
 
@@ -283,7 +240,7 @@ impl Child {
         self.phase = Phase::Closing;
         self.told = true;
         self.kill_at.get_or_insert(now + EXIT_GRACE_US);
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write); // fails only when it is gone already
+        self.wire.close();
     }
 
     /// Takes back what has not begun.
@@ -383,10 +340,11 @@ impl Child {
         Some(self.cell.has_begun(call.seq))
     }
 
-    /// The process is gone. What it finished is in the ring; the call it had begun is lost; the
-    /// rest never began.
-    pub(super) fn bury(&mut self, how: &str, report: &mut Report) {
-        let _ = self.collect(report); // what a dying child wrote wrongly is lost with it
+    /// The process is gone. What it finished is in the ring and in the socket; the call it had begun
+    /// is lost; the rest never began.
+    pub(super) fn bury(&mut self, how: &str, scratch: &mut [u8], report: &mut Report) {
+        self.wire.read_rest(scratch);
+        let _ = self.hear(report); // what a dying child wrote wrongly is lost with it
         self.take_back(report);
         let why = self.doom.clone().unwrap_or_else(|| Lost::Died(how.to_owned()));
         report

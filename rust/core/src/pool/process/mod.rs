@@ -17,6 +17,7 @@ pub mod link;
 pub mod page;
 mod population;
 mod socket;
+mod wire;
 mod zygote;
 
 #[cfg(test)]
@@ -24,7 +25,8 @@ mod tests;
 
 use std::{
     future::poll_fn,
-    os::fd::OwnedFd,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -83,6 +85,8 @@ pub struct ProcessPool {
     max_tasks: Option<u32>,
     pages: Arc<Pages>,
     zygote: Zygote,
+    /// Makes the two ends of a child's socket; a test has its own.
+    pair: fn() -> io::Result<(UnixStream, UnixStream)>,
     children: Vec<Child>,
     report: Report,
     births: u32,
@@ -116,6 +120,7 @@ impl ProcessPool {
             max_tasks: max_tasks_per_child.map(|n| n.max(1)),
             pages,
             zygote: Zygote::new(zygote)?,
+            pair: UnixStream::pair,
             children: Vec::new(),
             report: Report { news: Vec::new(), mean_us: QUEUED_US / 2.0, ready: false },
             births: 0,
@@ -367,8 +372,12 @@ impl Pool for ProcessPool {
                     child.close(now);
                 }
             }
+            let mut finished = Vec::new();
             let gone = poll_fn(|cx| {
-                while self.poll_news(cx).is_ready() {} // nobody asks any more
+                while let Poll::Ready(news) = self.poll_news(cx) {
+                    let done = |one: &PoolNews| matches!(one, PoolNews::Done(_));
+                    finished.extend(news.into_iter().flatten().filter(done));
+                }
                 if self.children.is_empty() { Poll::Ready(()) } else { Poll::Pending }
             });
             if force {
@@ -376,7 +385,7 @@ impl Pool for ProcessPool {
             } else {
                 gone.await;
             }
-            self.report.news.clear();
+            self.report.news = finished;
         })
     }
 

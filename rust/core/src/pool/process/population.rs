@@ -2,24 +2,21 @@
 //! replaced.
 //!
 //! A child that is to be replaced counts no more, so its successor starts while it finishes. Deaths
-//! before a child was ready say that the app, not a task, is at fault: after a few in a row the
-//! next attempts wait ever longer. What a death means for the calls is the child's own bookkeeping;
+//! before a child was ready say that the app or the system, not a task, is at fault: after a few in
+//! a row the next attempts wait ever longer. What a death means for the calls is the child's own bookkeeping;
 //! what it means for the tasks is the worker's business.
 
-use std::{
-    os::unix::net::UnixStream,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use super::{
     ProcessPool,
     child::{Child, Phase},
     page::Cell,
-    socket::Socket,
+    wire::Wire,
     zygote::{self, ZygoteNews},
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Error, Result,
     clock::Micros,
     pool::{Lost, PoolNews},
 };
@@ -42,11 +39,15 @@ impl ProcessPool {
             };
             let cell =
                 Cell::new(self.pages.clone(), index).expect("an index below the number of cells");
-            let pair =
-                UnixStream::pair().and_then(|(ours, theirs)| Ok((Socket::new(ours)?, theirs)));
-            let (ours, theirs) = pair.map_err(|e| {
-                Error::caused(ErrorKind::Internal, "cannot make a socket for a child", e)
-            })?;
+            let pair = (self.pair)().and_then(|(ours, theirs)| Ok((Wire::new(ours)?, theirs)));
+            let (ours, theirs) = match pair {
+                Ok(pair) => pair,
+                Err(error) => {
+                    // Out of open files, say: no reason to give up the children that work.
+                    self.early_death(&format!("no socket can be made: {error}"), now);
+                    continue;
+                }
+            };
             self.births = self.births.wrapping_add(1);
             self.children.push(Child::new(self.births, cell, ours, self.max_tasks));
             self.zygote.fork(index, self.births, theirs.into())?;
@@ -84,10 +85,7 @@ impl ProcessPool {
     /// The process of a child is gone, or never came to be.
     fn bury(&mut self, i: usize, how: &str, now: Micros) {
         let mut child = self.children.swap_remove(i);
-        // What it still managed to write: its greeting, outcomes too big for the ring.
-        let mut nobody = Context::from_waker(std::task::Waker::noop());
-        let _ = child.poll(&mut nobody, &mut self.scratch, now, &mut self.report);
-        child.bury(how, &mut self.report);
+        child.bury(how, &mut self.scratch, &mut self.report);
         self.report.ready = true; // its cell is free
         if child.told || self.stopping {
             return;
@@ -107,6 +105,11 @@ impl ProcessPool {
             )));
             return;
         }
+        self.early_death(how, now);
+    }
+
+    /// A child did not live to be ready.
+    fn early_death(&mut self, how: &str, now: Micros) {
         self.early_deaths += 1;
         if self.early_deaths >= FAST_DEATHS {
             let wait = 1 << (self.early_deaths - FAST_DEATHS).min(5);
@@ -122,7 +125,7 @@ impl ProcessPool {
     /// then the pool fails.
     pub(super) fn zygote_gone(&mut self, error: Error) {
         for mut child in self.children.drain(..) {
-            child.bury("the zygote is gone", &mut self.report);
+            child.bury("the zygote is gone", &mut self.scratch, &mut self.report);
         }
         if !self.stopping {
             self.stopping = true;

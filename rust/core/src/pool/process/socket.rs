@@ -32,6 +32,11 @@ impl Socket {
         self.coming.get_ref().write(bytes)
     }
 
+    /// Reads what has come; `WouldBlock` when nothing has.
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.coming.get_ref().read(buffer)
+    }
+
     /// As [`Socket::try_write`], and when there is no room wakes the task once there is.
     pub(super) fn poll_write(
         &mut self,

@@ -101,8 +101,11 @@ impl Zygote {
 
     /// The next thing it says; `Pending` registers for more.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ZygoteNews>> {
-        if !self.output.is_empty() && self.stream.poll_write_ready(cx).is_ready() {
-            self.flush().map_err(|e| gone(Some(e)))?;
+        // Until all is sent or the socket says that it will report room.
+        while !self.output.is_empty()
+            && let Poll::Ready(room) = self.stream.poll_write_ready(cx)
+        {
+            room.and_then(|()| self.flush()).map_err(|e| gone(Some(e)))?;
         }
         loop {
             if self.input.len() >= RECORD {
@@ -172,5 +175,39 @@ pub(super) fn in_words(status: i32) -> String {
         format!("signal {signal}{name}")
     } else {
         format!("exit code {}", libc::WEXITSTATUS(status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_zygote_is_told_everything() {
+        const MANY: u32 = 20_000; // more than a socket holds
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut zygote = Zygote::new(ours.into()).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let mut theirs = UnixStream::from_std(theirs).unwrap();
+        for pid in 0..MANY {
+            zygote.kill(pid, libc::SIGTERM).unwrap();
+        }
+        assert!(!zygote.output.is_empty());
+        let hears = async {
+            for pid in 0..MANY {
+                let mut told = [0; RECORD];
+                theirs.read_exact(&mut told).await.unwrap();
+                assert_eq!(told, record(KILL, pid, libc::SIGTERM as u32));
+            }
+        };
+        tokio::select! {
+            () = hears => {}
+            news = std::future::poll_fn(|cx| zygote.poll(cx)) => panic!("{news:?}"),
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it waits for room for ever"),
+        }
     }
 }

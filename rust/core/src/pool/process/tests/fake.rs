@@ -1,0 +1,274 @@
+//! A zygote of threads: its "children" run the real [`Link`] and do what the message says.
+//!
+//! No process is forked, so that the test can decide when a call ends and when a child dies.
+
+use std::{
+    collections::HashMap,
+    io::IoSliceMut,
+    mem::MaybeUninit,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use super::super::{
+    ProcessConfig, ProcessPool, QUIET,
+    link::Link,
+    page::{Cell, Pages},
+};
+use crate::{
+    clock,
+    pool::{Call, Outcome, Pool, PoolNews, Verdict},
+};
+
+/// What test and children share: gates that calls wait at, and who was asked what.
+#[derive(Default)]
+pub(super) struct Stage {
+    open: Mutex<HashMap<String, bool>>,
+    changed: Condvar,
+    pub(super) soft: AtomicU32,
+    pub(super) forks: AtomicU32,
+    pub(super) stillborn: AtomicBool,
+    pub(super) no_zygote: AtomicBool,
+}
+
+impl Stage {
+    pub(super) fn open(&self, gate: &str) {
+        self.open.lock().unwrap().insert(gate.to_owned(), true);
+        self.changed.notify_all();
+    }
+
+    /// Waits until the gate is open or the process is dead; false when dead.
+    pub(super) fn pass(&self, gate: &str, dead: &AtomicBool) -> bool {
+        let mut open = self.open.lock().unwrap();
+        while !open.get(gate).copied().unwrap_or(false) {
+            if dead.load(Ordering::Acquire) {
+                return false;
+            }
+            open = self.changed.wait(open).unwrap();
+        }
+        !dead.load(Ordering::Acquire)
+    }
+}
+
+struct FakeProcess {
+    dead: Arc<AtomicBool>,
+    socket: OwnedFd,
+    thread: std::thread::JoinHandle<()>,
+}
+
+fn say(control: &OwnedFd, words: [u32; 4]) {
+    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let _ = rustix::net::send(control, &bytes, QUIET);
+}
+
+/// The next record and the socket that came with it; `None` at the end.
+fn hear(control: &OwnedFd) -> Option<([u32; 3], Option<OwnedFd>)> {
+    let mut data = [0; 16];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut iov = [IoSliceMut::new(&mut data)];
+    let got = recvmsg(control.as_fd(), &mut iov, &mut ancillary, RecvFlags::empty()).unwrap();
+    let socket = ancillary.drain().find_map(|m| match m {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    let word = |i: usize| u32::from_le_bytes(data[i * 4..i * 4 + 4].try_into().unwrap());
+    (got.bytes > 0).then(|| ([word(0), word(1), word(2)], socket))
+}
+
+/// Serves the control socket until its end, forking threads.
+fn serve_zygote(control: OwnedFd, pages: &Arc<Pages>, stage: &Arc<Stage>) {
+    let mut processes: HashMap<u32, FakeProcess> = HashMap::new();
+    let control = Arc::new(control);
+    let mut pid = 100;
+    while let Some(([kind, a, b], socket)) = hear(&control) {
+        if stage.no_zygote.load(Ordering::Acquire) {
+            break;
+        }
+        if let Some(socket) = socket {
+            pid += 1;
+            stage.forks.fetch_add(1, Ordering::AcqRel);
+            say(&control, [1, b, pid, 0]);
+            let cell = Cell::new(pages.clone(), a as usize).unwrap();
+            let dead = Arc::new(AtomicBool::new(false));
+            let theirs = socket.try_clone().unwrap();
+            let thread = std::thread::spawn({
+                let (dead, stage, control) = (dead.clone(), stage.clone(), control.clone());
+                move || {
+                    let stillborn = stage.stillborn.load(Ordering::Acquire);
+                    let status =
+                        if stillborn { Some(1 << 8) } else { live(theirs, cell, &stage, &dead) };
+                    if let Some(status) = status {
+                        say(&control, [2, pid, status as u32, 0]);
+                    }
+                }
+            });
+            processes.insert(pid, FakeProcess { dead, socket, thread });
+        } else if kind == 2 && b == libc::SIGKILL as u32 {
+            let Some(process) = processes.remove(&a) else { continue };
+            process.end(stage);
+            say(&control, [2, a, libc::SIGKILL as u32, 0]);
+        } else {
+            stage.soft.store(a, Ordering::Release);
+        }
+    }
+    for (_, process) in processes {
+        process.end(stage);
+        let _ = process.thread.join();
+    }
+}
+
+impl FakeProcess {
+    fn end(&self, stage: &Stage) {
+        self.dead.store(true, Ordering::Release);
+        // Under the lock, so that a child between its look and its wait is not missed.
+        drop(stage.open.lock().unwrap());
+        stage.changed.notify_all();
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+}
+
+/// The life of a child; its wait status, or `None` when it was killed.
+fn live(socket: OwnedFd, cell: Cell, stage: &Stage, dead: &AtomicBool) -> Option<i32> {
+    let mut link = Link::new(socket, cell).ok()?;
+    loop {
+        while let Some((seq, call)) = link.next_call().unwrap() {
+            if dead.load(Ordering::Acquire) {
+                return None;
+            }
+            link.start(seq, clock::mono_us());
+            let text =
+                String::from_utf8(call.message[..call.message.len().min(40)].to_vec()).unwrap();
+            if text == "segfault" {
+                return Some(libc::SIGSEGV);
+            }
+            if let Some(gate) = text.strip_prefix("open:") {
+                stage.open(gate);
+            }
+            if let Some(gate) = text.strip_prefix("wait:")
+                && !stage.pass(gate, dead)
+            {
+                return None;
+            }
+            let soft = link.cell().soft_due(seq);
+            let note = if soft { "soft".to_owned() } else { text };
+            let runtime_us = 1;
+            let document = (call.message.len() > 40).then(|| call.message.clone());
+            let traceback = String::new();
+            let (key, verdict) = (call.key, Verdict::Success);
+            let outcome = Outcome { key, verdict, runtime_us, document, note, traceback };
+            if !link.reply(seq, &outcome, clock::mono_us()).unwrap() && link.send().is_err() {
+                return None;
+            }
+        }
+        link.ring().ok()?;
+        match link.fill() {
+            Ok(true) => {}
+            _ if dead.load(Ordering::Acquire) => return None,
+            _ => return Some(0),
+        }
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) pool: ProcessPool,
+    pub(super) stage: Arc<Stage>,
+    pub(super) notices: Vec<String>,
+    /// News not asked for yet.
+    pub(super) seen: Vec<PoolNews>,
+}
+
+impl Bench {
+    pub(super) fn new(slots: usize, max_tasks_per_child: Option<u32>) -> Self {
+        Self::with(slots, max_tasks_per_child, Arc::default())
+    }
+
+    pub(super) fn with(slots: usize, max_tasks_per_child: Option<u32>, stage: Arc<Stage>) -> Self {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let pages = Arc::new(Pages::new(slots).unwrap());
+        std::thread::spawn({
+            let (pages, stage) = (pages.clone(), stage.clone());
+            move || serve_zygote(theirs.into(), &pages, &stage)
+        });
+        let pool = ProcessPool::new(ProcessConfig {
+            slots,
+            pages,
+            zygote: ours.into(),
+            max_tasks_per_child,
+        })
+        .unwrap();
+        Self { pool, stage, notices: Vec::new(), seen: Vec::new() }
+    }
+
+    pub(super) async fn more(&mut self) {
+        let news = tokio::time::timeout(Duration::from_secs(20), self.pool.news());
+        for n in news.await.expect("news within 20 s").unwrap() {
+            match n {
+                PoolNews::Notice(text) => self.notices.push(text),
+                other => self.seen.push(other),
+            }
+        }
+    }
+
+    /// Submits as the loop does: as much as there is room for, and again what came back.
+    pub(super) async fn run(&mut self, mut calls: Vec<Call>) -> Vec<PoolNews> {
+        calls.reverse();
+        let originals: HashMap<u64, Call> = calls.iter().map(|c| (c.key, c.clone())).collect();
+        let mut open = calls.len();
+        let mut all = Vec::new();
+        while open > 0 {
+            let room = self.pool.room().min(calls.len());
+            if room > 0 {
+                let batch = (0..room).filter_map(|_| calls.pop()).collect();
+                self.pool.submit(batch).unwrap();
+            }
+            self.more().await;
+            for n in std::mem::take(&mut self.seen) {
+                match &n {
+                    PoolNews::Done(_) | PoolNews::Lost { .. } => open -= 1,
+                    PoolNews::Returned { key } => calls.push(originals[key].clone()),
+                    _ => {}
+                }
+                all.push(n);
+            }
+        }
+        all
+    }
+
+    pub(super) async fn until(&mut self, what: impl Fn(&PoolNews) -> bool) -> PoolNews {
+        loop {
+            if let Some(i) = self.seen.iter().position(&what) {
+                return self.seen.remove(i);
+            }
+            self.more().await;
+        }
+    }
+
+    pub(super) async fn until_room(&mut self, room: usize) {
+        while self.pool.room() < room {
+            self.more().await;
+        }
+    }
+}
+
+pub(super) fn call(key: u64, message: &str) -> Call {
+    Call {
+        key,
+        queue: "q".into(),
+        redeliveries: 0,
+        soft_us: None,
+        hard_us: None,
+        message: Bytes::copy_from_slice(message.as_bytes()),
+    }
+}
+
+pub(super) fn done(key: u64) -> impl Fn(&PoolNews) -> bool {
+    move |n| matches!(n, PoolNews::Done(o) if o.key == key)
+}
