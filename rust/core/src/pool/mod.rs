@@ -139,7 +139,8 @@ pub trait Pool: Send {
     /// Kills what runs `key`, if the pool's kind can; news follows.
     fn kill(&mut self, key: u64);
 
-    /// Ends the pool: `force` kills what runs (news `Lost`/`Returned` for it are dropped), otherwise it must be idle.
+    /// Ends the pool: `force` kills what runs (news `Lost`/`Returned` for it are dropped), otherwise it must be idle. What
+    /// finished before its process was killed is still told by [`Pool::news`].
     fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()>;
 
     /// For the banner and logs: `prefork`, `threads`, `solo`.

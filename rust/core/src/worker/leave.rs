@@ -7,7 +7,7 @@ use std::{task::Poll, time::Duration};
 
 use crate::{
     broker::Settle,
-    pool::{Lost, PoolNews},
+    pool::Lost,
     worker::{
         Now, Worker,
         inflight::Place,
@@ -109,28 +109,32 @@ impl Worker {
         self.ready.clear();
     }
 
-    /// Kills the pool. What it returned before goes back; what it had begun is lost, each by its ack rule.
+    /// Kills the pool. What it returned before goes back, what it finished counts, up to the last moment; what it had begun is
+    /// lost, each by its ack rule.
     async fn kill(&mut self) {
-        while let Some(news) = self.pool_news_at_once().await {
-            let now = self.now();
-            self.pool_news(news, now);
-        }
+        self.take_pool_news().await;
         if tokio::time::timeout(LAST, self.pool.shutdown(true)).await.is_err() {
             tracing::warn!("the pool did not end in time");
         }
+        self.take_pool_news().await;
         let now: Now = self.now();
         for key in self.inflight.keys(|_| true) {
             self.lost(key, &Lost::Shutdown, now);
         }
     }
 
-    /// News that need no waiting.
-    async fn pool_news_at_once(&mut self) -> Option<Vec<PoolNews>> {
-        let mut news = self.pool.news();
-        std::future::poll_fn(|cx| match news.as_mut().poll(cx) {
-            Poll::Ready(Ok(news)) if !news.is_empty() => Poll::Ready(Some(news)),
-            _ => Poll::Ready(None),
-        })
-        .await
+    /// Takes the news that need no waiting.
+    async fn take_pool_news(&mut self) {
+        loop {
+            let mut news = self.pool.news();
+            let at_once = std::future::poll_fn(|cx| match news.as_mut().poll(cx) {
+                Poll::Ready(Ok(news)) if !news.is_empty() => Poll::Ready(Some(news)),
+                _ => Poll::Ready(None),
+            });
+            let Some(at_once) = at_once.await else { return };
+            drop(news);
+            let now = self.now();
+            self.pool_news(at_once, now);
+        }
     }
 }

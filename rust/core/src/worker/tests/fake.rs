@@ -335,7 +335,7 @@ struct Run {
     until: Option<Pin<Box<Sleep>>>,
 }
 
-/// Runs what a message's `shadow` says: `<milliseconds | forever> <how it ends>`.
+/// Runs what a message's `shadow` says: `<milliseconds | forever> <how it ends>`. What ends `last` does so when the pool is killed.
 pub(crate) struct ScriptedPool {
     slots: usize,
     queued: VecDeque<Call>,
@@ -385,7 +385,7 @@ impl ScriptedPool {
 
     fn finish(&mut self, run: &Run) {
         let verdict = match run.end.as_str() {
-            "ok" => Verdict::Success,
+            "ok" | "last" => Verdict::Success,
             "fail" => Verdict::Failure,
             "retry" => Verdict::Retry,
             "ignore" => Verdict::Ignore,
@@ -465,9 +465,11 @@ impl Pool for ScriptedPool {
     fn kill(&mut self, _key: u64) {}
     fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()> {
         assert!(force || self.running.is_empty(), "a pool that works is not to be ended gently");
-        self.running.clear();
         self.queued.clear();
         self.news.clear();
+        for run in std::mem::take(&mut self.running).iter().filter(|run| run.end == "last") {
+            self.finish(run);
+        }
         Box::pin(async {})
     }
     fn name(&self) -> &'static str {

@@ -68,6 +68,19 @@ async fn cold_gives_back_late_ones_and_records_early_ones_as_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_finished_before_it_could_be_killed_is_not_lost() {
+    let lab = Lab::new(config());
+    lab.broker.put(&[message("e", "early", "forever last"), message("l", "late", "forever last")]);
+    lab.oracle.until(|o| o.begun().len() == 2).await;
+    let (broker, results) = (lab.broker.clone(), lab.results.clone());
+    let stats = lab.stop(Stop::Cold).await.expect("a clean end");
+    assert_eq!((stats.succeeded, stats.failed), (2, 0));
+    let stored = results.get(&["e", "l"]).expect("memory");
+    assert!(stored.iter().all(|document| document.as_deref() == Some(b"last")));
+    assert!(broker.take_all().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_second_request_is_cold() {
     let lab = Lab::new(config());
     lab.broker.put(&[message("x", "late", "forever ok")]);
