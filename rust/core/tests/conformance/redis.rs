@@ -15,7 +15,7 @@ use bytes::Bytes;
 use taskcore::{
     ErrorKind,
     assemble::{self, Options},
-    broker::{Broker, HORIZON_MS, Outgoing, QueueStats, Settle, Subscription},
+    broker::{Broker, HORIZON_MS, Outgoing, QueueStats, Recovered, Settle, Subscription},
     clock::wall_ms,
     result::{Origin, Record, State},
 };
@@ -438,6 +438,69 @@ fn replies_that_a_broken_link_swallowed_are_asked_for() {
             second.renew().await.unwrap();
             second.renew().await.unwrap();
             assert_eq!(bodies(&take(&*second, 1).await), ["late"]);
+        });
+    });
+}
+
+#[test]
+fn a_connection_that_was_replaced_can_do_nothing_more() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, epoch) = (broker(server), unique("q"), unique("epoch"));
+            let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            assert_eq!(first.renew().await.unwrap_err().kind(), ErrorKind::Connection);
+            second.renew().await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn what_could_not_be_handed_back_is_handed_back_later() {
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    run(async {
+        let (broker, queue, epoch) = (broker(&server), unique("q"), unique("epoch"));
+        let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        publish_numbers(&*broker, &queue, 3);
+        // A fetch that nobody waits for any more: what it claimed is to be handed back in a moment.
+        tokio::select! {
+            biased;
+            got = first.fetch(3, 0) => panic!("{got:?}"),
+            () = std::future::ready(()) => {}
+        }
+        while broker.stats(&queue).unwrap().in_flight < 3 {
+            tokio::task::yield_now().await;
+        }
+        // Which then fails.
+        redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.client()).unwrap();
+        tokio::time::sleep(QUIET).await;
+        drop(first);
+        let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        assert_eq!(second.epoch(), &*epoch, "the lease stands");
+        assert_eq!(bodies(&take(&*second, 3).await), numbers(0, 3));
+    });
+}
+
+#[test]
+fn who_was_cut_off_gives_the_others_time_to_come_back() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, epoch) = (broker(server), unique("q"), unique("epoch"));
+            publish_numbers(&*broker, &queue, 1);
+            let other = worker(&*self::broker(server), &[&queue]).await;
+            take(&*other, 1).await;
+            let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            drop(first);
+            // The same outage took the other's lease a moment before this one's.
+            redis::cmd("ZADD")
+                .arg(format!("{{{queue}}}:leases"))
+                .arg(wall_ms() - 1_000)
+                .arg(other.epoch())
+                .exec(&mut server.client())
+                .unwrap();
+            let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            assert_eq!(second.recover().await.unwrap(), Recovered::default());
+            other.renew().await.unwrap();
         });
     });
 }

@@ -19,7 +19,7 @@ use super::{
     keys::STEPS,
     ledger::Ledger,
     scripts::{self, UNCLAIM},
-    wait,
+    settle, wait,
 };
 use crate::{
     broker::{Consumer, Delivery, Subscription},
@@ -37,7 +37,7 @@ pub(super) async fn consume(
 ) -> Result<Arc<dyn Consumer>> {
     let ledger = broker.ledger(&subscription.epoch);
     let mut con = broker.link.multiplexed(PATIENCE).await?;
-    prepare(broker, &mut con, &subscription).await?;
+    let link = prepare(broker, &mut con, &subscription).await?;
     let resumed = ledger.is_registered();
     let mut shared = build(broker, &subscription, &con, &ledger);
     let mut registered = shared.register(if resumed { "renew" } else { "new" }).await;
@@ -53,20 +53,21 @@ pub(super) async fn consume(
     if resumed && !fenced {
         resume(&shared).await?;
     }
+    ledger.linked(link);
     let waits = (0..shared.lanes.len())
         .map(|lane| tokio::spawn(wait::serve(Arc::clone(&shared), lane)))
         .collect();
     Ok(Arc::new(RedisConsumer::new(shared, waits)))
 }
 
-/// Checks the server, loads the scripts and makes the queues known.
+/// Checks the server, loads the scripts and makes the queues known; the server's number of the connection.
 async fn prepare(
     broker: &RedisBroker,
     con: &mut MultiplexedConnection,
     subscription: &Subscription,
-) -> Result<()> {
+) -> Result<Option<i64>> {
     let mut ask = pipe();
-    ask.cmd("INFO").arg("server");
+    ask.cmd("INFO").arg("server").cmd("CLIENT").arg("ID");
     for script in scripts::ALL {
         ask.add_command(script.load());
     }
@@ -83,7 +84,9 @@ async fn prepare(
     if let Some(Ok(info)) = replies.next().map(redis::from_redis_value::<String>) {
         check_version(&info, broker.link.url())?;
     }
-    replies.try_for_each(|reply| reply.extract_error().map(drop::<Value>)).map_err(failed)
+    let link = replies.next().and_then(|reply| redis::from_redis_value(reply).ok());
+    replies.try_for_each(|reply| reply.extract_error().map(drop::<Value>)).map_err(failed)?;
+    Ok(link)
 }
 
 fn check_version(info: &str, url: &str) -> Result<()> {
@@ -153,8 +156,15 @@ fn build(
 }
 
 /// Finds out what became of commands whose replies were lost with the last connection.
-async fn resume(shared: &Shared) -> Result<()> {
+async fn resume(shared: &Arc<Shared>) -> Result<()> {
+    if let Some(link) = shared.ledger.link() {
+        // What was sent over it and has not arrived must not be done after it was asked about. Refused to a user without the
+        // permission, for whom such a command, which must be slower than a new connection, stays possible.
+        let mut kill = cmd("CLIENT");
+        let _ = kill.arg("KILL").arg("ID").arg(link).exec_async(&mut shared.con.clone()).await;
+    }
     shared.ledger.adopt_again();
+    settle::hand_back(shared, &shared.ledger.returning()).await?;
     let doubts = shared.ledger.claims_in_doubt();
     let seqs: Vec<u64> = doubts.iter().cloned().flatten().collect();
     let mut ask = pipe();
@@ -187,10 +197,7 @@ async fn resume(shared: &Shared) -> Result<()> {
         shared.run("resume", strays).await?;
     }
     found.sort_by_key(|delivery| delivery.tag.seq);
-    shared.ledger.offer(found, []);
-    for doubt in doubts {
-        shared.ledger.claimed(doubt.start);
-    }
+    shared.ledger.resolved(&doubts, found);
     Ok(())
 }
 

@@ -85,7 +85,7 @@ pub(super) struct State {
     pub(super) renewed: Instant,
     /// When it ends, by the server's clock. Read by `recover`.
     pub(super) until: Millis,
-    /// Since when the lease is held without a gap, by the server's clock. Read by `recover`.
+    /// Since when this connection has held the lease without a gap, by the server's clock. Read by `recover`.
     pub(super) mine: Millis,
     /// The oldest message of each lane's inbox at the last renewal, if nobody here knew it.
     pub(super) strays: Vec<Option<Vec<u8>>>,
@@ -226,8 +226,9 @@ impl Shared {
             let mut state = self.state();
             state.renewed = asked;
             state.until = now + lease::LEASE_MS;
-            if previous < now {
-                // New, or lapsed but not yet missed by anybody: others get the time of a lease to come back too.
+            if previous < now || state.mine == 0 {
+                // New here, or lapsed but not yet missed by anybody: others may have been cut off as well, and get the time of
+                // a lease to come back too.
                 state.mine = now;
             }
         }

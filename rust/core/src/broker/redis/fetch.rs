@@ -18,7 +18,7 @@ use super::{
     settle, wait,
 };
 use crate::{
-    broker::{Delivery, HORIZON_MS, Settle, Settlement},
+    broker::{Delivery, HORIZON_MS},
     clock::{self, Millis},
     error::Result,
 };
@@ -129,7 +129,7 @@ async fn ask(shared: &Shared, first: u64, want: usize, want_due: usize) -> Resul
         commands.add_command(shared.calls.near.clone());
     }
     if commands.is_empty() {
-        shared.ledger.claimed(first);
+        shared.ledger.claimed(first, Vec::new(), Vec::new());
         return Ok(());
     }
     let asked = clock::instant();
@@ -148,8 +148,7 @@ async fn ask(shared: &Shared, first: u64, want: usize, want_due: usize) -> Resul
     } else {
         Vec::new()
     };
-    shared.ledger.claimed(first);
-    shared.ledger.offer(ready, scheduled);
+    shared.ledger.claimed(first, ready, scheduled);
     Ok(())
 }
 
@@ -264,18 +263,16 @@ pub(super) fn linger(shared: &Arc<Shared>, state: &mut State) {
     let shared = Arc::clone(shared);
     runtime.spawn(async move {
         tokio::time::sleep(GRACE).await;
-        let left: Vec<Settlement> = {
+        let left = {
             let mut state = shared.state();
             state.lingering = false;
             if state.wanted.is_some_and(|want| want > 0) || state.life != Life::Open {
                 return;
             }
             // A fetch for scheduled messages alone takes those itself.
-            let due = if state.wanted.is_some() { 0 } else { usize::MAX };
-            let left = shared.ledger.take(usize::MAX, due);
-            left.into_iter().map(|d| Settlement { tag: d.tag, how: Settle::HandBack }).collect()
+            shared.ledger.return_rest(state.wanted.is_none())
         };
-        if let Err(error) = settle::settle(&shared, left).await {
+        if let Err(error) = settle::hand_back(&shared, &left).await {
             shared.fail(&error);
         }
     });

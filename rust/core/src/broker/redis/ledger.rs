@@ -37,6 +37,10 @@ struct Inner {
     ready: VecDeque<Delivery>,
     /// The same for scheduled ones.
     ready_due: VecDeque<Delivery>,
+    /// On their way back, because no fetch took them.
+    returning: Vec<Tag>,
+    /// The server's number of the connection that commands went over last.
+    link: Option<i64>,
 }
 
 /// A message that a blocked wait moved into the inbox.
@@ -60,6 +64,8 @@ impl Ledger {
             landed: Vec::new(),
             ready: VecDeque::new(),
             ready_due: VecDeque::new(),
+            returning: Vec::new(),
+            link: None,
         }))
     }
 
@@ -95,6 +101,17 @@ impl Ledger {
         inner.landed.clear();
         inner.ready.clear();
         inner.ready_due.clear();
+        inner.returning.clear();
+    }
+
+    /// The connection that commands went over before this one, and whose end a successor must make sure of.
+    pub(super) fn link(&self) -> Option<i64> {
+        self.inner().link
+    }
+
+    /// From now on they go over this one.
+    pub(super) fn linked(&self, link: Option<i64>) {
+        self.inner().link = link;
     }
 
     /// The number of a lane in tags.
@@ -116,14 +133,30 @@ impl Ledger {
         first
     }
 
-    /// The claim that began with `first` was answered.
-    pub(super) fn claimed(&self, first: u64) {
-        self.inner().claims.retain(|claim| claim.0 != first);
+    /// The claim that began with `first` was answered. What it got is left for the next fetch, unless a successor of the
+    /// connection has found it already, or the lease was lost.
+    pub(super) fn claimed(&self, first: u64, ready: Vec<Delivery>, due: Vec<Delivery>) {
+        let mut inner = self.inner();
+        let Some(at) = inner.claims.iter().position(|claim| claim.0 == first) else { return };
+        inner.claims.swap_remove(at);
+        inner.ready.extend(ready);
+        inner.ready_due.extend(due);
     }
 
     /// Claims without an answer, as ranges of numbers.
     pub(super) fn claims_in_doubt(&self) -> Vec<std::ops::Range<u64>> {
         self.inner().claims.iter().map(|(first, count)| *first..first + count).collect()
+    }
+
+    /// What the server knows of those claims, in their order. One that was answered meanwhile is no longer in doubt.
+    pub(super) fn resolved(&self, doubts: &[std::ops::Range<u64>], found: Vec<Delivery>) {
+        let mut inner = self.inner();
+        let doubts: Vec<_> =
+            doubts.iter().filter(|d| inner.claims.iter().any(|c| c.0 == d.start)).collect();
+        inner.claims.retain(|claim| doubts.iter().all(|d| d.start != claim.0));
+        inner.ready.extend(
+            found.into_iter().filter(|found| doubts.iter().any(|d| d.contains(&found.tag.seq))),
+        );
     }
 
     /// Notes a message that landed in the inbox of a lane.
@@ -135,15 +168,9 @@ impl Ledger {
         tag
     }
 
-    /// Leaves messages for the next fetch.
-    pub(super) fn offer(
-        &self,
-        ready: impl IntoIterator<Item = Delivery>,
-        due: impl IntoIterator<Item = Delivery>,
-    ) {
-        let mut inner = self.inner();
-        inner.ready.extend(ready);
-        inner.ready_due.extend(due);
+    /// Leaves a message that landed for the next fetch.
+    pub(super) fn offer(&self, landed: Delivery) {
+        self.inner().ready.push_back(landed);
     }
 
     /// Takes up to `want` ready messages and `want_due` scheduled ones.
@@ -151,6 +178,24 @@ impl Ledger {
         let inner = &mut *self.inner();
         let (ready, due) = (want.min(inner.ready.len()), want_due.min(inner.ready_due.len()));
         inner.ready.drain(..ready).chain(inner.ready_due.drain(..due)).collect()
+    }
+
+    /// Takes what no fetch took, scheduled ones only `if due`, to be handed back.
+    pub(super) fn return_rest(&self, due: bool) -> Vec<Tag> {
+        let left = self.take(usize::MAX, if due { usize::MAX } else { 0 });
+        let tags: Vec<Tag> = left.iter().map(|delivery| delivery.tag).collect();
+        self.inner().returning.extend(&tags);
+        tags
+    }
+
+    /// What is on its way back and may not have arrived.
+    pub(super) fn returning(&self) -> Vec<Tag> {
+        self.inner().returning.clone()
+    }
+
+    /// Those have arrived.
+    pub(super) fn returned(&self, tags: &[Tag]) {
+        self.inner().returning.retain(|tag| !tags.contains(tag));
     }
 
     /// Whether messages wait for a fetch.
@@ -207,11 +252,48 @@ mod tests {
     fn what_is_in_doubt_is_what_was_not_answered() {
         let ledger = Ledger::new("e");
         let (first, second) = (ledger.claim(3), ledger.claim(2));
-        ledger.claimed(first);
+        ledger.claimed(first, vec![], vec![]);
         let doubts = ledger.claims_in_doubt();
         assert_eq!((doubts.len(), doubts[0].clone()), (1, second..second + 2));
         ledger.fenced();
         assert!(ledger.claims_in_doubt().is_empty());
+    }
+
+    fn delivery(seq: u64) -> Delivery {
+        Delivery {
+            tag: Tag { lane: 0, seq },
+            queue: Arc::from("q"),
+            redeliveries: 0,
+            raw: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn a_claim_is_answered_once_by_its_reply_or_by_the_next_connection() {
+        let ledger = Ledger::new("e");
+        let (first, second) = (ledger.claim(2), ledger.claim(2));
+        let doubts = ledger.claims_in_doubt();
+        // The reply to one of them comes while the next connection asks.
+        ledger.claimed(first, vec![delivery(first)], vec![]);
+        ledger.resolved(&doubts, vec![delivery(first), delivery(second)]);
+        ledger.claimed(second, vec![delivery(second)], vec![]);
+        let taken: Vec<u64> = ledger.take(10, 10).iter().map(|d| d.tag.seq).collect();
+        assert_eq!(taken, [first, second]);
+        // And what a lost lease claimed is nobody's.
+        let third = ledger.claim(1);
+        ledger.fenced();
+        ledger.claimed(third, vec![delivery(third)], vec![]);
+        assert!(!ledger.has_ready());
+    }
+
+    #[test]
+    fn what_goes_back_is_known_until_it_has_arrived() {
+        let ledger = Ledger::new("e");
+        ledger.offer(delivery(7));
+        let tags = ledger.return_rest(true);
+        assert_eq!((ledger.has_ready(), ledger.returning()), (false, tags.clone()));
+        ledger.returned(&tags);
+        assert!(ledger.returning().is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     scripts::SETTLE,
 };
 use crate::{
-    broker::{Settle, Settlement},
+    broker::{Settle, Settlement, Tag},
     clock,
     error::Result,
 };
@@ -60,6 +60,14 @@ pub(super) async fn settle(shared: &Arc<Shared>, batch: Vec<Settlement>) -> Resu
         drop(state);
         shared.news.notify_one();
     }
+    Ok(())
+}
+
+/// Hands back what the ledger notes as returning.
+pub(super) async fn hand_back(shared: &Arc<Shared>, tags: &[Tag]) -> Result<()> {
+    let batch = tags.iter().map(|tag| Settlement { tag: *tag, how: Settle::HandBack }).collect();
+    settle(shared, batch).await?;
+    shared.ledger.returned(tags);
     Ok(())
 }
 

@@ -105,13 +105,15 @@ fn answered(shared: &Arc<Shared>, lane: usize, answer: Value) -> Result<()> {
     let wanted = state.wanted.is_some_and(|want| want > 0);
     match answer {
         Value::Nil => state.waits[lane].0 = if wanted { Phase::Armed } else { Phase::Idle },
+        // The end of the consumer, or its successor, finds it in the inbox.
+        Value::BulkString(_) if state.life != Life::Open => {}
         Value::BulkString(raw) => {
             state.waits[lane].0 = Phase::Idle;
             state.landed_at.get_or_insert_with(clock::instant);
             let raw = Bytes::from(raw);
             let served = &shared.lanes[lane];
             let tag = shared.ledger.land(served.number, raw.clone());
-            shared.ledger.offer([served.delivery(tag.seq, raw)], []);
+            shared.ledger.offer(served.delivery(tag.seq, raw));
             if !wanted {
                 fetch::linger(shared, &mut state);
             }
