@@ -23,7 +23,7 @@ use super::{
     Settlement, Subscription,
 };
 use crate::{
-    clock::{self, Millis},
+    clock,
     error::{Error, ErrorKind, Result},
 };
 
@@ -109,10 +109,13 @@ impl Broker for MemoryBroker {
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
         Box::pin(async move {
-            let since = clock::wall_ms();
-            let holder = self.store.lock().register(&subscription.queues, since);
+            let (holder, epoch) = self.store.lock().register(
+                &subscription.epoch,
+                &subscription.queues,
+                clock::wall_ms(),
+            );
             let consumer =
-                MemoryConsumer { store: self.store.clone(), subscription, holder, since };
+                MemoryConsumer { store: self.store.clone(), subscription, holder, epoch };
             Ok(Arc::new(consumer) as Arc<dyn Consumer>)
         })
     }
@@ -127,13 +130,13 @@ struct MemoryConsumer {
     subscription: Subscription,
     /// Number of the epoch in the store.
     holder: u64,
-    /// Since when this consumer has held its lease.
-    since: Millis,
+    /// Its name there.
+    epoch: String,
 }
 
 impl MemoryConsumer {
     fn fenced(&self) -> Error {
-        let epoch = &self.subscription.epoch;
+        let epoch = &self.epoch;
         Error::new(
             ErrorKind::Fenced,
             format!(
@@ -199,7 +202,7 @@ impl Consumer for MemoryConsumer {
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         Box::pin(async move {
             let recovered = self.store.lock().recover(
-                self.since,
+                self.holder,
                 self.subscription.max_deliveries,
                 clock::wall_ms(),
             );
@@ -217,6 +220,6 @@ impl Consumer for MemoryConsumer {
     }
 
     fn epoch(&self) -> &str {
-        &self.subscription.epoch
+        &self.epoch
     }
 }

@@ -40,8 +40,14 @@ struct Queue {
 
 /// One worker process start.
 struct Holder {
+    /// Its worker's name for it.
+    base: String,
+    /// Its name here.
+    epoch: String,
     /// End of the lease.
     until: Millis,
+    /// Since when its consumer has held it without a gap.
+    mine: Millis,
     /// What it holds, by the number of the claim.
     held: BTreeMap<u64, Message>,
 }
@@ -51,6 +57,8 @@ struct Holder {
 pub(super) struct State {
     queues: BTreeMap<Arc<str>, Queue>,
     holders: HashMap<u64, Holder>,
+    /// How many leases were taken under a worker's name.
+    leases: HashMap<String, u32>,
     /// The source of every number.
     last: u64,
 }
@@ -108,13 +116,29 @@ impl State {
         }
     }
 
-    pub(super) fn register(&mut self, queues: &[Arc<str>], now: Millis) -> u64 {
+    /// The number of the epoch and its name, which is a fresh one when the lease under `base` was lost.
+    pub(super) fn register(
+        &mut self,
+        base: &str,
+        queues: &[Arc<str>],
+        now: Millis,
+    ) -> (u64, String) {
         for queue in queues {
             self.queue(queue);
         }
-        let holder = self.number();
-        self.holders.insert(holder, Holder { until: now + LEASE_MS, held: BTreeMap::new() });
-        holder
+        let (until, mine) = (now + LEASE_MS, now);
+        let known = self.holders.iter_mut().find(|(_, holder)| holder.base == base);
+        if let Some((number, holder)) = known {
+            (holder.until, holder.mine) = (until, mine);
+            return (*number, holder.epoch.clone());
+        }
+        let lost = self.leases.entry(base.to_owned()).or_default();
+        let epoch = if *lost == 0 { base.to_owned() } else { format!("{base}~{lost}") };
+        *lost += 1;
+        let (number, held) = (self.number(), BTreeMap::new());
+        let holder = Holder { base: base.to_owned(), epoch: epoch.clone(), until, mine, held };
+        self.holders.insert(number, holder);
+        (number, epoch)
     }
 
     /// Claims up to `want.0` ready and `want.1` due messages; `None` when the holder is not known any more.
@@ -199,11 +223,18 @@ impl State {
 
     /// Whether the lease could be renewed.
     pub(super) fn renew(&mut self, holder: u64, now: Millis) -> bool {
-        self.holders.get_mut(&holder).map(|h| h.until = now + LEASE_MS).is_some()
+        let Some(holder) = self.holders.get_mut(&holder) else { return false };
+        if holder.until < now {
+            holder.mine = now;
+        }
+        holder.until = now + LEASE_MS;
+        true
     }
 
-    /// Puts back what lapsed holders held, as seen by one that has held its own lease since `mine`.
-    pub(super) fn recover(&mut self, mine: Millis, max_deliveries: u32, now: Millis) -> Recovered {
+    /// Puts back what lapsed holders held, as `judge` sees it. One that is late itself judges nobody before it has renewed.
+    pub(super) fn recover(&mut self, judge: u64, max_deliveries: u32, now: Millis) -> Recovered {
+        let judge = self.holders.get(&judge).filter(|judge| judge.until >= now);
+        let Some(mine) = judge.map(|judge| judge.mine) else { return Recovered::default() };
         let lapsed: Vec<u64> = self
             .holders
             .iter()

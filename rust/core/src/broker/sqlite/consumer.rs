@@ -1,12 +1,11 @@
 //! A worker's side of the file: it looks, claims, or waits for the bell.
 //!
-//! What a claim took goes into an inbox, not to the future that asked for it, so a fetch that was dropped meanwhile loses
-//! nothing: the next one finds it.
+//! What a claim took goes into the epoch's inbox, not to the future that asked for it, so a fetch that was dropped meanwhile
+//! loses nothing: the next one finds it.
 
 use std::{
-    collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,11 +13,12 @@ use std::{
 
 use super::{
     claim::{self, Claim, Claimed},
+    epoch::Epoch,
     lease, settle,
 };
 use crate::{
     broker::{BoxFuture, Consumer, Delivery, HORIZON_MS, Recovered, Settlement, Subscription},
-    clock::{self, Millis},
+    clock,
     database::{Cost, Database, PATIENCE, SAFETY, Tx, Work},
     error::{Error, ErrorKind, Result},
 };
@@ -26,41 +26,36 @@ use crate::{
 /// A registered worker process start.
 pub(super) struct SqliteConsumer {
     database: Arc<Database>,
-    subscription: Subscription,
     queues: Arc<[Arc<str>]>,
-    /// Number of the epoch in the file.
-    holder: i64,
-    /// Since when it has held its lease.
-    since: Millis,
+    max_deliveries: u32,
+    epoch: Arc<Epoch>,
     /// Whether settlements must be on the disk before they are confirmed.
     durable: bool,
     released: AtomicBool,
-    /// Filled by the database's thread, emptied by `fetch`.
-    inbox: Arc<Mutex<VecDeque<Delivery>>>,
-}
-
-fn lock(inbox: &Mutex<VecDeque<Delivery>>) -> MutexGuard<'_, VecDeque<Delivery>> {
-    inbox.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SqliteConsumer {
+    /// A consumer under the epoch that is `known` from an earlier one, or under a fresh one.
     pub(super) async fn register(
         database: Arc<Database>,
-        subscription: Subscription,
+        subscription: &Subscription,
+        known: Option<Arc<Epoch>>,
         durable: bool,
     ) -> Result<Self> {
         let queues: Arc<[Arc<str>]> = subscription.queues.clone().into();
-        let (epoch, names) = (subscription.epoch.clone(), queues.clone());
-        let work = Work::new(cost(0, false), clock::instant() + PATIENCE, move |tx| {
-            Ok((lease::register(tx, &epoch, &names)?, tx.now))
-        });
-        let (holder, since) = database.write_async(work).await?;
-        let (released, inbox) = (AtomicBool::new(false), Arc::default());
-        Ok(Self { database, subscription, queues, holder, since, durable, released, inbox })
+        let epoch = Epoch::resume(&database, known, &subscription.epoch, &queues).await?;
+        let max_deliveries = subscription.max_deliveries;
+        let released = AtomicBool::new(false);
+        Ok(Self { database, queues, max_deliveries, epoch, durable, released })
+    }
+
+    /// What it holds by, for the next consumer.
+    pub(super) fn held_by(&self) -> &Arc<Epoch> {
+        &self.epoch
     }
 
     fn fenced(&self) -> Error {
-        let epoch = &self.subscription.epoch;
+        let epoch = &self.epoch.name;
         Error::new(
             ErrorKind::Fenced,
             format!(
@@ -79,9 +74,10 @@ impl SqliteConsumer {
 
     /// One attempt; what it took is in the inbox afterwards.
     async fn claim(&self, want: usize, want_due: usize) -> Result<Claimed> {
-        let asked = Claim { holder: self.holder, queues: self.queues.clone(), want, want_due };
+        let asked =
+            Claim { holder: self.epoch.holder, queues: self.queues.clone(), want, want_due };
         let peeked = asked.clone();
-        let inbox = self.inbox.clone();
+        let epoch = self.epoch.clone();
         // Not synced: losing the knowledge that this process holds something takes losing the process.
         let work =
             Work::new(cost(want + want_due, false), clock::instant() + PATIENCE, move |tx| {
@@ -90,7 +86,7 @@ impl SqliteConsumer {
             .unless(move |connection| claim::peek(connection, &peeked, clock::wall_ms()))
             .map(move |claimed| match claimed {
                 Claimed::Some(deliveries) => {
-                    lock(&inbox).extend(deliveries);
+                    epoch.inbox().extend(deliveries);
                     Claimed::Some(Vec::new())
                 }
                 other => other,
@@ -99,7 +95,7 @@ impl SqliteConsumer {
     }
 
     fn take(&self, limit: usize) -> Vec<Delivery> {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.epoch.inbox();
         let count = inbox.len().min(limit);
         inbox.drain(..count).collect()
     }
@@ -153,7 +149,7 @@ impl Consumer for SqliteConsumer {
             if batch.is_empty() {
                 return Ok(());
             }
-            let (holder, max_deliveries) = (self.holder, self.subscription.max_deliveries);
+            let (holder, max_deliveries) = (self.epoch.holder, self.max_deliveries);
             self.write(cost(batch.len(), self.durable), move |tx| {
                 settle::settle(tx, holder, &batch, max_deliveries)
             })
@@ -163,25 +159,22 @@ impl Consumer for SqliteConsumer {
 
     fn renew(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            let holder = self.holder;
-            if self.write(cost(1, false), move |tx| lease::renew(tx, holder)).await? {
-                Ok(())
-            } else {
-                Err(self.fenced())
-            }
+            let renewed = self.epoch.renew(&self.database).await?;
+            renewed.map(drop).ok_or_else(|| self.fenced())
         })
     }
 
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         Box::pin(async move {
-            let (mine, max_deliveries) = (self.since, self.subscription.max_deliveries);
+            let (judge, mine) = (self.epoch.holder, self.epoch.mine());
+            let max_deliveries = self.max_deliveries;
             let work = Work::new(cost(1_000, false), clock::instant() + PATIENCE, move |tx| {
-                let dead = lease::lapsed(tx.connection(), mine, tx.now)?;
+                let dead = lease::lapsed(tx.connection(), judge, mine, tx.now)?;
                 lease::recover(tx, &dead, max_deliveries)
             })
             .unless(move |connection| {
-                let none = lease::lapsed(connection, mine, clock::wall_ms())?.is_empty();
-                Ok(none.then(Recovered::default))
+                let dead = lease::lapsed(connection, judge, mine, clock::wall_ms())?;
+                Ok(dead.is_empty().then(Recovered::default))
             });
             self.database.write_async(work).await
         })
@@ -190,14 +183,14 @@ impl Consumer for SqliteConsumer {
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.released.store(true, Ordering::Release);
-            let holder = self.holder;
+            let holder = self.epoch.holder;
             self.write(cost(1_000, self.durable), move |tx| lease::release(tx, holder)).await?;
-            lock(&self.inbox).clear();
+            self.epoch.inbox().clear();
             Ok(())
         })
     }
 
     fn epoch(&self) -> &str {
-        &self.subscription.epoch
+        &self.epoch.name
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     publish::make_ready,
@@ -29,10 +29,29 @@ pub(super) fn register(tx: &mut Tx<'_>, epoch: &str, queues: &[Arc<str>]) -> rus
     Ok(holder)
 }
 
-/// Whether the lease was still there to renew.
-pub(super) fn renew(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<bool> {
-    let until = tx.now + LEASE_MS;
-    Ok(tx.prepare("UPDATE lease SET until = ?2 WHERE holder = ?1")?.execute((holder, until))? == 1)
+/// A lease that was renewed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leased {
+    /// When it would have ended.
+    pub(super) before: Millis,
+    /// When it was renewed.
+    pub(super) now: Millis,
+}
+
+/// Renews the lease, if it is still there.
+pub(super) fn renew(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<Option<Leased>> {
+    let now = tx.now;
+    let Some(before) = end(tx.connection(), holder)? else { return Ok(None) };
+    tx.prepare("UPDATE lease SET until = ?2 WHERE holder = ?1")?
+        .execute((holder, now + LEASE_MS))?;
+    Ok(Some(Leased { before, now }))
+}
+
+fn end(connection: &Connection, holder: i64) -> rusqlite::Result<Option<Millis>> {
+    connection
+        .prepare_cached("SELECT until FROM lease WHERE holder = ?1")?
+        .query_row([holder], |row| row.get(0))
+        .optional()
 }
 
 /// Puts back, uncounted and in order, what the holder has, and ends its lease.
@@ -44,12 +63,17 @@ pub(super) fn release(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<()> {
     tx.prepare("DELETE FROM lease WHERE holder = ?1")?.execute([holder]).map(drop)
 }
 
-/// The holders that a worker which has held its own lease since `mine` may declare dead.
+/// The holders that `judge`, which has held its own lease since `mine`, may declare dead. One that is late itself (the machine slept,
+/// or its clock was set) judges nobody before it has renewed.
 pub(super) fn lapsed(
     connection: &Connection,
+    judge: i64,
     mine: Millis,
     now: Millis,
 ) -> rusqlite::Result<Vec<i64>> {
+    if end(connection, judge)?.is_none_or(|until| until < now) {
+        return Ok(Vec::new());
+    }
     let mut select = connection
         .prepare_cached("SELECT holder, until FROM lease WHERE until < ?1 ORDER BY holder")?;
     let rows = select.query_map([now], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -6,20 +6,26 @@
 //! knowledge of who held a message, and the holder is gone too.
 //!
 //! Files in the order of the path: [`publish`], [`claim`], [`settle`], [`lease`]; [`operate`] for the operator; [`consumer`] ties
-//! claim, settle and lease together; [`key`] is the integer by which a message stands in its queue. A trade-off: all writers of a
+//! claim, settle and lease together, [`epoch`] is what outlives it; [`key`] is the integer by which a message stands in its queue. A trade-off: all writers of a
 //! machine take turns, so this scales with batches, not with processes.
 
 mod claim;
 mod consumer;
+mod epoch;
 pub(crate) mod key;
 mod lease;
 mod operate;
 mod publish;
 mod settle;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
-use self::consumer::SqliteConsumer;
+use self::{consumer::SqliteConsumer, epoch::Epoch};
 use super::{BoxFuture, Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
 use crate::{
     clock,
@@ -31,12 +37,16 @@ use crate::{
 pub struct SqliteBroker {
     url: String,
     handle: Handle,
+    /// The epochs under which this process consumed, by the worker's name for them. Behind a std mutex because a section is one
+    /// look or insertion.
+    epochs: Mutex<HashMap<String, Arc<Epoch>>>,
 }
 
 impl SqliteBroker {
     /// A handle on the file at `path`; `durability` is `full` (default) or `normal`. Opens nothing yet.
     pub fn new(url: &str, path: &Path, durability: Option<&str>) -> Result<Self> {
-        Ok(Self { url: url.to_owned(), handle: Handle::new(Location::new(path, durability)?) })
+        let handle = Handle::new(Location::new(path, durability)?);
+        Ok(Self { url: url.to_owned(), handle, epochs: Mutex::default() })
     }
 
     /// A change that the operator asked for.
@@ -95,12 +105,12 @@ impl Broker for SqliteBroker {
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
         Box::pin(async move {
-            let consumer = SqliteConsumer::register(
-                self.handle.database().clone(),
-                subscription,
-                self.handle.durable(),
-            )
-            .await?;
+            let epochs = || self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+            let (database, durable) = (self.handle.database().clone(), self.handle.durable());
+            let known = epochs().get(&subscription.epoch).cloned();
+            let consumer =
+                SqliteConsumer::register(database, &subscription, known, durable).await?;
+            epochs().insert(subscription.epoch, consumer.held_by().clone());
             Ok(Arc::new(consumer) as Arc<dyn Consumer>)
         })
     }

@@ -119,3 +119,67 @@ pub(crate) async fn a_renewed_lease_is_respected(h: &impl Harness) {
     ack(&*alive, &held).await;
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats { depth: 1, ..QueueStats::default() });
 }
+
+pub(crate) async fn who_is_late_itself_judges_nobody(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    publish_numbers(&*broker, &queue, 2);
+    let other = worker(&*h.broker(), &[&queue]).await;
+    let late = worker(&*h.broker(), &[&queue]).await;
+    take(&*other, 1).await;
+    take(&*late, 1).await;
+    // As after a sleep of the whole machine.
+    tokio::time::sleep(Duration::from_millis(lease::LEASE_MS as u64 + 200)).await;
+    assert_eq!(late.recover().await.unwrap(), Recovered::default());
+    late.renew().await.unwrap();
+    assert_eq!(late.recover().await.unwrap(), Recovered::default(), "the other may be about to");
+    other.renew().await.unwrap();
+    assert_eq!(broker.stats(&queue).unwrap().in_flight, 2);
+}
+
+/// A consumer under this name.
+async fn consumer(broker: &dyn Broker, queue: &Arc<str>, epoch: &Arc<str>) -> Arc<dyn Consumer> {
+    let epoch = epoch.to_string();
+    let subscription = Subscription { queues: vec![queue.clone()], epoch, max_deliveries: 3 };
+    broker.consume(subscription).await.unwrap()
+}
+
+pub(crate) async fn a_consumer_is_replaced_under_its_lease(h: &impl Harness) {
+    let (broker, queue, epoch) = (h.broker(), unique("q"), unique("epoch"));
+    publish_numbers(&*broker, &queue, 4);
+    let first = consumer(&*broker, &queue, &epoch).await;
+    let held = take(&*first, 2).await;
+    // Nobody waits for what this one claims, unless it has it at once.
+    let mut got = tokio::select! {
+        biased;
+        got = first.fetch(2, 0) => got.unwrap(),
+        () = std::future::ready(()) => Vec::new(),
+    };
+    drop(first);
+    let second = consumer(&*broker, &queue, &epoch).await;
+    assert_eq!(second.epoch(), &*epoch, "the lease stands");
+    ack(&*second, &held[..1]).await;
+    if got.is_empty() {
+        got = take(&*second, 2).await;
+    }
+    assert_eq!(bodies(&got), ["2", "3"]);
+    assert_eq!(broker.stats(&queue).unwrap().in_flight, 3);
+    second.release().await.unwrap();
+    let third = worker(&*broker, &[&queue]).await;
+    let got = take(&*third, 3).await;
+    assert_eq!(bodies(&got), ["1", "2", "3"]);
+    assert!(got.iter().all(|d| d.redeliveries == 0), "nothing was lost");
+}
+
+pub(crate) async fn a_lease_that_ended_is_followed_by_a_fresh_epoch(h: &impl Harness) {
+    let (broker, queue, epoch) = (h.broker(), unique("q"), unique("epoch"));
+    publish_numbers(&*broker, &queue, 1);
+    let first = consumer(&*broker, &queue, &epoch).await;
+    let held = take(&*first, 1).await;
+    first.release().await.unwrap();
+    let second = consumer(&*broker, &queue, &epoch).await;
+    assert_ne!(second.epoch(), &*epoch);
+    ack(&*second, &held).await;
+    assert_eq!(bodies(&take(&*second, 1).await), ["0"], "older tags are void");
+    let third = consumer(&*broker, &queue, &epoch).await;
+    assert_eq!(third.epoch(), second.epoch());
+}

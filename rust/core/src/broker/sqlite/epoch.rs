@@ -1,0 +1,88 @@
+//! What this process knows about an epoch under which it holds messages; it outlives a consumer.
+//!
+//! A consumer that failed is replaced by another for the same epoch. While the lease stands, tags that were handed out stay
+//! good, and what was claimed for a fetch that nobody waited for any more is found in the inbox by the next one.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use super::lease::{self, Leased};
+use crate::{
+    broker::Delivery,
+    clock::{self, Millis},
+    database::{Cost, Database, PATIENCE, Work},
+    error::Result,
+};
+
+/// One lease, and what was claimed under it.
+pub(super) struct Epoch {
+    /// How it is called: as the worker said, with a number behind it when an earlier lease under that name was lost.
+    pub(super) name: String,
+    /// How many leases under the worker's name were lost before.
+    generation: u32,
+    /// Its number in the file.
+    pub(super) holder: i64,
+    /// Since when the present consumer has held the lease without a gap. Written when it is taken or renewed, read by the
+    /// sweep: who was cut off gives the others time to come back.
+    mine: AtomicI64,
+    /// Filled by the database's thread, emptied by `fetch`.
+    inbox: Mutex<VecDeque<Delivery>>,
+}
+
+impl Epoch {
+    /// Takes up the lease that this process has under `known`, or takes a fresh one when there is none or it has lapsed.
+    pub(super) async fn resume(
+        database: &Database,
+        known: Option<Arc<Self>>,
+        base: &str,
+        queues: &Arc<[Arc<str>]>,
+    ) -> Result<Arc<Self>> {
+        let generation = match known {
+            Some(epoch) => match epoch.renew(database).await? {
+                Some(leased) => {
+                    epoch.mine.store(leased.now, Ordering::Relaxed);
+                    return Ok(epoch);
+                }
+                None => epoch.generation + 1,
+            },
+            None => 0,
+        };
+        let name = match generation {
+            0 => base.to_owned(),
+            n => format!("{base}~{n}"),
+        };
+        let (called, queues) = (name.clone(), queues.clone());
+        let work = Work::new(Cost::default(), clock::instant() + PATIENCE, move |tx| {
+            Ok((lease::register(tx, &called, &queues)?, tx.now))
+        });
+        let (holder, now) = database.write_async(work).await?;
+        let (mine, inbox) = (AtomicI64::new(now), Mutex::default());
+        Ok(Arc::new(Self { name, generation, holder, mine, inbox }))
+    }
+
+    /// Renews the lease; `None` when it was not there any more.
+    pub(super) async fn renew(&self, database: &Database) -> Result<Option<Leased>> {
+        let holder = self.holder;
+        let work = Work::new(Cost::default(), clock::instant() + PATIENCE, move |tx| {
+            lease::renew(tx, holder)
+        });
+        let leased = database.write_async(work).await?;
+        if let Some(leased) = leased.filter(|leased| leased.before < leased.now) {
+            self.mine.store(leased.now, Ordering::Relaxed);
+        }
+        Ok(leased)
+    }
+
+    pub(super) fn mine(&self) -> Millis {
+        self.mine.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn inbox(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
