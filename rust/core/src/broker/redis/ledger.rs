@@ -43,6 +43,14 @@ struct Inner {
     link: Option<i64>,
 }
 
+impl Inner {
+    fn numbers(&mut self, count: u64) -> u64 {
+        let first = self.next_seq;
+        self.next_seq += count;
+        first
+    }
+}
+
 /// A message that a blocked wait moved into the inbox.
 #[derive(Clone)]
 pub(super) struct Landed {
@@ -127,8 +135,7 @@ impl Ledger {
     /// Numbers for a claim of up to `count` messages, the first of which is returned.
     pub(super) fn claim(&self, count: u64) -> u64 {
         let mut inner = self.inner();
-        let first = inner.next_seq;
-        inner.next_seq += count;
+        let first = inner.numbers(count);
         inner.claims.push((first, count));
         first
     }
@@ -159,18 +166,24 @@ impl Ledger {
         );
     }
 
-    /// Notes a message that landed in the inbox of a lane.
-    pub(super) fn land(&self, lane: u32, raw: Bytes) -> Tag {
-        let mut inner = self.inner();
-        let tag = Tag { lane, seq: inner.next_seq };
-        inner.next_seq += 1;
-        inner.landed.push(Landed { tag, raw, sent: false });
-        tag
+    /// The number of what a wait that is about to be sent may land. What lands left its list before anything that a later
+    /// claim gets, also when its reply comes after the claim was sent.
+    pub(super) fn wait(&self) -> u64 {
+        self.inner().numbers(1)
     }
 
-    /// Leaves a message that landed for the next fetch.
+    /// Notes a message that landed in the inbox of a lane.
+    pub(super) fn land(&self, tag: Tag, raw: Bytes) {
+        self.inner().landed.push(Landed { tag, raw, sent: false });
+    }
+
+    /// Leaves a message that landed for the next fetch, before what a claim behind it got.
     pub(super) fn offer(&self, landed: Delivery) {
-        self.inner().ready.push_back(landed);
+        let mut inner = self.inner();
+        let later =
+            |one: &Delivery| one.tag.lane == landed.tag.lane && one.tag.seq > landed.tag.seq;
+        let at = inner.ready.iter().position(later).unwrap_or(inner.ready.len());
+        inner.ready.insert(at, landed);
     }
 
     /// Takes up to `want` ready messages and `want_due` scheduled ones.
@@ -242,7 +255,7 @@ mod tests {
     fn numbers_never_repeat() {
         let ledger = Ledger::new("e");
         assert_eq!(ledger.claim(10), 1);
-        assert_eq!(ledger.land(0, Bytes::new()).seq, 11);
+        assert_eq!(ledger.wait(), 11);
         ledger.fenced();
         assert_eq!(ledger.claim(5), 12);
         assert_eq!(ledger.epoch(), "e~1");
@@ -287,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn what_landed_comes_before_a_later_claim_whichever_is_heard_of_first() {
+        let ledger = Ledger::new("e");
+        let (waited, first) = (ledger.wait(), ledger.claim(2));
+        ledger.claimed(first, vec![delivery(first), delivery(first + 1)], vec![]);
+        ledger.offer(delivery(waited));
+        let taken: Vec<u64> = ledger.take(2, 0).iter().map(|d| d.tag.seq).collect();
+        assert_eq!(taken, [waited, first]);
+    }
+
+    #[test]
     fn what_goes_back_is_known_until_it_has_arrived() {
         let ledger = Ledger::new("e");
         ledger.offer(delivery(7));
@@ -299,7 +322,8 @@ mod tests {
     #[test]
     fn landed_messages_are_sent_once_unless_the_link_broke() {
         let ledger = Ledger::new("e");
-        let tag = ledger.land(2, Bytes::from_static(b"m"));
+        let tag = Tag { lane: 2, seq: ledger.wait() };
+        ledger.land(tag, Bytes::from_static(b"m"));
         assert_eq!(ledger.to_adopt().len(), 1);
         assert!(ledger.to_adopt().is_empty());
         assert!(ledger.expects(2, b"m") && !ledger.expects(1, b"m"));

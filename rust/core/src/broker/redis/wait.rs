@@ -18,7 +18,7 @@ use super::{
     fetch,
 };
 use crate::{
-    broker::lease,
+    broker::{Tag, lease},
     clock,
     error::{Error, ErrorKind, Result},
 };
@@ -74,8 +74,9 @@ async fn run(shared: &Arc<Shared>, lane: usize) -> Result<()> {
             .arg("RIGHT")
             .arg("LEFT")
             .arg(block.as_secs_f64());
+        let tag = Tag { lane: served.number, seq: shared.ledger.wait() };
         let answer = wait.query_async::<Value>(&mut con).await.map_err(failed)?;
-        answered(shared, lane, answer)?;
+        answered(shared, lane, tag, answer)?;
     }
     Ok(())
 }
@@ -100,7 +101,7 @@ async fn ready(shared: &Shared, lane: usize) -> Option<Duration> {
     }
 }
 
-fn answered(shared: &Arc<Shared>, lane: usize, answer: Value) -> Result<()> {
+fn answered(shared: &Arc<Shared>, lane: usize, tag: Tag, answer: Value) -> Result<()> {
     let mut state = shared.state();
     let wanted = state.wanted.is_some_and(|want| want > 0);
     match answer {
@@ -111,9 +112,8 @@ fn answered(shared: &Arc<Shared>, lane: usize, answer: Value) -> Result<()> {
             state.waits[lane].0 = Phase::Idle;
             state.landed_at.get_or_insert_with(clock::instant);
             let raw = Bytes::from(raw);
-            let served = &shared.lanes[lane];
-            let tag = shared.ledger.land(served.number, raw.clone());
-            shared.ledger.offer(served.delivery(tag.seq, raw));
+            shared.ledger.land(tag, raw.clone());
+            shared.ledger.offer(shared.lanes[lane].delivery(tag.seq, raw));
             if !wanted {
                 fetch::linger(shared, &mut state);
             }
