@@ -73,7 +73,7 @@ def _retried(life: Life, exc: BaseException) -> BaseException:
 
 
 def _ignored(life: Life, exc: Any) -> Life:
-    life.outcome = Outcome(outcome.IGNORE, states.IGNORED, None, None, str(exc) or "ignored")
+    life.outcome = Outcome(outcome.IGNORE, states.IGNORED, None, None, str(exc))
     return life
 
 

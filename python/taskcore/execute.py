@@ -10,6 +10,7 @@ outcome. Hence on_success and error callbacks run just before the result can be 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 from taskcore import context, failure, links, outcome, serialize, signals, states
@@ -21,7 +22,17 @@ from taskcore.utils import shorten
 class Life:
     """One call on its way through the steps."""
 
-    __slots__ = ("args", "entry", "exc", "kwargs", "outcome", "request", "retval", "task")
+    __slots__ = (
+        "args",
+        "entry",
+        "exc",
+        "kwargs",
+        "outcome",
+        "request",
+        "retval",
+        "runtime",
+        "task",
+    )
 
     def __init__(
         self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
@@ -33,6 +44,8 @@ class Life:
         self.kwargs = kwargs
         self.retval: Any = None
         """Set by `call`; read by the steps after it."""
+        self.runtime = 0.0
+        """Seconds; as `retval`."""
         self.exc: BaseException | None = None
         """Set by whatever ended the life early; the final one, so a Retry when it was retried automatically."""
         self.outcome: Outcome = _UNFINISHED
@@ -46,6 +59,8 @@ class Life:
 
 Step = Callable[[Life], Life]
 
+_WRITABLE = frozenset({type(None), bool, int, float, str})
+"""Values of these are written without a look."""
 _UNFINISHED = Outcome(outcome.FAILURE, states.FAILURE, None, None, "")
 
 
@@ -74,11 +89,13 @@ class Entry:
         before = [step for step, needed in _BEFORE if needed(task, base)]
         ended = [step for step, needed in _ENDED if needed(task, base)]
         self.after: list[Step] = [step for step, needed in _AFTER if needed(task, base)]
-        self.steps: list[Step] = [*before, call, succeed, *ended]
+        checked = [check_result] if ended or self.after else []
+        self.steps: list[Step] = [*before, call, *checked, succeed, *ended]
         self.linked: list[Step] = [
             refuse_unsupported,
             *before,
             call,
+            *checked,
             publish_links,
             succeed,
             *ended,
@@ -222,7 +239,19 @@ def before_start(life: Life) -> Life:
 
 def call(life: Life) -> Life:
     """User code."""
+    begun = perf_counter()
     life.retval = life.entry.fun(*life.args, **life.kwargs)
+    life.runtime = perf_counter() - begun
+    return life
+
+
+def check_result(life: Life) -> Life:
+    """Fails a call whose result cannot be written, before hooks and signals say that it has succeeded."""
+    ignored = life.request.ignore_result
+    if type(life.retval) not in _WRITABLE and not (
+        life.entry.ignore_result if ignored is None else ignored
+    ):
+        serialize.dumps(life.retval, "json")
     return life
 
 
@@ -247,7 +276,7 @@ def on_success(life: Life) -> Life:
 
 def send_success(life: Life) -> Life:
     """The signal task_success."""
-    signals.task_success.send(life.task, result=life.retval)
+    signals.task_success.send(life.task, result=life.retval, runtime=life.runtime)
     return life
 
 

@@ -37,7 +37,8 @@ class TaskFormatter(logging.Formatter):
 
 def set_up(app: Any, level: int, path: str | None) -> None:
     """Configures the loggers of this process and of those that will be forked from it."""
-    if signals.setup_logging.send(app, loglevel=level, logfile=path):
+    told = {"loglevel": level, "logfile": path, "format": _FORMAT, "colorize": False}
+    if signals.setup_logging.send(app, **told):
         return
     hijack = app.conf["worker_hijack_root_logger"]
     if logging.root.handlers and not hijack:
@@ -49,6 +50,5 @@ def set_up(app: Any, level: int, path: str | None) -> None:
     chosen = logging.root if hijack else logging.getLogger("taskcore")
     chosen.handlers = [handler]
     chosen.setLevel(level)
-    told = {"loglevel": level, "logfile": path, "format": _FORMAT}
     signals.after_setup_logger.send(app, logger=chosen, **told)
     signals.after_setup_task_logger.send(app, logger=task_logger, **told)

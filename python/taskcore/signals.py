@@ -161,7 +161,7 @@ task_prerun = Signal("task_prerun")
 task_postrun = Signal("task_postrun")
 """task_id, task, args, kwargs, retval, state."""
 task_success = Signal("task_success")
-"""result."""
+"""result, runtime (seconds)."""
 task_failure = Signal("task_failure")
 """task_id, exception, args, kwargs, traceback, einfo."""
 task_internal_error = Signal("task_internal_error")
@@ -198,7 +198,7 @@ eventlet_pool_postshutdown = _Unsent("eventlet_pool_postshutdown")
 eventlet_pool_apply = _Unsent("eventlet_pool_apply")
 user_preload_options = _Unsent("user_preload_options")
 
-# The worker. `sender` is the app, in children None.
+# The worker. `sender` has the attributes `app` and `hostname`; in children it is None.
 celeryd_after_setup = Signal("celeryd_after_setup")
 """Once the worker is configured; `sender` is its node name: conf."""
 celeryd_init = Signal("celeryd_init")
@@ -212,7 +212,7 @@ worker_process_shutdown = Signal("worker_process_shutdown")
 worker_ready = Signal("worker_ready")
 """The worker is connected and consumes."""
 worker_shutting_down = Signal("worker_shutting_down")
-"""A stop was asked for: sig, how (`Warm` or `Cold`), exitcode."""
+"""A stop was asked for; `sender` is the node name: sig, how (`Warm` or `Cold`), exitcode."""
 worker_shutdown = Signal("worker_shutdown")
 """The worker has stopped."""
 setup_logging = Signal("setup_logging")

@@ -74,6 +74,13 @@ class WorkerConfig(NamedTuple):
         return None if self.result_url is None else redact(self.result_url)
 
 
+class Node(NamedTuple):
+    """The worker, as the sender of its signals."""
+
+    app: Any
+    hostname: str
+
+
 class TaskSpec(NamedTuple):
     """What the worker loop knows about a task."""
 
@@ -109,7 +116,8 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     app.conf.freeze()
     signals.celeryd_after_setup.send(name, instance=None, conf=app.conf)
     logsetup.set_up(app, config.log_level, config.log_file)
-    signals.worker_init.send(app)
+    node = Node(app, config.hostname)
+    signals.worker_init.send(node)
     pages, zygote = fork_zygote(app, config) if config.pool == "prefork" else (None, None)
     if options.on_start is not None:
         options.on_start(config)
@@ -117,15 +125,15 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
         worker = _core.Worker(config, specs, app.execution, pages=pages, zygote=zygote)
     except ValueError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
-    stops = Stops(app, worker)
+    stops = Stops(node, worker)
     with stops:
         worker.start()
         logsetup.logger.info("%s ready", config.hostname)
         if options.on_ready is not None:
             options.on_ready(config)
-        signals.worker_ready.send(app)
+        signals.worker_ready.send(node)
         worker.wait()
-    signals.worker_shutdown.send(app)
+    signals.worker_shutdown.send(node)
     return stops.exit_code
 
 
@@ -263,8 +271,8 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, int]:
 class Stops:
     """The operating system's signals as stops: the first SIGTERM or SIGINT is warm, the next and SIGQUIT are cold."""
 
-    def __init__(self, app: Any, worker: Any) -> None:
-        self.app = app
+    def __init__(self, node: Node, worker: Any) -> None:
+        self.node = node
         self.worker = worker
         self.exit_code = 0
         self._asked = False
@@ -286,7 +294,7 @@ class Stops:
         self._asked = True
         self.worker.stop(warm)
         signals.worker_shutting_down.send(
-            self.app,
+            self.node.hostname,
             sig=signal.Signals(number).name,
             how="Warm" if warm else "Cold",
             exitcode=self.exit_code,

@@ -117,3 +117,16 @@ def test_a_rejected_task_has_failed(sqlite_site: Site) -> None:
     with pytest.raises(Exception, match="not mine"):
         result.get(timeout=WAIT)
     assert result.state == "FAILURE"
+
+
+def test_the_log_shows_a_task_under_its_shadow(sqlite_site: Site) -> None:
+    worker = sqlite_site.worker("-c", "1")
+    shown = sqlite_site.task("add").apply_async((1, 2), shadow="sum of shop 7")
+    ignored = sqlite_site.task("ignore").apply_async(shadow="none of shop 7")
+    assert shown.get(timeout=WAIT) == 3
+    for line in (
+        f"Task sum of shop 7[{shown.id}] received",
+        f"Task sum of shop 7[{shown.id}] succeeded",
+        f"Task none of shop 7[{ignored.id}] ignored\n",
+    ):
+        until(lambda line=line: line in worker.output, f"{line} in {worker.output}")

@@ -124,8 +124,10 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
         "worker_shutdown",
     ):
 
-        def note(name: str = name, **_: Any) -> None:
+        def note(name: str = name, sender: Any = None, **_: Any) -> None:
             order.append(name)
+            if name in ("worker_init", "worker_ready", "worker_shutdown"):
+                assert (sender.app, sender.hostname) == (app, app.hostname)
 
         keep.append((getattr(signals, name), note))
         getattr(signals, name).connect(note)

@@ -622,3 +622,36 @@ def test_who_wants_to_know_of_failures(app: Any, core: Any) -> None:
         assert hears(plain)
     finally:
         signals.task_failure.disconnect(listen)
+
+
+@pytest.mark.parametrize(
+    ("value", "ignored", "hooks"),
+    [
+        (object(), False, ["on_failure", "after_return"]),
+        ([object()], False, ["on_failure", "after_return"]),
+        ([1, "x"], False, ["on_success", "after_return"]),
+        (object(), True, ["on_success", "after_return"]),
+    ],
+    ids=["bad", "bad inside", "good", "unwanted"],
+)
+def test_a_result_that_cannot_be_written_is_no_success(
+    app: Any, core: Any, value: Any, ignored: bool, hooks: list[str]
+) -> None:
+    made = app.task(name="t", base=Recorder)(lambda: value)
+    run(app, core, ignore_result=ignored)
+    assert [name for name, *_ in made.ran if name != "before_start"] == hooks
+
+
+def test_the_run_time_is_told_with_success(app: Any, core: Any) -> None:
+    seen: list[float] = []
+
+    def listen(runtime: float, **_: Any) -> None:
+        seen.append(runtime)
+
+    make(app, lambda: 1)
+    signals.task_success.connect(listen)
+    try:
+        run(app, core)
+    finally:
+        signals.task_success.disconnect(listen)
+    assert len(seen) == 1 and 0 < seen[0] < 10

@@ -28,6 +28,7 @@ fn request(id: String) -> Request {
         lease: 1,
         task: 0,
         id,
+        shadow: None,
         queue: Arc::from("taskcore"),
         redeliveries: 0,
         message: Bytes::from_static(&[0; 180]),

@@ -49,7 +49,7 @@ impl Worker {
         if self.told(&mut request) {
             return;
         }
-        journal::lost(self.registry.name(request.task), &request, why);
+        journal::lost(self.shown(&request), &request, why);
         let decision =
             settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
         self.counts.processed += 1;
@@ -86,7 +86,7 @@ impl Worker {
             return;
         }
         let task = request.task;
-        journal::finished(self.registry.name(task), &request, &outcome, self.config.log_tasks);
+        journal::finished(self.shown(&request), &request, &outcome, self.config.log_tasks);
         let counts = &mut self.counts;
         counts.processed += 1;
         match outcome.verdict {

@@ -40,6 +40,8 @@ pub struct Request {
     pub task: u32,
     /// Task id.
     pub id: String,
+    /// The name that its caller wants to see in logs instead of the task's. Written at receipt.
+    pub shadow: Option<Box<str>>,
     /// Queue it came from.
     pub queue: Arc<str>,
     /// How many earlier deliveries ended with a lost worker.
@@ -220,6 +222,7 @@ pub(crate) mod tests {
             lease: 1,
             task: 0,
             id: id.into(),
+            shadow: None,
             queue: "q".into(),
             redeliveries: 0,
             message: Bytes::from_static(b"0123456789"),

@@ -63,7 +63,7 @@ impl Worker {
     /// Stores REVOKED for a request whose time passed while it waited.
     pub(super) fn expire(&mut self, key: u64, now: Now) {
         let Some(request) = self.inflight.remove(key) else { return };
-        journal::expired(self.registry.name(request.task), &request.id);
+        journal::expired(self.shown(&request), &request.id);
         let mut message = Message::decode(&request.message).unwrap_or_default();
         message.headers.id.clone_from(&request.id);
         let decision = settle::expired(&message, request.ignore_result, self.context(now));
@@ -88,7 +88,7 @@ impl Worker {
                 self.give(delivery.tag, Settle::Defer { id: Arc::from(message.headers.id), due });
             }
             Verdict::Expire { task } => {
-                journal::expired(self.registry.name(task), &message.headers.id);
+                journal::expired(message.headers.display_name(), &message.headers.id);
                 let ignored =
                     message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
                 let decision = settle::expired(&message, ignored, self.context(now));
@@ -119,7 +119,7 @@ impl Worker {
 
     fn accept(&mut self, task: u32, place: Place, delivery: Delivery, message: Message) -> u64 {
         let mut request = self.request(task, delivery, message);
-        let name = self.registry.name(task);
+        let name = self.shown(&request);
         if self.config.log_tasks {
             journal::received(name, &request);
         }
@@ -130,6 +130,11 @@ impl Worker {
         self.inflight.insert(place, request)
     }
 
+    /// The name of a request's task for the log.
+    pub(super) fn shown<'a>(&'a self, request: &'a Request) -> &'a str {
+        request.shadow.as_deref().unwrap_or_else(|| self.registry.name(request.task))
+    }
+
     fn request(&self, task: u32, delivery: Delivery, message: Message) -> Request {
         let spec = self.registry.spec(task);
         let (soft_us, hard_us) = deadline::limits(message.headers.timelimit, spec);
@@ -137,6 +142,7 @@ impl Worker {
             tag: delivery.tag,
             lease: self.lease,
             task,
+            shadow: message.headers.rare.as_ref().and_then(|r| r.shadow.as_deref().map(Box::from)),
             queue: delivery.queue,
             redeliveries: delivery.redeliveries,
             message: compact(delivery.raw, &message),
