@@ -129,6 +129,7 @@ class Taskcore:
         self.execution.forget()
         for task in self.tasks.values():
             task._fast = None
+            registry.annotate(self, task)
 
     @property
     def timezone(self) -> tzinfo:
@@ -181,10 +182,7 @@ class Taskcore:
     def register_task(self, task: T | type[T], **options: Any) -> T:
         """Registers a class-based task, given as an instance or as its class."""
         made: T = task() if isinstance(task, type) else task
-        made.set_options(options)
-        cls = type(made)
-        made.bind(self, made.name or self.gen_task_name(cls.__name__, cls.__module__))
-        self.tasks[made.name] = made
+        registry.register(self, made, options)
         return made
 
     def gen_task_name(self, name: str, module: str | None) -> str:

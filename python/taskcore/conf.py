@@ -91,6 +91,11 @@ class Config:
         """The value of a setting, or `default` for an unknown name."""
         return self._resolved().get(name, default)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a module is still to be imported for its settings."""
+        return bool(self._pending)
+
     def is_set(self, name: str) -> bool:
         """Whether anything but the default applies."""
         self._load_pending()
@@ -195,6 +200,8 @@ class Config:
         pending, self.__dict__["_pending"] = self._pending, []
         for source, namespace, silent in pending:
             self._loaded.update(check(read(source, namespace, silent)))
+        if pending:
+            self._changed()
 
     def _given(self, name: str) -> Any:
         for layer in (self._set, self._loaded):

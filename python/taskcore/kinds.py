@@ -186,6 +186,14 @@ def is_pattern(name: str | re.Pattern[str]) -> bool:
     return not isinstance(name, str) or any(sign in name for sign in "*?[")
 
 
+def _annotations(value: Any) -> tuple[dict[str, dict[str, Any]], ...]:
+    """Maps of task name to options, in the order in which they are applied."""
+    maps = value if isinstance(value, (list, tuple)) else [value]
+    return tuple(
+        {_text(name): _dict(options) for name, options in _dict(one).items()} for one in maps
+    )
+
+
 def _route(pattern: str | re.Pattern[str], route: Any) -> dict[str, Any]:
     if isinstance(route, str):
         return {"queue": route}
@@ -218,6 +226,10 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "rate": ("a rate like 10/s, 100/m, 5/h, or a number per second", _rate),
     "protocol": ("compact or 2", _protocol),
     "json": ("json", _json),
+    "annotations": (
+        "a dict of task name, or `*`, to a dict of options, or a list of such dicts",
+        _annotations,
+    ),
     "routes": ("a dict of task name or pattern to queue or route", _routes),
 }
 """Kind to what was expected, in words, and the check."""

@@ -112,9 +112,39 @@ def make_task(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> 
     made.set_options(given)
     _check_rate(name, made.rate_limit)
     made.bind(app, name, fun, bound)
-    app.tasks[name] = made
-    app.execution.forget()
+    _add(app, made)
     return made
+
+
+def register(app: Any, task: Task[..., Any], options: Mapping[str, Any]) -> None:
+    """Registers a class-based task under its own name, or that of its class."""
+    task.set_options(options)
+    cls = type(task)
+    task.bind(app, task.name or app.gen_task_name(cls.__name__, cls.__module__))
+    _add(app, task)
+
+
+def annotate(app: Any, task: Task[..., Any]) -> None:
+    """Sets what `task_annotations` says about a task; done again whenever the configuration changes.
+
+    Raises:
+        ImproperlyConfigured: it names an option that does not exist, or has a wrong value for one.
+    """
+    if app.conf.waits:
+        return
+    for found in app.conf["task_annotations"] or ():
+        for name in ("*", task.name):
+            try:
+                task.set_options(found.get(name, {}))
+                _check_rate(task.name, task.rate_limit)
+            except (TypeError, ValueError) as exc:
+                raise ImproperlyConfigured(f"task_annotations for `{name}`: {exc}") from exc
+
+
+def _add(app: Any, task: Task[..., Any]) -> None:
+    app.tasks[task.name] = task
+    annotate(app, task)
+    app.execution.forget()
 
 
 def automatic_name(name: str, module: str | None, main: str | None) -> str:

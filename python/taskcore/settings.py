@@ -84,6 +84,8 @@ TABLE: Final = (
     _S("task_time_limit", "CELERYD_TASK_TIME_LIMIT", "seconds?", None, "After this the task's process is killed."),
     _S("task_soft_time_limit", "CELERYD_TASK_SOFT_TIME_LIMIT", "seconds?", None,
        "After this SoftTimeLimitExceeded is raised in the task."),
+    _S("task_annotations", "CELERY_ANNOTATIONS", "annotations?", None,
+       "Task name, or `*` for all -> options that replace the task's own; a dict, or a list of them."),
     _S("task_default_rate_limit", "CELERY_DEFAULT_RATE_LIMIT", "rate?", None, "`10/s`, `100/m`, `5/h`, or a number."),
     # Worker.
     _S("worker_concurrency", "CELERYD_CONCURRENCY", "count?", None, "Tasks at the same time. Default: the cores."),
@@ -232,7 +234,7 @@ REFUSED: Final[dict[str, Any]] = {
     "override_backends": None, "redis_backend_use_ssl": None, "redis_db": None, "redis_host": None, "redis_port": None,
     "redis_username": None, "redis_password": None, "redis_backend_credential_provider": None,
     "result_accept_content": None, "result_compression": None, "task_acks_on_failure": None,
-    "task_acks_on_timeout": None, "task_annotations": None, "task_create_missing_queues": True,
+    "task_acks_on_timeout": None, "task_create_missing_queues": True,
     "task_store_eager_result": False, "task_remote_tracebacks": False, "task_send_sent_event": False,
     "worker_agent": None, "worker_deduplicate_successful_tasks": False, "worker_direct": False,
     "worker_max_memory_per_child": None, "worker_pool_start_method": "fork", "broker_host": None,

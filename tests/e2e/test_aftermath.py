@@ -124,9 +124,10 @@ def test_the_log_shows_a_task_under_its_shadow(sqlite_site: Site) -> None:
     shown = sqlite_site.task("add").apply_async((1, 2), shadow="sum of shop 7")
     ignored = sqlite_site.task("ignore").apply_async(shadow="none of shop 7")
     assert shown.get(timeout=WAIT) == 3
-    for line in (
+    for text in (
         f"Task sum of shop 7[{shown.id}] received",
-        f"Task sum of shop 7[{shown.id}] succeeded",
-        f"Task none of shop 7[{ignored.id}] ignored\n",
+        f"Task sum of shop 7[{shown.id}] succeeded in ",
+        f"Task none of shop 7[{ignored.id}] ignored",
     ):
-        until(lambda line=line: line in worker.output, f"{line} in {worker.output}")
+        until(lambda text=text: text in worker.output, f"{text} in {worker.output}")
+    assert worker.output.rstrip().endswith(" ignored")

@@ -551,3 +551,54 @@ def test_a_task_is_unregistered(app: Any) -> None:
 def test_an_attribute_of_ones_own_belongs_into_a_base_class(app: Any) -> None:
     with pytest.raises(TypeError, match=r"unknown task option `colour_of_hat`.*base="):
         app.task(colour_of_hat="red")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        (None, (3, None, None)),
+        ({"t": {"max_retries": 9}}, (9, None, None)),
+        ({"t": {"max_retries": 9}, "*": {"max_retries": 1, "rate_limit": "2/s"}}, (9, "2/s", None)),
+        (
+            [{"*": {"time_limit": 5}}, {"t": {"time_limit": 7}}, {"u": {"max_retries": 1}}],
+            (3, None, 7),
+        ),
+    ],
+)
+@pytest.mark.parametrize("when", ["before", "after", "module"])
+def test_annotations_replace_a_tasks_own_options(
+    app: Any, monkeypatch: pytest.MonkeyPatch, annotations: Any, expected: Any, when: str
+) -> None:
+    import sys
+    import types
+
+    module = types.ModuleType("settings_of_test")
+    module.__dict__["task_annotations"] = annotations
+    if when == "before":
+        app.conf.task_annotations = annotations
+    elif when == "module":
+        # Imported on first use, not when tasks are defined.
+        app.config_from_object("settings_of_test")
+    made = app.task(name="t")(lambda: 1)
+    if when == "after":
+        app.conf.task_annotations = annotations
+    elif when == "module":
+        monkeypatch.setitem(sys.modules, "settings_of_test", module)
+        made.delay()
+    assert (made.max_retries, made.rate_limit, made.time_limit) == expected
+    assert app.producer.template(made).fields.get("time_limit") == expected[2]
+
+
+def test_an_annotation_of_an_option_that_does_not_exist_is_refused(app: Any) -> None:
+    from taskcore.exceptions import ImproperlyConfigured
+
+    app.task(len, name="t")
+    for wrong, told in [
+        ({"t": {"max_retry": 1}}, "did you mean `max_retries`"),
+        ({"*": {"rate_limit": "1/x"}}, "rate_limit"),
+        ({"t": 5}, "a dict of task name"),
+        (lambda task: None, "a dict of task name"),
+    ]:
+        with pytest.raises(ImproperlyConfigured, match=told):
+            app.conf.task_annotations = wrong
+        app.conf.task_annotations = None
