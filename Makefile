@@ -12,6 +12,8 @@ WHEELS := target/wheels
 BROKER ?=
 ARGS ?=
 
+comma := ,
+
 # What the wheel is made of: it is built again only when one of these is newer than the installed one.
 SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.toml' -o -name '*.lua' \
 	-o -name '*.sql' -o -name 'py.typed' \) 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml README.md
@@ -76,26 +78,32 @@ format: need-rust $(DEV) ## formats Rust and Python in place
 clean: ## removes everything that was built or installed here
 	rm -rf $(VENV) target .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
+# Debian's PACKAGE, when the command CHECK fails; installed where that is ours to decide: $(call debian,CHECK,PACKAGE)
+define debian
+if ! { $(1); } >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "installing $(2) (Debian package)"; \
+	{ apt-get install -y -q $(2) || { apt-get update -q && apt-get install -y -q $(2); }; } >/dev/null; \
+fi
+endef
+
 need-python:
 	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) 3.11 or later; name another with PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "missing: Python 3.11 or later ($(PYTHON) is $$($(PYTHON) -V)); name another with PYTHON=..." >&2; exit 1; }
+	@$(call debian,$(PYTHON) -c 'import ensurepip$(comma) venv',python3-venv)
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "missing: Python's venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 need-rust:
 	@command -v cargo >/dev/null || { echo "missing: Rust (cargo); see https://rustup.rs" >&2; exit 1; }
+	@$(call debian,command -v cc,gcc libc6-dev)
+	@command -v cc >/dev/null || { echo "missing: a C compiler (cc); on Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
 
-# A missing server is installed where that is ours to decide; elsewhere its tests are skipped, and fail in CI.
+# Without a server its tests are skipped, and fail in CI.
 need-redis:
-	@if ! command -v redis-server >/dev/null; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			echo "installing redis-server (Debian package)"; \
-			{ apt-get install -y -q redis-server || { apt-get update -q && apt-get install -y -q redis-server; }; } >/dev/null; \
-		else \
-			echo "missing: redis-server; what needs it is skipped (on Debian: apt-get install redis-server)" >&2; \
-		fi; \
-	fi
+	@$(call debian,command -v redis-server,redis-server)
+	@command -v redis-server >/dev/null \
+		|| echo "missing: redis-server; what needs it is skipped (on Debian: apt-get install redis-server)" >&2
 
 $(BIN)/python: | need-python
 	@echo "creating the virtual environment $(VENV)"
