@@ -82,6 +82,7 @@ clean: ## removes everything that was built or installed here
 define debian
 if ! { $(1); } >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	echo "installing $(2) (Debian package)"; \
+	export DEBIAN_FRONTEND=noninteractive; \
 	{ apt-get install -y -q $(2) || { apt-get update -q && apt-get install -y -q $(2); }; } >/dev/null; \
 fi
 endef
