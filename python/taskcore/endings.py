@@ -28,6 +28,8 @@ def end(life: Life, exc: BaseException) -> Life:
     except Exception as broken:  # an exception whose own methods raise
         life.outcome = _broken(exc, broken)
         return life
+    finally:
+        del exc  # as in `_retried`
 
 
 def tell(life: Life, exc: BaseException, state: str) -> Life:
@@ -69,6 +71,7 @@ def _retried(life: Life, exc: BaseException) -> BaseException:
         return task.retry(exc=exc, throw=False, **how)  # type: ignore[no-any-return]
     except BaseException as ending:
         # No retries left (then it is `exc` itself), or the broker did not take the message.
+        del exc  # or this frame, which its traceback knows, would keep it
         return ending
 
 

@@ -147,7 +147,9 @@ class Execution:
         self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Outcome:
         """Runs a call through all of its steps; never raises."""
-        return self.live(entry, request, args, kwargs).outcome
+        life = self.live(entry, request, args, kwargs)
+        life.exc = None  # its traceback knows the life: they would keep each other until the collector comes
+        return life.outcome
 
     def live(self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Life:
         """As `run`, giving all that is known at the end."""

@@ -283,11 +283,14 @@ class Task(TaskOptions, Generic[P, R]):
         used = calling.to_args(self.name, request["args"] if args is None else args)
         named = calling.to_kwargs(self.name, request["kwargs"] if kwargs is None else kwargs)
         if limit is not None and raw.retries >= limit:
-            raise exc or MaxRetriesExceededError(
-                f"cannot retry task `{self.name}` [{raw.id}]: it was retried {raw.retries} times, the limit is {limit}",
-                task_args=used,
-                task_kwargs=named,
-            )
+            try:
+                raise exc or MaxRetriesExceededError(
+                    f"cannot retry task `{self.name}` [{raw.id}]: it was retried {raw.retries} times, the limit is {limit}",
+                    task_args=used,
+                    task_kwargs=named,
+                )
+            finally:
+                del exc
         when = eta if countdown is None else countdown
         if request.get("is_eager"):
             sig = Signature(self, used, named, {**options, "task_id": raw.id})
@@ -300,9 +303,12 @@ class Task(TaskOptions, Generic[P, R]):
             self._publish_again(request, used, named, fields)
             raw.add_child(raw.id)
             found = Retry(exc=exc, when=when)
-        if throw:
-            raise found from exc
-        return found
+        try:
+            if throw:
+                raise found from exc
+            return found
+        finally:
+            del found, exc  # or this frame, its exception and the request would keep each other
 
     def _publish_again(
         self, request: Mapping[str, Any], args: Any, kwargs: Any, fields: dict[str, Any]

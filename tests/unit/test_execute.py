@@ -1,6 +1,8 @@
 """The life of one call: steps, hooks, signals, and how every ending becomes an outcome."""
 
+import gc
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -326,6 +328,30 @@ def test_automatic_retries(app: Any, core: Any) -> None:
     )
     assert app.execution.failed(entry, request, (), {}, OSError()).verdict == outcome.RETRY
     assert app.execution.failed(entry, request, (), {}, Ignore()).verdict == outcome.IGNORE
+
+
+@pytest.mark.parametrize("auto", [False, True], ids=["retry()", "autoretry_for"])
+@pytest.mark.parametrize("retries", [0, 3], ids=["again", "gives up"])
+def test_an_ended_retry_keeps_nothing_alive(app: Any, core: Any, auto: bool, retries: int) -> None:
+    class Why(Exception):
+        def __init__(self) -> None:
+            whys.append(weakref.ref(self))
+
+    whys: list[weakref.ref[Why]] = []
+
+    def body(self: Any) -> None:
+        if auto:
+            raise Why
+        raise self.retry(exc=Why())
+
+    how: Any = {"autoretry_for": [Why]} if auto else {}
+    make(app, body, bind=True, base=None, max_retries=3, **how)
+    gc.disable()
+    try:
+        run(app, core, retries=retries)
+        assert [why() for why in whys] == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_retry_that_cannot_be_published_loses_nothing(app: Any, core: Any) -> None:

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -36,6 +36,9 @@ const LINGER_US: Micros = 1_000;
 const LINGER_BYTES: usize = 24 * 1024;
 /// What one read asks for.
 const READ: usize = 64 * 1024;
+/// A call smaller than this is copied out of what was read with it: a request that user code keeps, in a traceback say, would
+/// keep all of that.
+const OWN: usize = READ / 4;
 /// A frame beyond this leaves its buffer instead of growing it for good.
 const LARGE: usize = 1024 * 1024;
 
@@ -79,7 +82,12 @@ impl Link {
             if payload.len() > LARGE && self.input.is_empty() {
                 self.input = BytesMut::new();
             }
-            let (seq, call) = frame::read_call(payload.freeze(), &mut self.queue)?;
+            let payload = if payload.len() < OWN {
+                Bytes::copy_from_slice(&payload)
+            } else {
+                payload.freeze()
+            };
+            let (seq, call) = frame::read_call(payload, &mut self.queue)?;
             if self.cell.begin(seq) {
                 return Ok(Some((seq, call)));
             }
