@@ -93,9 +93,10 @@ impl Worker {
         }
     }
 
-    /// Whether what was claimed is certainly still this worker's.
+    /// Whether what was claimed is certainly still this worker's. Not because the connection stands: a process that was stopped
+    /// for long, or a machine that slept, finds its connections as they were.
     pub(super) fn holds_lease(&self, now: Now) -> bool {
-        self.link.consumer().is_some() || now.mono < self.renewed + LEASE_MS as u64 * 1_000
+        now.mono < self.renewed + LEASE_MS as u64 * 1_000
     }
 
     /// The lease lapsed: what had not begun belongs to others now; what runs finishes, but its settlement is void.

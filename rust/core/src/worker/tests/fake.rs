@@ -520,6 +520,8 @@ pub(crate) struct Lab {
     pub(crate) results: Arc<MemoryResults>,
     pub(crate) oracle: Arc<Oracle>,
     pub(crate) handle: Handle,
+    /// How long the process did not run while the clocks went on, in microseconds.
+    stopped: Arc<AtomicU64>,
     run: JoinHandle<Result<Stats>>,
 }
 
@@ -539,10 +541,15 @@ impl Lab {
             (Arc::new(Oracle::default()), Arc::new(MemoryResults::new("memory://", &fresh())));
         let zero = Instant::now();
         wall_us();
+        let stopped = Arc::new(AtomicU64::new(0));
+        let gap = Arc::clone(&stopped);
         let surroundings = Surroundings {
-            clock: Box::new(move || Now {
-                wall: wall_us(),
-                mono: 1_000_000 + zero.elapsed().as_micros() as u64,
+            clock: Box::new(move || {
+                let gap = gap.load(Ordering::Relaxed);
+                Now {
+                    wall: wall_us() + gap as i64,
+                    mono: 1_000_000 + zero.elapsed().as_micros() as u64 + gap,
+                }
             }),
             random: || Box::new(|| 0.5),
         };
@@ -550,7 +557,12 @@ impl Lab {
         let cable = Arc::new(Cable(Arc::clone(&broker)));
         let store: Arc<dyn ResultStore> = results.clone();
         let (worker, handle) = Worker::within(surroundings, config, cable, Some(store), pool);
-        Self { broker, results, oracle, handle, run: tokio::spawn(worker.run()) }
+        Self { broker, results, oracle, handle, stopped, run: tokio::spawn(worker.run()) }
+    }
+
+    /// Stops the process for so long.
+    pub(crate) fn stop_for(&self, time: Duration) {
+        self.stopped.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
     }
 
     /// The document stored for `id`.

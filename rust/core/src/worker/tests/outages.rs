@@ -52,6 +52,22 @@ async fn nothing_begins_after_the_lease_must_have_lapsed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_was_stopped_begins_nothing_before_it_has_renewed() {
+    let lab = Lab::new(config());
+    let long: Vec<_> = (0..8).map(|n| message(&n.to_string(), "late", "900 ok")).collect();
+    lab.broker.put(&long);
+    lab.oracle.until(|o| o.begun().len() == 2).await;
+    lab.until_figures(|f| f.depth == 0).await;
+    lab.stop_for(Duration::from_secs(60));
+    // The connection stands. What was at the pool goes on; the rest may be another's by now.
+    tokio::time::sleep(Duration::from_millis(1_900)).await;
+    assert_eq!(lab.oracle.begun().len(), 4);
+    lab.oracle.until(|o| o.ended().len() == 8).await;
+    assert!(lab.oracle.counts().values().all(|n| *n == 1));
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lapsed_lease_voids_what_was_held() {
     let lab = Lab::new(config());
     // Few enough that a fetch is open, which hears of it at once.
