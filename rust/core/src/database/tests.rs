@@ -68,6 +68,45 @@ fn a_failure_is_answered_to_the_one_who_caused_it() {
     assert_eq!(names, ["a", "b", "c", "d", "first"]);
 }
 
+#[tokio::test]
+async fn who_meets_a_lock_after_the_failure_of_another_is_tried_again() {
+    let (dir, database) = database();
+    database.write(Cost::default(), soon(), |tx| add(tx, "first")).unwrap();
+    let other = lock(&dir.path().join("x.db"));
+    let start = |work: Work<()>| {
+        let database = database.clone();
+        tokio::spawn(async move { database.write_async(work).await })
+    };
+    let pending = async |count: usize| {
+        while database.queue.pending() != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let work = |name: &'static str| {
+        Work::new(Cost::default(), soon(), move |tx| {
+            add(tx, name)?;
+            if name == "bad" { Err(rusqlite::Error::InvalidQuery) } else { Ok(()) }
+        })
+    };
+    let leader = start(work("leader"));
+    tokio::task::yield_now().await;
+    pending(0).await;
+    // The others gather behind it; one fails, and the other is tried alone, when it finds the file locked.
+    let bad = start(work("bad"));
+    let mut looks = 0;
+    let patient = start(work("patient").unless(move |_| {
+        looks += 1;
+        let busy = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None);
+        if looks == 2 { Err(busy) } else { Ok(None) }
+    }));
+    pending(2).await;
+    other.execute_batch("COMMIT").unwrap();
+    assert!(leader.await.unwrap().is_ok());
+    assert!(bad.await.unwrap().is_err());
+    assert!(patient.await.unwrap().is_ok());
+    assert_eq!(names(&database), ["first", "leader", "patient"]);
+}
+
 #[test]
 fn a_locked_file_is_an_error_at_the_deadline_and_works_again_after() {
     let (dir, database) = database();

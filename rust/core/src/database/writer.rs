@@ -186,10 +186,13 @@ impl Writer {
                     return false;
                 }
                 // Each alone, so that only the one that cannot be done fails.
-                let mut good = true;
+                let (mut good, mut waiting) = (true, Jobs::new());
                 for job in jobs {
-                    good &= self.run_group(path, bell, &mut Jobs::from([job]));
+                    let mut alone = Jobs::from([job]);
+                    good &= self.run_group(path, bell, &mut alone);
+                    waiting.append(&mut alone);
                 }
+                waiting.into_iter().rev().for_each(|j| pending.push_front(j));
                 good
             }
         }
