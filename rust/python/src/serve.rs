@@ -16,10 +16,7 @@ use std::{
     time::Duration,
 };
 
-use pyo3::{
-    prelude::*,
-    types::{PyCFunction, PyType},
-};
+use pyo3::{prelude::*, types::PyType};
 use taskcore::{
     clock::Micros,
     pool::{Call, PoolNews},
@@ -264,6 +261,7 @@ pub(crate) fn serve_solo(
 ) -> PyResult<()> {
     let py = execution.py();
     let mut server = Server::new(shared.clone(), (0, cfg!(unix)), execution, log_tasks)?;
+    #[cfg(unix)]
     let signals = py.import("signal")?;
     #[cfg(unix)]
     let before = signals.call_method1("signal", (libc::SIGUSR1, due_handler(py, shared)?))?;
@@ -277,9 +275,12 @@ pub(crate) fn serve_solo(
 
 /// The handler of SIGUSR1 in the main thread: raises what is due in the call that runs.
 #[cfg(unix)]
-fn due_handler<'py>(py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Bound<'py, PyCFunction>> {
+fn due_handler<'py>(
+    py: Python<'py>,
+    shared: &Arc<Shared>,
+) -> PyResult<Bound<'py, pyo3::types::PyCFunction>> {
     let shared = shared.clone();
-    PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
+    pyo3::types::PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
         // Unlocked before anything of Python's runs: that may run this handler again.
         let raised = {
             let turn = lock(&shared.slots[0].turn);

@@ -5,10 +5,11 @@
 //! connection is closed (`pthread_atfork`), and what a child inherits is never looked at, only left where it is.
 
 use std::{
+    marker::PhantomData,
     ptr,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicPtr, Ordering},
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicPtr, Ordering},
     },
 };
 
@@ -23,12 +24,13 @@ struct Node<T> {
 /// parent's files and wait for the parent's threads.
 pub(crate) struct PerProcess<T> {
     node: AtomicPtr<Node<T>>,
-    owns: std::marker::PhantomData<T>,
+    /// Shared between threads on the same terms: any of them may make the value, and any may drop it.
+    owns: PhantomData<OnceLock<T>>,
 }
 
 impl<T> PerProcess<T> {
     pub(crate) const fn new() -> Self {
-        Self { node: AtomicPtr::new(ptr::null_mut()), owns: std::marker::PhantomData }
+        Self { node: AtomicPtr::new(ptr::null_mut()), owns: PhantomData }
     }
 
     /// This process's value. Two threads that race may both call `make`; one value wins.
@@ -69,6 +71,7 @@ impl<T> Drop for PerProcess<T> {
 /// The write queues of this process, to be found by the handlers.
 static QUEUES: PerProcess<Mutex<Vec<Weak<Queue>>>> = PerProcess::new();
 
+#[cfg(unix)]
 fn queues() -> Vec<Arc<Queue>> {
     let queues = QUEUES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     queues.iter().filter_map(Weak::upgrade).collect()
@@ -99,7 +102,7 @@ fn install() {
         }
     }
     // Handlers are inherited by forked children, and so is the fact that they were installed.
-    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    static INSTALLED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
     if !INSTALLED.swap(true, Ordering::AcqRel) {
         // SAFETY: both are plain functions that live as long as the process image. The child needs none: it looks at nothing
         // that it inherited.

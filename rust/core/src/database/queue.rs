@@ -240,6 +240,7 @@ impl Queue {
     }
 
     /// Before a fork: waits until nothing is under way, and closes every connection.
+    #[cfg(unix)]
     pub(super) fn pause(&self) {
         let mut state = self.lock();
         state.paused += 1;
@@ -253,6 +254,7 @@ impl Queue {
     }
 
     /// After the fork, in the parent.
+    #[cfg(unix)]
     pub(super) fn resume(&self) {
         self.lock().paused -= 1;
         self.moved.notify_all();
