@@ -101,32 +101,25 @@ PROTOCOL_HEADERS = frozenset(
 )
 """Headers that are not the user's to set."""
 
-_SAME = frozenset(
+_TRANSLATED = frozenset(
     [
-        "task_id",
-        "priority",
-        "serializer",
-        "compression",
-        "retry",
-        "retry_policy",
-        "timeout",
-        "ignore_result",
-        "time_limit",
-        "soft_time_limit",
-        "shadow",
-        "argsrepr",
-        "kwargsrepr",
-        "delivery_mode",
-        "group_index",
-        "root_id",
-        "parent_id",
-        "reply_to",
-        "retries",
-        "chain",
-        "chord",
-        "replaced_task_nesting",
+        "countdown",
+        "eta",
+        "expires",
+        "queue",
+        "routing_key",
+        "exchange",
+        "headers",
+        "link",
+        "link_error",
+        "add_to_parent",
+        "group_id",
+        "stamped_headers",
+        "stamps",
     ]
 )
+_SAME = NAMES - _TRANSLATED
+"""Options that are fields under the same name, with the same value."""
 _NUMBERS = ("time_limit", "soft_time_limit", "timeout")
 
 

@@ -8,6 +8,8 @@ import json
 import uuid
 from typing import Any
 
+from support.sources import names_in_core
+
 __version__ = "0"
 
 
@@ -15,42 +17,8 @@ def forget_tasks() -> None:
     """There is no core that keeps anything."""
 
 
-FIELDS = frozenset(
-    [
-        "task_id",
-        "queue",
-        "priority",
-        "serializer",
-        "compression",
-        "eta",
-        "expires",
-        "retries",
-        "time_limit",
-        "soft_time_limit",
-        "ignore_result",
-        "root_id",
-        "parent_id",
-        "group",
-        "group_index",
-        "shadow",
-        "origin",
-        "argsrepr",
-        "kwargsrepr",
-        "reply_to",
-        "headers",
-        "stamps",
-        "stamped_headers",
-        "replaced_task_nesting",
-        "callbacks",
-        "errbacks",
-        "chain",
-        "chord",
-        "delivery_mode",
-        "timeout",
-        "retry",
-        "retry_policy",
-    ]
-)
+FIELDS = names_in_core("KNOWN")
+"""The fields of a publish."""
 
 
 class Template:

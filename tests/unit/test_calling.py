@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from taskcore.calling import NAMES, to_args, to_fields, to_kwargs
+from support.sources import names_in_core
+from taskcore.calling import NAMES, PROTOCOL_HEADERS, to_args, to_fields, to_kwargs
 from taskcore.exceptions import NotSupportedError
 
 NOW = 1_000_000.0
@@ -128,3 +129,7 @@ def test_arguments() -> None:
     for kwargs in ([1], "x", {1: 2}):
         with pytest.raises(TypeError, match="kwargs of task `t`"):
             to_kwargs("t", kwargs)
+
+
+def test_the_headers_of_the_protocol_are_those_of_the_core() -> None:
+    assert names_in_core("PROTOCOL") == PROTOCOL_HEADERS
