@@ -1,0 +1,9 @@
+//! What only the Redis adapters promise, and the server that all suites use.
+
+mod lists;
+mod due;
+mod leases;
+mod servers;
+mod server;
+
+pub(crate) use server::harness;
