@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from taskcore import _core
+from taskcore import _core, forked
 
 _RECORD = struct.Struct("<IIII")
 """Kind, two arguments, and one kept free. The core's `pool/process/zygote.rs` is the other end."""
@@ -77,6 +77,10 @@ def _leave(code: int) -> NoReturn:
         os._exit(code)
 
 
+def _number(name: str) -> int:
+    return int(getattr(signal, name))
+
+
 def _left_to_the_worker(signum: int, frame: Any) -> None:
     """A handler and not SIG_IGN, because that would be inherited by the programs that tasks start."""
 
@@ -104,7 +108,7 @@ class _Zygote:
     def serve(self) -> None:
         """The life of the zygote."""
         for name in _LEFT_TO_THE_WORKER:
-            signal.signal(getattr(signal, name), _left_to_the_worker)
+            signal.signal(_number(name), _left_to_the_worker)
         self.wakeup.setblocking(False)
         self._wakeup_end.setblocking(False)
         signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)
@@ -187,6 +191,8 @@ class _Zygote:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGUSR1, _soft_limit)
+            ours = dict.fromkeys(map(_number, _LEFT_TO_THE_WORKER), _left_to_the_worker)
+            forked.keep_from_forks(ours | {signal.SIGUSR1: _soft_limit})
             self.control.close()
             self.wakeup.close()
             self._wakeup_end.close()

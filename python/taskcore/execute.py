@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
-from taskcore import context, failure, links, outcome, serialize, signals, states
+from taskcore import context, failure, forked, links, outcome, serialize, signals, states
 from taskcore.endings import end, log, tell
 from taskcore.outcome import Outcome
 from taskcore.utils import shorten
@@ -211,6 +211,10 @@ class Execution:
             _overrides(hook)(task, self._base) for hook in ("on_failure", "after_return")
         )
 
+    def leave_fork(self, raised: BaseException | None) -> NoReturn:
+        """Ends a process that user code forked and that came back from it."""
+        forked.leave(raised)
+
     def loads(self, data: bytes, content_type: str, content_encoding: str) -> Any:
         """Decodes a body that the core does not decode itself."""
         return serialize.loads(data, content_type, content_encoding)
@@ -241,8 +245,16 @@ def before_start(life: Life) -> Life:
 
 def call(life: Life) -> Life:
     """User code."""
+    process = forked.process()
     begun = perf_counter()
-    life.retval = life.entry.fun(*life.args, **life.kwargs)
+    try:
+        life.retval = life.entry.fun(*life.args, **life.kwargs)
+    except BaseException as exc:
+        if forked.process() != process:
+            forked.leave(exc)
+        raise
+    if forked.process() != process:
+        forked.leave(None)
     life.runtime = perf_counter() - begun
     return life
 

@@ -1,6 +1,7 @@
 """The app of the pool tests. No task has a hard time limit of its own, so that every pool starts."""
 
 import contextlib
+import multiprocessing
 import os
 import random
 import signal
@@ -98,13 +99,42 @@ def program(sign: int) -> int:
         return started.wait()
 
 
+def fork(how: str) -> int:
+    """Forks without care: the new process comes back from the task too. Gives its exit code."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if how == "exit":
+        sys.exit(7)
+    if how == "raise":
+        raise ValueError("in the fork")
+    return -1
+
+
+def terminate() -> int:
+    """The exit code of a process of `multiprocessing` that is told to end."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_say_and_wait, args=(theirs,))
+    process.start()
+    ours.recv()
+    process.terminate()
+    process.join(60)
+    return process.exitcode or 0
+
+
+def _say_and_wait(pipe: Any) -> None:
+    pipe.send("up")
+    time.sleep(60)
+
+
 def say(text: str) -> None:
     print(text)
 
 
 TASKS = (
     add, echo, fail, leave, unencodable, hold, meet, busy, asleep, pid, die, segfault, draw, program,
-    say
+    fork, terminate, say
 )  # fmt: skip
 
 

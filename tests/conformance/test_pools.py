@@ -61,6 +61,23 @@ def test_values_and_exceptions_come_back(site: Pools, pool: str) -> None:
 
 
 @pytest.mark.parametrize("pool", POOLS)
+def test_a_process_that_a_task_forks_is_no_worker(site: Pools, pool: str) -> None:
+    worker = start(site, pool)
+    for how, code in (("return", 0), ("exit", 7), ("raise", 1)):
+        assert site.get("fork", how) == code, how
+    worker.wait_for("ValueError: in the fork")
+    assert site.get("add", 1) == 2
+    assert "replaced" not in worker.output, "it answered for the one that forked it"
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_process_that_a_task_forks_can_be_told_to_end(site: Pools, pool: str) -> None:
+    start(site, pool)
+    assert site.get("terminate") == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("pool", POOLS)
 def test_a_soft_limit_is_raised_in_the_task(site: Pools, pool: str) -> None:
     start(site, pool)
     assert site.get("busy", soft_time_limit=0.2) == "noticed"

@@ -42,6 +42,14 @@ pub(crate) fn process() -> u32 {
     PROCESS.load(Ordering::Relaxed)
 }
 
+/// User code forked, and the new process has come back from it. It is no worker: it must not answer, nor take calls.
+pub(crate) fn leave_fork(execution: &Bound<'_, PyAny>, raised: Option<PyErr>) -> ! {
+    let raised = raised.map(|e| e.into_value(execution.py()));
+    // It does not return; if it fails, this process still has no business here.
+    drop(execution.call_method1("leave_fork", (raised,)));
+    std::process::abort()
+}
+
 /// Enters the interpreter from a thread that Rust owns, or again from within `detach`.
 pub(crate) fn attach<R>(f: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
     Python::attach(f)

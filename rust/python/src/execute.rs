@@ -25,6 +25,7 @@ use taskcore::{
 };
 
 use crate::{
+    bridge,
     codec::{self, CallArgs, Format},
     entries::{Entries, Entry},
     errors,
@@ -146,6 +147,7 @@ impl Executor {
         let plain = entry.plain && !this.has_links();
         let current = if plain { self.set_current(py, request.as_any()) } else { Ok(()) };
         let start = clock::mono_us();
+        let process = bridge::process();
         host.begin(start, short);
         let returned = current.and_then(|()| {
             if plain {
@@ -155,6 +157,9 @@ impl Executor {
                 self.run.bind(py).call1((&entry.object, request, args, kwargs))
             }
         });
+        if bridge::process() != process {
+            bridge::leave_fork(self.execution.bind(py), returned.err());
+        }
         host.end();
         let took = clock::mono_us().saturating_sub(start);
         outcome.runtime_us = took.min(u64::from(u32::MAX)) as u32;
