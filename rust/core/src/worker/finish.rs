@@ -32,7 +32,7 @@ impl Worker {
                 PoolNews::Lost { key, why } => self.lost(key, &why, now),
                 PoolNews::Returned { key } => returned.push(key),
                 PoolNews::Notice(text) => {
-                    tracing::warn!(notice = text.as_str(), "pool");
+                    tracing::warn!(note = text.as_str(), "pool");
                     self.children_changed = true;
                 }
             }
@@ -49,9 +49,10 @@ impl Worker {
         if self.told(&mut request) {
             return;
         }
-        journal::lost(self.shown(&request), &request, why);
         let decision =
             settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
+        let (task, max) = (self.shown(&request), self.config.max_deliveries);
+        journal::lost(task, &request, why, decision.settle.as_ref(), max);
         self.counts.processed += 1;
         self.counts.failed += 1;
         self.conclude(decision, request);
@@ -96,13 +97,8 @@ impl Worker {
             Verdict::Ignore | Verdict::Reject | Verdict::Requeue => {}
         }
         let (tag, lease) = (request.tag, request.lease);
-        let context = Context {
-            now: now.wall,
-            ttl: self.config.result_expires_ms,
-            hostname: &self.config.hostname,
-            max_deliveries: self.config.max_deliveries,
-        };
-        let decision = settle::outcome(outcome, request, self.registry.spec(task), context);
+        let decision =
+            settle::outcome(outcome, request, self.registry.spec(task), self.context(now));
         self.pass_on(decision, tag, lease);
     }
 

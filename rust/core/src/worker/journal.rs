@@ -5,6 +5,7 @@
 //! written only when the level asks for it, because formatting costs more than running a short task.
 
 use crate::{
+    broker::Settle,
     pool::{Lost, Outcome, Verdict},
     worker::inflight::Request,
 };
@@ -58,8 +59,8 @@ pub(super) fn unlimited(task: &str, request: &Request, pool: &str) {
     tracing::warn!(target: TARGET, event = "unlimited", task, id, note = pool, limit, "hard time limit not kept");
 }
 
-/// What ran it is gone.
-pub(super) fn lost(task: &str, request: &Request, why: &Lost) {
+/// What ran it is gone, and what was decided about it. `max` is how many losses a message may cost.
+pub(super) fn lost(task: &str, request: &Request, why: &Lost, settle: Option<&Settle>, max: u32) {
     let id = request.id.as_str();
     match why {
         Lost::TimeLimit(us) => {
@@ -67,11 +68,29 @@ pub(super) fn lost(task: &str, request: &Request, why: &Lost) {
             tracing::error!(target: TARGET, event = "timed_out", task, id, limit, "task exceeded its hard time limit");
         }
         Lost::Died(how) => {
-            tracing::error!(target: TARGET, event = "lost", task, id, note = how.as_str(), "task lost its process");
+            let note = format!("{how}{}", fate(request, settle, max));
+            tracing::error!(target: TARGET, event = "lost", task, id, note, "task lost its process");
         }
         Lost::Shutdown => {
-            tracing::warn!(target: TARGET, event = "lost", task, id, note = "cold shutdown", "task was killed");
+            let note = format!("cold shutdown{}", fate(request, settle, max));
+            tracing::warn!(target: TARGET, event = "interrupted", task, id, note, "task was killed");
         }
+    }
+}
+
+/// What becomes of the message of a task that was interrupted.
+fn fate(request: &Request, settle: Option<&Settle>, max: u32) -> String {
+    let losses = request.redeliveries + 1;
+    match settle {
+        Some(Settle::HandBack) => "; it goes back to its queue".to_owned(),
+        Some(Settle::Redeliver { .. }) if losses < max => {
+            format!("; it is delivered again (loss {losses} of {max})")
+        }
+        Some(Settle::Redeliver { .. }) => {
+            let queue = &request.queue;
+            format!("; it is parked among the dead letters of `{queue}` (loss {losses} of {max})")
+        }
+        _ => String::new(),
     }
 }
 

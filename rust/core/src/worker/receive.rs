@@ -105,14 +105,16 @@ impl Worker {
                 let decision = settle::unknown(&message, reason, self.context(now));
                 self.refuse(&delivery, decision);
             }
-            Verdict::Park { reason } => {
+            Verdict::Park { task, reason } => {
                 journal::parked(
                     &message.headers.task,
                     &message.headers.id,
                     &delivery.queue,
                     &reason,
                 );
-                self.give(delivery.tag, Settle::Park { id: Arc::from(message.headers.id), reason });
+                let spec = self.registry.spec(task);
+                let decision = settle::refused(&message, reason, spec, self.context(now));
+                self.refuse(&delivery, decision);
             }
         }
     }

@@ -8,8 +8,8 @@
 //! Everything here is pure: outcome, request, task and time in, a [`Decision`] out. What the worker itself has to say (the
 //! process died, the limit passed) is written as Celery writes it; what the task said was written where it ran.
 //!
-//! DIFFERENCE: a late-acked task whose process dies is redelivered, counted, unless `reject_on_worker_lost` is false. The last
-//! time it has failed, and is parked.
+//! DIFFERENCE: a late-acked task whose process dies is redelivered, counted, unless `reject_on_worker_lost` is false. A message
+//! that is parked here ends as FAILURE, so that nobody waits for ever for it; when it is replayed, its new result takes that one's place.
 
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ use crate::{
 
 /// Module of the exceptions that a stock worker's process pool raises.
 const BILLIARD: &str = "billiard.exceptions";
+/// Module of the exceptions about bodies that cannot be opened.
+const KOMBU: &str = "kombu.exceptions";
 /// Module of Celery's own exceptions.
 const CELERY: &str = "celery.exceptions";
 /// Reason of a dead letter.
@@ -87,7 +89,7 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         }
         Verdict::Reject => (Some(State::Failure), open(Settle::Ack)),
         Verdict::Requeue => (None, open(if late { Settle::Requeue } else { Settle::Ack })),
-        Verdict::Undecodable => (None, open(park(&request, outcome.note))),
+        Verdict::Undecodable => return undecodable(outcome.note, &request, spec, ctx),
     };
     let store = state.zip(outcome.document).map(|(state, document)| Record {
         id: request.id,
@@ -124,10 +126,30 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
         _ => Settle::Ack,
     };
     let raised = Raised { state: State::Failure, exc_type, args, module: BILLIARD };
-    let wanted = !request.ignore_result || spec.store_errors_even_if_ignored;
-    let store =
-        wanted.then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
+    let store = wants_failure(request.ignore_result, spec)
+        .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
     Decision { store, settle: open(settle), end: Some(raised) }
+}
+
+/// Its body could not be decoded where it was to run; user code has not begun.
+fn undecodable(reason: String, request: &Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
+    let args = json!([reason]);
+    let raised = Raised { state: State::Failure, exc_type: "DecodeError", args, module: KOMBU };
+    let store = wants_failure(request.ignore_result, spec)
+        .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
+    Decision { store, settle: (!request.acked).then(|| park(request, reason)), end: None }
+}
+
+/// Its content type is not accepted here.
+pub fn refused(message: &Message, reason: String, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
+    let args = json!([reason]);
+    let raised =
+        Raised { state: State::Failure, exc_type: "ContentDisallowed", args, module: KOMBU };
+    let ignored = message.headers.ignore_result.unwrap_or(spec.ignore_result);
+    let store = wants_failure(ignored, spec)
+        .then(|| document::of_message(message, &Told::Raised(&raised), ctx.now, ctx.ttl));
+    let id = Arc::from(message.headers.id.as_str());
+    Decision { store, settle: Some(Settle::Park { id, reason }), end: None }
 }
 
 /// Its time had passed before it began, at receipt or later.
@@ -149,6 +171,10 @@ pub fn unknown(message: &Message, reason: String, ctx: Context<'_>) -> Decision 
         .then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
     let id = Arc::from(message.headers.id.as_str());
     Decision { store, settle: Some(Settle::Park { id, reason }), end: None }
+}
+
+fn wants_failure(ignore_result: bool, spec: &TaskSpec) -> bool {
+    !ignore_result || spec.store_errors_even_if_ignored
 }
 
 /// What becomes of the message of a late-acked task that failed or ran out of time.

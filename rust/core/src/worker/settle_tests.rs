@@ -85,9 +85,9 @@ fn outcomes() {
         (Requeue, spec(true), false, "-", "requeue"),
         (Requeue, spec(false), false, "-", "ack"),
         (Requeue, spec(false), true, "-", "-"),
-        (Undecodable, spec(true), false, "-", "park"),
-        (Undecodable, spec(false), false, "-", "park"),
-        (Undecodable, spec(false), true, "-", "-"),
+        (Undecodable, spec(true), false, "FAILURE", "park"),
+        (Undecodable, spec(false), false, "FAILURE", "park"),
+        (Undecodable, spec(false), true, "FAILURE", "-"),
     ] {
         let what = format!("{verdict:?} late={} acked={acked}", spec.acks_late);
         let decision = outcome(ended(verdict), held(acked), &spec, context());
@@ -158,6 +158,19 @@ fn a_task_that_lost_its_process_once_too_often_has_failed() {
         assert_eq!(decision.store.is_some(), failed, "{redeliveries}");
         assert_eq!(decision.end.is_some(), failed, "{redeliveries}");
     }
+}
+
+#[test]
+fn a_refused_body_is_a_failure_for_who_waits() {
+    let message = Message::decode(&held(false).message).expect("just encoded");
+    let decision = refused(&message, "no pickle here".into(), &spec(false), context());
+    assert_eq!(word(decision.settle.as_ref()), "park");
+    assert_eq!(
+        document(&decision)["result"],
+        json!({"exc_type": "ContentDisallowed", "exc_message": ["no pickle here"], "exc_module": "kombu.exceptions"})
+    );
+    let unwanted = TaskSpec { ignore_result: true, ..spec(false) };
+    assert!(refused(&message, String::new(), &unwanted, context()).store.is_none());
 }
 
 #[test]

@@ -47,8 +47,10 @@ pub enum Verdict {
         /// For the dead letter.
         reason: String,
     },
-    /// It can never run here: parked.
+    /// It can never run here: FAILURE `ContentDisallowed` is stored and the message parked.
     Park {
+        /// Number of the task in the registry.
+        task: u32,
         /// For the dead letter.
         reason: String,
     },
@@ -106,7 +108,7 @@ pub fn triage(message: &Message, now: i64, registry: &Registry) -> Verdict {
         return Verdict::Unknown { reason: unknown(&headers.task, registry) };
     };
     if !registry.accept.contains(&message.content_type) {
-        return Verdict::Park { reason: refused(&message.content_type, &registry.accept) };
+        return Verdict::Park { task, reason: refused(&message.content_type, &registry.accept) };
     }
     if deadline::expired(headers.expires, now) {
         return Verdict::Expire { task };
@@ -254,7 +256,7 @@ mod tests {
     fn a_refused_content_type_lists_the_accepted_ones() {
         let mut pickle = message("proj.add");
         pickle.content_type = "application/x-python-serialize".into();
-        let Verdict::Park { reason } = triage(&pickle, NOW, &registry()) else {
+        let Verdict::Park { reason, .. } = triage(&pickle, NOW, &registry()) else {
             panic!("accepted")
         };
         for part in [
