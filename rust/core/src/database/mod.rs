@@ -2,7 +2,8 @@
 //!
 //! One [`Database`] per process and file. It owns the one connection that writes, through which everything goes in group commits
 //! ([`writer`]), a few connections that read, and the bell that wakes waiters here and in other processes ([`bell`]). It knows
-//! transactions, numbers and queue names; what a message or a result is, its users know.
+//! transactions, numbers and queue names; what a message or a result is, its users know. A file that is removed or replaced while it
+//! is open is noticed on the next use, and what is there then is opened ([`identity`]).
 //!
 //! No connection ever crosses a fork: all are closed right before one and opened again on use, and a forked child finds
 //! nothing of its parent ([`forked`]). That costs a parent that forks a millisecond, and makes the order of fork and first use
@@ -12,6 +13,7 @@ mod bell;
 mod connect;
 mod failure;
 mod forked;
+mod identity;
 mod queue;
 mod schema;
 mod tx;

@@ -19,6 +19,7 @@ use rusqlite::Connection;
 use super::{
     bell::Bell,
     connect, failure,
+    identity::Identity,
     writer::{Job, Work, Writer},
 };
 use crate::{
@@ -44,8 +45,8 @@ struct State {
     readers: Vec<Connection>,
     /// Readers in use.
     lent: usize,
-    /// Whether a writer was opened once: the file is ours and has its tables.
-    prepared: bool,
+    /// The file in which a writer was opened: it is ours and has its tables.
+    prepared: Option<Identity>,
     /// Forks under way: no connection may be open.
     paused: usize,
     /// The last handle is gone.
@@ -96,6 +97,19 @@ impl Queue {
         self.moved.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0
     }
 
+    /// Forgets the connections to a file that is not there any more: somebody removed it, or put another in its place. What is
+    /// written to such a file nobody else would ever find.
+    fn look_for_file(&self, state: &mut State) {
+        if state.prepared.is_none() || state.prepared == Identity::of(&self.path) {
+            return;
+        }
+        tracing::warn!(file = %self.path.display(), "the database file was removed or replaced, what is there now is used");
+        state.writer = None;
+        state.readers.clear();
+        state.prepared = None;
+        self.bell.deafen();
+    }
+
     /// Runs `work` and returns its value; this thread leads when nobody else does.
     pub(super) fn run_here<T: Send + 'static>(&self, work: Work<T>) -> Result<T> {
         let slot: Slot<T> = Arc::default();
@@ -135,8 +149,11 @@ impl Queue {
         let mut state = self.lock();
         if !state.helped {
             let queue = self.clone();
-            let started =
-                std::thread::Builder::new().name("taskcore-db".into()).spawn(move || queue.help());
+            // What it has to say belongs into the log of whoever needed it.
+            let log = tracing::dispatcher::get_default(Clone::clone);
+            let started = std::thread::Builder::new()
+                .name("taskcore-db".into())
+                .spawn(move || tracing::dispatcher::with_default(&log, || queue.help()));
             started.map_err(|e| {
                 Error::caused(
                     ErrorKind::Internal,
@@ -181,6 +198,7 @@ impl Queue {
     /// Runs one group with the writer, then lets others lead.
     fn lead<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.led = true;
+        self.look_for_file(&mut state);
         let mut pending = std::mem::take(&mut state.pending);
         let writer = state.writer.take();
         drop(state);
@@ -194,8 +212,12 @@ impl Queue {
         // What the group had no room for comes before what came meanwhile.
         pending.append(&mut state.pending);
         state.pending = pending;
-        state.prepared |= writer.is_some();
-        state.writer = writer;
+        if let Some(writer) = &writer
+            && state.prepared.is_none()
+        {
+            state.prepared = writer.file;
+        }
+        state.writer = writer.filter(|w| w.file == state.prepared);
         state.led = false;
         self.moved.notify_all();
         if !state.pending.is_empty() || state.closed {
@@ -224,15 +246,17 @@ impl Queue {
         while state.paused > 0 {
             state = self.wait(state, super::SAFETY);
         }
+        self.look_for_file(&mut state);
         state.lent += 1;
         let (free, prepared) = (state.readers.pop(), state.prepared);
         drop(state);
         // From here on the drop of `lent` gives the place back.
-        let mut lent = Reader { queue: self, connection: free };
+        let mut lent = Reader { queue: self, connection: free, file: prepared };
         if lent.connection.is_none() {
-            if !prepared {
+            if prepared.is_none() {
                 // A writer makes the tables; a file that is not for us is refused here.
-                drop(Writer::open(&self.path, deadline)?);
+                lent.file = Writer::open(&self.path, deadline)?.file;
+                self.lock().prepared = lent.file;
             }
             lent.connection = Some(connect::reader(&self.path, deadline)?);
         }
@@ -286,6 +310,8 @@ fn expire(path: &Path, pending: &mut VecDeque<Box<dyn Job>>) {
 pub(super) struct Reader<'a> {
     queue: &'a Queue,
     connection: Option<Connection>,
+    /// The file that it reads.
+    file: Option<Identity>,
 }
 
 impl Reader<'_> {
@@ -299,7 +325,11 @@ impl Drop for Reader<'_> {
         let connection = self.connection.take();
         let mut state = self.queue.lock();
         match connection {
-            Some(connection) if state.readers.len() < READERS && state.paused == 0 => {
+            Some(connection)
+                if state.readers.len() < READERS
+                    && state.paused == 0
+                    && state.prepared == self.file =>
+            {
                 state.readers.push(connection);
             }
             // Closed before it is counted as back, because a fork may be waiting for exactly that.

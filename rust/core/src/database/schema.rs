@@ -9,7 +9,7 @@
 //! * `due` by queue and time, with a label made of the task id to cancel by;
 //! * `dead` by the order of parking.
 //!
-//! `counter` is the source of all numbers: messages, dead letters, holders. `lease` has a row per live worker. `result` is
+//! `counter` is the source of all numbers: messages, dead letters; holders are random. `lease` has a row per live worker. `result` is
 //! found by a hash of the task id, because an index of 36-character random ids would be three times the size.
 
 use rusqlite::Connection;

@@ -272,6 +272,34 @@ fn refusals_say_what_to_do() {
 }
 
 #[test]
+#[cfg(unix)] // elsewhere an open file cannot be removed
+fn a_file_that_was_removed_or_replaced_is_left_for_the_one_that_is_there() {
+    let (dir, database) = database();
+    let path = dir.path().join("x.db");
+    let other = dir.path().join("other.db");
+    Database::shared(&other).write(Cost::default(), soon(), |tx| add(tx, "other")).unwrap();
+    for (what, change, before) in
+        [("removed", None, &[][..]), ("replaced", Some(&other), &["other"])]
+    {
+        database.write(Cost::default(), soon(), |tx| add(tx, "old")).unwrap();
+        assert!(names(&database).contains(&"old".to_owned()), "{what}");
+        for part in ["x.db", "x.db-wal", "x.db-shm"] {
+            std::fs::remove_file(dir.path().join(part)).unwrap();
+        }
+        if let Some(other) = change {
+            std::fs::rename(other, &path).unwrap();
+        }
+        assert_eq!(names(&database), before, "{what}: read first");
+        database.write(Cost::default(), soon(), |tx| add(tx, "new")).unwrap();
+        let elsewhere = Connection::open(&path).unwrap();
+        let found: i64 = elsewhere
+            .query_row("SELECT count(*) FROM queue WHERE name = 'new'", [], |r| r.get(0))
+            .unwrap();
+        assert_eq!(found, 1, "{what}: others find what is written now");
+    }
+}
+
+#[test]
 fn one_file_is_one_database_whatever_leads_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let at = |path: &Path| Database::shared(&Location::new(path, None).unwrap().path);

@@ -16,6 +16,7 @@ use super::{
     bell::Bell,
     connect,
     failure::{self, is_busy},
+    identity::Identity,
     tx::{Names, Tx},
 };
 use crate::{
@@ -143,6 +144,8 @@ impl<T: Send> Job for Work<T> {
 /// The connection that writes, and what is known about the database.
 pub(super) struct Writer {
     connection: Connection,
+    /// The file that it writes.
+    pub(super) file: Option<Identity>,
     names: Names,
     /// Whether commits are synced now.
     durable: Option<bool>,
@@ -152,11 +155,8 @@ type Jobs = VecDeque<Box<dyn Job>>;
 
 impl Writer {
     pub(super) fn open(path: &Path, deadline: Instant) -> Result<Self> {
-        Ok(Self {
-            connection: connect::writer(path, deadline)?,
-            names: Names::default(),
-            durable: None,
-        })
+        let connection = connect::writer(path, deadline)?;
+        Ok(Self { connection, file: Identity::of(path), names: Names::default(), durable: None })
     }
 
     /// Takes a group from the front of `pending`, runs it and answers. Whether the connection is still good.

@@ -17,16 +17,17 @@ use crate::{
     database::Tx,
 };
 
-/// Gives the epoch a lease; its number, which no other epoch ever has.
+/// Gives the epoch a lease; its number, which no other epoch ever has, in this file or in one that takes its place: a worker that was
+/// given another file finds itself without a lease there, and not with a stranger's.
 pub(super) fn register(tx: &mut Tx<'_>, epoch: &str, queues: &[Arc<str>]) -> rusqlite::Result<i64> {
     for queue in queues {
         tx.queue(queue)?;
     }
-    let holder = tx.number()?;
     let until = tx.now + LEASE_MS;
-    tx.prepare("INSERT INTO lease (holder, epoch, until) VALUES (?1, ?2, ?3)")?
-        .execute((holder, epoch, until))?;
-    Ok(holder)
+    tx.prepare(
+        "INSERT INTO lease (holder, epoch, until) VALUES (random() & 0x3fffffffffffffff, ?1, ?2) RETURNING holder",
+    )?
+    .query_row((epoch, until), |row| row.get(0))
 }
 
 /// A lease that was renewed.
