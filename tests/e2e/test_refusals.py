@@ -1,5 +1,6 @@
 """What bad input gets: one clear error, nothing lost, and the worker goes on."""
 
+import os
 import signal
 import socket
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from support.process import Worker
 from support.redis_server import RedisServer, free_port
 from support.site import APPS, Site
-from taskcore.exceptions import EncodeError, OperationalError
+from taskcore.exceptions import ContentDisallowed, EncodeError, OperationalError, WorkerLostError
 
 WAIT = 30
 
@@ -36,11 +37,25 @@ def test_an_unknown_task_is_parked_and_can_be_replayed(site: Site) -> None:
 
 def test_a_refused_content_type_is_parked(site: Site) -> None:
     worker = site.worker("-c", "1")
-    site.task("add").apply_async((1, 2), serializer="pickle")
+    refused = site.task("add").apply_async((1, 2), serializer="pickle")
+    with pytest.raises(ContentDisallowed, match="application/x-python-serialize"):
+        refused.get(timeout=WAIT)
     site.wait_queue(dead=1)
     worker.wait_for("application/x-python-serialize")
     assert "application/x-python-serialize" in site.cli("dead", "list", "taskcore")
     assert site.task("add").delay(1, 1).get(timeout=WAIT) == 2
+
+
+def test_a_task_that_keeps_killing_its_process_fails_when_it_is_parked(site: Site) -> None:
+    worker = site.worker("-c", "1")
+    deadly = site.task("die_late").delay("again")
+    with pytest.raises(WorkerLostError, match="SIGKILL"):
+        deadly.get(timeout=WAIT)
+    site.wait_queue(dead=1)
+    assert site.written() == ["dying again"] * 3
+    worker.wait_for(rf"{deadly.id}.*delivered again \(loss 2 of 3\)")
+    worker.wait_for(rf"{deadly.id}.*parked.*`taskcore` \(loss 3 of 3\)")
+    assert "sample.die_late" in site.cli("dead", "list", "taskcore")
 
 
 def test_bytes_that_are_no_message_are_parked_with_their_bytes(
@@ -191,6 +206,49 @@ def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
         assert worker.wait() not in (0, -11)
         assert "notes.txt" in worker.output and "Traceback" not in worker.output
     assert path.read_text().startswith("dear diary, ")
+
+
+def test_a_database_that_is_removed_or_replaced_is_noticed(sqlite_site: Site) -> None:
+    """By the worker, which waits, and by a client that has it open."""
+    worker = sqlite_site.worker("-c", "1")
+    assert sqlite_site.task("add").delay(1, 1).get(timeout=WAIT) == 2
+    for part in sqlite_site.folder.glob("queue.db*"):
+        part.unlink()
+    assert sqlite_site.task("add").delay(2, 2).get(timeout=WAIT) == 4
+    worker.wait_for("was removed or replaced")
+    assert worker.stop() == 0
+    assert "Traceback" not in worker.output
+
+
+def test_a_zygote_that_is_killed_ends_the_worker_in_one_sentence(sqlite_site: Site) -> None:
+    worker = sqlite_site.worker("-c", "1")
+    parents = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    for zygote in map(int, parents):
+        os.kill(zygote, signal.SIGKILL)
+    assert worker.wait() == 1
+    assert worker.lines[-1].startswith("Error: the zygote"), worker.output
+    assert "Traceback" not in worker.output
+
+
+def test_a_worker_that_cannot_do_anything_says_so(sqlite_site: Site) -> None:
+    folder = sqlite_site.folder
+    (folder / "bare.py").write_text("from taskcore import Taskcore\napp = Taskcore('bare')\n")
+    sqlite_site.worker("-c", "1", app="bare").wait_for("no tasks.*include=")
+    sqlite_site.broker = "memory://"
+    sqlite_site.worker("-P", "solo").wait_for("`memory://` lives in this process")
+
+
+def test_text_from_outside_does_not_shape_the_log(site: Site) -> None:
+    worker = site.worker("-c", "1")
+    task_id = "first\nsecond\x1b[2J"
+    assert site.task("add").apply_async((1, 1), task_id=task_id).get(timeout=WAIT) == 2
+    worker.wait_for(r"first\\nsecond\\u\{1b\}\[2J\] succeeded")
+    huge = site.task("fail").delay("x" * 3_000_000)
+    with pytest.raises(ValueError) as raised:
+        huge.get(timeout=WAIT)
+    assert len(raised.value.args[0]) == 3_000_000, "the result has all of it"
+    worker.wait_for("bytes left out")
+    assert len(worker.output) < 200_000
 
 
 def test_a_database_that_cannot_be_written_is_refused(sqlite_site: Site) -> None:

@@ -84,10 +84,16 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
+        let mut said = self.0.message.clone();
         let mut cause = std::error::Error::source(self);
         while let Some(c) = cause {
+            let text = c.to_string();
+            // Some libraries' errors already end with the text of their cause.
+            if !said.ends_with(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
             // A core error prints its own chain.
-            write!(f, ": {c}")?;
             cause = if c.is::<Error>() { None } else { c.source() };
         }
         Ok(())
@@ -103,5 +109,40 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// A library's error that repeats its cause, and names it as its cause too.
+    #[derive(Debug)]
+    struct Repeats(&'static str, io::Error);
+
+    impl fmt::Display for Repeats {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}{}", self.0, self.1)
+        }
+    }
+
+    impl std::error::Error for Repeats {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.1)
+        }
+    }
+
+    #[test]
+    fn every_cause_is_said_once() {
+        for (prefix, expected) in
+            [("", "no broker: refused"), ("at redis: ", "no broker: at redis: refused")]
+        {
+            let cause = Repeats(prefix, io::Error::other("refused"));
+            let error = Error::caused(ErrorKind::Connection, "no broker", cause);
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(error.context("publishing").to_string(), format!("publishing: {expected}"));
+        }
     }
 }

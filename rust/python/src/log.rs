@@ -63,8 +63,11 @@ where
             fields.write_task(&mut out)?;
         } else {
             write!(out, "{}", fields.message)?;
+            if !fields.note.is_empty() {
+                write!(out, ": {}", Plain(&fields.note))?;
+            }
             for (name, value) in &fields.rest {
-                write!(out, " {name}={value}")?;
+                write!(out, " {name}={}", Plain(value))?;
             }
         }
         writeln!(out)
@@ -86,9 +89,10 @@ struct Fields {
 
 impl Fields {
     fn write_task(&self, out: &mut Writer<'_>) -> fmt::Result {
-        let Self { task, id, note, seconds, .. } = self;
-        write!(out, "Task {task}[{id}] ")?;
-        match self.event.as_str() {
+        let Self { event, seconds, .. } = self;
+        let note = Plain(&self.note);
+        write!(out, "Task {}[{}] ", Plain(&self.task), Plain(&self.id))?;
+        match event.as_str() {
             "received" => write!(out, "received"),
             "succeeded" => write!(out, "succeeded in {seconds}s: {note}"),
             "failed" => write!(out, "raised unexpected: {note}"),
@@ -100,11 +104,11 @@ impl Fields {
             ),
             "retried" => write!(out, "retry: {note}"),
             "timed_out" => write!(out, "was killed: hard time limit ({seconds}s) exceeded"),
-            other if note.is_empty() => write!(out, "{other}"),
+            other if self.note.is_empty() => write!(out, "{other}"),
             other => write!(out, "{other}: {note}"),
         }?;
         if !self.traceback.is_empty() {
-            write!(out, "\n{}", self.traceback.trim_end())?;
+            write!(out, "\n{}", Bounded(self.traceback.trim_end()))?;
         }
         Ok(())
     }
@@ -120,6 +124,48 @@ impl Fields {
             name => self.rest.push((name, value)),
         }
     }
+}
+
+/// Text from outside on a line of its own making: no character of it ends the line or moves the cursor.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.0.split_inclusive(char::is_control) {
+            match part.chars().next_back().filter(|c| c.is_control()) {
+                Some(last) => {
+                    f.write_str(&part[..part.len() - last.len_utf8()])?;
+                    write!(f, "{}", last.escape_default())?;
+                }
+                None => f.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a log keeps of a traceback from each of its ends. The result store has all of it.
+const KEPT: usize = 16 * 1024;
+
+/// A text with its middle left out if it is very long: an exception may quote megabytes.
+struct Bounded<'a>(&'a str);
+
+impl fmt::Display for Bounded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0;
+        if text.len() <= 2 * KEPT {
+            return f.write_str(text);
+        }
+        let head = &text[..boundary(text, KEPT)];
+        let tail = &text[boundary(text, text.len() - KEPT)..];
+        let left_out = text.len() - head.len() - tail.len();
+        write!(f, "{head}\n... {left_out} bytes left out ...\n{tail}")
+    }
+}
+
+/// The last place not after `at` where a character begins.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
 }
 
 impl Visit for Fields {

@@ -78,9 +78,12 @@ impl Worker {
             tracing::warn!("the pool did not end in time");
         }
         let Some(consumer) = self.link.close() else {
-            tracing::warn!(
-                "the broker is away, what this worker held returns when its lease lapses"
-            );
+            // A worker that was never connected holds nothing.
+            if !self.epoch.is_empty() {
+                tracing::warn!(
+                    "the broker is away, what this worker held returns when its lease lapses"
+                );
+            }
             return;
         };
         match tokio::time::timeout(LAST, consumer.release()).await {

@@ -150,8 +150,8 @@ fn record(kind: u32, a: u32, b: u32) -> [u8; RECORD] {
 fn gone(cause: Option<io::Error>) -> Error {
     let text = "the zygote, which forks the pool's processes, is gone: it was killed from outside; restart the worker";
     match cause {
-        Some(e) => Error::caused(ErrorKind::Internal, text, e),
-        None => Error::new(ErrorKind::Internal, text),
+        Some(e) => Error::caused(ErrorKind::Connection, text, e),
+        None => Error::new(ErrorKind::Connection, text),
     }
 }
 
