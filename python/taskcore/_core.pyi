@@ -144,7 +144,8 @@ class Publisher:
         """Drops a scheduled message."""
 
     def dead(self, queue: str, limit: int = 100) -> list[dict[str, Any]]:
-        """Newest dead letters: `key`, `id`, `reason`, `at` (Unix seconds), `redeliveries`, `raw` (bytes)."""
+        """Newest dead letters: `key`, `id`, `task` (None when it cannot be read), `reason`, `at` (Unix seconds), `redeliveries`,
+        `raw` (bytes)."""
 
     def replay(self, queue: str, keys: list[str] | None = None) -> int:
         """Puts dead letters back; how many."""

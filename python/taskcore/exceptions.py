@@ -104,7 +104,7 @@ class Retry(TaskPredicate):
     def humanize(self) -> str:
         """When it runs again, in words."""
         if isinstance(self.when, (int, float)):
-            return f"in {self.when}s"
+            return f"in {round(self.when, 3)}s"
         return f"at {self.when}"
 
     def __str__(self) -> str:

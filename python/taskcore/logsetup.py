@@ -13,6 +13,7 @@ import os
 from typing import Any
 
 from taskcore import context, signals
+from taskcore.exceptions import ImproperlyConfigured
 from taskcore.utils.log import task_logger
 
 logger = logging.getLogger("taskcore.worker")
@@ -35,8 +36,24 @@ class TaskFormatter(logging.Formatter):
         return super().format(record)
 
 
+def _check_file(path: str) -> None:
+    try:
+        open(path, "ab").close()
+    except OSError as exc:
+        raise ImproperlyConfigured(
+            f"log file `{path}` cannot be written ({exc.strerror}): expected a file in a folder that exists and may be "
+            "written; choose another path"
+        ) from exc
+
+
 def set_up(app: Any, level: int, path: str | None) -> None:
-    """Configures the loggers of this process and of those that will be forked from it."""
+    """Configures the loggers of this process and of those that will be forked from it.
+
+    Raises:
+        ImproperlyConfigured: the log file cannot be written.
+    """
+    if path is not None:
+        _check_file(path)
     told = {"loglevel": level, "logfile": path, "format": _FORMAT, "colorize": False}
     if signals.setup_logging.send(app, **told):
         return

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from taskcore import _core, logsetup, serialize, signals
+from taskcore import _core, forked, logsetup, serialize, signals
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.kinds import rate_per_second, redact
 
@@ -116,6 +116,7 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     app.conf.freeze()
     signals.celeryd_after_setup.send(name, instance=None, conf=app.conf)
     logsetup.set_up(app, config.log_level, config.log_file)
+    warn_of_what_will_not_work(config, specs)
     node = Node(app, config.hostname)
     signals.worker_init.send(node)
     pages, zygote = fork_zygote(app, config) if config.pool == "prefork" else (None, None)
@@ -174,6 +175,20 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         shutdown_timeout=conf["worker_shutdown_timeout"],
         disable_rate_limits=conf["worker_disable_rate_limits"],
     )
+
+
+def warn_of_what_will_not_work(config: WorkerConfig, specs: list[TaskSpec]) -> None:
+    """Says at the start what a user would otherwise find out by waiting."""
+    if not any(not spec.name.startswith(("celery.", "taskcore.")) for spec in specs):
+        logsetup.logger.warning(
+            "the app has no tasks, so every message will be parked: import the modules that define them, "
+            'as in Taskcore(..., include=["proj.tasks"])'
+        )
+    if config.broker_url.startswith("memory:"):
+        logsetup.logger.warning(
+            "the broker `%s` lives in this process, where no other program can publish: it is for tests",
+            config.broker_shown,
+        )
 
 
 def cores() -> int:
@@ -277,12 +292,15 @@ class Stops:
         self.exit_code = 0
         self._asked = False
         self._before: dict[int, Any] = {}
+        # One object, so that it can be told from a handler of the user's.
+        self._handler = self._stop
 
     def __enter__(self) -> Stops:
         for number in filter(
             None, (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGQUIT", None))
         ):
-            self._before[number] = signal.signal(number, self._stop)
+            self._before[number] = signal.signal(number, self._handler)
+        forked.keep_from_forks(dict.fromkeys(self._before, self._handler))
         return self
 
     def __exit__(self, *exc_info: object) -> None:

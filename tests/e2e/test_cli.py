@@ -145,6 +145,16 @@ def test_purge_drops_what_waits(site: Site) -> None:
     assert "purged 1 messages" in site.cli("purge", "-f", "-Q", "other")
 
 
+def test_purge_takes_the_queues_of_the_app(sqlite_site: Site) -> None:
+    text = "import sample\napp = sample.make(task_queues=['one', 'two'])\n"
+    app_file(sqlite_site.folder, "several.py", text)
+    for queue in ("one", "two", "taskcore"):
+        sqlite_site.task("add").apply_async((1,), queue=queue)
+    where = ["-A", "several", *sqlite_site.globals_]
+    text = run(*where, "purge", "-f", cwd=sqlite_site.folder, env=sqlite_site.env)
+    assert "purged 2 messages from `one`, `two`" in text
+
+
 def test_dead_letters_are_listed_and_dropped(site: Site) -> None:
     site.worker("-c", "1")
     site.app.send_task("sample.nobody", args=("remember me",))
@@ -193,7 +203,11 @@ def test_the_app_is_found(tmp_path: Path, files: dict[str, str], spec: str, foun
     [
         ("nowhere", ["no module named `nowhere`"]),
         ("proj.nowhere", ["no module named `proj.nowhere`"]),
-        ("proj:nothing", ["`proj`", "no attribute `nothing`"]),
+        ("proj:nothing", ["`proj`", "no attribute `nothing`", "it has the app `proj:app`"]),
+        ("empty:app", ["no attribute `app`", "no app at all"]),
+        ("./proj", ["not the name of a module", "`-A proj`"]),
+        ("../elsewhere/proj.py", ["not the name of a module", "`-A proj`"]),
+        ("proj.py", ["not the name of a module", "`-A proj`"]),
         ("proj:number", ["`proj:number`", "not an app"]),
         ("empty", ["no app in `empty`"]),
         ("proj:", ["`proj:`", "`module:attribute`"]),
@@ -213,8 +227,49 @@ def test_an_error_inside_the_app_keeps_its_traceback(tmp_path: Path) -> None:
     app_file(tmp_path, "broken.py", "import not_installed_here\n")
     text = run("-A", "broken", "queues", cwd=tmp_path, code=1)
     assert "Traceback" in text and "not_installed_here" in text and "broken.py" in text
+    assert "importlib" not in text and "find.py" not in text, "the way there is not the user's"
     app_file(tmp_path, "wrong.py", "1 / 0\n")
     assert "ZeroDivisionError" in run("-A", "wrong", "queues", cwd=tmp_path, code=1)
+    app_file(tmp_path, "unreadable.py", "def (\n")
+    text = run("-A", "unreadable", "queues", cwd=tmp_path, code=1)
+    assert "SyntaxError" in text and "unreadable.py" in text and "importlib" not in text
+
+
+def test_an_error_inside_a_module_of_tasks_keeps_its_traceback(tmp_path: Path) -> None:
+    app_file(tmp_path, "proj.py", APP.format(name="app") + "app.conf.include = ['tasks']\n")
+    app_file(tmp_path, "tasks.py", "1 / 0\n")
+    text = run("-A", "proj", "worker", cwd=tmp_path, code=1)
+    assert "ZeroDivisionError" in text and "tasks.py" in text and "click" not in text
+
+
+def test_dead_letters_are_shown_with_their_task(site: Site) -> None:
+    site.worker("-c", "1")
+    site.app.send_task("sample.nobody", task_id="the-id")
+    site.wait_queue(dead=1)
+    assert "sample.nobody[the-id]" in site.cli("dead", "list", "taskcore")
+
+
+def test_queue_names_do_not_shape_the_table(site: Site) -> None:
+    for name in ("a\nb", "q" * 1000):
+        site.task("add").apply_async((1,), queue=name)
+    lines = site.cli("queues").splitlines()
+    assert any(line.startswith("a\\nb ") for line in lines), lines
+    assert max(map(len, lines)) < 150
+
+
+def test_a_log_file_that_cannot_be_written_is_one_sentence(sqlite_site: Site) -> None:
+    path = sqlite_site.folder / "nowhere" / "worker.log"
+    worker = sqlite_site.worker("-f", str(path), ready=False)
+    assert worker.wait() == 1
+    assert f"`{path}`" in worker.output and "Traceback" not in worker.output
+
+
+def test_ready_is_said_once(sqlite_site: Site) -> None:
+    for level in ("info", "warning"):
+        worker = sqlite_site.worker("-c", "1", "-l", level)
+        assert sqlite_site.task("add").delay(1, 1).get(timeout=WAIT) == 2
+        assert worker.stop() == 0
+        assert worker.output.count(" ready") == 1, worker.output
 
 
 @pytest.mark.parametrize(
@@ -231,6 +286,12 @@ def test_an_error_inside_the_app_keeps_its_traceback(tmp_path: Path) -> None:
         (["-A", "sample", "worker", "--time-limit", "0"], "x>0"),
         (["-A", "sample", "worker", "-l", "loud"], "warning"),
         (["-A", "sample", "wurker"], "wurker"),
+        (["worker", "-A", "sample"], "`taskcore -A ... worker`"),
+        (["-A", "sample", "worker", "-Q", ","], "names nothing"),
+        (["-A", "sample", "worker", "-n", ""], "empty"),
+        (["-A", "sample", "purge", "-f", "-Q", ""], "names nothing"),
+        (["-A", "sample", "queues", "-Q", " , "], "names nothing"),
+        (["-A", "sample", "result", ""], "empty"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

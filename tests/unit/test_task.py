@@ -602,3 +602,8 @@ def test_an_annotation_of_an_option_that_does_not_exist_is_refused(app: Any) -> 
         with pytest.raises(ImproperlyConfigured, match=told):
             app.conf.task_annotations = wrong
         app.conf.task_annotations = None
+
+
+def test_a_retry_says_when_in_few_digits() -> None:
+    for when, words in ((0.21920532319210595, "in 0.219s"), (180, "in 180s"), (2.5, "in 2.5s")):
+        assert Retry(when=when).humanize() == words

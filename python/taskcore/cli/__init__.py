@@ -13,6 +13,7 @@ from taskcore import __version__, absent
 from taskcore.cli.calls import call, result
 from taskcore.cli.queues import dead, purge, queues
 from taskcore.cli.session import Session, explained
+from taskcore.cli.trouble import traceback_of
 from taskcore.cli.worker import worker
 from taskcore.exceptions import TaskcoreError
 
@@ -39,6 +40,20 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except TaskcoreError as error:
             raise click.ClickException(str(error)) from error
+        except click.NoSuchOption as error:
+            ours = {name for option in self.params for name in option.opts}
+            if error.option_name not in ours:
+                raise
+            raise click.UsageError(
+                f"`{error.option_name}` stands in front of the command, as in "
+                f"`taskcore {error.option_name} ... {ctx.invoked_subcommand}`",
+                error.ctx,
+            ) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            click.echo(traceback_of(error), err=True, nl=False)
+            raise click.ClickException(f"{type(error).__name__}, see above") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

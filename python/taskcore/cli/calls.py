@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from taskcore.cli.session import Session, pass_session
-from taskcore.cli.values import Json, SecondsOrWhen, When
+from taskcore.cli.values import Json, SecondsOrWhen, Text, When
 from taskcore.exceptions import TimeoutError as NotReady
 from taskcore.result import AsyncResult
 
@@ -62,7 +62,7 @@ def call(
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", type=Text())
 @click.option(
     "--traceback", is_flag=True, help="Show the traceback of a failure instead of the value."
 )

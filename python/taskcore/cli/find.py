@@ -42,6 +42,11 @@ def find_app(spec: str) -> "Taskcore":
         raise AppNotFound(
             f"`{spec}` is not an app: expected `module` or `module:attribute`, as in `-A proj.queue:app`"
         )
+    if os.sep in name or name.startswith(".") or name.endswith(".py"):
+        stem = os.path.splitext(os.path.basename(name))[0].lstrip(".") or "proj"
+        raise AppNotFound(
+            f"`{name}` is not the name of a module: expected dots and no path, as in `-A {stem}`, in the folder that holds it"
+        )
     module = import_if_there(name)
     if attribute:
         if module is None:
@@ -96,7 +101,9 @@ def named(module: ModuleType, attribute: str) -> "Taskcore":
     value: object = module
     for part in attribute.split("."):
         if not hasattr(value, part):
-            raise AppNotFound(f"`{module.__name__}` has no attribute `{attribute}`")
+            raise AppNotFound(
+                f"`{module.__name__}` has no attribute `{attribute}`{apps_in(module)}"
+            )
         value = getattr(value, part)
     if isinstance(value, ModuleType):
         found = search(value)
@@ -107,6 +114,12 @@ def named(module: ModuleType, attribute: str) -> "Taskcore":
             f"`{module.__name__}:{attribute}` is not an app: expected a Taskcore instance, got {value!r}"
         )
     return as_app(value)
+
+
+def apps_in(module: ModuleType) -> str:
+    """What could have been meant instead, as the end of a sentence."""
+    names = [f"`{module.__name__}:{name}`" for name, value in vars(module).items() if is_app(value)]
+    return f"; it has the app {' and '.join(names)}" if names else "; it has no app at all"
 
 
 def not_there(name: str) -> AppNotFound:

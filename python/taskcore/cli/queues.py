@@ -2,42 +2,33 @@
 
 import datetime as dt
 import json
-from typing import TYPE_CHECKING
 
 import click
 
 from taskcore.cli.session import Session, pass_session
-from taskcore.cli.values import table
-
-if TYPE_CHECKING:
-    from taskcore._core import Publisher
+from taskcore.cli.values import Names, printable, table
 
 COUNTS = ("depth", "in_flight", "scheduled", "dead")
 SHOWN = 100  # bytes of a dead letter's reason and message in a table
 
 
-def chosen(broker: "Publisher", names: str | None) -> list[str]:
-    """The queues of `-Q`, else all that exist at the broker."""
-    if names is None:
-        return broker.queues()
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
-only = click.option(
-    "-Q", "--queues", "names", metavar="NAME,...", help="Only these; otherwise all at the broker."
-)
-
-
 @click.command()
-@only
+@click.option(
+    "-Q",
+    "--queues",
+    "names",
+    metavar="NAME,...",
+    type=Names(),
+    help="Only these; otherwise all at the broker.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON list instead of a table.")
 @pass_session
-def queues(session: Session, /, names: str | None, as_json: bool) -> None:
+def queues(session: Session, /, names: list[str] | None, as_json: bool) -> None:
     """Show how much is ready, running, scheduled and parked."""
     broker = session.app.publisher
     rows = [
         {"queue": name} | {key: broker.stats(name)[key] for key in COUNTS}
-        for name in chosen(broker, names)
+        for name in (broker.queues() if names is None else names)
     ]
     if as_json:
         click.echo(json.dumps(rows))
@@ -47,22 +38,28 @@ def queues(session: Session, /, names: str | None, as_json: bool) -> None:
         click.echo(
             table(
                 ["queue", "depth", "in flight", "scheduled", "dead"],
-                [list(row.values()) for row in rows],
+                [[printable(str(row["queue"])), *(row[key] for key in COUNTS)] for row in rows],
             )
         )
 
 
 @click.command()
-@only
+@click.option(
+    "-Q",
+    "--queues",
+    "names",
+    metavar="NAME,...",
+    type=Names(),
+    help="These; default: those that the app's workers serve.",
+)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @pass_session
-def purge(session: Session, /, names: str | None, force: bool) -> None:
+def purge(session: Session, /, names: list[str] | None, force: bool) -> None:
     """Drop what is ready and scheduled. What runs, and dead letters, stay."""
     broker = session.app.publisher
-    # Without `-Q` only the app's own queue, as the broker may hold other people's.
-    picked = (
-        chosen(broker, names) if names is not None else [str(session.app.conf.task_default_queue)]
-    )
+    # Never all at the broker, which may hold other people's.
+    conf = session.app.conf
+    picked = names or list(conf["task_queues"] or [conf["task_default_queue"]])
     listed = ", ".join(f"`{name}`" for name in picked)
     if not force:
         click.confirm(
@@ -111,7 +108,8 @@ def list_dead(session: Session, /, queue: str, limit: int, as_json: bool) -> Non
     for letter in letters:
         at = dt.datetime.fromtimestamp(letter["at"]).astimezone().isoformat(timespec="seconds")
         click.echo(
-            f"{letter['key']}  {at}  {letter['id'] or '-'}  redelivered {letter['redeliveries']} times"
+            f"{letter['key']}  {at}  {printable(letter['task'] or '-')}[{printable(letter['id'] or '-')}]  "
+            f"redelivered {letter['redeliveries']} times"
         )
         click.echo(f"    {letter['reason']}")
         click.echo(f"    {letter['raw'][:SHOWN]!r}")

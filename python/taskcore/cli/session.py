@@ -1,6 +1,5 @@
 """What the options in front of a command say, handed to every command as `ctx.obj`."""
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import click
 
 from taskcore import absent
 from taskcore.cli.find import find_app
+from taskcore.cli.trouble import traceback_of
 
 if TYPE_CHECKING:
     from taskcore.app import Taskcore
@@ -54,7 +54,7 @@ class Session:
             raise
         except Exception as error:
             # Somebody else's mistake: the traceback is what they need.
-            click.echo(traceback.format_exc(), err=True, nl=False)
+            click.echo(traceback_of(error), err=True, nl=False)
             raise click.ClickException(f"importing `{spec}` failed, see above") from error
 
 

@@ -28,6 +28,33 @@ class Json(click.ParamType):  # type: ignore[type-arg]
         return read
 
 
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """Names with commas between them, at least one."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, list):
+            return value
+        found = list(dict.fromkeys(filter(None, map(str.strip, value.split(",")))))
+        if not found:
+            self.fail(
+                f"`{value}` names nothing; expected names with commas between them", param, ctx
+            )
+        return found
+
+
+class Text(click.ParamType):  # type: ignore[type-arg]
+    """Text that is not empty."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value.strip():
+            self.fail("it is empty; expected text", param, ctx)
+        return value
+
+
 class When(click.ParamType):  # type: ignore[type-arg]
     """A point in time in ISO 8601; without a zone it is local time."""
 
@@ -55,6 +82,12 @@ class SecondsOrWhen(When):
             return float(value)
         except (TypeError, ValueError):
             return super().convert(value, param, ctx)
+
+
+def printable(text: str, most: int = 80) -> str:
+    """Text from outside for a terminal: on one line, without control characters, not longer than `most`."""
+    shown = text if text.isprintable() else repr(text)[1:-1]
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
 def table(columns: list[str], rows: list[list[Any]]) -> str:

@@ -13,6 +13,7 @@ import click
 
 from taskcore import absent
 from taskcore.cli.session import Session, explained, pass_session
+from taskcore.cli.values import Names, Text
 from taskcore.worker import WorkerOptions, boot
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,11 +73,18 @@ def without(name: str) -> Callable[[F], F]:
     callback=lambda _ctx, _param, value: "prefork" if value == "processes" else value,
     help="Where tasks run; default: prefork, which `processes` is another name of.",
 )
-@click.option("-Q", "--queues", metavar="NAME,...", help="Queues to serve; default: the app's own.")
+@click.option(
+    "-Q",
+    "--queues",
+    metavar="NAME,...",
+    type=Names(),
+    help="Queues to serve; default: the app's own.",
+)
 @click.option(
     "-n",
     "--hostname",
     metavar="NAME",
+    type=Text(),
     help="Name of this worker; %h host, %n its first part, %d its domain.",
 )
 @click.option(
@@ -130,7 +138,7 @@ def without(name: str) -> Callable[[F], F]:
 def worker(
     session: Session,
     /,
-    queues: str | None,
+    queues: list[str] | None,
     hostname: str | None,
     loglevel: str,
     quiet: bool,
@@ -142,16 +150,15 @@ def worker(
     The second stops it cold.
     """
     app = session.app
+    level = logging.getLevelNamesMapping()[loglevel.upper()]
+    # At `info` the log says it, on the same terminal.
+    silent = quiet or options["logfile"] or level <= logging.INFO
     chosen = WorkerOptions(
-        queues=[name.strip() for name in queues.split(",") if name.strip()]
-        if queues is not None
-        else None,
+        queues=queues,
         hostname=node_name(hostname, socket.gethostname()) if hostname is not None else None,
-        loglevel=logging.getLevelNamesMapping()[loglevel.upper()],
+        loglevel=level,
         on_start=None if quiet else lambda config: click.echo(banner(app, config)),
-        on_ready=None
-        if quiet or options["logfile"]
-        else lambda config: click.echo(f"{config.hostname} ready"),
+        on_ready=None if silent else lambda config: click.echo(f"{config.hostname} ready"),
         **options,
     )
     raise click.exceptions.Exit(boot(app, chosen))

@@ -19,6 +19,7 @@ use taskcore::{
     assemble::{self, Options},
     backoff::RetryPolicy,
     broker::Broker,
+    message::Message,
     publish::{self, Effort, MAX_BODY},
 };
 
@@ -229,6 +230,8 @@ impl Publisher {
                 let dict = PyDict::new(py);
                 dict.set_item("key", &letter.key)?;
                 dict.set_item("id", &letter.id)?;
+                let task = Message::decode(&letter.raw).ok().map(|message| message.headers.task);
+                dict.set_item("task", task)?;
                 dict.set_item("reason", &letter.reason)?;
                 dict.set_item("at", letter.at as f64 / 1000.0)?;
                 dict.set_item("redeliveries", letter.redeliveries)?;
