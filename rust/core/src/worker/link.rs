@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::{
     backoff,
@@ -35,12 +35,12 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 /// What the link reports.
 #[derive(Debug)]
 pub(super) enum LinkNews {
-    /// The connection stands; the epoch may be another than before.
-    Up,
+    /// The connection stands; the epoch may be another than before. The lease was taken at most so long ago.
+    Up(Duration),
     /// What a fetch claimed.
     Deliveries(Vec<Delivery>),
-    /// The lease was renewed.
-    Renewed,
+    /// The lease was renewed, at most so long ago.
+    Renewed(Duration),
     /// What a sweep put back.
     Recovered(Recovered),
     /// The connection failed or could not be made; it will be tried again.
@@ -52,12 +52,15 @@ pub(super) enum LinkNews {
 struct Up {
     consumer: Arc<dyn Consumer>,
     fetch: Option<BoxFuture<'static, Result<Vec<Delivery>>>>,
-    renew: Chore<()>,
+    renew: Chore<((), Duration)>,
     sweep: Chore<Recovered>,
 }
 
+/// A consumer, and how long it took to connect.
+type Connected = (Arc<dyn Consumer>, Duration);
+
 enum State {
-    Connecting(BoxFuture<'static, Result<Arc<dyn Consumer>>>),
+    Connecting(BoxFuture<'static, Result<Connected>>),
     Waiting(Pin<Box<Sleep>>),
     Up(Box<Up>),
     Closed,
@@ -157,13 +160,13 @@ impl Link {
         }
     }
 
-    fn connected(&mut self, result: Result<Arc<dyn Consumer>>) -> LinkNews {
+    fn connected(&mut self, result: Result<Connected>) -> LinkNews {
         match result {
-            Ok(consumer) => {
+            Ok((consumer, took)) => {
                 self.stood = true;
                 let (renew, sweep) = (Chore::every(RENEW_MS), Chore::every(SWEEP_MS));
                 self.state = State::Up(Box::new(Up { consumer, fetch: None, renew, sweep }));
-                LinkNews::Up
+                LinkNews::Up(took)
             }
             Err(error)
                 if !self.stood && !error.is_retryable() && error.kind() != ErrorKind::Fenced =>
@@ -205,10 +208,10 @@ impl Up {
         }
         let consumer = &self.consumer;
         let renew = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {
-            Box::pin(async move { c.renew().await })
+            Box::pin(timed(async move { c.renew().await }))
         };
         if let Poll::Ready(result) = self.renew.poll(cx, || renew(Arc::clone(consumer))) {
-            return Poll::Ready(result.map(|()| LinkNews::Renewed));
+            return Poll::Ready(result.map(|((), took)| LinkNews::Renewed(took)));
         }
         let sweep = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {
             Box::pin(async move { c.recover().await })
@@ -254,9 +257,15 @@ impl<T: 'static> Chore<T> {
 fn connect(
     broker: &Arc<dyn Broker>,
     subscription: &Subscription,
-) -> BoxFuture<'static, Result<Arc<dyn Consumer>>> {
+) -> BoxFuture<'static, Result<Connected>> {
     let (broker, subscription) = (Arc::clone(broker), subscription.clone());
-    Box::pin(async move { bounded(CONNECT, broker.consume(subscription)).await })
+    Box::pin(timed(async move { bounded(CONNECT, broker.consume(subscription)).await }))
+}
+
+/// What came of it, and how long it took.
+async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
+    let begun = Instant::now();
+    Ok((work.await?, begun.elapsed()))
 }
 
 async fn bounded<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -3,8 +3,6 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::time::Instant;
-
 use super::*;
 use crate::broker::{DeadLetter, Outgoing, QueueStats, Settlement};
 
@@ -14,6 +12,15 @@ struct Scripted {
     consumes: Mutex<Vec<Result<()>>>,
     renews: Mutex<Vec<Result<()>>>,
     connected: AtomicUsize,
+    /// How long every answer takes.
+    slow: Mutex<Duration>,
+}
+
+impl Scripted {
+    async fn delay(&self) {
+        let slow = *self.slow.lock().expect("whole");
+        sleep(slow).await;
+    }
 }
 
 struct Shared(Arc<Scripted>);
@@ -54,6 +61,7 @@ impl Broker for Shared {
     fn consume(&self, _: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
         Box::pin(async move {
             next(&self.0.consumes).await?;
+            self.0.delay().await;
             self.0.connected.fetch_add(1, Ordering::Relaxed);
             Ok(Arc::new(Shared(Arc::clone(&self.0))) as Arc<dyn Consumer>)
         })
@@ -71,7 +79,10 @@ impl Consumer for Shared {
         unreachable!("flush settles")
     }
     fn renew(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(next(&self.0.renews))
+        Box::pin(async move {
+            self.0.delay().await;
+            next(&self.0.renews).await
+        })
     }
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         Box::pin(async { Ok(Recovered::default()) })
@@ -118,7 +129,7 @@ async fn waits_double_up_to_the_cap() {
         waits.push(last.elapsed().as_millis());
         last = Instant::now();
     }
-    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
     assert!(link.consumer().is_some() && link.can_fetch());
     for (wait, expected) in waits.into_iter().zip([0, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000])
     {
@@ -129,10 +140,10 @@ async fn waits_double_up_to_the_cap() {
 #[tokio::test(start_paused = true)]
 async fn a_renewal_without_an_answer_brings_the_link_down() {
     let (mut link, broker) = link(vec![Ok(()), Ok(())], vec![Ok(())]);
-    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
     link.fetch(1, 0);
     assert!(!link.can_fetch());
-    assert!(matches!(news(&mut link).await, LinkNews::Renewed));
+    assert!(matches!(news(&mut link).await, LinkNews::Renewed(_)));
     let since = Instant::now();
     let LinkNews::Down(error) = news(&mut link).await else { panic!("it hung") };
     assert_eq!(error.kind(), ErrorKind::Connection);
@@ -143,17 +154,28 @@ async fn a_renewal_without_an_answer_brings_the_link_down() {
         since.elapsed()
     );
     assert!(link.consumer().is_none() && !link.can_fetch());
-    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
     assert_eq!(broker.connected.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_as_old_as_the_question() {
+    let (mut link, broker) = link(vec![Ok(())], vec![Ok(())]);
+    let slow = Duration::from_secs(3);
+    *broker.slow.lock().expect("whole") = slow;
+    let LinkNews::Up(took) = news(&mut link).await else { panic!("it connects") };
+    assert!(took >= slow);
+    let LinkNews::Renewed(took) = news(&mut link).await else { panic!("it renews") };
+    assert!(took >= slow);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lapsed_lease_is_replaced_at_once() {
     let (mut link, _) = link(vec![Ok(()), Ok(())], vec![Err(refused(ErrorKind::Fenced))]);
-    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
     assert!(matches!(news(&mut link).await, LinkNews::Down(_)));
     let since = Instant::now();
-    assert!(matches!(news(&mut link).await, LinkNews::Up));
+    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
     assert!(since.elapsed() <= Duration::from_millis(1), "{:?}", since.elapsed());
 }
 
@@ -161,7 +183,7 @@ async fn a_lapsed_lease_is_replaced_at_once() {
 async fn a_connection_that_never_proves_useful_backs_off_further() {
     let (mut link, _) = link((0..4).map(|_| Ok(())).collect(), vec![]);
     for expected in [250, 500, 1_000] {
-        assert!(matches!(link.news().await, LinkNews::Up));
+        assert!(matches!(link.news().await, LinkNews::Up(_)));
         link.fail(ErrorKind::Storage);
         let since = Instant::now();
         // Connecting is no proof: only a fetch, a renewal or a sweep that was answered is.
@@ -184,10 +206,10 @@ async fn a_refusal_is_final_only_at_the_first_attempt() {
         vec![Ok(()), Err(refused(ErrorKind::Config)), Ok(())],
         vec![Err(refused(ErrorKind::Connection))],
     );
-    assert!(matches!(news(&mut later).await, LinkNews::Up));
+    assert!(matches!(news(&mut later).await, LinkNews::Up(_)));
     assert!(matches!(news(&mut later).await, LinkNews::Down(_)));
     assert!(matches!(news(&mut later).await, LinkNews::Down(_)));
-    assert!(matches!(news(&mut later).await, LinkNews::Up));
+    assert!(matches!(news(&mut later).await, LinkNews::Up(_)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,7 +220,7 @@ async fn a_connection_attempt_is_bounded_and_closing_gives_the_consumer() {
     assert!(since.elapsed() <= CONNECT + Duration::from_millis(1));
     assert!(hung.close().is_none());
     let (mut up, _) = link(vec![Ok(())], vec![]);
-    assert!(matches!(news(&mut up).await, LinkNews::Up));
+    assert!(matches!(news(&mut up).await, LinkNews::Up(_)));
     assert!(up.close().is_some());
     assert!(up.consumer().is_none());
 }

@@ -4,6 +4,8 @@
 //! on, what is finished is kept. What was claimed may begin while the lease certainly stands; after that it waits, for another
 //! worker may have been given it. A lapsed lease voids everything that was held under it.
 
+use std::time::Duration;
+
 use crate::{
     broker::lease::LEASE_MS,
     error::{Error, ErrorKind},
@@ -24,8 +26,8 @@ impl Worker {
     pub(super) fn link_news(&mut self, news: LinkNews, now: Now) {
         match news {
             LinkNews::Deliveries(deliveries) => self.receive(deliveries, now),
-            LinkNews::Renewed => {
-                self.renewed = now.mono;
+            LinkNews::Renewed(took) => {
+                self.leased(now, took);
                 self.children_changed = true;
             }
             LinkNews::Recovered(found) => {
@@ -37,7 +39,10 @@ impl Worker {
                     );
                 }
             }
-            LinkNews::Up => self.connected(now),
+            LinkNews::Up(took) => {
+                self.connected();
+                self.leased(now, took);
+            }
             LinkNews::Down(error) => self.disconnected(&error),
             LinkNews::Fatal(_) => {}
         }
@@ -67,7 +72,12 @@ impl Worker {
         }
     }
 
-    fn connected(&mut self, now: Now) {
+    /// The lease is good from when it was asked for: the answer may have been long on its way.
+    fn leased(&mut self, now: Now, took: Duration) {
+        self.renewed = now.mono.saturating_sub(took.as_micros() as u64);
+    }
+
+    fn connected(&mut self) {
         let epoch = self.link.consumer().map(|c| c.epoch().to_owned()).unwrap_or_default();
         let lapsed = std::mem::take(&mut self.away.lapsed);
         if lapsed || epoch != self.epoch {
@@ -76,7 +86,6 @@ impl Worker {
                 self.fenced();
             }
         }
-        self.renewed = now.mono;
         if std::mem::take(&mut self.away.broker) {
             tracing::info!("the broker is back");
         }
