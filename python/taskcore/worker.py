@@ -145,6 +145,8 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         ImproperlyConfigured: no queues, or serializers that do not exist.
     """
     conf = app.conf
+    # Read now, so that a zone that does not exist is said at the start and not by the first naive time.
+    _ = app.timezone
     pool = options.pool or conf["worker_pool"]
     queues = list(
         dict.fromkeys(options.queues or conf["task_queues"] or [conf["task_default_queue"]])

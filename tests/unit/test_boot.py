@@ -71,6 +71,9 @@ def test_what_cannot_be_is_refused(app: Any) -> None:
     app.conf.accept_content = ["jsn"]
     with pytest.raises(ImproperlyConfigured, match="accept_content"):
         configure(app, WorkerOptions())
+    app.conf.update(accept_content=["json"], timezone="Mars/Olympus")
+    with pytest.raises(ImproperlyConfigured, match="Mars/Olympus"):
+        configure(app, WorkerOptions())
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
