@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 from taskcore.exceptions import AlreadyRegistered, ImproperlyConfigured, NotRegistered
 from taskcore.kinds import rate_per_second
 from taskcore.task import Task
-from taskcore.taskoptions import OPTIONS, check_option
+from taskcore.taskoptions import OPTIONS, check_option, check_values
 from taskcore.utils import hint
 
 P = ParamSpec("P")
@@ -136,12 +136,14 @@ def annotate(app: Any, task: Task[..., Any]) -> None:
         for name in ("*", task.name):
             try:
                 task.set_options(found.get(name, {}))
+                check_values(task)
                 _check_rate(task.name, task.rate_limit)
             except (TypeError, ValueError) as exc:
                 raise ImproperlyConfigured(f"task_annotations for `{name}`: {exc}") from exc
 
 
 def _add(app: Any, task: Task[..., Any]) -> None:
+    check_values(task)
     app.tasks[task.name] = task
     annotate(app, task)
     app.execution.forget()

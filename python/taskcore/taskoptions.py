@@ -88,6 +88,81 @@ def check_option(name: str, known: Iterable[str]) -> None:
         raise TypeError(f"unknown task option `{name}`{near}")
 
 
+def _number(value: Any, least: float = 0) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= least
+
+
+def _limit(value: Any) -> bool:
+    return value is None or (_number(value) and value > 0)
+
+
+def _exceptions(value: Any) -> bool:
+    return isinstance(value, (tuple, list, set, frozenset)) and all(
+        isinstance(cls, type) and issubclass(cls, BaseException) for cls in value
+    )
+
+
+def _text(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value != "")
+
+
+def _flag(value: Any) -> bool:
+    return value in (True, False, None)
+
+
+def _priority(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= 9)
+
+
+_Check = tuple[str, Callable[[Any], bool]]
+_TEXT: _Check = ("text that is not empty", _text)
+_FLAG: _Check = ("True or False", _flag)
+_LIMIT: _Check = ("more than 0 seconds, or None", _limit)
+_EXCEPTIONS: _Check = ("a tuple of exception classes", _exceptions)
+_CHECKS: dict[str, _Check] = {
+    **dict.fromkeys(("queue", "routing_key", "serializer", "compression"), _TEXT),
+    **dict.fromkeys(("ignore_result", "acks_late", "acks_on_failure_or_timeout"), _FLAG),
+    **dict.fromkeys(("reject_on_worker_lost", "track_started", "typing", "retry_jitter"), _FLAG),
+    **dict.fromkeys(("time_limit", "soft_time_limit"), _LIMIT),
+    **dict.fromkeys(("autoretry_for", "dont_autoretry_for", "throws"), _EXCEPTIONS),
+    "max_retries": (
+        "a whole number, 0 or more, or None for no limit",
+        lambda value: value is None or (type(value) is int and value >= 0),
+    ),
+    "default_retry_delay": (
+        "seconds as a number, or a timedelta",
+        lambda value: _number(value) or isinstance(value, timedelta),
+    ),
+    "retry_backoff": (
+        "True, False, or seconds as a number",
+        lambda value: isinstance(value, bool) or _number(value),
+    ),
+    "retry_backoff_max": ("seconds as a number", _number),
+    "retry_kwargs": ("a dict", lambda value: isinstance(value, Mapping)),
+    "priority": ("a whole number from 0 (served first) to 9", _priority),
+    "expires": (
+        "seconds as a number, a timedelta or a datetime",
+        lambda value: value is None or _number(value) or isinstance(value, (timedelta, datetime)),
+    ),
+}
+"""What was expected, in words, and whether a value is that."""
+
+
+def check_values(task: Any) -> None:
+    """Refuses values of the wrong kind, whether the decorator or a class gave them.
+
+    Raises:
+        TypeError: naming task, option, value and what was expected.
+    """
+    for name, (expected, fits) in _CHECKS.items():
+        value = vars(task).get(name, getattr(type(task), name))
+        # Of the class, an option that follows a setting is None.
+        if not fits(value):
+            raise TypeError(
+                f"option `{name}` of task `{task.name or type(task).__name__}` is `{value!r}`: expected {expected}"
+            )
+
+
 class FromConf:
     """An option that, unless set on the task, is a setting of the app."""
 

@@ -607,3 +607,53 @@ def test_an_annotation_of_an_option_that_does_not_exist_is_refused(app: Any) -> 
 def test_a_retry_says_when_in_few_digits() -> None:
     for when, words in ((0.21920532319210595, "in 0.219s"), (180, "in 180s"), (2.5, "in 2.5s")):
         assert Retry(when=when).humanize() == words
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "told"),
+    [
+        ("max_retries", "5", "a whole number"),
+        ("max_retries", -1, "a whole number"),
+        ("max_retries", True, "a whole number"),
+        ("time_limit", "5", "more than 0 seconds"),
+        ("soft_time_limit", 0, "more than 0 seconds"),
+        ("autoretry_for", ValueError, "a tuple of exception classes"),
+        ("autoretry_for", "ValueError", "a tuple of exception classes"),
+        ("throws", [int], "a tuple of exception classes"),
+        ("queue", 5, "text that is not empty"),
+        ("queue", "", "text that is not empty"),
+        ("priority", 10, "a whole number from 0"),
+        ("expires", "soon", "seconds as a number"),
+        ("retry_backoff", "fast", "True, False"),
+        ("retry_kwargs", [1], "a dict"),
+        ("default_retry_delay", -1, "seconds as a number"),
+        ("acks_late", "yes", "True or False"),
+    ],
+)
+@pytest.mark.parametrize("how", ["decorator", "class", "annotation"])
+def test_an_option_of_the_wrong_kind_is_refused(
+    app: Any, option: str, wrong: Any, told: str, how: str
+) -> None:
+    options = {"decorator": {option: wrong}, "class": {"base": type("B", (Task,), {option: wrong})}}
+    if how == "annotation":
+        app.conf.task_annotations = {"t": {option: wrong}}
+    with pytest.raises((TypeError, ImproperlyConfigured), match=f"option `{option}`.*{told}"):
+        app.task(name="t", **options.get(how, {}))(lambda: 1)
+
+
+def test_options_of_every_kind_are_taken(app: Any) -> None:
+    import datetime as dt
+
+    app.task(
+        name="t",
+        max_retries=None,
+        time_limit=1.5,
+        autoretry_for=[ValueError, KeyError],
+        throws={KeyError},
+        expires=dt.timedelta(hours=1),
+        default_retry_delay=dt.timedelta(seconds=1),
+        retry_backoff=2,
+        priority=0,
+        acks_late=None,
+        retry_kwargs={"max_retries": 1},
+    )(lambda: 1)

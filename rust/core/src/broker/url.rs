@@ -189,6 +189,11 @@ fn parse_target(url: &str) -> Parsed<Target> {
                     "it names no file; expected a path, as in `sqlite:///taskcore.db`",
                 );
             }
+            if path == ":memory:" {
+                return malformed(
+                    "a database in memory belongs to one connection; expected a path, or `memory://` for one process",
+                );
+            }
             Ok(Target::Sqlite { path: percent_decode(path)?.into(), params })
         }
         "redis" | "rediss" => parse_tcp(rest, &params, scheme == "rediss"),
@@ -441,6 +446,7 @@ mod tests {
         assert_eq!(parse("memory://x"), Target::Memory { name: "x".into() });
         assert!(error("sqlite://").contains("three slashes"));
         assert!(error("sqlite:///").contains("names no file"));
+        assert!(error("sqlite:///:memory:").contains("`memory://`"));
     }
 
     #[test]
