@@ -144,6 +144,8 @@ class Context:
                 "hostname": self._hostname,
                 "called_directly": self._raw is None,
                 **found,
+                # A message that says nothing wants its result kept.
+                "ignore_result": bool(found.get("ignore_result")),
                 "time_limit": limits[0],
                 "soft_time_limit": limits[1],
             }

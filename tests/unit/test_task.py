@@ -657,3 +657,11 @@ def test_options_of_every_kind_are_taken(app: Any) -> None:
         acks_late=None,
         retry_kwargs={"max_retries": 1},
     )(lambda: 1)
+
+
+@pytest.mark.parametrize(("said", "seen"), [(None, False), (False, False), (True, True)])
+def test_the_request_says_whether_the_result_is_wanted(core: Any, said: Any, seen: bool) -> None:
+    from taskcore.context import Context
+
+    assert Context(core.Request(id="i", task="t", ignore_result=said)).ignore_result is seen
+    assert Context().ignore_result is False
