@@ -61,13 +61,13 @@ impl Connection {
         if let Some(password) = &target.password {
             let mut auth = cmd("AUTH");
             auth.arg(target.username.as_deref()).arg(password);
-            auth.exec(self).map_err(|refusal| match refusal.detail() {
-                Some(detail) => RedisError::from((
+            auth.exec(self).map_err(|refusal| match (refusal.code(), refusal.detail()) {
+                (Some("ERR"), Some(detail)) if detail.contains("AUTH") => RedisError::from((
                     ErrorKind::AuthenticationFailed,
                     "the server refused the user name or password",
                     detail.to_owned(),
                 )),
-                None => refusal,
+                _ => refusal, // WRONGPASS among them, which says it itself
             })?;
         }
         if target.db != 0 { cmd("SELECT").arg(target.db).exec(self) } else { Ok(()) }
@@ -343,6 +343,29 @@ mod tests {
         assert!(silent.reply().unwrap_err().is_timeout());
         let mut gone = connected(drop);
         assert!(gone.reply().unwrap_err().is_io_error());
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_about_the_password_is_not_called_so() {
+        for (said, kind) in [
+            ("-ERR max number of clients reached\r\n", None),
+            ("-ERR AUTH <password> called without any password configured\r\n", Some(())),
+        ] {
+            let plain = connected(move |mut stream| {
+                stream.write_all(said.as_bytes()).unwrap();
+                let _ = stream.read(&mut [0; 99]);
+            });
+            let target = RedisUrl {
+                endpoint: Endpoint::Tcp { host: "h".into(), port: 1, tls: false },
+                username: None,
+                password: Some("p".into()),
+                db: 0,
+                tls: crate::broker::url::TlsFiles::default(),
+            };
+            let error = Connection::Plain(plain).introduce(&target).unwrap_err();
+            let found = (error.kind() == ErrorKind::AuthenticationFailed).then_some(());
+            assert_eq!(found, kind, "{error}");
+        }
     }
 
     #[cfg(unix)]

@@ -148,6 +148,9 @@ fn meaning(error: &RedisError) -> (ErrorKind, &'static str) {
         Redis::AuthenticationFailed => {
             (ErrorKind::Connection, "check the user name and password in the URL")
         }
+        Redis::Parse => {
+            (ErrorKind::Connection, "what answers there does not speak Redis's protocol")
+        }
         Redis::Io
         | Redis::ClusterConnectionNotFound
         | Redis::Server(
@@ -224,6 +227,24 @@ mod tests {
             text.contains(&format!("redis://me:**@127.0.0.1:{port}/1")) && !text.contains("hidden"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_does_not_speak_redis_ends_the_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 64]);
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        });
+        let pool = Pool::new(Arc::new(link(&format!("redis://127.0.0.1:{port}"))));
+        let deadline = clock::instant() + Duration::from_secs(30);
+        let ping = |lease: &mut Lease| redis::cmd("PING").exec(&mut lease.con);
+        let error = pool.run("ask", deadline, ping).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+        assert!(error.to_string().contains("does not speak"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use redis::ConnectionLike;
+
 use super::{Connection, Link, meaning};
 use crate::{
     clock,
@@ -18,6 +20,8 @@ use crate::{
 
 /// How long a connection may rest before its next user checks it.
 const RESTED: Duration = Duration::from_secs(5);
+/// How long that check may take.
+const PROBE: Duration = Duration::from_secs(1);
 /// How many connections wait for their next user; more are closed after use.
 const IDLE_MAX: usize = 16;
 /// How far a socket's timeout may be from the time that is left before it is set again: setting it is a system call.
@@ -130,14 +134,11 @@ impl Pool {
 
     fn take(&self, deadline: Instant) -> Result<Lease> {
         loop {
+            let left = self.link.time_left(deadline)?;
             let rested = self.idle().connections.pop();
             let Some(Rested { mut lease, since }) = rested else { break };
-            lease
-                .limit(self.link.time_left(deadline)?)
-                .map_err(|e| self.link.error("use a connection", e))?;
-            if clock::instant().saturating_duration_since(since) < RESTED
-                || redis::cmd("PING").exec(&mut lease.con).is_ok()
-            {
+            let fresh = clock::instant().saturating_duration_since(since) < RESTED;
+            if (fresh || lease.is_alive(left)) && lease.limit(left).is_ok() {
                 return Ok(lease);
             }
         }
@@ -189,6 +190,12 @@ impl Lease {
     ) -> redis::RedisResult<Vec<redis::Value>> {
         let replies = self.exchange(&commands.get_packed_pipeline(), commands.len())?;
         replies.into_iter().map(redis::Value::extract_error).collect()
+    }
+
+    /// Whether the server still answers here, soon. What keeps silent, a firewall that forgot the connection, must leave time
+    /// for another one.
+    fn is_alive(&mut self, left: Duration) -> bool {
+        self.limit(left.min(PROBE)).is_ok() && self.con.check_connection()
     }
 
     /// Lets no single read or write last longer than `left`.
