@@ -233,6 +233,7 @@ class Taskcore:
             interval_start=float(policy["interval_start"] or 0),
             interval_step=float(policy["interval_step"] or 0),
             interval_max=float(policy["interval_max"] or 0),
+            max_body=conf["task_max_body"],
             options=self.conf.transport_options("broker_transport_options"),
         )
 

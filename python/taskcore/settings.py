@@ -54,6 +54,7 @@ TABLE: Final = (
        "`compact`, or 2 for Celery's messages, which a mixed fleet needs."),
     _S("task_serializer", "CELERY_TASK_SERIALIZER", "str?", None, "Default: msgpack, with task_protocol=2 json."),
     _S("task_compression", "CELERY_MESSAGE_COMPRESSION", "str?", None, "`gzip`, `bzip2` or `zstd`."),
+    _S("task_max_body", "", "count", 16 * 1024 * 1024, "The longest encoded arguments, in bytes, before compression. taskcore's own."),
     _S("accept_content", "CELERY_ACCEPT_CONTENT", "names", ("json", "msgpack"),
        "Serializers (or content types) that a worker opens. `pickle` lets whoever can write to the queue run code."),
     _S("task_default_queue", "CELERY_DEFAULT_QUEUE", "str?", None, "Default: taskcore, with task_protocol=2 celery."),

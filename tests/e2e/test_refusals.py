@@ -100,6 +100,16 @@ def test_a_body_over_the_limit_is_refused_and_the_limit_is_named(site: Site) -> 
     assert site.queue()["depth"] == 0
 
 
+def test_the_limit_of_a_body_is_a_setting() -> None:
+    import sample
+
+    app = sample.make(broker_url="memory://small", task_max_body=100)
+    with pytest.raises(ValueError, match="raise that setting"):
+        app.tasks["sample.echo"].delay("x" * 200)
+    app.conf.update(task_max_body=1000)
+    app.tasks["sample.echo"].delay("x" * 200)
+
+
 def test_a_large_body_under_the_limit_arrives(site: Site) -> None:
     site.worker("-c", "1")
     value = "x" * 4_000_000

@@ -151,7 +151,7 @@ def test_args_that_are_none(
 def test_a_body_over_the_limit_is_refused_with_the_limit_named(template: _core.Template) -> None:
     publisher = _core.Publisher("memory://limits", max_body=1000)
     for fields in (None, {"compression": "gzip"}, {"serializer": "pickle"}):
-        with pytest.raises(ValueError, match=r"`proj\.add` take .* limit `max_body` of"):
+        with pytest.raises(ValueError, match=r"`proj\.add` take .* `task_max_body` of"):
             publisher.publish(template, ("x" * 1000,), {}, fields)
 
 

@@ -173,8 +173,8 @@ pub fn check_body(task: &str, size: usize, limit: usize) -> Result<()> {
         return Ok(());
     }
     let sentence = format!(
-        "the arguments of `{task}` take `{size}` bytes, more than the limit `max_body` of `{limit}`; store them \
-         elsewhere and pass a reference, or raise the limit"
+        "the arguments of `{task}` take `{size}` bytes, more than the `task_max_body` of `{limit}`; store them \
+         elsewhere and pass a reference, or raise that setting"
     );
     Err(Error::new(ErrorKind::TooLarge, sentence))
 }

@@ -174,7 +174,7 @@ fn a_body_may_be_as_large_as_the_limit_and_no_larger() {
     check_body("t", 10, 10).unwrap();
     let error = check_body("t", 11, 10).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    assert!(error.to_string().contains("`max_body` of `10`"), "{error}");
+    assert!(error.to_string().contains("`task_max_body` of `10`"), "{error}");
 }
 
 proptest! {
