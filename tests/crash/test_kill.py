@@ -8,6 +8,7 @@ import pytest
 
 from support.site import Site
 from support.wait import until
+from taskcore.exceptions import WorkerLostError
 
 TASKS = 10_000
 BOUND = 15.0  # seconds from the death of a worker until everything it held has run elsewhere
@@ -110,3 +111,16 @@ def test_a_publisher_that_is_killed_leaves_whole_messages(site: Site) -> None:
     ran = site.written()
     assert [int(line) for line in ran] == list(range(len(ran)))
     assert len(ran) >= confirmed - 1
+
+
+@pytest.mark.timeout(180)
+def test_what_cost_too_many_workers_is_parked_and_its_caller_learns_it(site: Site) -> None:
+    """The whole worker dies with its task, so only another one can judge it."""
+    result = site.app.send_task("fragile.die")
+    assert site.worker("-P", "solo", app="fragile", ready=False).wait() == -signal.SIGKILL
+    heir = site.worker("-P", "solo", app="fragile")
+    with pytest.raises(WorkerLostError, match="prematurely: 1"):
+        result.get(timeout=BOUND)
+    site.wait_queue(depth=0, in_flight=0, dead=1)
+    assert "workers lost with it: `1`" in site.cli("dead", "list", "taskcore")
+    assert heir.stop() == 0

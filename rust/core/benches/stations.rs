@@ -88,16 +88,17 @@ fn triage_one(c: &mut Criterion) {
     message.headers.task = "proj.tasks.number_77".into();
     message.headers.id = "36d7e962-d910-4333-af9b-1d28b20f7af4".into();
     let mut group = c.benchmark_group("triage");
-    group
-        .bench_function("to run", |b| b.iter(|| black_box(triage(&message, 1_000_000, &registry))));
+    group.bench_function("to run", |b| {
+        b.iter(|| black_box(triage(&message, 3, 1_000_000, &registry)));
+    });
     message.headers.eta = Some(2_000_000);
     message.headers.expires = Some(9_000_000);
     group.bench_function("to wait", |b| {
-        b.iter(|| black_box(triage(&message, 1_000_000, &registry)));
+        b.iter(|| black_box(triage(&message, 3, 1_000_000, &registry)));
     });
     message.headers.task = "proj.tasks.nmber_77".into();
     group.bench_function("unknown among 200", |b| {
-        b.iter(|| black_box(triage(&message, 1_000_000, &registry)));
+        b.iter(|| black_box(triage(&message, 3, 1_000_000, &registry)));
     });
     group.finish();
 }

@@ -4,7 +4,9 @@
 //!   worker's epoch.
 //! * **A worker holds by its own life.** It renews one lease; while it does, nothing it holds is handed to another,
 //!   however long a task runs. When the lease lapses, any other worker puts everything back, in order, in seconds.
-//! * **Every redelivery is counted**, and after `max_deliveries` of them the message is parked among the dead letters.
+//! * **Every redelivery is counted.** A worker that loses a process says so, and after `max_deliveries` of them the message is
+//!   parked among the dead letters. What a lost worker held is put back whatever its count: whoever claims it judges it, and
+//!   can say to those who wait for the task what became of it.
 //! * **Delays live here.** What is due later than [`HORIZON_MS`] stays in the broker's due set; what comes due within it is
 //!   claimed once, by one worker, whose ETA heap gives the last milliseconds.
 //! * **Fetch many, settle many**, in one round trip each. An idle `fetch` waits blocked; it does not poll.
@@ -122,7 +124,7 @@ pub struct Subscription {
     pub queues: Vec<Arc<str>>,
     /// Unique name of this worker process start; the adapter takes a fresh one when its lease lapsed.
     pub epoch: String,
-    /// After this many redeliveries a message is parked.
+    /// At this count [`Settle::Redeliver`] parks a message.
     pub max_deliveries: u32,
 }
 
@@ -144,8 +146,6 @@ pub struct QueueStats {
 pub struct Recovered {
     /// Messages returned to their queues.
     pub requeued: u64,
-    /// Messages parked because they were redelivered too often.
-    pub parked: u64,
 }
 
 /// The producer's side: blocking, callable from any thread, safe to share. Every call ends by its deadline.
@@ -205,7 +205,7 @@ pub trait Consumer: Send + Sync {
     /// Renews the lease; the worker calls it every [`lease::RENEW_MS`]. `Fenced` when it had lapsed.
     fn renew(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Puts back what workers with a lapsed lease held; the worker calls it every [`lease::SWEEP_MS`].
+    /// Puts back, counted, what workers with a lapsed lease held; the worker calls it every [`lease::SWEEP_MS`].
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>>;
 
     /// Hands back, in order, everything still held under this epoch, and drops the lease. The last call.

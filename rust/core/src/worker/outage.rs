@@ -31,12 +31,8 @@ impl Worker {
                 self.children_changed = true;
             }
             LinkNews::Recovered(found) => {
-                if found.requeued + found.parked > 0 {
-                    tracing::warn!(
-                        requeued = found.requeued,
-                        parked = found.parked,
-                        "put back what a lost worker held"
-                    );
+                if found.requeued > 0 {
+                    tracing::warn!(requeued = found.requeued, "put back what a lost worker held");
                 }
             }
             LinkNews::Up(took) => {

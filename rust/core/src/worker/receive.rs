@@ -71,7 +71,8 @@ impl Worker {
     }
 
     fn judge(&mut self, delivery: Delivery, message: Message, now: Now) {
-        match triage::triage(&message, now.wall, &self.registry) {
+        let left = self.config.max_deliveries.saturating_sub(delivery.redeliveries);
+        match triage::triage(&message, left, now.wall, &self.registry) {
             Verdict::Run { task } => {
                 let key = self.accept(task, Place::Ready, delivery, message);
                 if self.rates.limits(task) {
@@ -93,6 +94,15 @@ impl Worker {
                     message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
                 let decision = settle::expired(&message, ignored, self.context(now));
                 let request = self.request(task, delivery, message);
+                self.conclude(decision, request);
+            }
+            Verdict::Exhausted { task } => {
+                let request = self.request(task, delivery, message);
+                let (spec, context) = (self.registry.spec(task), self.context(now));
+                let decision = settle::exhausted(&request, spec, context);
+                if let Some(Settle::Park { reason, .. }) = &decision.settle {
+                    journal::parked(self.shown(&request), &request.id, &request.queue, reason);
+                }
                 self.conclude(decision, request);
             }
             Verdict::Unknown { reason } => {

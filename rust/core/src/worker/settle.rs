@@ -131,6 +131,19 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
     Decision { store, settle: open(settle), end: Some(raised) }
 }
 
+/// It cost too many workers their life; it is not run once more.
+pub fn exhausted(request: &Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
+    let lost = request.redeliveries;
+    let reason =
+        format!("workers lost with it: `{lost}`, as many as `worker_max_deliveries` allows");
+    let args = json!([format!("Workers exited prematurely: {lost}, as many as may.")]);
+    let raised =
+        Raised { state: State::Failure, exc_type: "WorkerLostError", args, module: BILLIARD };
+    let store = wants_failure(request.ignore_result, spec)
+        .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
+    Decision { store, settle: Some(park(request, reason)), end: Some(raised) }
+}
+
 /// Its body could not be decoded where it was to run; user code has not begun.
 fn undecodable(reason: String, request: &Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
     let args = json!([reason]);

@@ -63,6 +63,17 @@ fn document(decision: &Decision) -> Value {
 }
 
 #[test]
+fn what_cost_too_many_workers_is_parked_and_ends_as_failure() {
+    let request = Request { redeliveries: 3, ..held(false) };
+    let decision = exhausted(&request, &spec(true), context());
+    assert_eq!(word(decision.settle.as_ref()), "park");
+    assert_eq!(document(&decision)["result"]["exc_type"], "WorkerLostError");
+    assert!(decision.end.is_some());
+    let unwanted = Request { ignore_result: true, ..held(false) };
+    assert!(exhausted(&unwanted, &spec(true), context()).store.is_none());
+}
+
+#[test]
 fn outcomes() {
     use Verdict::{Failure, Ignore, Reject, Requeue, Retry, Success, Undecodable};
     let strict = |late| TaskSpec { acks_on_failure_or_timeout: false, ..spec(late) };

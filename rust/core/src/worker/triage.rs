@@ -47,6 +47,11 @@ pub enum Verdict {
         /// For the dead letter.
         reason: String,
     },
+    /// It cost as many workers their life as it may: FAILURE `WorkerLostError` is stored and the message parked.
+    Exhausted {
+        /// Number of the task in the registry.
+        task: u32,
+    },
     /// It can never run here: FAILURE `ContentDisallowed` is stored and the message parked.
     Park {
         /// Number of the task in the registry.
@@ -101,8 +106,9 @@ impl Registry {
     }
 }
 
-/// The verdict about a message that could be read. `now` is in microseconds since the Unix epoch.
-pub fn triage(message: &Message, now: i64, registry: &Registry) -> Verdict {
+/// The verdict about a message that could be read. `now` is in microseconds since the Unix epoch; `left` is how many more
+/// workers it may cost.
+pub fn triage(message: &Message, left: u32, now: i64, registry: &Registry) -> Verdict {
     let headers = &message.headers;
     let Some(task) = registry.number(&headers.task) else {
         return Verdict::Unknown { reason: unknown(&headers.task, registry) };
@@ -112,6 +118,9 @@ pub fn triage(message: &Message, now: i64, registry: &Registry) -> Verdict {
     }
     if deadline::expired(headers.expires, now) {
         return Verdict::Expire { task };
+    }
+    if left == 0 {
+        return Verdict::Exhausted { task };
     }
     match headers.eta.filter(|eta| *eta > now).map(due_ms) {
         Some(due) if due > now / 1_000 + HOLD_MS => Verdict::Defer { due },
@@ -226,26 +235,34 @@ mod tests {
             ),
             ("not yet expired", timed(None, Some(NOW)), Verdict::Run { task }),
         ] {
-            assert_eq!(triage(&message, NOW, &registry), expected, "{name}");
+            assert_eq!(triage(&message, 1, NOW, &registry), expected, "{name}");
+        }
+        for (message, expected) in [
+            (timed(None, None), Verdict::Exhausted { task }),
+            (timed(Some(NOW + 9_000_000), None), Verdict::Exhausted { task }),
+            (timed(None, Some(NOW - 1)), Verdict::Expire { task }),
+        ] {
+            assert_eq!(triage(&message, 0, NOW, &registry), expected);
         }
     }
 
     #[test]
     fn an_unknown_name_gets_the_nearest_proposed() {
         let registry = registry();
-        let Verdict::Unknown { reason } = triage(&message("proj.ad"), NOW, &registry) else {
+        let Verdict::Unknown { reason } = triage(&message("proj.ad"), 3, NOW, &registry) else {
             panic!("known")
         };
         assert!(
             reason.contains("`proj.ad`") && reason.contains("did you mean `proj.add`?"),
             "{reason}"
         );
-        let Verdict::Unknown { reason } = triage(&message("billing.invoice.send"), NOW, &registry)
+        let Verdict::Unknown { reason } =
+            triage(&message("billing.invoice.send"), 3, NOW, &registry)
         else {
             panic!("known")
         };
         assert!(!reason.contains("did you mean"), "{reason}");
-        let Verdict::Unknown { reason } = triage(&message(&"x".repeat(100_000)), NOW, &registry)
+        let Verdict::Unknown { reason } = triage(&message(&"x".repeat(100_000)), 3, NOW, &registry)
         else {
             panic!("known")
         };
@@ -256,7 +273,7 @@ mod tests {
     fn a_refused_content_type_lists_the_accepted_ones() {
         let mut pickle = message("proj.add");
         pickle.content_type = "application/x-python-serialize".into();
-        let Verdict::Park { reason, .. } = triage(&pickle, NOW, &registry()) else {
+        let Verdict::Park { reason, .. } = triage(&pickle, 3, NOW, &registry()) else {
             panic!("accepted")
         };
         for part in [
@@ -286,7 +303,7 @@ mod tests {
         #[test]
         fn nothing_runs_early_or_expired(eta in prop::option::of(-10_000_000i64..20_000_000), expires in prop::option::of(-10_000_000i64..20_000_000)) {
             let (eta, expires) = (eta.map(|d| NOW + d), expires.map(|d| NOW + d));
-            match triage(&timed(eta, expires), NOW, &registry()) {
+            match triage(&timed(eta, expires), 3, NOW, &registry()) {
                 Verdict::Run { .. } => {
                     prop_assert!(eta.is_none_or(|e| e <= NOW));
                     prop_assert!(expires.is_none_or(|e| e >= NOW));

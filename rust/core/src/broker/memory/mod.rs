@@ -201,11 +201,7 @@ impl Consumer for MemoryConsumer {
 
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         Box::pin(async move {
-            let recovered = self.store.lock().recover(
-                self.holder,
-                self.subscription.max_deliveries,
-                clock::wall_ms(),
-            );
+            let recovered = self.store.lock().recover(self.holder, clock::wall_ms());
             self.store.changed.notify_waiters();
             Ok(recovered)
         })

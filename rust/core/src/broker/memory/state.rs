@@ -88,17 +88,15 @@ impl State {
         self.queue(&queue).dead.insert(key, (message, reason, now));
     }
 
-    /// Counts a delivery that ended with a lost worker; whether the message was parked for it.
-    fn redeliver(&mut self, mut message: Message, max_deliveries: u32, now: Millis) -> bool {
+    /// Counts a delivery that ended with a lost process, and parks the message once there were too many.
+    fn redeliver(&mut self, mut message: Message, max_deliveries: u32, now: Millis) {
         message.redeliveries += 1;
-        let parked = message.redeliveries >= max_deliveries;
-        if parked {
+        if message.redeliveries >= max_deliveries {
             let reason = format!("{} deliveries ended with a lost worker", message.redeliveries);
             self.bury(message, reason, now);
         } else {
             self.make_ready(message);
         }
-        parked
     }
 
     pub(super) fn publish(&mut self, outgoing: &Outgoing, now: Millis) {
@@ -231,8 +229,8 @@ impl State {
         true
     }
 
-    /// Puts back what lapsed holders held, as `judge` sees it. One that is late itself judges nobody before it has renewed.
-    pub(super) fn recover(&mut self, judge: u64, max_deliveries: u32, now: Millis) -> Recovered {
+    /// Puts back, counted, what lapsed holders held, as `judge` sees it. One that is late itself judges nobody before it has renewed.
+    pub(super) fn recover(&mut self, judge: u64, now: Millis) -> Recovered {
         let judge = self.holders.get(&judge).filter(|judge| judge.until >= now);
         let Some(mine) = judge.map(|judge| judge.mine) else { return Recovered::default() };
         let lapsed: Vec<u64> = self
@@ -243,14 +241,12 @@ impl State {
             .collect();
         let mut recovered = Recovered::default();
         for holder in lapsed {
-            for message in
+            for mut message in
                 self.holders.remove(&holder).into_iter().flat_map(|h| h.held.into_values())
             {
-                if self.redeliver(message, max_deliveries, now) {
-                    recovered.parked += 1;
-                } else {
-                    recovered.requeued += 1;
-                }
+                message.redeliveries += 1;
+                self.make_ready(message);
+                recovered.requeued += 1;
             }
         }
         recovered

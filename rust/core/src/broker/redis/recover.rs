@@ -13,7 +13,6 @@ use redis::pipe;
 use super::{
     consume::Shared,
     scripts::{CONDEMN, LAPSED, RECOVER},
-    settle::lost_reason,
 };
 use crate::{
     broker::{Recovered, lease},
@@ -33,18 +32,12 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Recovered> {
         seqs.sort_unstable_by(|a, b| b.cmp(a));
         for chunk in seqs.chunks(CHUNK) {
             let served = &shared.lanes[lane];
-            let mut call =
-                RECOVER.call(&[served.lane.again(), served.lane.held(&epoch), served.lane.dead()]);
-            call.arg(&epoch)
-                .arg(shared.max_deliveries)
-                .arg(lost_reason(shared.max_deliveries))
-                .arg(chunk);
+            let mut call = RECOVER.call(&[served.lane.again(), served.lane.held(&epoch)]);
+            call.arg(chunk);
             let mut commands = pipe();
             commands.add_command(call);
             let reply = shared.run("recover messages", commands).await?.pop();
-            let (requeued, parked): (u64, u64) = shared.read("recover messages", reply)?;
-            total.requeued += requeued;
-            total.parked += parked;
+            total.requeued += shared.read::<u64>("recover messages", reply)?;
         }
     }
     if total.requeued > 0 {

@@ -101,7 +101,7 @@ fn script(shared: &Shared, served: &Served, batch: &[Settlement]) -> Cmd {
 }
 
 /// Why a message is parked that was lost too often.
-pub(super) fn lost_reason(max_deliveries: u32) -> String {
+fn lost_reason(max_deliveries: u32) -> String {
     format!(
         "the process that ran it was lost `{max_deliveries}` times, as often as `max_deliveries` allows"
     )

@@ -167,10 +167,9 @@ impl Consumer for SqliteConsumer {
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         Box::pin(async move {
             let (judge, mine) = (self.epoch.holder, self.epoch.mine());
-            let max_deliveries = self.max_deliveries;
             let work = Work::new(cost(1_000, false), clock::instant() + PATIENCE, move |tx| {
                 let dead = lease::lapsed(tx.connection(), judge, mine, tx.now)?;
-                lease::recover(tx, &dead, max_deliveries)
+                lease::recover(tx, &dead)
             })
             .unless(move |connection| {
                 let dead = lease::lapsed(connection, judge, mine, clock::wall_ms())?;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     publish::make_ready,
-    settle::{let_go, redeliver},
+    settle::{count, let_go},
 };
 use crate::{
     broker::{
@@ -89,20 +89,14 @@ pub(super) fn lapsed(
 }
 
 /// Puts back, counted, what those holders have, and ends their leases.
-pub(super) fn recover(
-    tx: &mut Tx<'_>,
-    dead: &[i64],
-    max_deliveries: u32,
-) -> rusqlite::Result<Recovered> {
+pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64]) -> rusqlite::Result<Recovered> {
     let mut recovered = Recovered::default();
     for &holder in dead {
         for key in held_by(tx, holder)? {
             let_go(tx, holder, key)?;
-            if redeliver(tx, key, max_deliveries)? {
-                recovered.parked += 1;
-            } else {
-                recovered.requeued += 1;
-            }
+            count(tx, key)?;
+            make_ready(tx, key)?;
+            recovered.requeued += 1;
         }
         tx.prepare("DELETE FROM lease WHERE holder = ?1")?.execute([holder])?;
     }

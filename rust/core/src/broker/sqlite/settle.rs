@@ -52,7 +52,7 @@ fn move_on(tx: &mut Tx<'_>, key: i64, how: &Settle, max_deliveries: u32) -> rusq
         Settle::Ack => unreachable!("acknowledged ones are forgotten in runs"),
         Settle::HandBack => make_ready(tx, key),
         Settle::Requeue => to_tail(tx, key),
-        Settle::Redeliver { .. } => redeliver(tx, key, max_deliveries).map(drop),
+        Settle::Redeliver { .. } => redeliver(tx, key, max_deliveries),
         Settle::Defer { id, due } => {
             rename(tx, key, id)?;
             // It may be due at once, and then somebody may be waiting for it.
@@ -80,18 +80,20 @@ pub(super) fn to_tail(tx: &mut Tx<'_>, key: i64) -> rusqlite::Result<()> {
     make_ready(tx, key::key(key::queue_of(key), key::priority_of(key), number)?)
 }
 
-/// Counts a delivery that ended with a lost worker; whether the message, which is nowhere, was parked for it.
-pub(super) fn redeliver(tx: &mut Tx<'_>, key: i64, max_deliveries: u32) -> rusqlite::Result<bool> {
-    let redeliveries: u32 = tx
-        .prepare("UPDATE message SET redeliveries = redeliveries + 1 WHERE number = ?1 RETURNING redeliveries")?
-        .query_row([key & key::NUMBERS], |row| row.get(0))?;
-    let parked = redeliveries >= max_deliveries;
-    if parked {
-        park(tx, key, &format!("{redeliveries} deliveries ended with a lost worker"))?;
-    } else {
-        make_ready(tx, key)?;
+/// Counts a delivery that ended with a lost process, and parks the message, which is nowhere, once there were too many.
+fn redeliver(tx: &mut Tx<'_>, key: i64, max_deliveries: u32) -> rusqlite::Result<()> {
+    let redeliveries = count(tx, key)?;
+    if redeliveries >= max_deliveries {
+        return park(tx, key, &format!("{redeliveries} deliveries ended with a lost worker"));
     }
-    Ok(parked)
+    make_ready(tx, key)
+}
+
+/// Counts a delivery that ended with a lost worker; how many there were.
+pub(super) fn count(tx: &Tx<'_>, key: i64) -> rusqlite::Result<u32> {
+    tx
+        .prepare("UPDATE message SET redeliveries = redeliveries + 1 WHERE number = ?1 RETURNING redeliveries")?
+        .query_row([key & key::NUMBERS], |row| row.get(0))
 }
 
 fn park(tx: &mut Tx<'_>, key: i64, reason: &str) -> rusqlite::Result<()> {

@@ -77,16 +77,12 @@ pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
         wall_ms() - started >= lease::LEASE_MS - lease::SWEEP_MS as i64,
         "robbed before the lease lapsed"
     );
-    assert_eq!(recovered, Recovered { requeued: 3, parked: 1 });
-    // The one that was lost twice is parked, the others are back at the head, counted, in order.
-    let dead = broker.dead(&queue, 10).unwrap();
-    assert_eq!(
-        dead.iter().map(|d| (&d.raw[..], d.redeliveries)).collect::<Vec<_>>(),
-        [(&b"0"[..], 2)]
-    );
-    let got = take(&*heir, 5).await;
-    assert_eq!(bodies(&got), numbers(1, 6));
-    assert_eq!(got.iter().map(|d| d.redeliveries).collect::<Vec<_>>(), [1, 1, 1, 0, 0]);
+    assert_eq!(recovered, Recovered { requeued: 4 });
+    // All are back at the head, counted, in order: also the one that was lost as often as it may be, which its claimer judges.
+    assert_eq!(broker.dead(&queue, 10).unwrap().len(), 0);
+    let got = take(&*heir, 6).await;
+    assert_eq!(bodies(&got), numbers(0, 6));
+    assert_eq!(got.iter().map(|d| d.redeliveries).collect::<Vec<_>>(), [2, 1, 1, 1, 0, 0]);
     // The worker that was taken for dead cannot touch them any more.
     assert_eq!(lost.renew().await.unwrap_err().kind(), ErrorKind::Fenced);
     let error =
@@ -96,10 +92,10 @@ pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
     settle(&*lost, &held, |_| Settle::Requeue).await;
     assert_eq!(
         broker.stats(&queue).unwrap(),
-        QueueStats { in_flight: 5, dead: 1, ..QueueStats::default() }
+        QueueStats { in_flight: 6, ..QueueStats::default() }
     );
     ack(&*heir, &got).await;
-    assert_eq!(broker.stats(&queue).unwrap(), QueueStats { dead: 1, ..QueueStats::default() });
+    assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
 }
 
 pub(crate) async fn a_renewed_lease_is_respected(h: &impl Harness) {
@@ -110,7 +106,7 @@ pub(crate) async fn a_renewed_lease_is_respected(h: &impl Harness) {
     let heir = worker(&*h.broker(), &[&queue]).await;
     let held = take(&*alive, 1).await;
     take(&*lost, 1).await;
-    assert_eq!(sweep(&*heir, &[&*alive]).await, Recovered { requeued: 1, parked: 0 });
+    assert_eq!(sweep(&*heir, &[&*alive]).await, Recovered { requeued: 1 });
     assert_eq!(heir.recover().await.unwrap(), Recovered::default());
     assert_eq!(
         broker.stats(&queue).unwrap(),
