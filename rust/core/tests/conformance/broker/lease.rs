@@ -90,10 +90,7 @@ pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
     assert_eq!(error.kind(), ErrorKind::Fenced);
     ack(&*lost, &held).await;
     settle(&*lost, &held, |_| Settle::Requeue).await;
-    assert_eq!(
-        broker.stats(&queue).unwrap(),
-        QueueStats { in_flight: 6, ..QueueStats::default() }
-    );
+    assert_eq!(broker.stats(&queue).unwrap(), QueueStats { in_flight: 6, ..QueueStats::default() });
     ack(&*heir, &got).await;
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
 }
