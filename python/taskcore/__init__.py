@@ -15,12 +15,12 @@ Names, options and defaults are Celery's; `Celery` is another name of `Taskcore`
 
 from typing import NoReturn
 
-from taskcore import absent
+from taskcore import unsupported
 from taskcore._core import __version__
 from taskcore.app import Taskcore
+from taskcore.app.shared import current_app, current_task, shared_task
 from taskcore.canvas import Signature, maybe_signature, signature, subtask
 from taskcore.result import AsyncResult, EagerResult, ResultSet
-from taskcore.shared import current_app, current_task, shared_task
 from taskcore.task import Task
 from taskcore.utils import uuid
 
@@ -46,4 +46,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> NoReturn:
-    raise absent.export(__name__, name)
+    raise unsupported.export(__name__, name)

@@ -250,7 +250,7 @@ class Worker:
             tasks: objects with `name`, `acks_late`, `acks_on_failure_or_timeout`, `reject_on_worker_lost`, `ignore_result`,
                 `store_errors_even_if_ignored`, `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit` (seconds or None),
                 `hears_failure`.
-            execution: `taskcore.execute.Execution`, used by pools that run in this process.
+            execution: `taskcore.execution.executor.Execution`, used by pools that run in this process.
             zygote: file descriptor of the control socket of the zygote, for `prefork`.
         """
     def start(self) -> None:

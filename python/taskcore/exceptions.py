@@ -2,7 +2,7 @@
 
 The core looks these classes up here once and raises them, so this module imports nothing of taskcore. Constructors keep their
 arguments in `args`: a result document carries exactly those, and the reader rebuilds the exception from them. Names
-that Celery, kombu and billiard spread over three packages live in this one place; `taskcore.failure` knows which
+that Celery, kombu and billiard spread over three packages live in this one place; `results/exception_codec.py` knows which
 package to name in a document, so that a stock Celery client finds its own class.
 """
 

@@ -2,17 +2,17 @@
 
 from typing import NoReturn
 
-from taskcore import absent
-from taskcore.asyncresult import (
+from taskcore import unsupported
+from taskcore.exceptions import TimeoutError
+from taskcore.results.async_result import (
     AsyncResult,
     IgnoredResult,
     allow_join_result,
     assert_will_not_block,
     result_from_tuple,
 )
-from taskcore.eagerresult import EagerResult
-from taskcore.exceptions import TimeoutError
-from taskcore.resultset import ResultSet
+from taskcore.results.eager_result import EagerResult
+from taskcore.results.result_set import ResultSet
 
 __all__ = [
     "AsyncResult",
@@ -27,4 +27,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> NoReturn:
-    raise absent.export(__name__, name)
+    raise unsupported.export(__name__, name)

@@ -2,8 +2,8 @@
 
 from typing import NoReturn
 
-from taskcore import absent
+from taskcore import unsupported
 
 
 def __getattr__(name: str) -> NoReturn:
-    raise absent.export(__name__, name)
+    raise unsupported.export(__name__, name)

@@ -184,7 +184,9 @@ def test_dead_letters_are_listed_and_dropped(site: Site) -> None:
 def test_the_app_is_found(tmp_path: Path, files: dict[str, str], spec: str, found: str) -> None:
     for name, attribute in files.items():
         app_file(tmp_path, name, APP.format(name=attribute) if attribute else "")
-    code = "from taskcore.cli.find import find_app; import sys; print(find_app(sys.argv[1]).main)"
+    code = (
+        "from taskcore.cli.find_app import find_app; import sys; print(find_app(sys.argv[1]).main)"
+    )
     import subprocess
     import sys
 

@@ -11,7 +11,7 @@ import pytest
 from taskcore import _core
 from taskcore.exceptions import TaskRevokedError
 from taskcore.testing import memory_app
-from taskcore.worker import WorkerOptions, configure, spec_of
+from taskcore.worker.boot import WorkerOptions, configure, spec_of
 
 WAIT = 30
 

@@ -20,9 +20,11 @@ if "taskcore._core" not in sys.modules:
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The fake, wherever the Python layer would use the core."""
-    from taskcore import app, serialize, worker
+    from taskcore import serialize
+    from taskcore.app import base
+    from taskcore.worker import boot
 
-    for module in (app, serialize, worker):
+    for module in (base, serialize, boot):
         monkeypatch.setattr(module, "_core", fake_core)
     monkeypatch.setattr(fake_core.Worker, "made", [])
     return fake_core

@@ -5,32 +5,32 @@ from typing import Any
 import pytest
 
 import taskcore
-from taskcore import absent, canvas, result, schedules, signals
+from taskcore import canvas, result, schedules, signals, unsupported
 from taskcore.exceptions import NotSupportedError
 from taskcore.result import AsyncResult
 
 
-@pytest.mark.parametrize("name", sorted(absent.APP))
+@pytest.mark.parametrize("name", sorted(unsupported.APP))
 def test_of_an_app(app: Any, name: str) -> None:
     with pytest.raises(NotSupportedError, match=f"`{name}` of Celery's `Taskcore`"):
         getattr(app, name)
     assert not hasattr(app, name)
 
 
-@pytest.mark.parametrize("name", sorted(absent.TASK))
+@pytest.mark.parametrize("name", sorted(unsupported.TASK))
 def test_of_a_task(app: Any, name: str) -> None:
     task = app.task(lambda: 1, name="t")
     with pytest.raises(NotSupportedError, match=f"`{name}` of Celery's `Task`"):
         getattr(task, name)
 
 
-@pytest.mark.parametrize("name", sorted(absent.RESULT))
+@pytest.mark.parametrize("name", sorted(unsupported.RESULT))
 def test_of_a_result(app: Any, name: str) -> None:
     with pytest.raises(NotSupportedError, match=f"`{name}` of Celery's `AsyncResult`"):
         getattr(AsyncResult("i", app), name)
 
 
-@pytest.mark.parametrize("name", sorted(absent.PACKAGE))
+@pytest.mark.parametrize("name", sorted(unsupported.PACKAGE))
 @pytest.mark.parametrize("module", [taskcore, canvas, result, schedules])
 def test_of_a_module(module: Any, name: str) -> None:
     with pytest.raises(NotSupportedError, match=f"`{name}` of Celery's"):

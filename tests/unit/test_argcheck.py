@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskcore.argcheck import checker, positional_count
+from taskcore.publishing.argument_check import checker, positional_count
 
 
 def plain(a: Any, b: Any = 1) -> None: ...

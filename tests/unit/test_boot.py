@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from taskcore import Taskcore, signals, worker
+from taskcore import Taskcore, signals
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
-from taskcore.worker import WorkerOptions, boot, configure, spec_of
+from taskcore.worker.boot import WorkerOptions, boot, configure, cores, spec_of
 
 
 def test_settings_and_options(app: Any) -> None:
@@ -60,7 +60,7 @@ def test_defaults(app: Any) -> None:
     config = configure(app, WorkerOptions())
     assert (config.prefetch, config.concurrency, config.queues) == (
         None,
-        worker.cores(),
+        cores(),
         ["taskcore"],
     )
 
@@ -109,7 +109,7 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
     module = types.ModuleType("proj_more")
     monkeypatch.setitem(sys.modules, "proj_more", module)
     app.conf.include = ["proj_more"]
-    child = types.ModuleType("taskcore.child")
+    child = types.ModuleType("taskcore.worker.zygote")
 
     def start_zygote(pages: Any, make: Any, **options: Any) -> tuple[int, int]:
         order.append("zygote")
@@ -117,7 +117,7 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
         return 7, 8
 
     child.__dict__["start_zygote"] = start_zygote
-    monkeypatch.setitem(sys.modules, "taskcore.child", child)
+    monkeypatch.setitem(sys.modules, "taskcore.worker.zygote", child)
     keep = []
     for name in (
         "import_modules",
@@ -225,8 +225,8 @@ def test_task_loggers_are_heard_and_the_root_is_left_alone(
     import logging
 
     from taskcore.context import reset_current, set_current
-    from taskcore.logsetup import set_up
     from taskcore.utils.log import get_task_logger
+    from taskcore.worker.log_setup import set_up
 
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(logging.getLogger("taskcore"), "handlers", [])

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from support.sources import names_in_core
-from taskcore.calling import NAMES, PROTOCOL_HEADERS, to_args, to_fields, to_kwargs
 from taskcore.exceptions import NotSupportedError
+from taskcore.publishing.call_options import NAMES, PROTOCOL_HEADERS, to_args, to_fields, to_kwargs
 
 NOW = 1_000_000.0
 

@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from taskcore import absent
+from taskcore import unsupported
 from taskcore.cli import main
 from taskcore.cli.worker import worker
 
@@ -21,17 +21,17 @@ def options(command: click.Command) -> set[str]:
     return {word for param in command.params for word in (*param.opts, *param.secondary_opts)}
 
 
-@pytest.mark.parametrize("name", sorted(absent.COMMANDS))
+@pytest.mark.parametrize("name", sorted(unsupported.COMMANDS))
 def test_a_command_that_is_not_here(name: str) -> None:
     assert f"`{name}` of Celery's is not in this version" in answer("-A", "proj", name, "more")
 
 
-@pytest.mark.parametrize("name", sorted(absent.WORKER_OPTIONS))
+@pytest.mark.parametrize("name", sorted(unsupported.WORKER_OPTIONS))
 def test_an_option_of_worker_that_is_not_here(name: str) -> None:
     assert f"`{name}` of Celery's is not in this version" in answer("-A", "proj", "worker", name)
 
 
-@pytest.mark.parametrize("name", sorted(absent.PROGRAM_OPTIONS))
+@pytest.mark.parametrize("name", sorted(unsupported.PROGRAM_OPTIONS))
 def test_an_option_of_the_program_that_is_not_here(name: str) -> None:
     assert f"`{name}` of Celery's is not in this version" in answer(name, "-A", "proj", "queues")
 
@@ -43,7 +43,7 @@ def test_what_nobody_knows_is_the_ordinary_sentence() -> None:
 
 def test_every_word_of_celerys_is_known_in_some_way() -> None:
     stock: Any = pytest.importorskip("celery.bin.celery").celery
-    assert options(stock) <= options(main) | absent.PROGRAM_OPTIONS.keys()
+    assert options(stock) <= options(main) | unsupported.PROGRAM_OPTIONS.keys()
     wanted = options(stock.commands["worker"]) - {"-f", "--logfile"}
-    assert wanted <= options(worker) | absent.WORKER_OPTIONS.keys()
-    assert stock.commands.keys() <= main.commands.keys() | absent.COMMANDS.keys()
+    assert wanted <= options(worker) | unsupported.WORKER_OPTIONS.keys()
+    assert stock.commands.keys() <= main.commands.keys() | unsupported.COMMANDS.keys()

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from taskcore import settings
-from taskcore.conf import Config
+from taskcore.config import settings
+from taskcore.config.conf import Config
+from taskcore.config.validators import rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
-from taskcore.kinds import rate_per_second, redact
 
 
 def test_every_default_is_of_its_own_kind() -> None:
-    from taskcore.conf import check_value
+    from taskcore.config.conf import check_value
 
     for setting in settings.TABLE:
         assert check_value(setting, setting.name, setting.default) == setting.default, setting.name

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskcore import outcome, signals
+from taskcore import signals
 from taskcore.context import get_current
 from taskcore.exceptions import (
     EncodeError,
@@ -17,6 +17,7 @@ from taskcore.exceptions import (
     Retry,
     TimeLimitExceeded,
 )
+from taskcore.execution import outcome
 from taskcore.task import Task
 
 
@@ -557,7 +558,7 @@ def test_a_receiver_connected_after_the_first_run_is_heard(app: Any, core: Any) 
 
 
 def test_the_core_is_told_when_entries_are_stale(core: Any) -> None:
-    from taskcore.execute import Execution
+    from taskcore.execution.executor import Execution
 
     told: list[int] = []
     execution = Execution(None, Task, lambda: told.append(1))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taskcore import exceptions, failure
+from taskcore import exceptions
 from taskcore.context import reset_current, set_current
 from taskcore.result import (
     AsyncResult,
@@ -13,6 +13,7 @@ from taskcore.result import (
     allow_join_result,
     result_from_tuple,
 )
+from taskcore.results import exception_codec
 
 
 def done(
@@ -46,7 +47,7 @@ def test_nothing_is_pending(app: Any) -> None:
 
 def test_an_exception_is_raised_or_returned(app: Any) -> None:
     result = done(
-        app, "i", failure.to_document(ValueError("x", 3)), "FAILURE", traceback="Traceback"
+        app, "i", exception_codec.to_document(ValueError("x", 3)), "FAILURE", traceback="Traceback"
     )
     with pytest.raises(ValueError) as caught:
         result.get()
@@ -176,7 +177,7 @@ def test_many_results(app: Any) -> None:
     assert (results.completed_count(), results.ready_count()) == (2, 2)
     with pytest.raises(TimeoutError):
         results.get(timeout=0)
-    done(app, "b", failure.to_document(KeyError("k")), "FAILURE")
+    done(app, "b", exception_codec.to_document(KeyError("k")), "FAILURE")
     assert results.ready() and results.failed() and not results.successful()
     with pytest.raises(KeyError):
         results.get()
@@ -210,20 +211,20 @@ def test_many_results(app: Any) -> None:
 def test_exceptions_are_written_under_the_name_that_celery_knows(
     core: Any, exc: Exception, module: str
 ) -> None:
-    document = failure.to_document(exc)
+    document = exception_codec.to_document(exc)
     assert document["exc_module"] == module
-    found = failure.from_document(document)
+    found = exception_codec.from_document(document)
     assert type(found) is type(exc) and found.args == exc.args
 
 
-@pytest.mark.parametrize("name", sorted(failure._WRITTEN_AS))
+@pytest.mark.parametrize("name", sorted(exception_codec._WRITTEN_AS))
 def test_every_name_exists_on_both_sides(name: str) -> None:
     import importlib
 
     pytest.importorskip("celery")
     assert issubclass(getattr(exceptions, name), BaseException)
-    module = importlib.import_module(failure._WRITTEN_AS[name])
-    assert hasattr(module, name), f"{failure._WRITTEN_AS[name]} has no {name}"
+    module = importlib.import_module(exception_codec._WRITTEN_AS[name])
+    assert hasattr(module, name), f"{exception_codec._WRITTEN_AS[name]} has no {name}"
 
 
 def test_an_unknown_exception_is_made_up_and_its_module_is_not_imported() -> None:
@@ -235,7 +236,7 @@ def test_an_unknown_exception_is_made_up_and_its_module_is_not_imported() -> Non
         "exc_module": "wsgiref.simple_server",
     }
     sys.modules.pop("wsgiref.simple_server", None)
-    found = failure.from_document(document)
+    found = exception_codec.from_document(document)
     assert type(found).__qualname__ == "Outer.Inner" and found.args == ("a", 1)
     assert "wsgiref.simple_server" not in sys.modules
 
@@ -248,18 +249,20 @@ def test_what_is_no_exception_is_refused(name: str, module: str) -> None:
     import subprocess  # noqa: F401 - so that it is loaded
 
     with pytest.raises(exceptions.SecurityError, match=name):
-        failure.from_document({"exc_type": name, "exc_message": ["true"], "exc_module": module})
+        exception_codec.from_document(
+            {"exc_type": name, "exc_message": ["true"], "exc_module": module}
+        )
 
 
 def test_an_exception_that_takes_other_arguments_keeps_its_name() -> None:
-    found = failure.from_document(
+    found = exception_codec.from_document(
         {"exc_type": "UnicodeDecodeError", "exc_message": ["x"], "exc_module": "builtins"}
     )
     assert type(found).__name__ == "UnicodeDecodeError" and found.args == ("x",)
-    assert failure.from_document(
+    assert exception_codec.from_document(
         {"exc_type": "ValueError", "exc_message": "one", "exc_module": "builtins"}
     ).args == ("one",)
-    assert isinstance(failure.from_document("text"), exceptions.TaskcoreError)
+    assert isinstance(exception_codec.from_document("text"), exceptions.TaskcoreError)
 
 
 def test_what_is_seen_while_waiting(app: Any) -> None:
@@ -336,6 +339,6 @@ def test_small_things_of_a_result(app: Any) -> None:
     assert result.exists() and not AsyncResult("other", app).exists()
     assert AsyncResult("i", app, parent=AsyncResult("p", app)).as_list() == ["i", "p"]
     assert result.as_tuple() == (("i", None), None)
-    failed = done(app, "f", failure.to_document(ValueError("x")), "FAILURE")
+    failed = done(app, "f", exception_codec.to_document(ValueError("x")), "FAILURE")
     with pytest.raises(ValueError, match="x"):
         failed.throw()

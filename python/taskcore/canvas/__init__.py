@@ -5,11 +5,11 @@ Chains, groups and chords are not part of this version and therefore not exporte
 
 from typing import NoReturn
 
-from taskcore import absent
+from taskcore import unsupported
 from taskcore.canvas.signature import Signature, maybe_signature, signature, subtask
 
 __all__ = ["Signature", "maybe_signature", "signature", "subtask"]
 
 
 def __getattr__(name: str) -> NoReturn:
-    raise absent.export(__name__, name)
+    raise unsupported.export(__name__, name)

@@ -14,7 +14,7 @@ from taskcore import current
 from taskcore.exceptions import NotSupportedError
 
 if TYPE_CHECKING:
-    from taskcore.result import AsyncResult
+    from taskcore.results.async_result import AsyncResult
 
 _KEPT = frozenset({"group_id", "stamped_headers"})
 """Options where the stored value wins over the one at the call."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from taskcore import __version__, absent
+from taskcore import __version__, unsupported
 from taskcore.cli.calls import call, result
 from taskcore.cli.queues import dead, purge, queues
 from taskcore.cli.session import Session, explained
-from taskcore.cli.trouble import traceback_of
+from taskcore.cli.tracebacks import traceback_of
 from taskcore.cli.worker import worker
 from taskcore.exceptions import TaskcoreError
 
@@ -25,13 +25,13 @@ class Commands(click.Group):
     commands and options that are not here are answered with what to do instead."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with explained(absent.PROGRAM_OPTIONS):
+        with explained(unsupported.PROGRAM_OPTIONS):
             return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if sentence := absent.word(args[0], absent.COMMANDS):
+        if sentence := unsupported.word(args[0], unsupported.COMMANDS):
             raise click.UsageError(sentence, ctx)
         return super().resolve_command(ctx, args)
 

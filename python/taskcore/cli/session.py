@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskcore import absent
-from taskcore.cli.find import find_app
-from taskcore.cli.trouble import traceback_of
+from taskcore import unsupported
+from taskcore.cli.find_app import find_app
+from taskcore.cli.tracebacks import traceback_of
 
 if TYPE_CHECKING:
     from taskcore.app import Taskcore
@@ -64,7 +64,7 @@ def explained(options: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except click.NoSuchOption as error:
-        sentence = absent.word(error.option_name, options)
+        sentence = unsupported.word(error.option_name, options)
         if sentence is None:
             raise
         raise click.UsageError(sentence, error.ctx) from error

@@ -1,6 +1,6 @@
 """`taskcore worker`: reads its options, boots the worker, shows what was started.
 
-The command line wins over the app's configuration, and what neither says is a default of `taskcore.conf`. The banner goes to
+The command line wins over the app's configuration, and what neither says is a default of `taskcore.config.settings`. The banner goes to
 standard output and everything logged to standard error, so that a log holds nothing but log lines.
 """
 
@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
-from taskcore import absent
+from taskcore import unsupported
 from taskcore.cli.session import Session, explained, pass_session
 from taskcore.cli.values import Names, Text
-from taskcore.worker import WorkerOptions, boot
+from taskcore.worker.boot import WorkerOptions, boot
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,7 +49,7 @@ class WorkerCommand(click.Command):
     """Answers Celery's options that are not here."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with explained(absent.WORKER_OPTIONS):
+        with explained(unsupported.WORKER_OPTIONS):
             return super().parse_args(ctx, args)
 
 

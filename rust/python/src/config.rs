@@ -2,7 +2,7 @@
 //! made.
 //!
 //! Types are checked here and named in the error; what the values mean was decided in
-//! `taskcore.worker`. Refused here is only what a pool cannot keep: a hard time limit without a
+//! `taskcore.worker.boot`. Refused here is only what a pool cannot keep: a hard time limit without a
 //! process to kill.
 
 use std::{collections::HashMap, sync::Arc};

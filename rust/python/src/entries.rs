@@ -26,7 +26,7 @@ pub(crate) fn forget_tasks() {
 /// What this process knows about a task.
 #[allow(clippy::struct_excessive_bools)] // the attributes of Python's Entry, one by one
 pub(crate) struct Entry {
-    /// `taskcore.execute.Entry`.
+    /// `taskcore.execution.executor.Entry`.
     pub(crate) object: Py<PyAny>,
     pub(crate) fun: Py<PyAny>,
     pub(crate) plain: bool,
@@ -46,7 +46,7 @@ impl Entry {
 
 /// The tasks that one thread has run.
 pub(crate) struct Entries {
-    /// `taskcore.execute.Execution`.
+    /// `taskcore.execution.executor.Execution`.
     execution: Py<PyAny>,
     known: HashMap<String, Rc<Entry>>,
     /// What [`STALE`] was when `known` was begun.

@@ -1,7 +1,7 @@
 //! One call under the interpreter: a message in, an outcome out.
 //!
 //! The short way is for tasks without hooks, signals and links (`plain`): decode, run, encode, all
-//! from here. Everything else, and every exception, is `taskcore.execute`'s business; this file
+//! from here. Everything else, and every exception, is `taskcore.execution.executor`'s business; this file
 //! only turns its answer into an outcome. What can fail before user code runs is no failure of the
 //! task: a body that cannot be opened or decoded is `Undecodable`. A message whose task has ended
 //! already (the worker says so) is not run: Python tells whoever follows it.
@@ -36,7 +36,7 @@ use crate::{
 const MAX_BODY: usize = 1 << 30;
 /// What the buffer for encoded results may keep.
 const SCRATCH: usize = 64 * 1024;
-/// `taskcore.outcome.EXPECTED`: a failure that the task declared.
+/// `taskcore.execution.outcome.EXPECTED`: a failure that the task declared.
 const EXPECTED: u8 = 7;
 /// A task whose mean run time is below this is known to be short.
 const SHORT_US: f64 = 1_000.0;
@@ -49,7 +49,7 @@ pub(crate) trait Host {
     fn end(&mut self);
 }
 
-/// Runs calls for one `taskcore.execute.Execution`.
+/// Runs calls for one `taskcore.execution.executor.Execution`.
 pub(crate) struct Executor {
     execution: Py<PyAny>,
     set_current: Py<PyAny>,
@@ -384,7 +384,7 @@ impl Executor {
 /// What a call needs: the task, the request, and the end that the task had already.
 type Prepared = (Rc<Entry>, Py<Request>, Option<Value>);
 
-/// `taskcore.outcome.Outcome`: verdict, state, result, traceback, note.
+/// `taskcore.execution.outcome.Outcome`: verdict, state, result, traceback, note.
 type Told<'py> = (u8, String, Bound<'py, PyAny>, Option<String>, String);
 
 /// An exception in words, for the dead-letter queue.

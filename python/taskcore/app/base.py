@@ -11,27 +11,23 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
-from taskcore import (
-    _core,
-    absent,
-    calling,
-    context,
-    current,
-    failure,
-    loading,
-    registry,
-    settings,
-    states,
-)
+from taskcore import _core, context, current, states, unsupported
+from taskcore.app import discovery, registry
 from taskcore.canvas.signature import Signature, signature
-from taskcore.conf import Config
+from taskcore.config import settings
+from taskcore.config.conf import Config
+from taskcore.config.time_zone import zone
 from taskcore.exceptions import ImproperlyConfigured, TaskRevokedError
-from taskcore.execute import Execution, Life
-from taskcore.producer import Producer, warn_eager
-from taskcore.result import AsyncResult, EagerResult, ResultSet
+from taskcore.execution.call import Life
+from taskcore.execution.executor import Execution
+from taskcore.publishing import call_options
+from taskcore.publishing.producer import Producer, warn_eager
+from taskcore.results import exception_codec
+from taskcore.results.async_result import AsyncResult
+from taskcore.results.eager_result import EagerResult
+from taskcore.results.result_set import ResultSet
 from taskcore.signals import Signal
 from taskcore.task import Task
-from taskcore.zones import zone
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -200,13 +196,13 @@ class Taskcore:
     ) -> None:
         """Has a worker import `tasks` of each package, where it exists, or imports them now with `force`; `packages` may be a function."""
         if force:
-            loading.import_all((), [(packages, related_name)])
+            discovery.import_all((), [(packages, related_name)])
         else:
             self._discover.append((packages, related_name))
 
     def import_modules(self) -> None:
         """Imports what the configuration names and what is to be discovered."""
-        loading.import_all((*self.conf["imports"], *self.conf["include"]), self._discover)
+        discovery.import_all((*self.conf["imports"], *self.conf["include"]), self._discover)
 
     def finalize(self) -> None:
         """Says that configuration and tasks are complete; a worker does it after its imports."""
@@ -243,7 +239,7 @@ class Taskcore:
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         task_id: str | None = None,
-        **options: Unpack[calling.CallOptions],
+        **options: Unpack[call_options.CallOptions],
     ) -> AsyncResult[Any]:
         """Publishes a call of a task that this process need not know.
 
@@ -259,7 +255,7 @@ class Taskcore:
         if self.conf["task_always_eager"]:
             warn_eager(name)
         return self.producer.send(
-            name, calling.to_args(name, args), calling.to_kwargs(name, kwargs), given
+            name, call_options.to_args(name, args), call_options.to_kwargs(name, kwargs), given
         )
 
     def send_signature(
@@ -302,7 +298,7 @@ class Taskcore:
         for name in dict.fromkeys([*known, *([] if queue else self.publisher.queues())]):
             if self.publisher.cancel(name, task_id):
                 if self.results_or_none is not None:
-                    revoked = failure.to_document(TaskRevokedError("revoked"))
+                    revoked = exception_codec.to_document(TaskRevokedError("revoked"))
                     self.results_or_none.put(task_id, states.REVOKED, revoked)
                 return True
         return False
@@ -365,7 +361,7 @@ class Taskcore:
                     "queue": known.get("queue"),
                 }
                 fields |= {key: known.get(key) for key in ("args", "kwargs", "retries")}
-        value = failure.to_document(meta) if isinstance(meta, BaseException) else meta
+        value = exception_codec.to_document(meta) if isinstance(meta, BaseException) else meta
         results.put(
             task_id, state, value, fields={k: v for k, v in fields.items() if v is not None} or None
         )
@@ -383,7 +379,7 @@ class Taskcore:
         self._changed()
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise absent.attribute(self, name, absent.APP)
+        raise unsupported.attribute(self, name, unsupported.APP)
 
     def __enter__(self) -> Taskcore:
         return self

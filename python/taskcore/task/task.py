@@ -1,7 +1,7 @@
 """Task: a function that can be called elsewhere, later, and again.
 
 Owns what a user calls and overrides: options, `delay` and its relatives, `retry`, the hooks. It does not own how a
-message is sent (the app's producer) nor how a call is executed (`execute`). Options that were not set on the task are
+message is sent (the app's producer) nor how a call is executed (`execution`). Options that were not set on the task are
 read from the configuration at the moment they are used, so a task can be defined before the app is configured. `delay`
 has a short path of its own: about a microsecond of Python between the call and the core.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, Unpack
 
-from taskcore import absent, argcheck, calling, context, current, retrying, serialize, signals
+from taskcore import context, current, serialize, signals, unsupported
 from taskcore.canvas.signature import Signature
 from taskcore.exceptions import (
     MaxRetriesExceededError,
@@ -21,11 +21,15 @@ from taskcore.exceptions import (
     Reject,
     Retry,
 )
-from taskcore.taskoptions import OPTIONS, TaskOptions, check_option
+from taskcore.publishing import argument_check, call_options
+from taskcore.task import retry
+from taskcore.task.options import OPTIONS, TaskOptions, check_option
 from taskcore.utils import uuid
 
 if TYPE_CHECKING:
-    from taskcore.result import AsyncResult, EagerResult, ResultSet
+    from taskcore.results.async_result import AsyncResult
+    from taskcore.results.eager_result import EagerResult
+    from taskcore.results.result_set import ResultSet
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,7 +57,7 @@ class Task(TaskOptions, Generic[P, R]):
             self.__wrapped__ = fun
             for attribute in ("__module__", "__doc__", "__name__", "__qualname__"):
                 setattr(self, attribute, getattr(fun, attribute, None))
-        self._check = argcheck.checker(self.run) if self.typing else None
+        self._check = argument_check.checker(self.run) if self.typing else None
 
     def set_options(self, options: Mapping[str, Any]) -> None:
         """Sets the options of the decorator.
@@ -80,6 +84,11 @@ class Task(TaskOptions, Generic[P, R]):
     def backend(self) -> Any:
         """The app's results."""
         return self.app.backend
+
+    @property
+    def _has_plain_delay(self) -> bool:
+        """Whether every call of `delay` is published alike, so that what it needs can be made once."""
+        return type(self).apply_async is Task.apply_async and self.expires is None
 
     # Calling
 
@@ -137,7 +146,7 @@ class Task(TaskOptions, Generic[P, R]):
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         task_id: str | None = None,
-        **options: Unpack[calling.CallOptions],
+        **options: Unpack[call_options.CallOptions],
     ) -> AsyncResult[R]:
         """Publishes a call.
 
@@ -153,7 +162,10 @@ class Task(TaskOptions, Generic[P, R]):
         given: dict[str, Any] = {**options}
         if task_id is not None:
             given["task_id"] = task_id
-        positional, named = calling.to_args(self.name, args), calling.to_kwargs(self.name, kwargs)
+        positional, named = (
+            call_options.to_args(self.name, args),
+            call_options.to_kwargs(self.name, kwargs),
+        )
         if self._check is not None:
             self._check(*positional, **named)
         app = self.app
@@ -166,7 +178,7 @@ class Task(TaskOptions, Generic[P, R]):
     def _apply_eagerly(
         self, args: Sequence[Any], kwargs: dict[str, Any], options: dict[str, Any]
     ) -> Any:
-        calling.check_names(options)
+        call_options.check_names(options)
         # Through the serializer and back, so that what could not be sent fails here as well.
         name = options.get("serializer") or self.serializer
         content_type, encoding, data = serialize.dumps([list(args), kwargs], name)
@@ -187,8 +199,11 @@ class Task(TaskOptions, Generic[P, R]):
             throw: raise what the task raises; default: the setting `task_eager_propagates`.
             options: as for `apply_async`; those about sending have no effect.
         """
-        calling.check_names(options)
-        args, kwargs = calling.to_args(self.name, args), calling.to_kwargs(self.name, kwargs)
+        call_options.check_names(options)
+        args, kwargs = (
+            call_options.to_args(self.name, args),
+            call_options.to_kwargs(self.name, kwargs),
+        )
         app, parent = self.app, context.publishing()
         found = task_id or options.get("task_id") or uuid()
         request = context.LocalRequest(
@@ -201,8 +216,8 @@ class Task(TaskOptions, Generic[P, R]):
             hostname=app.hostname,
             retries=options.get("retries") or 0,
             headers=options.get("headers") or {},
-            callbacks=calling.signatures("link", options.get("link")),
-            errbacks=calling.signatures("link_error", options.get("link_error")),
+            callbacks=call_options.signatures("link", options.get("link")),
+            errbacks=call_options.signatures("link_error", options.get("link_error")),
             chain=options.get("chain"),
             root_id=options.get("root_id") or (parent.root_id if parent else found),
             parent_id=parent.id if parent else None,
@@ -220,7 +235,7 @@ class Task(TaskOptions, Generic[P, R]):
         return result
 
     def apply_many(
-        self, calls: Iterable[Sequence[Any]], **options: Unpack[calling.CallOptions]
+        self, calls: Iterable[Sequence[Any]], **options: Unpack[call_options.CallOptions]
     ) -> ResultSet[R]:
         """Publishes one call per item, each the positional arguments of that call, in few round trips.
 
@@ -280,8 +295,8 @@ class Task(TaskOptions, Generic[P, R]):
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
         request = raw.to_dict()
-        used = calling.to_args(self.name, request["args"] if args is None else args)
-        named = calling.to_kwargs(self.name, request["kwargs"] if kwargs is None else kwargs)
+        used = call_options.to_args(self.name, request["args"] if args is None else args)
+        named = call_options.to_kwargs(self.name, request["kwargs"] if kwargs is None else kwargs)
         if limit is not None and raw.retries >= limit:
             try:
                 raise exc or MaxRetriesExceededError(
@@ -297,7 +312,7 @@ class Task(TaskOptions, Generic[P, R]):
             found = Retry(exc=exc, when=when, is_eager=True, sig=sig)
         else:
             fields = {
-                **retrying.carried(request),
+                **retry.carried(request),
                 **self.app.producer.fields({**options, "eta": eta, "countdown": countdown}),
             }
             self._publish_again(request, used, named, fields)
@@ -315,7 +330,7 @@ class Task(TaskOptions, Generic[P, R]):
     ) -> None:
         try:
             self.app.producer.deliver(
-                self, args, kwargs, fields, protocol=retrying.protocol_of(request)
+                self, args, kwargs, fields, protocol=retry.protocol_of(request)
             )
         except OperationalError as failed:
             if self.acks_late:
@@ -373,7 +388,7 @@ class Task(TaskOptions, Generic[P, R]):
         """Runs last, however the execution ended."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise absent.attribute(self, name, absent.TASK)
+        raise unsupported.attribute(self, name, unsupported.TASK)
 
     def __reduce__(self) -> Any:
         # By name: whoever reads it has the same task in its own app.

@@ -10,14 +10,18 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from taskcore import calling, context, signals
+from taskcore import context, signals
+from taskcore.config.validators import is_pattern
 from taskcore.exceptions import AlwaysEagerIgnored
-from taskcore.kinds import is_pattern
-from taskcore.result import AsyncResult, IgnoredResult, ResultSet
-from taskcore.task import Task
+from taskcore.publishing import call_options
+from taskcore.results.async_result import AsyncResult, IgnoredResult
+from taskcore.results.result_set import ResultSet
 from taskcore.utils import uuid
+
+if TYPE_CHECKING:
+    from taskcore.task import Task
 
 _ONE_BY_ONE = ("task_id",)
 
@@ -47,12 +51,12 @@ class Producer:
     def template(self, target: Task[..., Any] | str, protocol: str | None = None) -> Any:
         """What all messages of a task, or of a bare task name, share."""
         protocol = protocol or self.app.conf.protocol
-        known = isinstance(target, Task)
-        name = target.name if isinstance(target, Task) else target
+        known = not isinstance(target, str)
+        name = _name(target)
         key = (name, known, protocol)
         made = self._templates.get(key)
         if made is None:
-            options = self._task_options(target, protocol) if isinstance(target, Task) else {}
+            options = {} if isinstance(target, str) else self._task_options(target, protocol)
             fields = {**self._defaults(protocol), **self.route(name), **options}
             made = self._templates[key] = self._make_template(name, protocol=protocol, **fields)
         return made
@@ -101,7 +105,7 @@ class Producer:
 
     def fields(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a call as fields of its message."""
-        return calling.to_fields(options, time.time(), self.app.timezone)
+        return call_options.to_fields(options, time.time(), self.app.timezone)
 
     def send(
         self,
@@ -116,7 +120,7 @@ class Producer:
         found = self.deliver(target, args, kwargs, fields)
         if parent is not None:
             parent.add_child(found)
-        if isinstance(target, Task) and target._fast is None:
+        if not isinstance(target, str) and target._fast is None:
             self._prepare(target)
         return make(found, self.app, fields.get("reply_to") if replies else None)
 
@@ -132,7 +136,7 @@ class Producer:
         template = self.template(target, protocol)
         if not (signals.before_task_publish.receivers or signals.after_task_publish.receivers):
             return str(self.publisher.publish(template, args, kwargs, fields or None))
-        name = target.name if isinstance(target, Task) else target
+        name = _name(target)
         sent = self._announce(name, args, kwargs, fields)
         found = str(self.publisher.publish(template, args, kwargs, fields))
         sent()
@@ -147,7 +151,7 @@ class Producer:
         """The fields of a call: its options, the task's, and the ids of the execution that publishes it; whether a result is
         awaited, and the class of what stands for it."""
         ignored = options.get("ignore_result")
-        if isinstance(target, Task):
+        if not isinstance(target, str):
             if target.expires is not None and options.get("expires") is None:
                 options["expires"] = target.expires
             if ignored is None:
@@ -204,7 +208,7 @@ class Producer:
             declare=[],
             retry_policy=fields.get("retry_policy"),
         )
-        if extra := {k: v for k, v in headers.items() if k not in calling.PROTOCOL_HEADERS}:
+        if extra := {k: v for k, v in headers.items() if k not in call_options.PROTOCOL_HEADERS}:
             fields["headers"] = extra
 
         def sent() -> None:
@@ -214,8 +218,7 @@ class Producer:
 
     def _prepare(self, task: Task[..., Any]) -> None:
         """Gives a task its short path, if its `delay` can take one."""
-        plain = type(task).apply_async is Task.apply_async and task.expires is None
-        if plain and not self.app.conf["task_always_eager"]:
+        if task._has_plain_delay and not self.app.conf["task_always_eager"]:
             ignored = task.ignore_result
             replies = None if ignored else self.app.results_or_none
             task._fast = (
@@ -240,9 +243,9 @@ class Producer:
         It goes in the protocol of that message, because its sender may be a stock client whose workers must read it.
         """
         target = self.app.tasks.get(name) or name
-        known = calling.NAMES.union(options.get("stamped_headers") or ())
+        known = call_options.NAMES.union(options.get("stamped_headers") or ())
         parent = context.publishing()
-        if isinstance(parent, context.LocalRequest) and isinstance(target, Task):
+        if isinstance(parent, context.LocalRequest) and not isinstance(target, str):
             # Whoever runs a task here and now wants no messages from it.
             target.apply(args, kwargs, **{k: v for k, v in options.items() if k in known})
             return
@@ -264,7 +267,7 @@ class Producer:
                 raise TypeError(f"option `{name}` cannot be the same for many calls: leave it out")
         if self.app.conf["task_always_eager"]:
             return ResultSet.of([task.apply_async(args, **options) for args in calls], self.app)
-        checked = (calling.to_args(task.name, args) for args in calls)
+        checked = (call_options.to_args(task.name, args) for args in calls)
         if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
             return self.send_each((task, args, {}, dict(options)) for args in checked)
         parent = self._parent(options)
@@ -301,13 +304,13 @@ class Producer:
     def _each(self, calls: Iterable[Any], kept: list[Any], after: list[Any]) -> Iterator[Any]:
         watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
         for target, args, kwargs, options in calls:
-            check = target._check if isinstance(target, Task) else None
+            check = None if isinstance(target, str) else target._check
             if check is not None:
                 check(*args, **kwargs)
             parent = self._parent(options)
             fields, _, make = self._complete(target, options, parent)
             if watched:
-                name = target.name if isinstance(target, Task) else target
+                name = _name(target)
                 after.append(self._announce(name, args, kwargs, fields))
             kept.append((parent, make))
             yield self.template(target), args, kwargs, fields or None
@@ -319,6 +322,10 @@ def warn_eager(name: str) -> None:
 
     text = f"task_always_eager has no effect on send_task(`{name}`): the message is published"
     warnings.warn(text, AlwaysEagerIgnored, stacklevel=3)
+
+
+def _name(target: Task[..., Any] | str) -> str:
+    return target if isinstance(target, str) else target.name
 
 
 def _matches(name: str, pattern: str | re.Pattern[str]) -> bool:

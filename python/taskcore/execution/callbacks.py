@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskcore import argcheck, failure, retrying, states
+from taskcore import states
 from taskcore.canvas.signature import Signature
 from taskcore.exceptions import NotSupportedError
+from taskcore.publishing import argument_check
+from taskcore.results import exception_codec
+from taskcore.task import retry
 from taskcore.utils import uuid
 
 
@@ -60,7 +63,7 @@ def _send(
     found = Signature(sig, app=app)
     ids = {"parent_id": request.id, "root_id": request.root_id}
     merged = found.merged(args, {}, {**options, **ids})
-    app.producer.send_link(found.task, *merged, protocol=retrying.protocol_of(carried))
+    app.producer.send_link(found.task, *merged, protocol=retry.protocol_of(carried))
 
 
 def failed(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
@@ -74,7 +77,7 @@ def failed(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
         if (
             task is not None
             and not task._bound
-            and argcheck.positional_count(task.run) - len(found.args) > 1
+            and argument_check.positional_count(task.run) - len(found.args) > 1
         ):
             _call_here(task, found, request, exc, traceback)
         else:
@@ -104,4 +107,4 @@ def _end_chain(
     for sig in (carried.get("chain") or ()) if results is not None else ():
         task_id = (sig.get("options") or {}).get("task_id")
         if task_id:
-            results.put(task_id, state, failure.to_document(exc), traceback=traceback)
+            results.put(task_id, state, exception_codec.to_document(exc), traceback=traceback)

@@ -12,9 +12,11 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from taskcore import _core, forked, logsetup, serialize, signals
+from taskcore import _core, serialize, signals
+from taskcore.config.validators import rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
-from taskcore.kinds import rate_per_second, redact
+from taskcore.execution import fork_guard
+from taskcore.worker import log_setup
 
 _INFO = 20
 
@@ -115,7 +117,7 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     app.hostname = config.hostname
     app.conf.freeze()
     signals.celeryd_after_setup.send(name, instance=None, conf=app.conf)
-    logsetup.set_up(app, config.log_level, config.log_file)
+    log_setup.set_up(app, config.log_level, config.log_file)
     warn_of_what_will_not_work(config, specs)
     node = Node(app, config.hostname)
     signals.worker_init.send(node)
@@ -129,7 +131,7 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     stops = Stops(node, worker)
     with stops:
         worker.start()
-        logsetup.logger.info("%s ready", config.hostname)
+        log_setup.logger.info("%s ready", config.hostname)
         if options.on_ready is not None:
             options.on_ready(config)
         signals.worker_ready.send(node)
@@ -182,12 +184,12 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
 def warn_of_what_will_not_work(config: WorkerConfig, specs: list[TaskSpec]) -> None:
     """Says at the start what a user would otherwise find out by waiting."""
     if not any(not spec.name.startswith(("celery.", "taskcore.")) for spec in specs):
-        logsetup.logger.warning(
+        log_setup.logger.warning(
             "the app has no tasks, so every message will be parked: import the modules that define them, "
             'as in Taskcore(..., include=["proj.tasks"])'
         )
     if config.broker_url.startswith("memory:"):
-        logsetup.logger.warning(
+        log_setup.logger.warning(
             "the broker `%s` lives in this process, where no other program can publish: it is for tests",
             config.broker_shown,
         )
@@ -259,13 +261,13 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, int]:
     """Makes the shared pages and the process that will fork the children."""
     import threading
 
-    from taskcore.child import start_zygote  # it needs fork
+    from taskcore.worker.zygote import start_zygote  # it needs fork
 
     others = [
         thread.name for thread in threading.enumerate() if thread is not threading.current_thread()
     ]
     if others:
-        logsetup.logger.warning(
+        log_setup.logger.warning(
             "threads `%s` were started while the app was imported: pool processes do not have them; start them in "
             "a receiver of worker_process_init",
             ", ".join(others),
@@ -302,7 +304,7 @@ class Stops:
             None, (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGQUIT", None))
         ):
             self._before[number] = signal.signal(number, self._handler)
-        forked.keep_from_forks(dict.fromkeys(self._before, self._handler))
+        fork_guard.keep_from_forks(dict.fromkeys(self._before, self._handler))
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -9,41 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from taskcore import current, registry
+from taskcore import current
+from taskcore.app import registry
+from taskcore.local import Proxy
 from taskcore.task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Proxy:
-    """Stands in for what `resolve` returns."""
-
-    __slots__ = ("__wrapped_by__", "_resolve")
-
-    def __init__(self, resolve: Callable[[], Any]) -> None:
-        object.__setattr__(self, "_resolve", resolve)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._resolve(), name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._resolve(), name, value)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._resolve()(*args, **kwargs)
-
-    def __bool__(self) -> bool:
-        return bool(self._resolve())
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self._resolve() == other)
-
-    def __hash__(self) -> int:
-        return hash(self._resolve())
-
-    def __repr__(self) -> str:
-        return repr(self._resolve())
 
 
 @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from taskcore.asyncresult import AsyncResult
+from taskcore.results.async_result import AsyncResult
 
 R = TypeVar("R")
 

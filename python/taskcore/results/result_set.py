@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, TypeVar, overload
 
 from taskcore import current, states
-from taskcore.asyncresult import AsyncResult, assert_will_not_block
+from taskcore.results.async_result import AsyncResult, assert_will_not_block
 
 R = TypeVar("R")
 

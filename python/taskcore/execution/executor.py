@@ -1,9 +1,9 @@
 """The life of one call, as a list of named steps.
 
-`Execution` is what the core calls in the process that runs tasks. Each step takes the one state object (`Life`) and
+`Execution` is what the core calls in the process that runs tasks. Each step takes the one state object (`call.Life`) and
 returns it; a step that a task does not need is not in its list, and a task that needs none of them is `plain`: the core
 calls its function directly and comes here only for exceptions. Every exception, exit and return becomes an Outcome in
-`endings` or at the end of the list, nowhere else. Nothing is stored or acknowledged here; the core does that after the
+`failures` or at the end of the list, nowhere else. Nothing is stored or acknowledged here; the core does that after the
 outcome. Hence on_success and error callbacks run just before the result can be read, where Celery's run just after.
 """
 
@@ -13,55 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NoReturn
 
-from taskcore import context, failure, forked, links, outcome, serialize, signals, states
-from taskcore.endings import end, log, tell
-from taskcore.outcome import Outcome
+from taskcore import context, serialize, signals, states
+from taskcore.execution import callbacks, fork_guard, outcome
+from taskcore.execution.call import Life
+from taskcore.execution.failures import end, log, tell
+from taskcore.execution.outcome import Outcome
+from taskcore.results import exception_codec
 from taskcore.utils import shorten
-
-
-class Life:
-    """One call on its way through the steps."""
-
-    __slots__ = (
-        "args",
-        "entry",
-        "exc",
-        "kwargs",
-        "outcome",
-        "request",
-        "retval",
-        "runtime",
-        "task",
-    )
-
-    def __init__(
-        self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> None:
-        self.entry = entry
-        self.task = entry.task
-        self.request = request
-        self.args = args
-        self.kwargs = kwargs
-        self.retval: Any = None
-        """Set by `call`; read by the steps after it."""
-        self.runtime = 0.0
-        """Seconds; as `retval`."""
-        self.exc: BaseException | None = None
-        """Set by whatever ended the life early; the final one, so a Retry when it was retried automatically."""
-        self.outcome: Outcome = _UNFINISHED
-        """Set by `succeed` or `failed`."""
-
-    @property
-    def id(self) -> str:
-        """Task id."""
-        return str(self.request.id)
-
 
 Step = Callable[[Life], Life]
 
 _WRITABLE = frozenset({type(None), bool, int, float, str})
 """Values of these are written without a look."""
-_UNFINISHED = Outcome(outcome.FAILURE, states.FAILURE, None, None, "")
 
 
 class Entry:
@@ -196,7 +159,7 @@ class Execution:
         Args:
             end: the exception as in a result document, and the `state`.
         """
-        exc = failure.from_document(end)
+        exc = exception_codec.from_document(end)
         token = context.set_current(request)
         try:
             life = tell(Life(entry, request, args, kwargs), exc, end["state"])
@@ -213,7 +176,7 @@ class Execution:
 
     def leave_fork(self, raised: BaseException | None) -> NoReturn:
         """Ends a process that user code forked and that came back from it."""
-        forked.leave(raised)
+        fork_guard.leave(raised)
 
     def loads(self, data: bytes, content_type: str, content_encoding: str) -> Any:
         """Decodes a body that the core does not decode itself."""
@@ -225,7 +188,7 @@ class Execution:
 
 def refuse_unsupported(life: Life) -> Life:
     """Fails what this version could not finish, before user code has run."""
-    links.check(life.request.to_dict())
+    callbacks.check(life.request.to_dict())
     return life
 
 
@@ -245,16 +208,16 @@ def before_start(life: Life) -> Life:
 
 def call(life: Life) -> Life:
     """User code."""
-    process = forked.process()
+    process = fork_guard.process()
     begun = perf_counter()
     try:
         life.retval = life.entry.fun(*life.args, **life.kwargs)
     except BaseException as exc:
-        if forked.process() != process:
-            forked.leave(exc)
+        if fork_guard.process() != process:
+            fork_guard.leave(exc)
         raise
-    if forked.process() != process:
-        forked.leave(None)
+    if fork_guard.process() != process:
+        fork_guard.leave(None)
     life.runtime = perf_counter() - begun
     return life
 
@@ -271,7 +234,7 @@ def check_result(life: Life) -> Life:
 
 def publish_links(life: Life) -> Life:
     """Success callbacks and the next step of the chain; before the result is stored, so that its children are complete."""
-    links.succeeded(life.task.app, life.request, life.retval)
+    callbacks.succeeded(life.task.app, life.request, life.retval)
     return life
 
 
@@ -376,9 +339,11 @@ def _shielded(step: Step, life: Life) -> Life:
         return life
 
 
-def _einfo(life: Life) -> failure.ExceptionInfo | None:
+def _einfo(life: Life) -> exception_codec.ExceptionInfo | None:
     return (
-        None if life.exc is None else failure.ExceptionInfo(life.exc, life.outcome.traceback or "")
+        None
+        if life.exc is None
+        else exception_codec.ExceptionInfo(life.exc, life.outcome.traceback or "")
     )
 
 
@@ -391,6 +356,6 @@ def _runnable(fun: Any) -> Callable[..., Any]:
     code = getattr(getattr(fun, "__func__", fun), "__code__", None)
     if code is None or not code.co_flags & 0x80:  # CO_COROUTINE
         return fun  # type: ignore[no-any-return]
-    from taskcore.coroutines import run
+    from taskcore.execution.coroutines import run
 
     return lambda *args, **kwargs: run(fun(*args, **kwargs))

@@ -12,10 +12,10 @@ from importlib import import_module
 from os.path import basename, splitext
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
+from taskcore.config.validators import rate_per_second
 from taskcore.exceptions import AlreadyRegistered, ImproperlyConfigured, NotRegistered
-from taskcore.kinds import rate_per_second
 from taskcore.task import Task
-from taskcore.taskoptions import OPTIONS, check_option, check_values
+from taskcore.task.options import OPTIONS, check_option, check_values
 from taskcore.utils import hint
 
 P = ParamSpec("P")

@@ -12,8 +12,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, TypedDict
 
+from taskcore.config.validators import priority
 from taskcore.exceptions import NotSupportedError
-from taskcore.kinds import priority
 from taskcore.utils import hint
 
 

@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from taskcore import settings
+from taskcore.config import settings
+from taskcore.config.validators import CHECKS, redact
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
-from taskcore.kinds import CHECKS, redact
 from taskcore.utils import hint
 
 _ENVIRONMENT = {
@@ -363,7 +363,7 @@ def _other(name: str, value: Any) -> None:
     names = [*settings.BY_NAME, *settings.REFUSED, *settings.IGNORED]
     near = hint(name, names) or hint(settings.BY_OLD_NAME.get(name.upper(), name), names)
     raise ImproperlyConfigured(
-        f"unknown setting `{name}`{near or ': see taskcore.settings for all names'}"
+        f"unknown setting `{name}`{near or ': see taskcore.config.settings for all names'}"
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
-from taskcore.calling import timestamp
+from taskcore.publishing.call_options import timestamp
 
 _CARRIED = [
     "root_id",

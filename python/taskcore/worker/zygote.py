@@ -22,7 +22,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from taskcore import _core, forked
+from taskcore import _core
+from taskcore.execution import fork_guard
 
 _RECORD = struct.Struct("<IIII")
 """Kind, two arguments, and one kept free. The core's `pool/process/zygote.rs` is the other end."""
@@ -45,7 +46,7 @@ def start_zygote(
 
     Args:
         pages: the memory that worker and children share.
-        make_execution: called once in each child, before it takes calls; gives its `taskcore.execute.Execution`.
+        make_execution: called once in each child, before it takes calls; gives its `taskcore.execution.executor.Execution`.
         log_tasks: whether outcomes carry the printable result.
         on_exit: called in a child that ends in order.
     """
@@ -192,7 +193,7 @@ class _Zygote:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGUSR1, _soft_limit)
             ours = dict.fromkeys(map(_number, _LEFT_TO_THE_WORKER), _left_to_the_worker)
-            forked.keep_from_forks(ours | {signal.SIGUSR1: _soft_limit})
+            fork_guard.keep_from_forks(ours | {signal.SIGUSR1: _soft_limit})
             self.control.close()
             self.wakeup.close()
             self._wakeup_end.close()

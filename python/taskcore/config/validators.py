@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from taskcore.settings import RETRY_POLICY, ROUTE_KEYS
+from taskcore.config.settings import RETRY_POLICY, ROUTE_KEYS
 from taskcore.utils import hint
 
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0}

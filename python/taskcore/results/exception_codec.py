@@ -10,7 +10,7 @@ back as a made-up class of the same name.
 from __future__ import annotations
 
 import sys
-from os.path import dirname
+from os.path import dirname, sep
 from types import TracebackType
 from typing import Any
 
@@ -57,7 +57,7 @@ _WRITTEN_AS = {
 _READ_AS_OURS = frozenset(
     {"celery.exceptions", "billiard.exceptions", "billiard.einfo", "kombu.exceptions"}
 )
-_OWN_DIR = dirname(exceptions.__file__)
+_OWN_DIR = dirname(exceptions.__file__) + sep
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -175,6 +175,6 @@ def _drop_own_frames(formatted: Any) -> None:
             continue
         seen.add(id(one))
         one.stack = StackSummary.from_list(
-            [frame for frame in one.stack if dirname(frame.filename) != _OWN_DIR]
+            [frame for frame in one.stack if not frame.filename.startswith(_OWN_DIR)]
         )
         waiting += [one.__cause__, one.__context__, *(one.exceptions or ())]

@@ -15,9 +15,10 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, Generic, NoReturn, TypeVar
 
-from taskcore import absent, context, current, failure, states
+from taskcore import context, current, states, unsupported
 from taskcore.exceptions import NotSupportedError, TaskRevokedError
 from taskcore.exceptions import TimeoutError as NotReady
+from taskcore.results import exception_codec
 from taskcore.utils import hint
 
 R = TypeVar("R")
@@ -169,7 +170,7 @@ class AsyncResult(Generic[R]):
     def _exception(self, document: dict[str, Any]) -> BaseException:
         if document.get("result") is None and document["status"] == states.REVOKED:
             return TaskRevokedError("revoked")
-        exc = failure.from_document(document.get("result"))
+        exc = exception_codec.from_document(document.get("result"))
         if document.get("traceback"):
             exc.add_note("".join(("traceback in the worker:\n", document["traceback"])).rstrip())
         return exc
@@ -373,7 +374,7 @@ class AsyncResult(Generic[R]):
         return f"<AsyncResult: {self.id}>"
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise absent.attribute(self, name, absent.RESULT)
+        raise unsupported.attribute(self, name, unsupported.RESULT)
 
     def __reduce__(self) -> Any:
         return AsyncResult, (self.id, None, None, self.parent)

@@ -8,15 +8,16 @@ logged: it can no longer change the outcome.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from taskcore import failure, links, outcome, retrying, signals, states
+from taskcore import signals, states
 from taskcore.exceptions import Ignore, NotSupportedError, Reject, Retry
-from taskcore.outcome import Outcome
+from taskcore.execution import callbacks, outcome
+from taskcore.execution.call import Life
+from taskcore.execution.outcome import Outcome
+from taskcore.results import exception_codec
+from taskcore.task import retry
 from taskcore.utils import shorten
-
-if TYPE_CHECKING:
-    from taskcore.execute import Life
 
 
 def end(life: Life, exc: BaseException) -> Life:
@@ -44,7 +45,7 @@ def tell(life: Life, exc: BaseException, state: str) -> Life:
     life.outcome = Outcome(outcome.IGNORE, state, None, None, str(exc))
     try:
         # DIFFERENCE: Celery leaves the rest of the chain PENDING for ever. Error callbacks are for failures only, as there.
-        links.revoked(life.task.app, life.request, exc)
+        callbacks.revoked(life.task.app, life.request, exc)
     except Exception:
         log("ending the chain of task `%s` failed", life)
     return life
@@ -61,7 +62,7 @@ def _retried(life: Life, exc: BaseException) -> BaseException:
         return exc
     how = dict(task.retry_kwargs or {})
     if task.retry_backoff:
-        how["countdown"] = retrying.backoff(
+        how["countdown"] = retry.backoff(
             life.request.retries,
             float(task.retry_backoff),
             task.retry_backoff_max,
@@ -81,40 +82,40 @@ def _ignored(life: Life, exc: Any) -> Life:
 
 
 def _rejected(life: Life, exc: Reject) -> Life:
-    document = failure.to_document(exc)
+    document = exception_codec.to_document(exc)
     if exc.requeue:
         life.outcome = Outcome(outcome.REQUEUE, states.REJECTED, document, None, repr(exc))
         return life
     # It never runs again, so whoever waits for it must learn that it has failed.
     life.outcome = Outcome(outcome.REJECT, states.FAILURE, document, None, repr(exc))
-    _announce(life, exc, failure.ExceptionInfo(exc, ""))
+    _announce(life, exc, exception_codec.ExceptionInfo(exc, ""))
     return life
 
 
 def _retry(life: Life, exc: Retry) -> Life:
     cause = exc.exc
-    text = failure.format_traceback(cause if cause is not None else exc)
-    document = failure.to_document(cause) if cause is not None else None
+    text = exception_codec.format_traceback(cause if cause is not None else exc)
+    document = exception_codec.to_document(cause) if cause is not None else None
     life.outcome = Outcome(outcome.RETRY, states.RETRY, document, text, str(exc))
-    einfo = failure.ExceptionInfo(exc, text)
+    einfo = exception_codec.ExceptionInfo(exc, text)
     _hook(life, life.task.on_retry, cause if cause is not None else exc, einfo)
     signals.task_retry.send(life.task, request=life.task.request, reason=exc, einfo=einfo)
     return life
 
 
 def _failed(life: Life, exc: BaseException) -> Life:
-    text = failure.format_traceback(exc)
-    document = failure.to_document(exc)
+    text = exception_codec.format_traceback(exc)
+    document = exception_codec.to_document(exc)
     declared = life.task.throws and isinstance(exc, tuple(life.task.throws))
     verdict = outcome.EXPECTED if declared else outcome.FAILURE
     life.outcome = Outcome(verdict, states.FAILURE, document, text, shorten(exc))
-    einfo = failure.ExceptionInfo(exc, text)
+    einfo = exception_codec.ExceptionInfo(exc, text)
     _hook(life, life.task.on_failure, exc, einfo)
     _announce(life, exc, einfo)
     return life
 
 
-def _announce(life: Life, exc: BaseException, einfo: failure.ExceptionInfo) -> None:
+def _announce(life: Life, exc: BaseException, einfo: exception_codec.ExceptionInfo) -> None:
     """The signal task_failure, the rest of the chain and the error callbacks."""
     signals.task_failure.send(
         life.task,
@@ -127,7 +128,7 @@ def _announce(life: Life, exc: BaseException, einfo: failure.ExceptionInfo) -> N
     )
     if life.request.has_embed:
         try:
-            links.failed(life.task.app, life.request, exc, einfo.traceback)
+            callbacks.failed(life.task.app, life.request, exc, einfo.traceback)
         except Exception:
             log("error callbacks of task `%s` failed", life)
 
@@ -148,7 +149,7 @@ def _broken(exc: BaseException, broken: Exception) -> Outcome:
 
 
 def _hook(
-    life: Life, hook: Callable[..., Any], exc: BaseException, einfo: failure.ExceptionInfo
+    life: Life, hook: Callable[..., Any], exc: BaseException, einfo: exception_codec.ExceptionInfo
 ) -> None:
     try:
         hook(exc, life.id, life.args, life.kwargs, einfo)
