@@ -56,7 +56,7 @@ lint-python: $(DEV) $(WHEEL)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	$(BIN)/python -m mypy.stubtest taskcore._core
-	$(BIN)/lint-imports
+	PYTHONPATH=python $(BIN)/lint-imports
 	$(BIN)/python tools/longest.py
 
 bench: $(DEV) $(WHEEL) $(BENCH) need-redis ## every figure of benches/README.md, the peers beside taskcore; takes a while
