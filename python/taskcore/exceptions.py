@@ -227,8 +227,8 @@ class TaskcoreWarning(UserWarning):
 CeleryWarning = TaskcoreWarning
 
 
-class NotConfigured(TaskcoreWarning):
-    """The app has no configuration of its own."""
+class NotConfigured(ImproperlyConfigured, TaskcoreWarning):
+    """A shared task, or the current app, was used to send or to wait although no app was made."""
 
 
 class AlwaysEagerIgnored(TaskcoreWarning):

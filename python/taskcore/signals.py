@@ -10,11 +10,28 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from taskcore.exceptions import NotSupportedError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Receiver:
+    """A receiver as it is connected."""
+
+    __slots__ = ("get", "sender", "uid")
+
+    def __init__(
+        self, uid: object, sender: object, get: Callable[[], Callable[..., Any] | None]
+    ) -> None:
+        self.uid = uid
+        """What the user calls it, or None."""
+        self.sender = sender
+        """Whom it listens to; None: anybody."""
+        self.get = get
+        """Gives the receiver, or None once it no longer exists. An address is no identity: it is used again."""
 
 
 class Signal:
@@ -24,8 +41,8 @@ class Signal:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.receivers: list[tuple[object, object, Callable[[], Callable[..., Any] | None]]] = []
-        """Key of the receiver, sender that it listens to (None: any), and how to get it."""
+        self.receivers: list[_Receiver] = []
+        """Changed in place by `append` and `remove` alone, which several threads may do at once."""
         self._watchers: list[weakref.WeakMethod[Callable[[], None]]] = []
 
     @overload
@@ -65,9 +82,9 @@ class Signal:
             raise TypeError(
                 f"receiver of signal `{self.name}` must be callable, not `{type(receiver).__name__}`"
             )
-        key = dispatch_uid if dispatch_uid is not None else _identity(receiver)
-        if not any(k == key and s is sender for k, s, _ in self.receivers):
-            self.receivers = [*self.receivers, (key, sender, _reference(receiver, weak))]
+        if self._find(receiver, sender, dispatch_uid) is None:
+            made = _Receiver(dispatch_uid, sender, _reference(receiver, weak))
+            self.receivers.append(made)
             self._tell_watchers()
         return receiver
 
@@ -79,25 +96,43 @@ class Signal:
         dispatch_uid: object = None,
     ) -> bool:
         """Removes a receiver; whether it was there."""
-        key = dispatch_uid if dispatch_uid is not None else _identity(receiver)
-        kept = [item for item in self.receivers if not (item[0] == key and item[1] is sender)]
-        removed = len(kept) < len(self.receivers)
-        self.receivers = kept
+        found = self._find(receiver, sender, dispatch_uid)
+        if found is None:
+            return False
+        self._remove(found)
         self._tell_watchers()
-        return removed
+        return True
+
+    def _find(
+        self, receiver: Callable[..., Any] | None, sender: object, uid: object
+    ) -> _Receiver | None:
+        """The receiver as it is connected; those that no longer exist are removed on the way."""
+        for item in tuple(self.receivers):
+            known = item.get()
+            if known is None:
+                self._remove(item)
+                continue
+            same = item.uid == uid if uid is not None else _is_same(known, receiver)
+            if same and (item.sender is sender or item.sender == sender):
+                return item
+        return None
+
+    def _remove(self, item: _Receiver) -> None:
+        with suppress(ValueError):  # another thread was first
+            self.receivers.remove(item)
 
     def has_listeners(self, sender: object = None) -> bool:
         """Whether anybody would be called."""
-        return any(_wanted(wanted, sender) for _, wanted, _ in self.receivers)
+        return any(_wanted(item.sender, sender) for item in self.receivers)
 
     def send(self, sender: object, **named: Any) -> list[tuple[Callable[..., Any], Any]]:
         """Calls the receivers; gives each with what it returned, or with what it raised."""
         responses: list[tuple[Callable[..., Any], Any]] = []
-        for item in self.receivers:
-            receiver = item[2]()
+        for item in tuple(self.receivers):
+            receiver = item.get()
             if receiver is None:
-                self.receivers = [other for other in self.receivers if other is not item]
-            elif _wanted(item[1], sender):
+                self._remove(item)
+            elif _wanted(item.sender, sender):
                 responses.append((receiver, self._call(receiver, sender, named)))
         return responses
 
@@ -129,11 +164,12 @@ class Signal:
         return f"<Signal: {self.name}>"
 
 
-def _identity(receiver: object) -> object:
+def _is_same(known: Callable[..., Any], receiver: object) -> bool:
     # Two reads of a bound method give two objects; its function and its instance do not change.
-    bound = getattr(receiver, "__self__", None)
-    return (
-        id(receiver) if bound is None else (id(bound), id(getattr(receiver, "__func__", receiver)))
+    return known is receiver or (
+        hasattr(known, "__func__")
+        and known.__func__ is getattr(receiver, "__func__", None)
+        and getattr(known, "__self__", None) is getattr(receiver, "__self__", None)
     )
 
 

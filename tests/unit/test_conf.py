@@ -1,8 +1,12 @@
 """Settings: names, types, sources and their precedence."""
 
+import builtins
 import re
+import textwrap
+import threading
 import types
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,6 +171,68 @@ def test_a_module_that_does_not_exist_is_said_on_first_use() -> None:
     silent = Config()
     silent.load("no_such_module_at_all", silent=True)
     assert silent.broker_url == settings.DEFAULT_URL
+
+
+def test_no_thread_goes_on_with_defaults_while_another_reads_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+        import builtins
+        builtins.slow_settings_begun.set()
+        assert builtins.slow_settings_may_end.wait(30)
+        broker_url = "redis://named:1/0"
+    """
+    (tmp_path / "slow_settings.py").write_text(textwrap.dedent(source))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    begun, may_end, asked = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(builtins, "slow_settings_begun", begun, raising=False)
+    monkeypatch.setattr(builtins, "slow_settings_may_end", may_end, raising=False)
+    conf, seen = Config(), []
+    conf.load("slow_settings")
+
+    def first() -> None:
+        seen.append(conf["broker_url"])
+
+    def second() -> None:
+        asked.set()
+        seen.append(conf["broker_url"])
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert begun.wait(30)
+    threads[1].start()
+    assert asked.wait(30)
+    threads[1].join(0.2)  # it must not end: the settings are not known yet
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert seen == ["redis://named:1/0"] * 2
+
+
+def test_settings_may_ask_for_settings_while_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "asking_settings.py").write_text(
+        "import builtins\nseen = builtins.asking_conf['task_ignore_result']\n"
+        "del seen\ntask_ignore_result = True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    conf = Config()
+    monkeypatch.setattr(builtins, "asking_conf", conf, raising=False)
+    conf.load("asking_settings")
+    assert conf["task_ignore_result"] is True
+
+
+def test_settings_that_cannot_be_read_are_an_error_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_settings.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    conf = Config()
+    conf.load("broken_settings")
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            _ = conf["broker_url"]
 
 
 def test_explicit_wins_over_loaded_over_environment_over_default(

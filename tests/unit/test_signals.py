@@ -1,6 +1,8 @@
 """Signals."""
 
 import gc
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -70,6 +72,60 @@ def test_receivers_are_not_kept_alive_unless_asked() -> None:
     del thing
     gc.collect()
     assert signal.send(None) == [] and signal.receivers == []
+
+
+def test_a_receiver_is_not_taken_for_a_dead_one_of_the_same_address() -> None:
+    signal, seen = Signal("s"), []
+
+    class Receiver:
+        def __call__(self, **_: Any) -> None:
+            seen.append(self)
+
+    dead = Receiver()
+    signal.connect(dead)
+    address = id(dead)
+    del dead
+    kept = []
+    while id(reused := Receiver()) != address:
+        kept.append(reused)
+    signal.connect(reused)
+    signal.send(None)
+    assert seen == [reused]
+    assert signal.disconnect(reused) and not signal.receivers
+
+
+def test_a_sender_that_is_named_twice_is_one_sender() -> None:
+    signal, names = Signal("s"), ["".join(["proj", ".add"]) for _ in range(2)]
+
+    def receive(**_: Any) -> None: ...
+
+    for name in names:
+        signal.connect(receive, sender=name)
+    assert len(signal.receivers) == 1
+    assert signal.disconnect(receive, sender="proj." + "add")
+
+
+def test_receivers_that_connect_at_once_are_all_kept() -> None:
+    signal, start, receivers = Signal("s"), threading.Barrier(8), []
+
+    def connect() -> None:
+        mine = [lambda **_: None for _ in range(50)]
+        receivers.extend(mine)
+        start.wait()
+        for receiver in mine:
+            signal.connect(receiver)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=connect) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert len(signal.receivers) == len(receivers) == 400
 
 
 def test_a_receiver_that_raises_is_logged_and_others_run(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from taskcore import Taskcore, shared_task, signals
+from taskcore import Taskcore, current, current_app, shared_task, signals
 from taskcore.context import LocalRequest, reset_current, set_current
 from taskcore.exceptions import (
     AlreadyRegistered,
     AlwaysEagerIgnored,
     ImproperlyConfigured,
+    NotConfigured,
     NotRegistered,
     NotSupportedError,
     OperationalError,
@@ -361,6 +362,67 @@ def test_shared_tasks_belong_to_every_app(core: Any) -> None:
     assert double.app is early
     double.delay(1)
     assert early.publisher.sent and not late.publisher.sent
+
+
+def test_without_an_app_nothing_is_sent_by_accident(
+    core: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = current.app_or_none()
+    current.set_app(None)
+    try:
+
+        @shared_task(name="shared.lonely")
+        def lonely(x: int) -> int:
+            return 2 * x
+
+        def send() -> Any:
+            return lonely.delay(1)
+
+        for use in (send, lambda: current_app.send_task("t"), lambda: AsyncResult("i").get()):
+            with pytest.raises(NotConfigured, match="import the module that makes it"):
+                use()
+        assert lonely(2) == 4 and lonely.apply((3,)).get() == 6
+        monkeypatch.setenv("TASKCORE_BROKER_URL", "memory://named")
+        current.set_app(None)
+        send()
+        assert current_app.publisher.url == "memory://named"
+    finally:
+        current.set_app(before)
+
+
+def test_a_task_that_is_defined_again_publishes_as_it_says_now(app: Any) -> None:
+    def define(queue: str) -> Any:
+        @app.task(name="again", queue=queue)
+        def again() -> None: ...
+
+        return again
+
+    old = define("first")
+    old.delay()
+    new = define("second")
+    for task in (new, old, new):
+        task.delay()
+    assert [template.fields["queue"] for template, *_ in app.publisher.sent] == [
+        "first",
+        "second",
+        "first",
+        "second",
+    ]
+
+
+def test_options_may_be_changed_between_calls(app: Any) -> None:
+    @app.task
+    def changing() -> None: ...
+
+    changing.delay()
+    changing.queue, changing.priority = "other", 3
+    changing.delay()
+    changing.delay()
+    first, *others = [template.fields for template, *_ in app.publisher.sent]
+    assert "other" not in first.values()
+    assert all((one["queue"], one["priority"]) == ("other", 3) for one in others)
+    with pytest.raises(TypeError, match="priority"):
+        changing.priority = "high"
 
 
 def test_eager_execution(app: Any) -> None:

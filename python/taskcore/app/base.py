@@ -17,7 +17,7 @@ from taskcore.canvas.signature import Signature, signature
 from taskcore.config import settings
 from taskcore.config.conf import Config
 from taskcore.config.time_zone import zone
-from taskcore.exceptions import ImproperlyConfigured, TaskRevokedError
+from taskcore.exceptions import ImproperlyConfigured, NotConfigured, TaskRevokedError
 from taskcore.execution.call import Life
 from taskcore.execution.executor import Execution
 from taskcore.publishing import call_options
@@ -67,6 +67,8 @@ class Taskcore:
         self.hostname: str | None = None
         """Node name of the worker that this process belongs to; set at its start."""
         self.finalized = False
+        self._stand_in = False
+        """Whether nobody made this app: it may run tasks here, but it sends nowhere unless it is configured."""
         self._zone: tzinfo | None = None
         self._node: str | None = None
         self._results: Any = None
@@ -219,7 +221,15 @@ class Taskcore:
         """The core's publisher: publishing, and what can be asked of queues."""
         return self.producer.publisher
 
+    def _require(self, setting: str) -> None:
+        if self._stand_in and not (self.conf.is_set(setting) or self.conf.is_set("broker_url")):
+            raise NotConfigured(
+                "no app was made, so there is no broker: import the module that makes it, `app = Taskcore(..., broker=...)`, "
+                "before tasks are called, or name the broker in TASKCORE_BROKER_URL"
+            )
+
     def _make_publisher(self) -> Any:
+        self._require("broker_url")
         conf = self.conf
         policy = {**settings.RETRY_POLICY, **conf["task_publish_retry_policy"]}
         return _core.Publisher(
@@ -309,6 +319,7 @@ class Taskcore:
     def results_or_none(self) -> Any:
         """The core's results; None when the app keeps none."""
         if self._results is None and (url := self.conf["result_backend"]):
+            self._require("result_backend")
             options = self.conf.transport_options("result_backend_transport_options")
             self._results = _core.Results(
                 url, expires=self.conf["result_expires"] or None, options=options
@@ -391,4 +402,11 @@ class Taskcore:
         return f"<Taskcore {self.main or '__main__'}: {len(self.tasks)} tasks>"
 
 
-current.set_default(lambda: Taskcore("default"))
+def _stand_in() -> Taskcore:
+    """The app of a program that made none."""
+    made = Taskcore("default")
+    made._stand_in = True
+    return made
+
+
+current.set_default(_stand_in)

@@ -144,7 +144,11 @@ def annotate(app: Any, task: Task[..., Any]) -> None:
 
 def _add(app: Any, task: Task[..., Any]) -> None:
     check_values(task)
+    replaced = app.tasks.get(task.name)
+    if replaced is not None:
+        app.producer.forget_task(replaced)
     app.tasks[task.name] = task
+    task._registered = True
     annotate(app, task)
     app.execution.forget()
 

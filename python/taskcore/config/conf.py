@@ -9,6 +9,7 @@ which drops what it had derived from the old values.
 from __future__ import annotations
 
 import os
+from _thread import RLock, get_ident
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -29,7 +30,14 @@ class Config:
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         """`changed` is called after each change."""
         self.__dict__.update(
-            _set={}, _loaded={}, _pending=[], _values=None, _changed=changed, _frozen=False
+            _set={},
+            _loaded={},
+            _pending=(),
+            _values=None,
+            _changed=changed,
+            _frozen=False,
+            _lock=RLock(),
+            _readers=set(),
         )
 
     # Setting
@@ -58,8 +66,9 @@ class Config:
             namespace: take only names that begin with it and an underscore, whatever their case.
             silent: a module that does not exist is no error.
         """
-        self.__dict__["_pending"] = [*self._pending, (source, namespace, silent)]
-        self.__dict__["_values"] = None
+        with self._lock:
+            self.__dict__["_pending"] = (*self._pending, (source, namespace, silent))
+            self.__dict__["_values"] = None
         if not isinstance(source, str):
             self._load_pending()
         self._changed()
@@ -99,7 +108,7 @@ class Config:
     def is_set(self, name: str) -> bool:
         """Whether anything but the default applies."""
         self._load_pending()
-        return name in self._set or name in self._loaded or _from_environment(name) is not None
+        return self._has(name)
 
     def default_serializer(self, protocol: str) -> str:
         """How arguments in messages of a protocol are written when nothing else says."""
@@ -192,16 +201,35 @@ class Config:
             raise ImproperlyConfigured(
                 f"cannot set `{names}`: the configuration is frozen once a worker has started"
             )
-        layer.update(accepted)
-        self.__dict__["_values"] = None
-        self._changed()
+        with self._lock:
+            layer.update(accepted)
+            self.__dict__["_values"] = None
+            self._changed()
 
     def _load_pending(self) -> None:
-        pending, self.__dict__["_pending"] = self._pending, []
-        for source, namespace, silent in pending:
-            self._loaded.update(check(read(source, namespace, silent)))
-        if pending:
-            self._changed()
+        """Takes over what was named and not yet read. Whoever needs a value first imports, and so does every other thread that
+        needs one meanwhile: none goes on with defaults, and a module that cannot be read is an error each time.
+
+        Importing under the lock would wait for ever for a module that is being imported elsewhere and asks for a value here.
+        """
+        reader = get_ident()
+        if reader in self._readers:
+            return  # a module with settings asks for one while it is imported
+        while pending := self._pending:
+            self._readers.add(reader)
+            try:
+                found = [check(read(*source)) for source in pending]
+            finally:
+                self._readers.discard(reader)
+            with self._lock:
+                if self._pending is pending:
+                    for values in found:
+                        self._loaded.update(values)
+                    self.__dict__.update(_pending=(), _values=None)
+                    self._changed()
+
+    def _has(self, name: str) -> bool:
+        return name in self._set or name in self._loaded or _from_environment(name) is not None
 
     def _given(self, name: str) -> Any:
         for layer in (self._set, self._loaded):
@@ -211,8 +239,10 @@ class Config:
 
     def _resolved(self) -> dict[str, Any]:
         values: dict[str, Any] | None = self._values
-        if values is None or self._pending:
-            self._load_pending()
+        if values is not None:
+            return values
+        self._load_pending()
+        with self._lock:
             values = {}
             for setting in settings.TABLE:
                 given = self._given(setting.name)
@@ -221,7 +251,8 @@ class Config:
                 if self._given(name) is None:
                     values[name] = None  # None said aloud is not the default
             self._derive(values)
-            self.__dict__["_values"] = values
+            if not self._pending:
+                self.__dict__["_values"] = values
         return values
 
     def _derive(self, values: dict[str, Any]) -> None:
@@ -233,7 +264,7 @@ class Config:
         values["task_serializer"] = values["task_serializer"] or ("json" if celery else "msgpack")
         if not values["broker_url"]:
             values["broker_url"] = settings.DEFAULT_URL
-            if not self.is_set("result_backend"):
+            if not self._has("result_backend"):
                 values["result_backend"] = settings.DEFAULT_URL
         if values["result_backend"] in ("", "disabled", "disabled://"):
             values["result_backend"] = None

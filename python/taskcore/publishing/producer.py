@@ -36,7 +36,7 @@ class Producer:
         self._make_publisher = publisher
         self._make_template = template
         self._publisher: Any = None
-        self._templates: dict[tuple[Any, ...], Any] = {}
+        self._templates: dict[tuple[Task[..., Any] | str, str], Any] = {}
 
     # What is kept
 
@@ -51,11 +51,10 @@ class Producer:
     def template(self, target: Task[..., Any] | str, protocol: str | None = None) -> Any:
         """What all messages of a task, or of a bare task name, share."""
         protocol = protocol or self.app.conf.protocol
-        known = not isinstance(target, str)
-        name = _name(target)
-        key = (name, known, protocol)
+        key = (target, protocol)
         made = self._templates.get(key)
         if made is None:
+            name = _name(target)
             options = {} if isinstance(target, str) else self._task_options(target, protocol)
             fields = {**self._defaults(protocol), **self.route(name), **options}
             made = self._templates[key] = self._make_template(name, protocol=protocol, **fields)
@@ -100,6 +99,12 @@ class Producer:
         """Drops what was derived from a configuration that has changed."""
         self._publisher = None
         self._templates = {}
+
+    def forget_task(self, task: Task[..., Any]) -> None:
+        """Drops what was derived from the options of a task."""
+        task._fast = None
+        for protocol in ("compact", "celery"):
+            self._templates.pop((task, protocol), None)
 
     # One message
 
@@ -218,7 +223,9 @@ class Producer:
 
     def _prepare(self, task: Task[..., Any]) -> None:
         """Gives a task its short path, if its `delay` can take one."""
-        if task._has_plain_delay and not self.app.conf["task_always_eager"]:
+        # The short path of a task that another has replaced would outlive changes of the configuration.
+        registered = self.app.tasks.get(task.name) is task
+        if task._has_plain_delay and registered and not self.app.conf["task_always_eager"]:
             ignored = task.ignore_result
             replies = None if ignored else self.app.results_or_none
             task._fast = (

@@ -50,6 +50,9 @@ OPTIONS = frozenset(
 )
 """What may be set on a task, by the decorator or in a class."""
 
+FOLLOWED = OPTIONS | {"run"}
+"""What decides how a task is sent and run: a change of it on a registered task has effect from then on."""
+
 NOT_YET = frozenset(
     [
         "send_events",
@@ -115,6 +118,7 @@ def _priority(value: Any) -> bool:
 
 
 _Check = tuple[str, Callable[[Any], bool]]
+_ANYTHING: _Check = ("anything", lambda value: True)
 _TEXT: _Check = ("text that is not empty", _text)
 _FLAG: _Check = ("True or False", _flag)
 _LIMIT: _Check = ("more than 0 seconds, or None", _limit)
@@ -154,13 +158,22 @@ def check_values(task: Any) -> None:
     Raises:
         TypeError: naming task, option, value and what was expected.
     """
-    for name, (expected, fits) in _CHECKS.items():
-        value = vars(task).get(name, getattr(type(task), name))
+    for name in _CHECKS:
         # Of the class, an option that follows a setting is None.
-        if not fits(value):
-            raise TypeError(
-                f"option `{name}` of task `{task.name or type(task).__name__}` is `{value!r}`: expected {expected}"
-            )
+        check_value(task, name, vars(task).get(name, getattr(type(task), name)))
+
+
+def check_value(task: Any, name: str, value: Any) -> None:
+    """Refuses a value of the wrong kind.
+
+    Raises:
+        TypeError: as `check_values`.
+    """
+    expected, fits = _CHECKS.get(name, _ANYTHING)
+    if not fits(value):
+        raise TypeError(
+            f"option `{name}` of task `{task.name or type(task).__name__}` is `{value!r}`: expected {expected}"
+        )
 
 
 class FromConf:

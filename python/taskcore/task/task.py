@@ -23,7 +23,14 @@ from taskcore.exceptions import (
 )
 from taskcore.publishing import argument_check, call_options
 from taskcore.task import retry
-from taskcore.task.options import OPTIONS, TaskOptions, check_option
+from taskcore.task.options import (
+    FOLLOWED,
+    OPTIONS,
+    FromConf,
+    TaskOptions,
+    check_option,
+    check_value,
+)
 from taskcore.utils import uuid
 
 if TYPE_CHECKING:
@@ -42,7 +49,9 @@ class Task(TaskOptions, Generic[P, R]):
     _bound = False
     _check: Callable[..., object] | None = None
     _fast: Any = None
-    """Everything that `delay` needs, or None; made by the producer, dropped when the configuration changes."""
+    """Everything that `delay` needs, or None; made by the producer, dropped when the configuration or an option changes."""
+    _registered = False
+    """Whether the app has it; from then on, a change of its options is told to the app. Set by the registry."""
 
     # What the app does with it
 
@@ -69,6 +78,24 @@ class Task(TaskOptions, Generic[P, R]):
             if not hasattr(type(self), key):
                 check_option(key, OPTIONS)
             setattr(self, key, value)
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name not in FOLLOWED:
+                object.__setattr__(self, name, value)
+                return
+            if self._registered:
+                check_value(self, name, value)
+            if value is None and isinstance(getattr(type(self), name, None), FromConf):
+                vars(self).pop(name, None)  # as in Celery, None is what the setting says
+            else:
+                object.__setattr__(self, name, value)
+            if self._registered:
+                if name in ("run", "typing"):
+                    self._check = argument_check.checker(self.run) if self.typing else None
+                self._app.producer.forget_task(self)
+                self._app.execution.forget()
 
     @property
     def app(self) -> Any:
