@@ -93,18 +93,17 @@ fn open(path: &Path) -> Result<Connection, Attempt> {
 /// Makes sure that the file is ours, in WAL mode, and has its tables.
 fn prepare(path: &Path, connection: &Connection) -> Result<(), Attempt> {
     // Looked at before anything is changed: a foreign file stays as it was.
-    if accept(path, &schema::look(connection)?)? {
-        enter_wal(path, connection)?;
+    let version = accept(path, &schema::look(connection)?)?;
+    enter_wal(path, connection)?;
+    if version == schema::VERSION {
         return Ok(());
     }
-    enter_wal(path, connection)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     // Another process may have been faster.
-    let made = match accept(path, &schema::look(connection)?) {
-        Ok(true) => Ok(()),
-        Ok(false) => schema::create(connection).map_err(Attempt::Sqlite),
-        Err(refused) => Err(refused),
-    };
+    let made = schema::look(connection).map_err(Attempt::Sqlite).and_then(|found| {
+        let version = accept(path, &found)?;
+        Ok(schema::bring_forward(connection, version)?)
+    });
     match made.and_then(|()| Ok(connection.execute_batch("COMMIT")?)) {
         Ok(()) => Ok(()),
         Err(error) => {
@@ -115,14 +114,13 @@ fn prepare(path: &Path, connection: &Connection) -> Result<(), Attempt> {
     }
 }
 
-/// Whether the tables are there; an error when the file is not for us.
-fn accept(path: &Path, found: &Found) -> Result<bool, Attempt> {
+/// The version of the tables; an error when the file is not for us.
+fn accept(path: &Path, found: &Found) -> Result<usize, Attempt> {
     let at = path.display();
     let message = match found {
-        Found::Current => return Ok(true),
-        Found::Empty => return Ok(false),
+        Found::Version(version) => return Ok(*version),
         Found::Newer(version) => format!(
-            "`{at}` has tables of version {version}, expected version {}; use the taskcore that made it, or another file",
+            "`{at}` has tables of version {version}, expected at most version {}; use a taskcore as new as the one that wrote it, or another file",
             schema::VERSION
         ),
         Found::Foreign => {

@@ -11,16 +11,19 @@
 //!
 //! `counter` is the source of all numbers: messages, dead letters; holders are random. `lease` has a row per live worker. `result` is
 //! found by a hash of the task id, because an index of 36-character random ids would be three times the size.
+//!
+//! A file is brought forward when it is opened to be written. A step only adds: a program of an older version that has the file
+//! open meanwhile goes on with what it knows.
 
 use rusqlite::Connection;
 
 /// `PRAGMA application_id` of a file made by taskcore: "tcor".
 pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
-/// `PRAGMA user_version` of the tables below.
-pub(super) const VERSION: i32 = 1;
-
-const TABLES: &str = "
+/// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is the same as one that was brought
+/// forward. Files have taken these steps, so none is ever edited.
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 INSERT INTO counter VALUES (1, 0);
 CREATE TABLE queue (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -37,15 +40,19 @@ CREATE TABLE result (number INTEGER PRIMARY KEY, hash INTEGER NOT NULL, id TEXT 
     document BLOB NOT NULL);
 CREATE INDEX result_hash ON result (hash);
 CREATE INDEX result_expires ON result (expires) WHERE expires IS NOT NULL;
-";
+",
+    // By which of its holder's claims a message was taken.
+    "ALTER TABLE held ADD COLUMN claim INTEGER NOT NULL DEFAULT 0",
+];
+
+/// `PRAGMA user_version` after all steps.
+pub(super) const VERSION: usize = STEPS.len();
 
 /// What a file turned out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nothing is in it yet.
-    Empty,
-    /// Ours, with these tables.
-    Current,
+    /// Ours, of that version; an empty file is of version 0.
+    Version(usize),
     /// Ours, of a version that this code does not know.
     Newer(i32),
     /// Somebody else's.
@@ -67,16 +74,23 @@ fn look_within(connection: &Connection) -> rusqlite::Result<Found> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     if application == APPLICATION {
-        return Ok(if version == VERSION { Found::Current } else { Found::Newer(version) });
+        let known = usize::try_from(version).ok().filter(|version| (1..=VERSION).contains(version));
+        return Ok(known.map_or(Found::Newer(version), Found::Version));
     }
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    Ok(if application == 0 && version == 0 && tables == 0 { Found::Empty } else { Found::Foreign })
+    Ok(if application == 0 && version == 0 && tables == 0 {
+        Found::Version(0)
+    } else {
+        Found::Foreign
+    })
 }
 
-/// Makes the tables, inside the transaction that the caller has begun.
-pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(TABLES)?;
+/// Takes the steps from version `from` on, inside the transaction that the caller has begun.
+pub(super) fn bring_forward(connection: &Connection, from: usize) -> rusqlite::Result<()> {
+    for step in &STEPS[from..] {
+        connection.execute_batch(step)?;
+    }
     connection.pragma_update(None, "application_id", APPLICATION)?;
-    connection.pragma_update(None, "user_version", VERSION)
+    connection.pragma_update(None, "user_version", VERSION as i64)
 }

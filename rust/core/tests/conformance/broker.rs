@@ -27,7 +27,7 @@ macro_rules! broker_suite {
             a_dropped_fetch_loses_nothing, two_workers_share_everything_once, an_empty_batch_is_nothing,
             ack_forgets, hand_back_keeps_order_at_the_head, requeue_goes_to_the_tail, redeliver_is_counted_and_parks,
             redeliver_comes_before_what_is_queued, defer_goes_to_the_due_set, park_keeps_the_bytes, settle_many_in_order,
-            a_tag_that_is_not_held_is_ignored, settling_wakes_another_worker,
+            a_tag_that_is_not_held_is_ignored, a_settlement_sent_again_leaves_a_newer_claim_alone, settling_wakes_another_worker,
             far_due_is_not_delivered, near_due_is_in_the_queue, due_is_delivered_within_the_horizon,
             due_wakes_a_blocked_fetch, scheduled_ones_cost_no_fetch, due_order, ready_only_and_due_only, cancel_by_id, due_bytes_are_untouched,
             release_returns_everything_in_order, a_released_consumer_is_refused, a_lapsed_lease_is_recovered, a_renewed_lease_is_respected,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::key;
+use super::key::{self, Hold};
 use crate::{
-    broker::{Delivery, HORIZON_MS, Tag},
+    broker::{Delivery, HORIZON_MS},
     clock::Millis,
     database::Tx,
 };
@@ -22,6 +22,8 @@ const FIRST_DUE: &str = "SELECT at FROM due WHERE queue = ?1 ORDER BY at LIMIT 1
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) holder: i64,
+    /// Its number among the claims of the holder.
+    pub(super) number: i64,
     pub(super) queues: Arc<[Arc<str>]>,
     /// Ready ones.
     pub(super) want: usize,
@@ -79,7 +81,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Claimed>
     if !leased {
         return Ok(Claimed::Fenced);
     }
-    let mut taken = Taken { holder: claim.holder, bytes: 0, deliveries: Vec::new() };
+    let mut taken =
+        Taken { holder: claim.holder, claim: claim.number, bytes: 0, deliveries: Vec::new() };
     let mut queues = Vec::with_capacity(claim.queues.len());
     for name in claim.queues.iter() {
         queues.push((tx.queue(name)?, name));
@@ -96,6 +99,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Claimed>
 /// What this claim has so far.
 struct Taken {
     holder: i64,
+    claim: i64,
     bytes: usize,
     deliveries: Vec<Delivery>,
 }
@@ -107,9 +111,8 @@ impl Taken {
 
     fn push(&mut self, key: i64, queue: &Arc<str>, redeliveries: u32, body: &[u8]) {
         self.bytes += body.len();
-        let tag = Tag { lane: key::lane_of(key) as u32, seq: (key & key::NUMBERS) as u64 };
         self.deliveries.push(Delivery {
-            tag,
+            tag: Hold { key, claim: self.claim }.tag(),
             queue: queue.clone(),
             redeliveries,
             raw: Bytes::copy_from_slice(body),
@@ -173,8 +176,8 @@ fn claim_lane(
     }
     drop(rows);
     // The claimed are exactly the keys from the head to the last one: both moves are one walk over a range.
-    tx.prepare("INSERT INTO held (key, holder) SELECT key, ?3 FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?
-        .execute((first, last, taken.holder))?;
+    tx.prepare("INSERT INTO held (key, holder, claim) SELECT key, ?3, ?4 FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?
+        .execute((first, last, taken.holder, taken.claim))?;
     tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last))?;
     Ok(count)
 }
@@ -200,8 +203,11 @@ fn claim_due(
         while let Some(row) = rows.next()? {
             let key = row.get(0)?;
             taken.push(key, name, row.get(1)?, row.get_ref(2)?.as_blob()?);
-            tx.prepare("INSERT INTO held (key, holder) VALUES (?1, ?2)")?
-                .execute((key, taken.holder))?;
+            tx.prepare("INSERT INTO held (key, holder, claim) VALUES (?1, ?2, ?3)")?.execute((
+                key,
+                taken.holder,
+                taken.claim,
+            ))?;
             last = Some((row.get::<_, Millis>(3)?, key));
             left -= 1;
             if taken.is_full() {

@@ -74,8 +74,13 @@ impl SqliteConsumer {
 
     /// One attempt; what it took is in the inbox afterwards.
     async fn claim(&self, want: usize, want_due: usize) -> Result<Claimed> {
-        let asked =
-            Claim { holder: self.epoch.holder, queues: self.queues.clone(), want, want_due };
+        let asked = Claim {
+            holder: self.epoch.holder,
+            number: self.epoch.next_claim(),
+            queues: self.queues.clone(),
+            want,
+            want_due,
+        };
         let peeked = asked.clone();
         let epoch = self.epoch.clone();
         // Not synced: losing the knowledge that this process holds something takes losing the process.

@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use super::lease::{self, Leased};
+use super::{
+    key::CLAIMS,
+    lease::{self, Leased},
+};
 use crate::{
     broker::Delivery,
     clock::{self, Millis},
@@ -30,6 +33,8 @@ pub(super) struct Epoch {
     /// Since when the present consumer has held the lease without a gap. Written when it is taken or renewed, read by the
     /// sweep: who was cut off gives the others time to come back.
     mine: AtomicI64,
+    /// How many claims were made under it.
+    claims: AtomicI64,
     /// Filled by the database's thread, emptied by `fetch`.
     inbox: Mutex<VecDeque<Delivery>>,
 }
@@ -61,8 +66,8 @@ impl Epoch {
             Ok((lease::register(tx, &called, &queues)?, tx.now))
         });
         let (holder, now) = database.write_async(work).await?;
-        let (mine, inbox) = (AtomicI64::new(now), Mutex::default());
-        Ok(Arc::new(Self { name, generation, holder, mine, inbox }))
+        let (mine, claims, inbox) = (AtomicI64::new(now), AtomicI64::new(0), Mutex::default());
+        Ok(Arc::new(Self { name, generation, holder, mine, claims, inbox }))
     }
 
     /// Renews the lease; `None` when it was not there any more.
@@ -80,6 +85,11 @@ impl Epoch {
 
     pub(super) fn mine(&self) -> Millis {
         self.mine.load(Ordering::Relaxed)
+    }
+
+    /// The number of a claim that is about to be made.
+    pub(super) fn next_claim(&self) -> i64 {
+        self.claims.fetch_add(1, Ordering::Relaxed) % CLAIMS
     }
 
     pub(super) fn inbox(&self) -> MutexGuard<'_, VecDeque<Delivery>> {

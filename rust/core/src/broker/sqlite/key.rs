@@ -6,6 +6,8 @@
 
 use rusqlite::Error;
 
+use crate::broker::Tag;
+
 const NUMBER_BITS: u32 = 45;
 const PRIORITY_BITS: u32 = 4;
 const QUEUE_BITS: u32 = 14;
@@ -27,6 +29,34 @@ pub(super) fn key(queue: i64, priority: u8, number: i64) -> rusqlite::Result<i64
 /// Queue and priority together.
 pub(super) fn lane(queue: i64, priority: u8) -> i64 {
     queue << PRIORITY_BITS | i64::from(priority)
+}
+
+/// A message as its holder has it, and what a tag says: where it stands, and by which of the holder's claims it was taken. The
+/// same message taken again is another hold, so a settlement that is sent again cannot mean the newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Hold {
+    pub(super) key: i64,
+    /// Of the claims of one holder, counted modulo [`CLAIMS`].
+    pub(super) claim: i64,
+}
+
+/// What a number leaves free in a tag. A settlement is sent again for the seconds of a lease at most, and nobody
+/// makes half a million claims in that time.
+const CLAIM_BITS: u32 = u64::BITS - NUMBER_BITS;
+
+/// The number of claims that are told apart.
+pub(super) const CLAIMS: i64 = 1 << CLAIM_BITS;
+
+impl Hold {
+    pub(super) fn tag(self) -> Tag {
+        let seq = ((self.key & NUMBERS) as u64) << CLAIM_BITS | self.claim as u64;
+        Tag { lane: lane_of(self.key) as u32, seq }
+    }
+
+    pub(super) fn of(tag: Tag) -> Self {
+        let key = of_lane(i64::from(tag.lane), (tag.seq >> CLAIM_BITS) as i64);
+        Self { key, claim: tag.seq as i64 & (CLAIMS - 1) }
+    }
 }
 
 /// The key of message `number` in a lane.
@@ -73,6 +103,12 @@ mod tests {
             prop_assert_eq!((queue_of(key), priority_of(key), key & NUMBERS), (queue, priority, number));
             let (first, last) = queue_range(queue);
             prop_assert!(first <= key && key <= last && key <= lane_end(key));
+        }
+
+        #[test]
+        fn a_tag_is_read_back(queue in 0..1_i64 << QUEUE_BITS, priority in 0..10_u8, number in 0..=NUMBERS, claim in 0..CLAIMS) {
+            let hold = Hold { key: key(queue, priority, number).unwrap(), claim };
+            prop_assert_eq!(Hold::of(hold.tag()), hold);
         }
 
         #[test]

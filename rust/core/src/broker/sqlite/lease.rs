@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{
-    publish::make_ready,
-    settle::{count, let_go},
-};
+use super::{publish::make_ready, settle::count};
 use crate::{
     broker::{
         Recovered,
@@ -57,8 +54,7 @@ fn end(connection: &Connection, holder: i64) -> rusqlite::Result<Option<Millis>>
 
 /// Puts back, uncounted and in order, what the holder has, and ends its lease.
 pub(super) fn release(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<()> {
-    for key in held_by(tx, holder)? {
-        let_go(tx, holder, key)?;
+    for key in take_from(tx, holder)? {
         make_ready(tx, key)?;
     }
     tx.prepare("DELETE FROM lease WHERE holder = ?1")?.execute([holder]).map(drop)
@@ -92,8 +88,7 @@ pub(super) fn lapsed(
 pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64]) -> rusqlite::Result<Recovered> {
     let mut recovered = Recovered::default();
     for &holder in dead {
-        for key in held_by(tx, holder)? {
-            let_go(tx, holder, key)?;
+        for key in take_from(tx, holder)? {
             count(tx, key)?;
             make_ready(tx, key)?;
             recovered.requeued += 1;
@@ -103,9 +98,12 @@ pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64]) -> rusqlite::Result<Recover
     Ok(recovered)
 }
 
-/// A walk over all that is held: rare, and an index for it would cost every claim.
-fn held_by(tx: &Tx<'_>, holder: i64) -> rusqlite::Result<Vec<i64>> {
-    tx.prepare("SELECT key FROM held WHERE holder = ?1 ORDER BY key")?
+/// Takes everything out of a holder's hands, in order. A walk over all that is held: rare, and an index for it would cost every claim.
+fn take_from(tx: &Tx<'_>, holder: i64) -> rusqlite::Result<Vec<i64>> {
+    let keys = tx
+        .prepare("SELECT key FROM held WHERE holder = ?1 ORDER BY key")?
         .query_map([holder], |row| row.get(0))?
-        .collect()
+        .collect::<Result<_, _>>()?;
+    tx.prepare("DELETE FROM held WHERE holder = ?1")?.execute([holder])?;
+    Ok(keys)
 }

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::{
-    key,
+    key::{self, Hold},
     publish::{make_ready, schedule},
 };
 use crate::{
-    broker::{Settle, Settlement, Tag},
+    broker::{Settle, Settlement},
     database::Tx,
 };
 
@@ -20,12 +20,12 @@ pub(super) fn settle(
 ) -> rusqlite::Result<()> {
     let mut acked = Vec::new();
     for settlement in batch {
-        let key = key_of(settlement.tag);
+        let hold = Hold::of(settlement.tag);
         match &settlement.how {
-            Settle::Ack => acked.push(key),
+            Settle::Ack => acked.push(hold),
             other => {
-                if let_go(tx, holder, key)? {
-                    move_on(tx, key, other, max_deliveries)?;
+                if let_go(tx, holder, hold)? {
+                    move_on(tx, hold.key, other, max_deliveries)?;
                 }
             }
         }
@@ -37,13 +37,11 @@ pub(super) fn settle(
     Ok(())
 }
 
-fn key_of(tag: Tag) -> i64 {
-    key::of_lane(i64::from(tag.lane), tag.seq as i64 & key::NUMBERS)
-}
-
 /// Takes the message out of the holder's hands; whether it was there.
-pub(super) fn let_go(tx: &Tx<'_>, holder: i64, key: i64) -> rusqlite::Result<bool> {
-    Ok(tx.prepare("DELETE FROM held WHERE key = ?1 AND holder = ?2")?.execute((key, holder))? == 1)
+fn let_go(tx: &Tx<'_>, holder: i64, hold: Hold) -> rusqlite::Result<bool> {
+    let mut delete =
+        tx.prepare("DELETE FROM held WHERE key = ?1 AND holder = ?2 AND claim = ?3")?;
+    Ok(delete.execute((hold.key, holder, hold.claim))? == 1)
 }
 
 /// Puts a message that is nowhere where it belongs.
@@ -103,33 +101,41 @@ fn park(tx: &mut Tx<'_>, key: i64, reason: &str) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// Forgets messages of consecutive keys, as far as the holder has them.
-fn forget(tx: &Tx<'_>, holder: i64, keys: &[i64]) -> rusqlite::Result<()> {
-    let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(()) };
+/// Forgets messages of one run, as far as the holder has them.
+fn forget(tx: &Tx<'_>, holder: i64, holds: &[Hold]) -> rusqlite::Result<()> {
+    let (Some(Hold { key: first, claim }), Some(Hold { key: last, .. })) =
+        (holds.first(), holds.last())
+    else {
+        return Ok(());
+    };
     let mut message = tx.prepare("DELETE FROM message WHERE number BETWEEN ?1 AND ?2")?;
     let held: i64 = tx
-        .prepare("SELECT count(*) FROM held WHERE key BETWEEN ?1 AND ?2 AND holder = ?3")?
-        .query_row((first, last, holder), |row| row.get(0))?;
-    if held == keys.len() as i64 {
+        .prepare(
+            "SELECT count(*) FROM held WHERE key BETWEEN ?1 AND ?2 AND holder = ?3 AND claim = ?4",
+        )?
+        .query_row((first, last, holder, claim), |row| row.get(0))?;
+    if held == holds.len() as i64 {
         // Nothing else can lie between consecutive keys: two walks over ranges.
         tx.prepare("DELETE FROM held WHERE key BETWEEN ?1 AND ?2")?.execute((first, last))?;
         return message.execute((first & key::NUMBERS, last & key::NUMBERS)).map(drop);
     }
-    for key in keys {
-        if let_go(tx, holder, *key)? {
-            let number = key & key::NUMBERS;
+    for hold in holds {
+        if let_go(tx, holder, *hold)? {
+            let number = hold.key & key::NUMBERS;
             message.execute((number, number))?;
         }
     }
     Ok(())
 }
 
-/// Where consecutive keys begin and end.
-fn runs(keys: &[i64]) -> Vec<Range<usize>> {
+/// Where consecutive keys of one claim begin and end.
+fn runs(holds: &[Hold]) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
-    for (n, key) in keys.iter().enumerate() {
+    for (n, hold) in holds.iter().enumerate() {
         match runs.last_mut() {
-            Some(run) if keys[run.end - 1] + 1 == *key => run.end = n + 1,
+            Some(run) if holds[run.end - 1] == Hold { key: hold.key - 1, ..*hold } => {
+                run.end = n + 1
+            }
             _ => runs.push(n..n + 1),
         }
     }
@@ -141,10 +147,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_of_consecutive_keys() {
+    fn runs_are_of_consecutive_keys_of_one_claim() {
+        let runs = |holds: &[(i64, i64)]| {
+            let holds: Vec<Hold> = holds.iter().map(|&(key, claim)| Hold { key, claim }).collect();
+            runs(&holds)
+        };
         assert!(runs(&[]).is_empty());
-        assert_eq!(runs(&[7, 9]), [0..1, 1..2]);
-        assert_eq!(runs(&[1, 2, 3, 5, 6, 9]), [0..3, 3..5, 5..6]);
-        assert_eq!(runs(&[4, 4, 5]), [0..1, 1..3]);
+        assert_eq!(runs(&[(7, 0), (9, 0)]), [0..1, 1..2]);
+        assert_eq!(runs(&[(1, 4), (2, 4), (3, 4), (5, 4), (6, 4), (9, 4)]), [0..3, 3..5, 5..6]);
+        assert_eq!(runs(&[(4, 0), (4, 0), (5, 0)]), [0..1, 1..3]);
+        assert_eq!(runs(&[(4, 0), (5, 1), (6, 1)]), [0..1, 1..3]);
     }
 }

@@ -154,6 +154,30 @@ pub(crate) async fn a_tag_that_is_not_held_is_ignored(h: &impl Harness) {
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
 }
 
+pub(crate) async fn a_settlement_sent_again_leaves_a_newer_claim_alone(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    publish(&*broker, &queue, &["x"]);
+    let worker = worker_with(&*broker, &[&queue], 10).await;
+    let id: Arc<str> = "id-x".into();
+    for how in [
+        Settle::HandBack,
+        Settle::Requeue,
+        Settle::Redeliver { id: id.clone() },
+        Settle::Defer { id, due: wall_ms() },
+    ] {
+        let old = take(&*worker, 1).await;
+        settle(&*worker, &old, |_| how.clone()).await;
+        let new = tokio::time::timeout(PATIENCE, worker.fetch(1, 1)).await.unwrap().unwrap();
+        // The confirmation was lost on the way, so the worker says the same again.
+        for again in [how.clone(), Settle::Ack, Settle::HandBack] {
+            settle(&*worker, &old, |_| again.clone()).await;
+            let held = QueueStats { in_flight: 1, ..QueueStats::default() };
+            assert_eq!(broker.stats(&queue).unwrap(), held, "{how:?}, then {again:?}");
+        }
+        settle(&*worker, &new, |_| Settle::HandBack).await;
+    }
+}
+
 pub(crate) async fn settling_wakes_another_worker(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     publish(&*broker, &queue, &["x"]);
