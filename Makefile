@@ -23,8 +23,9 @@ RUST := $(filter rust/% Cargo.%,$(SOURCES))
 DEV := $(VENV)/.dev-installed
 WHEEL := $(VENV)/.wheel-installed
 BENCH := $(VENV)/.bench-installed
+DOCS := $(VENV)/.docs-installed
 
-.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python bench bench-micro bench-peers soak chaos format clean \
+.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python docs bench soak chaos format clean \
 	need-python need-rust need-redis
 
 help: ## this list
@@ -58,6 +59,10 @@ lint-python: $(DEV) $(WHEEL)
 	$(BIN)/python -m mypy.stubtest taskcore._core
 	PYTHONPATH=python $(BIN)/lint-imports
 	$(BIN)/python tools/longest.py
+
+docs: $(WHEEL) $(DOCS) ## the site of the guide and the reference, into target/docs; a broken link is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs target/docs
+	@echo "ready: target/docs/index.html"
 
 bench: $(DEV) $(WHEEL) $(BENCH) need-redis ## every figure of benches/README.md, the peers beside taskcore; takes a while
 	$(BIN)/python -m pytest benches/micro --benchmark-only --benchmark-columns=median,iqr,ops -q
@@ -130,4 +135,10 @@ $(BENCH): pyproject.toml | $(BIN)/python
 	@echo "installing benchmark tools into $(VENV)"
 	@$(BIN)/pip install --quiet --upgrade --disable-pip-version-check 'pip>=25.1'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group bench
+	@touch $@
+
+$(DOCS): pyproject.toml | $(BIN)/python
+	@echo "installing the generator of the docs into $(VENV)"
+	@$(BIN)/pip install --quiet --upgrade --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group docs
 	@touch $@
