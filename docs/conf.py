@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import taskcore
-from taskcore import settings
+from taskcore.config import settings
 
 project = "taskcore"
 author = "the taskcore developers"
