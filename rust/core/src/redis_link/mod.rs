@@ -6,9 +6,13 @@
 //! in its own runtime.
 
 mod blocking;
+mod multiplexed;
 mod pool;
+mod progress;
+mod tls;
 
 use std::{
+    io,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,7 +20,7 @@ use std::{
 
 use redis::{
     ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, ServerErrorKind,
-    aio::MultiplexedConnection, io::tcp::TcpSettings,
+    io::tcp::TcpSettings,
 };
 
 use crate::{
@@ -25,7 +29,9 @@ use crate::{
     error::{Error, ErrorKind, Result},
 };
 use blocking::Connection;
+pub(crate) use multiplexed::Multiplexed;
 pub(crate) use pool::{Lease, Pool, generation};
+use tls::Tls;
 
 /// How long connecting may take where the caller has no deadline.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,6 +41,9 @@ pub(crate) struct Link {
     client: redis::Client,
     /// The same in the protocol that can push.
     push_client: redis::Client,
+    /// Who we are to the server, for connections of a runtime.
+    settings: RedisConnectionInfo,
+    tls: Option<Tls>,
     target: RedisUrl,
     url: Arc<str>,
 }
@@ -54,18 +63,18 @@ impl Link {
         let invalid = |e: RedisError| {
             Error::caused(ErrorKind::Config, format!("cannot use the URL `{redacted}`"), e)
         };
+        let tls = match &url.endpoint {
+            Endpoint::Tcp { host, tls: true, .. } => Some(Tls::new(host, &url.tls)?),
+            _ => None,
+        };
         let addr = match &url.endpoint {
             Endpoint::Tcp { host, port, tls: false } => ConnectionAddr::Tcp(host.clone(), *port),
-            Endpoint::Tcp { host, port, tls: true } => {
-                // Fails when the process has a provider already, which then serves as well.
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                ConnectionAddr::TcpTls {
-                    host: host.clone(),
-                    port: *port,
-                    insecure: false,
-                    tls_params: None,
-                }
-            }
+            Endpoint::Tcp { host, port, tls: true } => ConnectionAddr::TcpTls {
+                host: host.clone(),
+                port: *port,
+                insecure: false,
+                tls_params: None,
+            },
             Endpoint::Unix(path) => ConnectionAddr::Unix(path.clone()),
         };
         let info = addr
@@ -82,8 +91,10 @@ impl Link {
         };
         let push_client = client(settings.clone().set_protocol(redis::ProtocolVersion::RESP3))?;
         Ok(Self {
-            client: client(settings)?,
+            client: client(settings.clone())?,
             push_client,
+            settings,
+            tls,
             target: url.clone(),
             url: redacted.into(),
         })
@@ -106,15 +117,14 @@ impl Link {
         self.push_client.get_connection_with_timeout(left).map_err(|e| self.error("connect", e))
     }
 
-    /// A connection for many concurrent users inside the current runtime. A reply that takes longer than
-    /// `patience` means that the link is dead.
-    pub(crate) async fn multiplexed(&self, patience: Duration) -> Result<MultiplexedConnection> {
-        let config = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(patience));
-        self.client
-            .get_multiplexed_async_connection_with_config(&config)
+    /// A connection for many concurrent users inside the current runtime. The link is dead when no byte moves for
+    /// `patience` while a reply is awaited.
+    pub(crate) async fn multiplexed(&self, patience: Duration) -> Result<Multiplexed> {
+        let opening =
+            Multiplexed::open(&self.target.endpoint, self.tls.as_ref(), &self.settings, patience);
+        tokio::time::timeout(CONNECT_TIMEOUT, opening)
             .await
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
             .map_err(|e| self.error("connect", e))
     }
 

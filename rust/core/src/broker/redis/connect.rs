@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Value, aio::MultiplexedConnection, cmd, pipe};
+use redis::{Value, aio::ConnectionLike, cmd, pipe};
 use tokio::sync::Notify;
 
 use super::{
@@ -25,6 +25,7 @@ use crate::{
     broker::{Consumer, Delivery, Subscription},
     clock,
     error::{Error, ErrorKind, Result},
+    redis_link::Multiplexed,
 };
 
 /// A reply that takes longer means that the link is dead.
@@ -63,7 +64,7 @@ pub(super) async fn consume(
 /// Checks the server, loads the scripts and makes the queues known; the server's number of the connection.
 async fn prepare(
     broker: &RedisBroker,
-    con: &mut MultiplexedConnection,
+    con: &mut Multiplexed,
     subscription: &Subscription,
 ) -> Result<Option<i64>> {
     let mut ask = pipe();
@@ -79,7 +80,7 @@ async fn prepare(
     ask.add_command(known);
     let count = ask.len();
     let failed = |e| broker.link.error("consume", e);
-    let mut replies = con.send_packed_commands(&ask, 0, count).await.map_err(failed)?.into_iter();
+    let mut replies = con.req_packed_commands(&ask, 0, count).await.map_err(failed)?.into_iter();
     // A user without the permission to ask is believed to know the server.
     if let Some(Ok(info)) = replies.next().map(redis::from_redis_value::<String>) {
         check_version(&info, broker.link.url())?;
@@ -109,7 +110,7 @@ fn check_version(info: &str, url: &str) -> Result<()> {
 fn build(
     broker: &RedisBroker,
     subscription: &Subscription,
-    con: &MultiplexedConnection,
+    con: &Multiplexed,
     ledger: &Arc<Ledger>,
 ) -> Shared {
     let epoch = ledger.epoch();

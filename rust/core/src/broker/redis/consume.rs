@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{Pipeline, Value, aio::MultiplexedConnection, pipe};
+use redis::{Pipeline, Value, aio::ConnectionLike, pipe};
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinHandle},
@@ -29,7 +29,7 @@ use crate::{
     broker::{BoxFuture, Consumer, Delivery, Recovered, Settlement, Tag, lease},
     clock::{self, Millis},
     error::{Error, ErrorKind, Result},
-    redis_link::Link,
+    redis_link::{Link, Multiplexed},
 };
 
 /// How long `release` may wait for blocked waits to end; they end by themselves after [`wait::BLOCK`].
@@ -41,7 +41,7 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) epoch: String,
     pub(super) max_deliveries: u32,
-    pub(super) con: MultiplexedConnection,
+    pub(super) con: Multiplexed,
     /// In the order of service: the first priority step of every queue, then the second.
     pub(super) lanes: Vec<Served>,
     /// The calls that fetch.
@@ -127,7 +127,7 @@ impl Shared {
         let landed = self.ledger.to_adopt();
         let commands = if landed.is_empty() { commands } else { self.adopting(&landed, &commands) };
         let count = commands.len();
-        let sent = self.con.clone().send_packed_commands(&commands, 0, count).await;
+        let sent = self.con.clone().req_packed_commands(&commands, 0, count).await;
         let replies = sent.and_then(|replies| {
             replies.into_iter().map(Value::extract_error).collect::<Result<_, _>>()
         });

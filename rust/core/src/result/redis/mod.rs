@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{Cmd, Script, aio::MultiplexedConnection, cmd};
+use redis::{Cmd, Script, cmd};
 use tokio::runtime;
 
 use super::{Origin, REPLY_PREFIX, Record, ResultStore, State, fresh_reply_id};
@@ -24,7 +24,7 @@ use crate::{
     broker::{BoxFuture, url::RedisUrl},
     clock,
     error::{ErrorKind, Result},
-    redis_link::{Link, Pool, generation},
+    redis_link::{Link, Multiplexed, Pool, generation},
 };
 use room::Waiting;
 
@@ -54,7 +54,7 @@ pub struct RedisResults {
     prefix: String,
     waiting: Waiting,
     /// The worker's connection and the runtime that drives it. Behind a std mutex because a section clones or replaces it.
-    worker: Mutex<Option<(runtime::Id, MultiplexedConnection)>>,
+    worker: Mutex<Option<(runtime::Id, Multiplexed)>>,
     /// The reply id and the process that it stands for: a forked process takes its own.
     reply_id: Mutex<(u32, &'static str)>,
 }
@@ -134,7 +134,7 @@ impl RedisResults {
     }
 
     /// The worker's connection, opened when there is none in this runtime.
-    async fn connection(&self) -> Result<MultiplexedConnection> {
+    async fn connection(&self) -> Result<Multiplexed> {
         let here = runtime::Handle::current().id();
         if let Some((runtime, con)) = &*self.worker()
             && *runtime == here
@@ -146,7 +146,7 @@ impl RedisResults {
         Ok(con)
     }
 
-    fn worker(&self) -> std::sync::MutexGuard<'_, Option<(runtime::Id, MultiplexedConnection)>> {
+    fn worker(&self) -> std::sync::MutexGuard<'_, Option<(runtime::Id, Multiplexed)>> {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -4,6 +4,7 @@ mod lists;
 mod due;
 mod leases;
 mod servers;
+mod slow;
 mod server;
 
 pub(crate) use server::harness;
