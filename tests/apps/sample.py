@@ -7,11 +7,15 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from typing import Any
 
 from taskcore import Task, Taskcore
 from taskcore.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from taskcore.utils.log import get_task_logger
+
+task_logger = get_task_logger(__name__)
 
 
 class Refused(Exception):
@@ -75,6 +79,14 @@ def unencodable() -> object:
 def log(text: str) -> str:
     write(text)
     return text
+
+
+def say(text: str) -> None:
+    """Speaks in every way that a task has."""
+    task_logger.warning("%s by the logger", text)
+    print(text, "printed")
+    print(text, "to standard error", file=sys.stderr)
+    write(text)
 
 
 def work(text: str) -> None:
@@ -248,6 +260,7 @@ def make(**conf: Any) -> Taskcore:
         fail_unpicklable,
         unencodable,
         log,
+        say,
         now,
         hold,
         soft,

@@ -16,7 +16,7 @@ from taskcore import _core, serialize, signals
 from taskcore.config.validators import rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.execution import fork_guard
-from taskcore.worker import log_setup
+from taskcore.worker import log_setup, output
 
 _INFO = 20
 
@@ -117,6 +117,12 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     app.hostname = config.hostname
     app.conf.freeze()
     signals.celeryd_after_setup.send(name, instance=None, conf=app.conf)
+    with output.guarded():
+        return run(app, config, specs, options)
+
+
+def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOptions) -> int:
+    """The worker from its logging to its end; gives the exit code."""
     log_setup.set_up(app, config.log_level, config.log_file)
     warn_of_what_will_not_work(config, specs)
     node = Node(app, config.hostname)

@@ -15,6 +15,7 @@ from typing import Any
 from taskcore import context, signals
 from taskcore.exceptions import ImproperlyConfigured
 from taskcore.utils.log import task_logger
+from taskcore.worker import output
 
 logger = logging.getLogger("taskcore.worker")
 
@@ -61,7 +62,7 @@ def set_up(app: Any, level: int, path: str | None) -> None:
     if logging.root.handlers and not hijack:
         return
     handler: logging.Handler = (
-        logging.FileHandler(path, delay=True) if path else logging.StreamHandler()
+        output.LogFileHandler(path, delay=True) if path else logging.StreamHandler()
     )
     handler.setFormatter(TaskFormatter())
     chosen = logging.root if hijack else logging.getLogger("taskcore")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import io
 import os
 import random
 import select
@@ -117,10 +116,6 @@ class _Zygote:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
-        # What tasks print must not wait in a buffer until their process ends.
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(line_buffering=True)
         # What exists now is never garbage; untouched by the collector it stays shared between the children.
         gc.collect()
         gc.freeze()

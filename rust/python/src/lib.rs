@@ -16,6 +16,7 @@ mod child;
 mod serve;
 mod threads;
 mod log;
+mod log_writer;
 mod config;
 mod worker;
 

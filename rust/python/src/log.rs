@@ -1,13 +1,12 @@
 //! What the worker's loop reports, as the lines that Celery's users know.
 //!
 //! `[2026-11-20 08:00:00,123: INFO/MainProcess] Task proj.add[...] succeeded in 0.0021s: 5`. Events
-//! carry a constant message and fields; only here do they become text. Lines go to standard error
-//! or to the log file, one write each, so that lines of several processes do not mix. Python's
-//! logging is not involved: it would cost the interpreter lock per line.
+//! carry a constant message and fields; only here do they become text, which `log_writer` takes to
+//! standard error or to the log file. Python's logging is not involved: it would cost the interpreter
+//! lock per line.
 
-use std::{fmt, fs::File, sync::Mutex};
+use std::{fmt, fs::File, io};
 
-use pyo3::prelude::*;
 use taskcore::{clock, worker::journal};
 use tracing::{
     Event, Level, Subscriber,
@@ -19,22 +18,50 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// What events of this process go through while the worker's thread runs.
-pub(crate) fn subscriber(level: i64, file: Option<&str>) -> PyResult<tracing::Dispatch> {
+use crate::log_writer::{Drain, LogWriter};
+
+/// Where the lines of the worker's loop go.
+pub(crate) struct Log {
+    /// What events go through while the loop's thread runs.
+    pub(crate) dispatch: tracing::Dispatch,
+    pub(crate) writer: LogWriter,
+    pub(crate) drain: Drain,
+}
+
+/// The log at `path`, or on standard error.
+pub(crate) fn open(level: i64, path: Option<String>) -> io::Result<Log> {
     let level = match level {
         ..=10 => LevelFilter::DEBUG,
         11..=20 => LevelFilter::INFO,
         21..=30 => LevelFilter::WARN,
         _ => LevelFilter::ERROR,
     };
+    let file = match &path {
+        Some(path) => File::options().append(true).create(true).open(path)?,
+        None => standard_error()?,
+    };
+    let (writer, drain) = LogWriter::new(file, path);
     let lines = tracing_subscriber::fmt().with_max_level(level).event_format(Lines);
-    Ok(match file {
-        Some(path) => {
-            let file = File::options().append(true).create(true).open(path)?;
-            lines.with_writer(Mutex::new(file)).into()
-        }
-        None => lines.with_writer(std::io::stderr).into(),
-    })
+    Ok(Log { dispatch: lines.with_writer(writer.clone()).into(), writer, drain })
+}
+
+/// Standard error by a descriptor of its own: a write that waits there must not hold up a panic's message.
+#[cfg(unix)]
+fn standard_error() -> io::Result<File> {
+    use std::os::fd::AsFd;
+    io::stderr().as_fd().try_clone_to_owned().map(File::from)
+}
+
+/// The same on Windows.
+#[cfg(windows)]
+fn standard_error() -> io::Result<File> {
+    use std::os::windows::io::AsHandle;
+    io::stderr().as_handle().try_clone_to_owned().map(File::from)
+}
+
+/// A warning as a line of the log.
+pub(crate) fn warning(text: &str) -> String {
+    format!("[{}: WARNING/MainProcess] {text}\n", Local(clock::wall_us()))
 }
 
 struct Lines;

@@ -21,12 +21,12 @@ use taskcore::{
     result::ResultStore,
     worker::{self, Handle, Standing, Stop},
 };
-use tracing::Dispatch;
 
 use crate::{
     bridge,
     config::{INFO, Settings, attr},
-    errors, log,
+    errors,
+    log::{self, Log},
     publisher::text_options,
     serve::{self, Shared},
     threads::ThreadPool,
@@ -34,6 +34,8 @@ use crate::{
 
 /// How long the main thread waits before it lets signal handlers run.
 const SIGNALS: Duration = Duration::from_millis(100);
+/// How long a worker that ends waits for its last log lines to be read.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Everything that the loop's thread takes along.
 struct Parts {
@@ -41,7 +43,6 @@ struct Parts {
     broker: Arc<dyn Broker>,
     results: Option<Arc<dyn ResultStore>>,
     pool: PoolParts,
-    dispatch: Dispatch,
 }
 
 /// A pool, or what it is made of inside the runtime.
@@ -77,7 +78,7 @@ impl End {
 
 /// Where a worker is in its life.
 enum Phase {
-    Made(Box<Parts>),
+    Made(Box<(Parts, Log)>),
     /// Asked to stop before it began.
     Refused,
     Running(Handle),
@@ -133,23 +134,20 @@ impl Worker {
         let result_options = text_options(Some(&attr(config, "result_options")?))?;
         let result_url: Option<String> = attr(config, "result_url")?;
         let url: String = attr(config, "broker_url")?;
+        let log = log::open(settings.log_level, attr(config, "log_file")?)?;
         let parts = Parts {
             broker: assemble::broker(&url, &broker_options).map_err(argument)?,
             results: result_url
                 .map(|url| assemble::results(&url, &result_options))
                 .transpose()
                 .map_err(argument)?,
-            dispatch: log::subscriber(
-                settings.log_level,
-                attr::<Option<String>>(config, "log_file")?.as_deref(),
-            )?,
             config: settings.finish(config, specs)?,
             pool,
         };
         Ok(Self {
             solo: inside.clone().filter(|_| settings.pool == "solo"),
             inside,
-            phase: Mutex::new(Phase::Made(Box::new(parts))),
+            phase: Mutex::new(Phase::Made(Box::new((parts, log)))),
             end: Arc::default(),
             execution: execution.clone().unbind(),
             log_tasks,
@@ -159,10 +157,10 @@ impl Worker {
     /// Connects and starts the loop on its own thread. Returns when the first connection stands;
     /// raises when the configuration can never work.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        let parts = {
+        let (parts, log) = {
             let mut phase = self.lock();
             match std::mem::replace(&mut *phase, Phase::Refused) {
-                Phase::Made(parts) => parts,
+                Phase::Made(made) => *made,
                 Phase::Refused => {
                     self.end.reach(Ok(()));
                     return Ok(());
@@ -175,12 +173,14 @@ impl Worker {
         };
         let (sender, receiver) = mpsc::channel();
         let end = self.end.clone();
+        let Log { dispatch, writer, drain } = log;
+        drain.start()?;
         let body = move || {
-            let dispatch = parts.dispatch.clone();
             // A panic is a bug, and must not leave the main thread waiting.
-            let run = || tracing::dispatcher::with_default(&dispatch, || run_loop(*parts, &sender));
+            let run = || tracing::dispatcher::with_default(&dispatch, || run_loop(parts, &sender));
             let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
             let panicked = |_| Err(Error::new(ErrorKind::Internal, "the worker's loop panicked"));
+            writer.finish(LAST_LINES);
             end.reach(caught.unwrap_or_else(panicked));
         };
         std::thread::Builder::new().name("taskcore-loop".into()).spawn(body)?;
