@@ -1,5 +1,6 @@
 """The app of the pool tests. No task has a hard time limit of its own, so that every pool starts."""
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
@@ -8,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextvars import ContextVar
 from typing import Any
 
-from taskcore import Taskcore
+from taskcore import Taskcore, current_task
 from taskcore.exceptions import SoftTimeLimitExceeded
 
 
@@ -132,9 +134,82 @@ def say(text: str) -> None:
     print(text)
 
 
+VISITED: ContextVar[bool] = ContextVar("pools_visited", default=False)
+
+
+async def context(value: Any) -> list[Any]:
+    """What a coroutine sees of its own call: id, arguments, and whether an earlier call left something."""
+    visited = VISITED.get()
+    VISITED.set(True)
+    await asyncio.sleep(0)
+    request = current_task.request
+    return [request.id, list(request.args), visited]
+
+
+async def retried(times: int) -> int:
+    """Runs again so many times."""
+    await asyncio.sleep(0)
+    task = current_task
+    if task.request.retries < times:
+        raise task.retry(countdown=0)
+    return int(task.request.retries)
+
+
+async def awaits(how: str, folder: str) -> str:
+    """Awaits for ever, and writes down how that ends."""
+
+    def note(name: str) -> None:
+        with open(os.path.join(folder, name), "w"):
+            pass
+
+    async def child() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            note("child")
+
+    try:
+        if how == "sleep":
+            await asyncio.sleep(600)
+        elif how == "group":
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(child())
+        elif how == "child":
+            await asyncio.create_task(child())
+        elif how == "timeout":
+            await asyncio.wait_for(child(), 600)
+        else:
+            while True:
+                sum(range(1000))
+    except SoftTimeLimitExceeded:
+        note("except")
+        await asyncio.sleep(0.01)
+        if how == "sleep":
+            raise
+        return "noticed"
+    finally:
+        note("finally")
+    return "not noticed"
+
+
+async def leaves(folder: str) -> str:
+    """Returns while what it has started still runs."""
+
+    async def left_behind() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            with open(os.path.join(folder, "cancelled"), "w"):
+                pass
+
+    started = asyncio.create_task(left_behind(), name="errand")
+    await asyncio.sleep(0)
+    return "running" if not started.done() else "done"
+
+
 TASKS = (
     add, echo, fail, leave, unencodable, hold, meet, busy, asleep, pid, die, segfault, draw, program,
-    fork, terminate, say
+    fork, terminate, say, context, retried, awaits, leaves
 )  # fmt: skip
 
 

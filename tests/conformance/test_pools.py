@@ -93,6 +93,44 @@ def test_a_soft_limit_interrupts_a_call_into_the_system(site: Pools, pool: str) 
     assert site.get("add", 1) == 2
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_each_coroutine_runs_in_a_context_of_its_own(site: Pools, pool: str) -> None:
+    start(site, pool, "-c", "1")
+    for n in range(3):
+        call = site.call("context", n)
+        assert call.get(timeout=WAIT) == [call.id, [n], False]
+    assert site.get("retried", 2) == 2
+
+
+@pytest.mark.parametrize("how", ["sleep", "group", "child", "timeout", "busy"])
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_soft_limit_is_raised_in_a_coroutine(site: Pools, pool: str, how: str) -> None:
+    worker = start(site, pool, "-c", "1")
+    call = site.call("awaits", how, str(site.folder), soft_time_limit=0.2)
+    if how == "sleep":
+        with pytest.raises(SoftTimeLimitExceeded):
+            call.get(timeout=WAIT)
+    else:
+        assert call.get(timeout=WAIT) == "noticed"
+    assert site.gate("except").exists() and site.gate("finally").exists()
+    assert site.gate("child").exists() is (how in ("group", "child", "timeout"))
+    # Nothing of it goes on in the next call of the same loop.
+    call = site.call("context", 1)
+    assert call.get(timeout=WAIT) == [call.id, [1], False]
+    assert "still running" not in worker.output
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_what_a_coroutine_leaves_running_ends_with_it(site: Pools, pool: str) -> None:
+    worker = start(site, pool, "-c", "1")
+    call = site.call("leaves", str(site.folder))
+    assert call.get(timeout=WAIT) == "running"
+    assert site.gate("cancelled").exists()
+    worker.wait_for(
+        rf"pools.leaves\[{call.id}\]` returned while `errand` \(.*left_behind\) was still running"
+    )
+
+
 def test_a_hard_limit_kills_the_process_and_it_is_replaced(site: Pools) -> None:
     start(site, "prefork", "-c", "1")
     before = site.get("pid")

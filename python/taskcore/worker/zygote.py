@@ -18,11 +18,12 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from taskcore import _core
-from taskcore.execution import fork_guard
+from taskcore.execution import fork_guard, interrupt
 
 _RECORD = struct.Struct("<IIII")
 """Kind, two arguments, and one kept free. The core's `pool/process/zygote.rs` is the other end."""
@@ -208,7 +209,9 @@ def _soft_limit(signum: int, frame: Any) -> None:
     if _core.soft_limit_due():
         from taskcore.exceptions import SoftTimeLimitExceeded
 
-        raise SoftTimeLimitExceeded()
+        due = interrupt.interrupt(threading.get_ident(), SoftTimeLimitExceeded)
+        if due is not None:
+            raise due()
 
 
 def _reseed() -> None:

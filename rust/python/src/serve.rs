@@ -66,12 +66,16 @@ pub(crate) enum Raise {
 }
 
 impl Raise {
-    pub(crate) fn class(self, py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    /// The class to raise now in the thread `ident`; `None` when a coroutine waits there, which has been told.
+    pub(crate) fn due_in(self, py: Python<'_>, ident: u64) -> PyResult<Option<Bound<'_, PyType>>> {
         let (module, name) = match self {
             Self::SoftLimit => ("taskcore.exceptions", "SoftTimeLimitExceeded"),
             Self::Exit => ("builtins", "SystemExit"),
         };
-        Ok(py.import(module)?.getattr(name)?.cast_into::<PyType>()?)
+        let class = py.import(module)?.getattr(name)?;
+        let due =
+            py.import("taskcore.execution.interrupt")?.call_method1("interrupt", (ident, class))?;
+        Ok(due.extract()?)
     }
 }
 
@@ -88,6 +92,13 @@ pub(crate) struct Turn {
     pub(crate) reported: bool,
     /// What was raised in it.
     pub(crate) raised: Option<Raise>,
+}
+
+impl Turn {
+    /// Whether the user code of this call runs.
+    pub(crate) fn runs(&self, key: u64) -> bool {
+        self.running.is_some_and(|(running, _)| running == key)
+    }
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -282,12 +293,13 @@ fn due_handler<'py>(
     let shared = shared.clone();
     pyo3::types::PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
         // Unlocked before anything of Python's runs: that may run this handler again.
-        let raised = {
+        let (ident, raised) = {
             let turn = lock(&shared.slots[0].turn);
-            turn.raised.filter(|_| turn.running.is_some())
+            (turn.ident, turn.raised.filter(|_| turn.running.is_some()))
         };
-        match raised {
-            Some(raise) => Err(PyErr::from_type(raise.class(args.py())?, ())),
+        let Some(raise) = raised else { return Ok(()) };
+        match raise.due_in(args.py(), ident)? {
+            Some(class) => Err(PyErr::from_type(class, ())),
             None => Ok(()),
         }
     })

@@ -25,7 +25,7 @@ use taskcore::{
 
 use crate::{
     bridge,
-    serve::{Raise, Server, Shared, lock, raise_in},
+    serve::{Raise, Server, Shared, Slot, lock, raise_in},
 };
 
 /// A call that has run for so long is reported as started.
@@ -165,26 +165,38 @@ impl ThreadPool {
 /// The helper thread: raises what is due in calls that still run.
 fn help(shared: &Shared, due: &mpsc::Receiver<(usize, u64, Raise)>) {
     while let Ok((index, key, what)) = due.recv() {
+        let slot = &shared.slots[index];
         bridge::attach(|py| {
-            let Ok(class) = what.class(py) else { return };
-            let mut turn = lock(&shared.slots[index].turn);
-            if turn.running.is_none_or(|(running, _)| running != key) {
-                return;
+            let Some(ident) = mark(slot, key, what) else { return };
+            // Unlocked, because Python runs here.
+            match what.due_in(py, ident) {
+                Ok(Some(class)) if lock(&slot.turn).runs(key) => raise_in(ident, Some(&class)),
+                Ok(_) => {}
+                Err(error) => error.write_unraisable(py, None),
             }
-            turn.raised = Some(what);
-            #[cfg(unix)]
-            if turn.main {
-                #[allow(unsafe_code)]
-                // SAFETY: Python's main thread outlives every call that it runs, and `running` says
-                // that it runs one.
-                unsafe {
-                    libc::pthread_kill(turn.ident as libc::pthread_t, libc::SIGUSR1);
-                }
-                return;
-            }
-            raise_in(turn.ident, Some(&class));
         });
     }
+}
+
+/// Notes what is raised in a call that still runs, and signals Python's main thread, whose handler raises it. The
+/// number of any other thread.
+fn mark(slot: &Slot, key: u64, what: Raise) -> Option<u64> {
+    let mut turn = lock(&slot.turn);
+    if !turn.runs(key) {
+        return None;
+    }
+    turn.raised = Some(what);
+    #[cfg(unix)]
+    if turn.main {
+        #[allow(unsafe_code)]
+        // SAFETY: Python's main thread outlives every call that it runs, and `running` says that it
+        // runs one.
+        unsafe {
+            libc::pthread_kill(turn.ident as libc::pthread_t, libc::SIGUSR1);
+        }
+        return None;
+    }
+    Some(turn.ident)
 }
 
 impl Pool for ThreadPool {
