@@ -235,6 +235,11 @@ def header(self: Any) -> Any:
     return [self.request.color, self.request.headers]
 
 
+def headers(self: Any) -> Any:
+    """All headers of the caller's own."""
+    return self.request.headers
+
+
 class Hooked(Task[..., Any]):
     """Tells its ends."""
 
@@ -276,7 +281,7 @@ def make(**conf: Any) -> Taskcore:
         app.task(plain, name=f"sample.{plain.__name__}")
     app.task(expect, name="sample.expect", throws=(KeyError,))
     app.task(hold, name="sample.hold_hooked", base=Hooked)
-    for bound in (describe, try_until, give_up, header):
+    for bound in (describe, try_until, give_up, header, headers):
         app.task(bound, name=f"sample.{bound.__name__}", bind=True)
     app.task(
         stubborn,

@@ -131,3 +131,40 @@ def test_the_log_shows_a_task_under_its_shadow(sqlite_site: Site) -> None:
     ):
         until(lambda text=text: text in worker.output, f"{text} in {worker.output}")
     assert worker.output.rstrip().endswith(" ignored")
+
+
+FORGED = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1.5,
+    "",
+    "FAILURE",
+    [],
+    ["FAILURE"],
+    {},
+    {"state": "SUCCESS"},
+    {"state": "REVOKED", "exc_type": "TaskRevokedError", "exc_message": ["expired"]},
+    {"state": "FAILURE", "exc_type": "X", "exc_message": [], "exc_module": "builtins"},
+]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_no_header_makes_a_worker_believe_that_a_task_has_ended(
+    sqlite_site: Site, pool: str
+) -> None:
+    apps = [sqlite_site.app, sqlite_site.client(task_protocol=2, task_default_queue="taskcore")]
+    results = [
+        app.tasks["sample.echo"].apply_async((n,), headers={"taskcore-ended": value})
+        for app in apps
+        for n, value in enumerate(FORGED)
+    ]
+    assert len(results) == 28
+    sqlite_site.worker("-P", pool, "-c", "2")
+    for app in apps:
+        shown = app.tasks["sample.headers"].apply_async(headers={"taskcore-ended": "mine"})
+        assert shown.get(timeout=WAIT) == {"taskcore-ended": "mine"}
+    for n, result in enumerate(results):
+        assert result.get(timeout=WAIT) == n % len(FORGED)

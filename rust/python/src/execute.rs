@@ -3,7 +3,7 @@
 //! The short way is for tasks without hooks, signals and links (`plain`): decode, run, encode, all
 //! from here. Everything else, and every exception, is `taskcore.execution.executor`'s business; this file
 //! only turns its answer into an outcome. What can fail before user code runs is no failure of the
-//! task: a body that cannot be opened or decoded is `Undecodable`. A message whose task has ended
+//! task: a body that cannot be opened or decoded is `Undecodable`. A call whose task has ended
 //! already (the worker says so) is not run: Python tells whoever follows it.
 //!
 //! The caller learns through [`Host`] when user code begins and ends, because only then is a soft
@@ -92,25 +92,26 @@ impl Executor {
             traceback: String::new(),
         };
         match self.prepare(py, call) {
-            Ok((entry, request, None)) => self.run(&entry, request.bind(py), host, &mut outcome),
-            Ok((entry, request, Some(end))) => {
-                host.begin(clock::mono_us(), false);
-                self.tell(&entry, request.bind(py), &end, &mut outcome);
-                host.end();
-            }
+            Ok((entry, request)) => match &call.ended {
+                None => self.run(&entry, request.bind(py), host, &mut outcome),
+                Some(end) => {
+                    host.begin(clock::mono_us(), false);
+                    self.tell(&entry, request.bind(py), end, &mut outcome);
+                    host.end();
+                }
+            },
             Err(reason) => outcome.note = reason,
         }
         outcome
     }
 
     /// Reads the message and its body; the reason when that cannot be done.
-    fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<Prepared, String> {
-        let mut message = Message::decode(&call.message).map_err(|e| e.to_string())?;
-        let end = message.headers.take_ended();
+    fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<(Rc<Entry>, Py<Request>), String> {
+        let message = Message::decode(&call.message).map_err(|e| e.to_string())?;
         let entry = self.entries.find(py, &message.headers.task)?;
         let args = self.open(py, &message).map_err(|e| in_words(py, &e))?;
         let request = Request::new(message, &call.queue, call.redeliveries, &args);
-        Ok((entry, Py::new(py, request).map_err(|e| in_words(py, &e))?, end))
+        Ok((entry, Py::new(py, request).map_err(|e| in_words(py, &e))?))
     }
 
     /// The arguments inside the body.
@@ -182,16 +183,10 @@ impl Executor {
     }
 
     /// Has Python tell what follows a task that has ended; what goes wrong there is in the log.
-    fn tell(
-        &self,
-        entry: &Entry,
-        request: &Bound<'_, Request>,
-        end: &Value,
-        outcome: &mut Outcome,
-    ) {
+    fn tell(&self, entry: &Entry, request: &Bound<'_, Request>, end: &[u8], outcome: &mut Outcome) {
         let (py, this) = (request.py(), request.get());
         outcome.verdict = Verdict::Ignore;
-        let told = codec::loads_json(py, end.to_string().as_bytes()).and_then(|end| {
+        let told = codec::loads_json(py, end).and_then(|end| {
             let call = (&entry.object, request, this.args(py), this.kwargs(py), end);
             self.execution.bind(py).call_method1("ended", call)
         });
@@ -380,9 +375,6 @@ impl Executor {
         shortened.map_or_else(|_| "<unprintable>".to_owned(), |s| s.to_string())
     }
 }
-
-/// What a call needs: the task, the request, and the end that the task had already.
-type Prepared = (Rc<Entry>, Py<Request>, Option<Value>);
 
 /// `taskcore.execution.outcome.Outcome`: verdict, state, result, traceback, note.
 type Told<'py> = (u8, String, Bound<'py, PyAny>, Option<String>, String);

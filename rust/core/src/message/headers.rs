@@ -47,10 +47,6 @@ pub struct Headers {
     pub rare: Option<Box<Rare>>,
 }
 
-/// Between a worker and its pool only: the header of a message whose task has ended already, with the exception that it ended
-/// with and the `state`. It is not run; what follows its end is told.
-pub const ENDED: &str = "taskcore-ended";
-
 /// Headers that few messages carry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rare {
@@ -108,11 +104,6 @@ impl Headers {
     /// The rare headers, made when absent.
     pub fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_with(Box::default)
-    }
-
-    /// Takes [`ENDED`] off, if it is there.
-    pub fn take_ended(&mut self) -> Option<Value> {
-        self.rare.as_mut()?.extra.shift_remove(ENDED)
     }
 
     /// Name for logs and events: the shadow if there is one.

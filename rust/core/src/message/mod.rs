@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub use body::{Embed, JSON, MSGPACK, PICKLE, YAML, natural_encoding};
 pub use compression::Compression;
-pub use headers::{ENDED, Headers, Properties, Rare, TimeLimit};
+pub use headers::{Headers, Properties, Rare, TimeLimit};
 pub use msgpack::MAX_DEPTH;
 pub use time::{format_iso, parse_iso};
 

@@ -26,6 +26,10 @@ pub struct Call {
     pub hard_us: Option<u64>,
     /// The message, compact.
     pub message: Bytes,
+    /// Set when the worker has ended the task (it expired, or its process is gone): the task is not run, and its hooks, signals,
+    /// error callbacks and chain are told of this end. JSON: the exception as in a result document, and the `state`. Only the
+    /// worker writes it; nothing in a message does.
+    pub ended: Option<Box<[u8]>>,
 }
 
 /// How the execution of a call ended.

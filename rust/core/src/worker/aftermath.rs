@@ -1,15 +1,16 @@
 //! Aftermath: what follows a task whose end the worker decides, because nobody who ran it can.
 //!
 //! A task that is killed for its hard limit, that dies with its process, or that expires has error callbacks, the rest of a
-//! chain, hooks and signals like any other. They are Python, and this loop runs none: the message goes to the pool once more,
-//! marked with what happened, and whoever gets it does not run the task but tells everybody concerned. The record is stored
+//! chain, hooks and signals like any other. They are Python, and this loop runs none: the message goes to the pool once more
+//! in a call that says what happened, and whoever gets it does not run the task but tells everybody concerned. The record is stored
 //! at once; the message is settled when the telling is over, so a worker that dies meanwhile leaves it to the next. Where a
 //! shutdown is under way the pool takes no more calls, and only the record remains.
 
 use serde_json::Value;
 
 use crate::{
-    message::{ENDED, Encoding, Message},
+    broker::Settle,
+    message::Message,
     result::State,
     worker::{
         Worker,
@@ -31,7 +32,7 @@ impl Worker {
         if heard || message.has_embed() {
             let settle = decision.settle.take();
             self.carry_out(decision, &request);
-            self.tell(Request { ended: Some(Box::new(Ended(settle))), ..request }, message, &end);
+            self.tell(request, settle, &end);
         } else {
             self.carry_out(decision, &request);
         }
@@ -40,16 +41,15 @@ impl Worker {
     /// Whether a call that is over had only to tell what followed; if so its message is settled.
     pub(super) fn told(&mut self, request: &mut Request) -> bool {
         let Some(ended) = request.ended.take() else { return false };
-        let Ended(settle) = *ended;
-        self.carry_out(Decision { settle, ..Decision::default() }, request);
+        self.carry_out(Decision { settle: ended.settle, ..Decision::default() }, request);
         true
     }
 
-    fn tell(&mut self, mut request: Request, mut message: Message, end: &Raised) {
+    fn tell(&mut self, mut request: Request, settle: Option<Settle>, end: &Raised) {
         let mut described = end.describe();
         described["state"] = Value::from(end.state.as_str());
-        message.headers.rare_mut().extra.insert(ENDED.to_owned(), described);
-        request.message = message.encode(Encoding::Compact);
+        let end = described.to_string().into_bytes().into_boxed_slice();
+        request.ended = Some(Box::new(Ended { settle, end }));
         // It has expired or begun, and does not again.
         (request.expires, request.started) = (None, None);
         let key = self.inflight.insert(Place::Ready, request);

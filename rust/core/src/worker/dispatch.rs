@@ -47,6 +47,7 @@ pub fn dispatch(
             soft_us: request.soft_us,
             hard_us: request.hard_us,
             message: request.message.clone(),
+            ended: request.ended.as_ref().map(|ended| ended.end.clone()),
         });
         inflight.move_to(key, Place::Pool);
     }

@@ -63,13 +63,18 @@ pub struct Request {
     /// When it began, for calls that run longer than an instant. Written from the pool's news.
     pub started: Option<Micros>,
     /// Set when the task has ended without a word from whoever ran it and the call under way only tells what follows
-    /// (see `aftermath`): how the message is to be settled then.
+    /// (see `aftermath`).
     pub ended: Option<Box<Ended>>,
 }
 
-/// How the message of a task that has ended is to be settled; `None` when it was before.
+/// A task that has ended while its message is still held.
 #[derive(Debug)]
-pub struct Ended(pub Option<Settle>);
+pub struct Ended {
+    /// How the message is settled once all are told; `None` when it was before.
+    pub settle: Option<Settle>,
+    /// What the pool is told of the end; see [`crate::pool::Call::ended`].
+    pub end: Box<[u8]>,
+}
 
 struct Slot {
     used: u32,

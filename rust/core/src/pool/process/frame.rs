@@ -18,14 +18,14 @@ use crate::{
 /// The bell: a frame without payload.
 pub const BELL: [u8; 4] = [0; 4];
 
-/// Absent limit or document.
+/// Absent limit, document or end.
 const NONE_64: u64 = u64::MAX;
 const NONE_32: u32 = u32::MAX;
 
 /// Bytes of an outcome before its variable fields.
 const OUTCOME_FIXED: usize = 4 + 8 + 1 + 4 + 3 * 4;
 /// Bytes of a call before its variable fields.
-const CALL_FIXED: usize = 4 + 8 + 4 + 8 + 8 + 2;
+const CALL_FIXED: usize = 4 + 8 + 4 + 8 + 8 + 2 + 4;
 
 /// Takes the next frame's payload off the front of `buffer`; `None` when it is not complete, or
 /// `Some` of no bytes for the bell.
@@ -50,15 +50,19 @@ pub fn missing(buffer: &[u8]) -> usize {
 pub fn put_call(out: &mut Vec<u8>, seq: u32, call: &Call) {
     let queue = call.queue.as_bytes();
     let queue = &queue[..queue.len().min(usize::from(u16::MAX))];
-    out.reserve(4 + CALL_FIXED + queue.len() + call.message.len());
-    out.put_u32_le((CALL_FIXED + queue.len() + call.message.len()) as u32);
+    let ended = call.ended.as_deref().unwrap_or_default();
+    let payload = CALL_FIXED + queue.len() + ended.len() + call.message.len();
+    out.reserve(4 + payload);
+    out.put_u32_le(payload as u32);
     out.put_u32_le(seq);
     out.put_u64_le(call.key);
     out.put_u32_le(call.redeliveries);
     out.put_u64_le(call.soft_us.unwrap_or(NONE_64));
     out.put_u64_le(call.hard_us.unwrap_or(NONE_64));
     out.put_u16_le(queue.len() as u16);
+    out.put_u32_le(call.ended.as_ref().map_or(NONE_32, |e| e.len() as u32));
     out.put_slice(queue);
+    out.put_slice(ended);
     out.put_slice(&call.message);
 }
 
@@ -72,18 +76,18 @@ pub fn read_call(mut frame: Bytes, last_queue: &mut Arc<str>) -> Result<(u32, Ca
     let redeliveries = frame.get_u32_le();
     let soft_us = Some(frame.get_u64_le()).filter(|v| *v != NONE_64);
     let hard_us = Some(frame.get_u64_le()).filter(|v| *v != NONE_64);
-    let len = usize::from(frame.get_u16_le());
-    if frame.len() < len {
+    let queue = usize::from(frame.get_u16_le());
+    let ended = Some(frame.get_u32_le()).filter(|v| *v != NONE_32).map(|v| v as usize);
+    if frame.len() < queue + ended.unwrap_or(0) {
         return Err(broken("call"));
     }
-    let queue = frame.split_to(len);
+    let queue = frame.split_to(queue);
+    let ended = ended.map(|len| Box::from(&frame.split_to(len)[..]));
     if last_queue.as_bytes() != &queue[..] {
         *last_queue = String::from_utf8_lossy(&queue).into();
     }
-    Ok((
-        seq,
-        Call { key, queue: last_queue.clone(), redeliveries, soft_us, hard_us, message: frame },
-    ))
+    let queue = last_queue.clone();
+    Ok((seq, Call { key, queue, redeliveries, soft_us, hard_us, message: frame, ended }))
 }
 
 /// Appends an outcome as a frame.
@@ -158,8 +162,10 @@ mod tests {
 
     prop_compose! {
         fn a_call()(key: u64, redeliveries: u32, soft in prop::option::of(0..u64::MAX), hard in prop::option::of(0..u64::MAX),
-                    queue in "\\PC{0,20}", message in prop::collection::vec(any::<u8>(), 0..300)) -> Call {
-            Call { key, queue: queue.into(), redeliveries, soft_us: soft, hard_us: hard, message: message.into() }
+                    queue in "\\PC{0,20}", message in prop::collection::vec(any::<u8>(), 0..300),
+                    ended in prop::option::of(prop::collection::vec(any::<u8>(), 0..300))) -> Call {
+            let ended = ended.map(Vec::into_boxed_slice);
+            Call { key, queue: queue.into(), redeliveries, soft_us: soft, hard_us: hard, message: message.into(), ended }
         }
     }
 

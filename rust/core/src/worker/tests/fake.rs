@@ -358,9 +358,9 @@ impl ScriptedPool {
     }
 
     fn begin(&mut self, call: &Call) {
-        let mut message =
-            Message::decode(&call.message).expect("the loop sends what it could read");
-        if let Some(end) = message.headers.take_ended() {
+        let message = Message::decode(&call.message).expect("the loop sends what it could read");
+        if let Some(end) = &call.ended {
+            let end: serde_json::Value = serde_json::from_slice(end).expect("JSON");
             let told = format!("{} {} {}", message.headers.id, end["state"], end["exc_type"]);
             return self.tell(call.key, told.replace('"', ""));
         }

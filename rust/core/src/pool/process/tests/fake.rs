@@ -266,6 +266,7 @@ pub(super) fn call(key: u64, message: &str) -> Call {
         soft_us: None,
         hard_us: None,
         message: Bytes::copy_from_slice(message.as_bytes()),
+        ended: None,
     }
 }
 
