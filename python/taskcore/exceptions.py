@@ -7,6 +7,7 @@ package to name in a document, so that a stock Celery client finds its own class
 """
 
 import builtins
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -36,11 +37,24 @@ class NotSupportedError(TaskcoreError, NotImplementedError):
 # Broker, serializers
 
 
-class OperationalError(TaskcoreError):
+class _KombusToo(TaskcoreError):
+    """Base of what kombu has a class of the same name for: where kombu is loaded, `except` of its class catches ours."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # Whoever names a class of kombu's has loaded it; nobody else pays for the import.
+        kombu = sys.modules.get("kombu.exceptions")
+        for cls in type(self).__mro__ if kombu is not None else ():
+            theirs = getattr(kombu, cls.__name__, None) if cls.__module__ == __name__ else None
+            if isinstance(theirs, type) and not issubclass(cls, theirs):
+                cls.__bases__ = (*cls.__bases__, theirs)
+
+
+class OperationalError(_KombusToo):
     """The broker or the result store could not be reached, or did not confirm within the deadline."""
 
 
-class SerializationError(TaskcoreError):
+class SerializationError(_KombusToo):
     """Base of the errors of encoding and decoding."""
 
 
@@ -229,6 +243,10 @@ CeleryWarning = TaskcoreWarning
 
 class NotConfigured(ImproperlyConfigured, TaskcoreWarning):
     """A shared task, or the current app, was used to send or to wait although no app was made."""
+
+
+class DuplicateTaskNameWarning(TaskcoreWarning):
+    """Two functions have one task name; the first keeps it."""
 
 
 class AlwaysEagerIgnored(TaskcoreWarning):

@@ -151,7 +151,7 @@ def ignore() -> None:
 
 
 def reject(self: Any, requeue: bool) -> None:
-    write(f"rejected {requeue}")
+    write(f"rejected {requeue} {self.request.delivery_info['redelivered']}")
     raise Reject("not mine", requeue=requeue and len(_lines()) < 3)
 
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from support.sources import names_in_core
-from taskcore.exceptions import NotSupportedError
+from taskcore.exceptions import NotSupportedError, SettingIgnored
 from taskcore.publishing.call_options import NAMES, PROTOCOL_HEADERS, to_args, to_fields, to_kwargs
 
 NOW = 1_000_000.0
@@ -50,10 +50,26 @@ def test_queue_names() -> None:
     class Queue:
         name = "q"
 
-    assert fields(queue="q") == fields(routing_key="q") == fields(queue=Queue()) == {"queue": "q"}
-    assert fields(queue="q", routing_key="other", exchange="q") == {"queue": "q"}
-    with pytest.raises(NotSupportedError, match="exchange `x`"):
-        fields(queue="q", exchange="x")
+    assert fields(queue="q") == fields(queue=Queue()) == {"queue": "q"}
+    assert fields(queue="q", routing_key="q", exchange="q") == {"queue": "q"}
+
+
+@pytest.mark.parametrize("name", ["routing_key", "exchange"])
+@pytest.mark.parametrize("queue", [{}, {"queue": "q"}])
+def test_a_key_that_leads_to_no_queue_is_refused(queue: dict[str, str], name: str) -> None:
+    with pytest.raises(NotSupportedError, match=rf"{name} `feed\.x` .*name the queue with `queue`"):
+        fields(**queue, **{name: "feed.x"})
+
+
+def test_a_soft_limit_above_the_hard_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="soft_time_limit is `10` and time_limit is `5`"):
+        fields(soft_time_limit=10, time_limit=5)
+
+
+def test_what_has_no_effect_is_said() -> None:
+    with pytest.warns(SettingIgnored, match="app_id"):
+        assert fields(app_id="x") == {}
+    assert fields(throw=True) == {}
 
 
 def test_links_are_lists_of_signatures() -> None:

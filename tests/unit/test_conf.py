@@ -5,14 +5,16 @@ import re
 import textwrap
 import threading
 import types
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from taskcore.config import settings
 from taskcore.config.conf import Config
+from taskcore.config.time_zone import zone
 from taskcore.config.validators import rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
 
@@ -171,6 +173,43 @@ def test_a_module_that_does_not_exist_is_said_on_first_use() -> None:
     silent = Config()
     silent.load("no_such_module_at_all", silent=True)
     assert silent.broker_url == settings.DEFAULT_URL
+
+
+@pytest.mark.parametrize(
+    "route",
+    [{"routing_key": "feed.x"}, {"queue": "q", "routing_key": "feed.x"}, {"exchange": "feeds"}],
+)
+def test_a_route_to_a_key_is_refused(route: dict[str, str]) -> None:
+    with pytest.raises(ImproperlyConfigured, match="leads to no queue"):
+        Config().update({"task_routes": {"proj.*": route}})
+    Config().update({"task_routes": {"proj.*": {"queue": "q", "routing_key": "q"}}})
+
+
+def test_what_has_no_effect_can_be_read_back() -> None:
+    conf = Config()
+    with pytest.warns(SettingIgnored):
+        conf.update(worker_log_color=False, broker_pool_limit=None)
+    assert conf.worker_log_color is False and conf["broker_pool_limit"] is None
+    with pytest.warns(SettingIgnored):
+        conf.broker_pool_limit = 3
+    assert conf.broker_pool_limit == 3
+
+
+def test_a_time_zone_may_be_an_object() -> None:
+    tz = pytest.importorskip("dateutil.tz")
+
+    class OfPytz(tzinfo):
+        zone = "Europe/Oslo"
+
+    named = ZoneInfo("Europe/Oslo")
+    at = datetime(2026, 7, 1, 12)
+    for given in ("Europe/Oslo", named, tz.gettz("Europe/Oslo"), OfPytz()):
+        conf = Config()
+        conf.timezone = given
+        found = zone(conf.timezone, utc=True)
+        assert at.replace(tzinfo=found).utcoffset() == timedelta(hours=2)
+    with pytest.raises(ImproperlyConfigured, match="a tzinfo"):
+        Config().update(timezone=5)
 
 
 def test_no_thread_goes_on_with_defaults_while_another_reads_the_settings(

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import time
 import weakref
 from typing import Any
 
@@ -19,6 +20,7 @@ from taskcore.exceptions import (
 )
 from taskcore.execution import outcome
 from taskcore.task import Task
+from taskcore.task.retry import backoff
 
 
 class Recorder(Task[..., Any]):
@@ -329,6 +331,26 @@ def test_automatic_retries(app: Any, core: Any) -> None:
     )
     assert app.execution.failed(entry, request, (), {}, OSError()).verdict == outcome.RETRY
     assert app.execution.failed(entry, request, (), {}, Ignore()).verdict == outcome.IGNORE
+
+
+@pytest.mark.parametrize(("factor", "wait"), [(True, 4), (1.9, 4), (0.5, 4), (2.5, 8)])
+def test_a_backoff_is_in_whole_seconds(factor: Any, wait: float) -> None:
+    assert backoff(2, factor, 600, jitter=False) == wait
+
+
+def test_a_refused_message_goes_back_with_a_mark(app: Any, core: Any) -> None:
+    make(app, failing(Reject("later", requeue=True)), acks_late=True)
+    request = {"retries": 2, "parent_id": "p", "headers": {"mine": 1}}
+    assert run(app, core, **request).verdict == outcome.IGNORE
+    fields = app.publisher.sent[-1][3]
+    assert fields["headers"] == {"mine": 1, "redelivered": True} and "eta" not in fields
+    assert (fields["task_id"], fields["retries"], fields["parent_id"]) == ("i", 2, "p")
+    info = {"routing_key": "q", "priority": 0, "redelivered": True}
+    before = time.time()
+    assert run(app, core, delivery_info=info).verdict == outcome.IGNORE
+    assert app.publisher.sent[-1][3]["eta"] >= before + 1
+    app.publisher.error = OperationalError("away")
+    assert run(app, core).verdict == outcome.REQUEUE
 
 
 @pytest.mark.parametrize("auto", [False, True], ids=["retry()", "autoretry_for"])

@@ -69,6 +69,20 @@ def test_an_id_is_made_when_none_is_given(
     assert publisher.purge("q") == 2
 
 
+def test_a_compact_message_does_not_reach_celerys_workers(publisher: _core.Publisher) -> None:
+    refused = pytest.raises(ValueError, match=r"`celery`.*set task_protocol=2.*another queue")
+    with refused:
+        _core.Template("proj.add", queue="celery")
+    template = _core.Template("proj.add", queue="q")
+    with refused:
+        publisher.publish(template, (), {}, {"queue": "celery", "task_id": "i"})
+    with refused:
+        publisher.publish_many(template, [()], {"queue": "celery"})
+    both = _core.Template("proj.add", queue="celery", protocol="celery")
+    publisher.publish(both, (), {})
+    assert publisher.stats("celery")["depth"] == 1 and publisher.stats("q")["depth"] == 0
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_is_taken_and_its_value_checked(
     publisher: _core.Publisher, template: _core.Template, name: str

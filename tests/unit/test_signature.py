@@ -20,14 +20,14 @@ def add(app: Any) -> Any:
 def test_six_keys(add: Any) -> None:
     assert add.s(1, y=2) == {
         "task": "add",
-        "args": [1],
+        "args": (1,),
         "kwargs": {"y": 2},
         "options": {},
         "subtask_type": None,
         "immutable": False,
     }
     assert add.si(1)["immutable"] and add.s().task == "add"
-    assert json.loads(json.dumps(add.s(1))) == add.s(1)
+    assert signature(json.loads(json.dumps(add.s(1)))) == add.s(1)
     assert add.signature((1,), {"y": 2}, queue="q").options == {"queue": "q"}
 
 
@@ -62,7 +62,7 @@ def test_copies_do_not_share(add: Any) -> None:
     for other in (copy.deepcopy(sig), pickle.loads(pickle.dumps(sig))):
         assert other == sig and isinstance(other, Signature)
         other["args"][0].append(2)
-        assert sig.args == [[1]]
+        assert sig.args == ([1],)
     other = sig.clone()
     other.set(queue="p")
     assert sig.options == {"queue": "q"}
@@ -92,3 +92,18 @@ def test_compositions_from_the_wire_are_refused_when_sent(app: Any) -> None:
     for found in kinds.values():
         with pytest.raises(NotSupportedError):
             Signature(found, app=app).apply_async()
+
+
+def test_a_clone_shares_no_links(add: Any) -> None:
+    sig = add.s(1)
+    sig.link(add.s(2))
+    clone = sig.clone()
+    clone.options["link"][0]["kwargs"]["y"] = 3
+    clone.options["link"].append(add.s(4))
+    assert [(link.args, link.kwargs) for link in sig.options["link"]] == [((2,), {})]
+
+
+def test_arguments_are_a_tuple_wherever_they_come_from(add: Any) -> None:
+    wire = {"task": "add", "args": [1], "kwargs": {}, "options": {}}
+    for sig in (add.s(1), signature(wire), add.s(1).clone(), add.s(2).replace(args=[1])):
+        assert sig.args == sig["args"] == (1,)

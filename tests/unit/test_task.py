@@ -2,21 +2,24 @@
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from taskcore import Taskcore, current, current_app, shared_task, signals
+from taskcore import Taskcore, current, current_app, exceptions, serialize, shared_task, signals
 from taskcore.context import LocalRequest, reset_current, set_current
 from taskcore.exceptions import (
-    AlreadyRegistered,
     AlwaysEagerIgnored,
+    DuplicateTaskNameWarning,
     ImproperlyConfigured,
     NotConfigured,
     NotRegistered,
     NotSupportedError,
     OperationalError,
     Retry,
+    SettingIgnored,
+    TaskcoreWarning,
 )
 from taskcore.result import AsyncResult
 from taskcore.task import Task
@@ -78,8 +81,9 @@ def test_one_name_is_one_function(app: Any) -> None:
     app.task(first, name="n")
     again = app.task(first, name="n")
     assert app.tasks["n"] is again
-    with pytest.raises(AlreadyRegistered, match="`n`"):
-        app.task(second, name="n")
+    with pytest.warns(DuplicateTaskNameWarning, match="`n`"):
+        assert app.task(second, name="n") is again
+    assert app.tasks["n"] is again
     with pytest.raises(NotRegistered, match="no task named `nn`"):
         _ = app.tasks["nn"]
 
@@ -423,6 +427,136 @@ def test_options_may_be_changed_between_calls(app: Any) -> None:
     assert all((one["queue"], one["priority"]) == ("other", 3) for one in others)
     with pytest.raises(TypeError, match="priority"):
         changing.priority = "high"
+
+
+def test_time_limits_follow_the_settings_and_messages_carry_the_tasks_own(app: Any) -> None:
+    @app.task
+    def plain() -> None: ...
+
+    @app.task(time_limit=3, soft_time_limit=None)
+    def own() -> None: ...
+
+    app.conf.update(task_time_limit=20, task_soft_time_limit=10)
+    assert (plain.time_limit, plain.soft_time_limit) == (20, 10)
+    assert (own.time_limit, own.soft_time_limit) == (3, 10)
+    plain.delay()
+    assert last(app)[0].fields.keys().isdisjoint({"time_limit", "soft_time_limit"})
+    for call in (own.delay, lambda: plain.apply_async(time_limit=5)):
+        with pytest.raises(ValueError, match="soft_time_limit is `10`"):
+            call()
+    plain.apply_async(time_limit=10)
+
+
+def test_an_eager_call_refuses_what_could_not_be_sent(app: Any) -> None:
+    @app.task
+    def fails() -> None:
+        raise KeyError("x")
+
+    app.conf.task_always_eager = True
+    with pytest.raises(NotSupportedError, match="routing_key"):
+        fails.apply_async(routing_key="x")
+    with pytest.raises(KeyError):
+        fails.apply_async(throw=True)
+    with pytest.warns(SettingIgnored, match="propagate"):
+        assert fails.apply(propagate=True).state == "FAILURE"
+
+
+@pytest.mark.parametrize(
+    ("call", "how", "again"),
+    [
+        (((1,), {"y": 2}), {"args": (5,)}, (5, 2)),
+        (((1,), {"y": 2}), {"args": (5, 6)}, (5, 6)),
+        (((1,), {"y": 2}), {"kwargs": {"y": 9}}, (1, 9)),
+        (((1, 2), {}), {"kwargs": {"y": 9}}, (1, 9)),
+        (((1, 2), {}), {"kwargs": {"x": 9}}, (9, 2)),
+        (((), {"x": 1, "y": 2}), {"args": (7, 8)}, (7, 8)),
+        (((1,), {}), {"args": (7,), "kwargs": {"y": 8}}, (7, 8)),
+    ],
+)
+def test_a_retry_may_name_arguments_in_the_other_way(
+    app: Any, call: Any, how: dict[str, Any], again: tuple[int, int]
+) -> None:
+    @app.task(bind=True)
+    def pair(self: Any, x: int, y: int = 0) -> tuple[int, int]:
+        if not self.request.retries:
+            raise self.retry(countdown=0, **how)
+        return x, y
+
+    assert pair.apply(*call).get() == again
+
+
+@pytest.mark.parametrize(("limit", "runs"), [(0, 1), (2, 3), (None, 11)])
+def test_a_limit_of_retries_at_the_call_ends_automatic_ones(
+    app: Any, limit: int | None, runs: int
+) -> None:
+    seen = []
+
+    @app.task(bind=True, autoretry_for=(Exception,), max_retries=10, default_retry_delay=0)
+    def stubborn(self: Any) -> None:
+        seen.append(1)
+        try:
+            raise KeyError("x")
+        except KeyError as exc:
+            raise self.retry(exc=exc, max_retries=limit, countdown=0) from exc
+
+    assert stubborn.apply().state == "FAILURE" and len(seen) == runs
+
+
+def test_two_functions_of_one_name_in_one_file_are_told_apart(app: Any) -> None:
+    @app.task(name="twice")
+    def work() -> str:
+        return "first"
+
+    with pytest.warns(DuplicateTaskNameWarning) as warned:
+
+        @app.task(name="twice")  # type: ignore[no-redef]
+        def work() -> str:
+            return "second"
+
+    assert app.tasks["twice"].run() == work() == "first"
+    assert warned[0].filename == __file__
+
+
+def test_kombus_errors_are_caught_where_kombu_is_loaded(app: Any, core: Any) -> None:
+    kombu = pytest.importorskip("kombu.exceptions")
+    for name in ("OperationalError", "EncodeError", "DecodeError", "ContentDisallowed"):
+        with pytest.raises(getattr(kombu, name)):
+            raise getattr(exceptions, name)("x")
+    with pytest.raises(kombu.EncodeError):
+        serialize.dumps(object(), "json")
+
+
+def test_packages_of_a_django_project_are_discovered(
+    app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = {
+        "django/__init__.py": "from django.apps import apps\n\ndef setup():\n    apps.ready = True\n",
+        "django/apps.py": (
+            "from types import SimpleNamespace\n\nclass apps:\n    ready = False\n\n"
+            "    def get_app_configs():\n        assert apps.ready\n"
+            "        return [SimpleNamespace(name='shop')]\n"
+        ),
+        "shop/__init__.py": "",
+        "shop/tasks.py": "found = True\n",
+        "blog/__init__.py": "",
+        "blog/apps.py": "class BlogConfig:\n    name = 'blog'\n",
+        "blog/tasks.py": "found = True\n",
+    }
+    for name, text in source.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name in ("django", "django.apps", "shop", "shop.tasks", "blog", "blog.tasks"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    app.autodiscover_tasks()
+    app.autodiscover_tasks(lambda: ["blog.apps.BlogConfig"])
+    with pytest.warns(TaskcoreWarning, match="DJANGO_SETTINGS_MODULE"):
+        app.import_modules()
+    assert "shop.tasks" not in sys.modules and "blog.tasks" in sys.modules
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "site.settings")
+    app.import_modules()
+    assert "shop.tasks" in sys.modules
 
 
 def test_eager_execution(app: Any) -> None:

@@ -166,7 +166,8 @@ class Taskcore:
             options: `bind` (the task is the first argument), `base` (a class), `name`, and any option of `Task`.
         Raises:
             TypeError: an unknown option; the nearest is named.
-            AlreadyRegistered: another function has that name.
+        Warns:
+            DuplicateTaskNameWarning: another function has that name, and its task is given.
         """
         if fun is None:
             registry.check_options(options, self.Task)
@@ -196,7 +197,14 @@ class Taskcore:
     def autodiscover_tasks(
         self, packages: Any = None, related_name: str | None = "tasks", force: bool = False
     ) -> None:
-        """Has a worker import `tasks` of each package, where it exists, or imports them now with `force`; `packages` may be a function."""
+        """Has a worker import `tasks` of each package, where it exists.
+
+        Args:
+            packages: names of packages, of classes in them (as Django's INSTALLED_APPS has them), or a function that gives
+                these; default: the applications of a Django project.
+            related_name: the module to import; None: the packages themselves.
+            force: import now.
+        """
         if force:
             discovery.import_all((), [(packages, related_name)])
         else:

@@ -5,12 +5,15 @@ A module that is named must exist. One that is discovered may be missing, but an
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
 from taskcore import signals
-from taskcore.exceptions import ImproperlyConfigured
+from taskcore.config.conf import names_django
+from taskcore.exceptions import ImproperlyConfigured, TaskcoreWarning
 
 
 def import_all(named: Iterable[str], discovered: Iterable[tuple[Any, str | None]]) -> None:
@@ -30,15 +33,48 @@ def import_all(named: Iterable[str], discovered: Iterable[tuple[Any, str | None]
                 ) from exc
             raise
     for packages, related in discovered:
-        found = (packages() if callable(packages) else packages) or ()
-        for package in [found] if isinstance(found, str) else found:
+        for package in _names(packages):
             _import_if_there(package, related)
+
+
+def _names(packages: Any) -> Iterable[str]:
+    found = packages() if callable(packages) else packages
+    if not found:
+        found = _django_applications()
+        if found is None:
+            text = (
+                "autodiscover_tasks() without packages finds no tasks where Django is not configured: name the packages, "
+                "or set DJANGO_SETTINGS_MODULE"
+            )
+            warnings.warn(text, TaskcoreWarning, stacklevel=2)
+            return ()
+    return [found] if isinstance(found, str) else found
+
+
+def _django_applications() -> list[str] | None:
+    """The packages in INSTALLED_APPS, after Django was set up; None in a program that does not configure Django."""
+    conf = sys.modules.get("django.conf")
+    if not (names_django() or (conf is not None and conf.settings.configured)):
+        return None
+    import_module("django").setup()
+    configs = import_module("django.apps").apps.get_app_configs()
+    return [config.name for config in configs]
 
 
 def _import_if_there(package: str, related: str | None) -> None:
     from importlib.util import find_spec
 
-    import_module(package)
+    try:
+        import_module(package)
+    except ModuleNotFoundError as exc:
+        outer, _, last = package.rpartition(".")
+        if exc.name != package or not outer:
+            raise
+        # INSTALLED_APPS may name a class, which says of which package it is.
+        cls = getattr(import_module(outer), last, None)
+        if cls is None:
+            raise
+        package = getattr(cls, "name", None) or outer
     name = f"{package}.{related}" if related else package
     try:
         there = find_spec(name) is not None

@@ -1,19 +1,21 @@
 """The registry of an app: tasks by name, how a function becomes one of them, and how it is named.
 
-A name belongs to one function. Defining the same function again (a module that is loaded twice, a notebook cell that is
-run again) replaces the task; another function under the same name is an error, because messages carry only the name.
+A name belongs to one function, because messages carry only the name. Defining the same function again (a module that is
+loaded twice, a notebook cell that is run again) replaces the task; of two functions with one name the first has it, as in
+Celery, with a warning.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
 from os.path import basename, splitext
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from taskcore.config.validators import rate_per_second
-from taskcore.exceptions import AlreadyRegistered, ImproperlyConfigured, NotRegistered
+from taskcore.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, NotRegistered
 from taskcore.task import Task
 from taskcore.task.options import OPTIONS, check_option, check_values
 from taskcore.utils import hint
@@ -43,6 +45,9 @@ class BoundDecorator(Protocol):
 
 
 _DECORATOR = OPTIONS | {"bind", "base"}
+
+
+_NAMED_BY = ("__module__", "__qualname__")
 
 
 class TaskRegistry(dict[str, Task[..., Any]]):
@@ -93,20 +98,16 @@ def check_options(options: Mapping[str, Any], default_base: type) -> None:
 
 
 def make_task(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> Task[..., Any]:
-    """Makes a task of a function and registers it.
-
-    Raises:
-        AlreadyRegistered: another function has that name.
-    """
+    """Makes a task of a function and registers it; gives the one that has the name where that is another function's."""
     given = dict(options)
     check_options(given, app.Task)
     bound, base = bool(given.pop("bind", False)), given.pop("base", None)
     name = given.pop("name", None) or app.gen_task_name(fun.__name__, fun.__module__)
-    before = app.tasks.get(name)
+    before: Task[..., Any] | None = app.tasks.get(name)
     if before is not None and not _same(before, fun):
-        raise AlreadyRegistered(
-            f"task name `{name}` is taken by another function: give one of them name="
-        )
+        text = f"task name `{name}` is taken by another function, which is called instead: give one of them name="
+        warnings.warn(text, DuplicateTaskNameWarning, stacklevel=3)
+        return before
     made: Task[..., Any] = (base or app.Task)()
     given.setdefault("typing", app.strict_typing and made.typing)
     made.set_options(given)
@@ -162,10 +163,17 @@ def automatic_name(name: str, module: str | None, main: str | None) -> str:
 
 
 def _same(task: Task[..., Any], fun: Callable[..., Any]) -> bool:
-    """Whether a task was made of this function, perhaps before its module was loaded again."""
+    """Whether a task was made of this function, perhaps before its module was loaded again.
+
+    Two functions of one file that share a name stand on different lines; a cell that is run again has a file of its own.
+    """
     made = getattr(task, "__wrapped__", None)
-    key = ("__module__", "__qualname__")
-    return made is not None and all(getattr(made, k, None) == getattr(fun, k, None) for k in key)
+    if made is None or any(getattr(made, k, None) != getattr(fun, k, None) for k in _NAMED_BY):
+        return False
+    old, new = getattr(made, "__code__", None), getattr(fun, "__code__", None)
+    if made is fun or old is None or new is None or old.co_filename != new.co_filename:
+        return True
+    return bool(old.co_firstlineno == new.co_firstlineno)
 
 
 def _check_rate(name: str, rate: str | float | None) -> None:

@@ -55,6 +55,7 @@ class Signature(dict[str, Any]):
             ):
                 self.setdefault(key, default)
             self.setdefault("immutable", False)
+            self["args"] = tuple(self["args"])  # a list on the wire
         else:
             name = task if isinstance(task, str) else getattr(task, "name", None)
             if not isinstance(name, str):
@@ -63,7 +64,7 @@ class Signature(dict[str, Any]):
                 )
             super().__init__(
                 task=name,
-                args=list(args or ()),
+                args=tuple(args or ()),
                 kwargs=dict(kwargs or {}),
                 options={**(options or {}), **more},
                 subtask_type=None,
@@ -127,9 +128,12 @@ class Signature(dict[str, Any]):
         **opts: Any,
     ) -> S:
         """A copy, with arguments put before its own and options over its own."""
+        from copy import deepcopy
+
         new = type(self)(self, app=self._app)
         merged = self.merged(args, kwargs, opts)
-        new.update(args=list(merged[0]), kwargs=merged[1], options=merged[2])
+        # The signatures that it links to are changed in place by many programs.
+        new.update(args=merged[0], kwargs=merged[1], options=deepcopy(merged[2]))
         return new
 
     partial = clone
@@ -177,7 +181,7 @@ class Signature(dict[str, Any]):
         new = self.clone()
         for key, value in (("args", args), ("kwargs", kwargs), ("options", options)):
             if value is not None:
-                new[key] = list(value) if key == "args" else dict(value)
+                new[key] = tuple(value) if key == "args" else dict(value)
         return new
 
     def link(self, callback: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -248,8 +248,8 @@ class Config:
                 given = self._given(setting.name)
                 values[setting.name] = setting.default if given is None else given
             for name in self._set.keys() | self._loaded.keys():
-                if self._given(name) is None:
-                    values[name] = None  # None said aloud is not the default
+                if name not in settings.BY_NAME or self._given(name) is None:
+                    values[name] = self._given(name)  # None said aloud is not the default
             self._derive(values)
             if not self._pending:
                 self.__dict__["_values"] = values
@@ -274,6 +274,11 @@ class _UnknownSetting(ImproperlyConfigured, AttributeError, KeyError):
     """A setting that does not exist was read."""
 
     __str__ = Exception.__str__
+
+
+def names_django() -> bool:
+    """Whether the environment names the settings of a Django project."""
+    return bool(os.environ.get("DJANGO_SETTINGS_MODULE"))
 
 
 def _from_environment(name: str) -> str | None:
@@ -367,6 +372,8 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
         name = settings.BY_OLD_NAME.get(key, key)
         if name not in settings.BY_NAME:
             _other(name, value)
+            if name.lower() in settings.IGNORED:
+                accepted[name.lower()] = value  # for those who read it back
             continue
         checked = check_value(settings.BY_NAME[name], key, value)
         if accepted.get(name, checked) != checked:

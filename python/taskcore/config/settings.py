@@ -16,7 +16,7 @@ class Setting(NamedTuple):
     old: str
     """Names of Celery 3 style, separated by spaces."""
     kind: str
-    """`bool int float str url names dict policy seconds rate routes protocol any`, or `a|b|c` for a choice; `?` allows None."""
+    """`bool int float str url names dict policy seconds rate routes protocol zone`, or `a|b|c` for a choice; `?` allows None."""
     default: Any
     doc: str
 
@@ -106,7 +106,7 @@ TABLE: Final = (
     # What is loaded.
     _S("imports", "CELERY_IMPORTS", "names", (), "Modules to import when a worker starts."),
     _S("include", "CELERY_INCLUDE", "names", (), "More of the same; what `Taskcore(include=...)` sets."),
-    _S("timezone", "CELERY_TIMEZONE", "str?", None, "Zone of naive times. Default: UTC."),
+    _S("timezone", "CELERY_TIMEZONE", "zone?", None, "Zone of naive times: a name or a tzinfo. Default: UTC."),
     _S("enable_utc", "CELERY_ENABLE_UTC", "bool", True, "Off: naive times without `timezone` are local."),
 )
 # fmt: on

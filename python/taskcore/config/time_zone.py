@@ -7,12 +7,14 @@ from datetime import UTC, datetime, tzinfo
 from taskcore.exceptions import ImproperlyConfigured
 
 
-def zone(name: str | None, utc: bool) -> tzinfo:
+def zone(name: str | tzinfo | None, utc: bool) -> tzinfo:
     """The zone of naive times: the one that is named, else UTC, else this machine's.
 
     Raises:
         ImproperlyConfigured: there is no zone of that name.
     """
+    if isinstance(name, tzinfo):
+        return name
     if name:
         # The zone database is read only for programs that name a zone.
         from zoneinfo import ZoneInfo, ZoneInfoNotFoundError

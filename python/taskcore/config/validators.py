@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import Any
 
 from taskcore.config.settings import RETRY_POLICY, ROUTE_KEYS
@@ -79,6 +79,18 @@ def priority(value: Any) -> int:
     return value
 
 
+def unroutable(queue: Any, routing_key: Any, exchange: Any) -> str | None:
+    """Why a message cannot be published to this routing key or exchange; None when it goes to its queue anyway."""
+    for name, value in (("routing_key", routing_key), ("exchange", exchange)):
+        value = getattr(value, "name", value)
+        if value and value != getattr(queue, "name", queue):
+            return (
+                f"{name} `{value}` leads to no queue: this version has no routing by exchanges and keys, so name the queue "
+                f"with `queue` and leave `{name}` out"
+            )
+    return None
+
+
 def _seconds(value: Any) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -133,6 +145,16 @@ def _rate(value: Any) -> Any:
         raise TypeError
     rate_per_second(value)
     return value
+
+
+def _zone(value: Any) -> str | tzinfo:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, tzinfo):
+        raise TypeError
+    # A zone of pytz is wrong by minutes unless each time is made by its own method; it has the name of the right one.
+    name = getattr(value, "zone", None)
+    return name if isinstance(name, str) else value
 
 
 def _protocol(value: Any) -> Any:
@@ -205,6 +227,9 @@ def _route(pattern: str | re.Pattern[str], route: Any) -> dict[str, Any]:
             )
     if "priority" in found and found["priority"] is not None:
         priority(found["priority"])
+    keys = found.get("queue"), found.pop("routing_key", None), found.pop("exchange", None)
+    if reason := unroutable(*keys):
+        raise ValueError(f"route of `{pattern}`: {reason}")
     return found
 
 
@@ -225,6 +250,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     ),
     "rate": ("a rate like 10/s, 100/m, 5/h, or a number per second", _rate),
     "protocol": ("compact or 2", _protocol),
+    "zone": ("the name of a time zone, or a tzinfo", _zone),
     "json": ("json", _json),
     "annotations": (
         "a dict of task name, or `*`, to a dict of options, or a list of such dicts",

@@ -13,7 +13,7 @@ from typing import Any
 from taskcore import states
 from taskcore.canvas.signature import Signature
 from taskcore.exceptions import NotSupportedError
-from taskcore.publishing import argument_check
+from taskcore.publishing import argument_check, call_options
 from taskcore.results import exception_codec
 from taskcore.task import retry
 from taskcore.utils import uuid
@@ -35,6 +35,7 @@ def check(request: Mapping[str, Any]) -> None:
             raise NotSupportedError(
                 f"the task is followed by a {sig['subtask_type']}: only single tasks are supported in this version"
             )
+        call_options.check_routing(sig.get("options") or {})
 
 
 def succeeded(app: Any, request: Any, retval: Any) -> None:

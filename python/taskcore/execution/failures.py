@@ -8,6 +8,7 @@ logged: it can no longer change the outcome.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import time
 from typing import Any
 
 from taskcore import signals, states
@@ -60,6 +61,8 @@ def _retried(life: Life, exc: BaseException) -> BaseException:
         exc, tuple(task.dont_autoretry_for)
     ):
         return exc
+    if retry.NO_MORE in exc.__dict__:
+        return exc
     how = dict(task.retry_kwargs or {})
     if task.retry_backoff:
         how["countdown"] = retry.backoff(
@@ -84,12 +87,33 @@ def _ignored(life: Life, exc: Any) -> Life:
 def _rejected(life: Life, exc: Reject) -> Life:
     document = exception_codec.to_document(exc)
     if exc.requeue:
-        life.outcome = Outcome(outcome.REQUEUE, states.REJECTED, document, None, repr(exc))
+        # A message that was acknowledged cannot be put back.
+        verdict = outcome.IGNORE if life.task.acks_late and _requeued(life) else outcome.REQUEUE
+        life.outcome = Outcome(verdict, states.REJECTED, document, None, repr(exc))
         return life
     # It never runs again, so whoever waits for it must learn that it has failed.
     life.outcome = Outcome(outcome.REJECT, states.FAILURE, document, None, repr(exc))
     _announce(life, exc, exception_codec.ExceptionInfo(exc, ""))
     return life
+
+
+def _requeued(life: Life) -> bool:
+    """Whether the message was published again, with the mark that it is; otherwise the broker puts it back as it was."""
+    known = life.request.to_dict()
+    if known.get("is_eager"):
+        return False
+    try:
+        life.task.app.producer.publish_again(
+            life.task,
+            known["args"],
+            known["kwargs"],
+            retry.requeued(known, time()),
+            retry.protocol_of(known),
+        )
+    except Exception:
+        log("task `%s` goes back without the mark that it is redelivered", life)
+        return False
+    return True
 
 
 def _retry(life: Life, exc: Retry) -> Life:

@@ -12,8 +12,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, TypedDict
 
-from taskcore.config.validators import priority
-from taskcore.exceptions import NotSupportedError
+from taskcore.config.validators import priority, unroutable
+from taskcore.exceptions import NotSupportedError, SettingIgnored
 from taskcore.utils import hint
 
 
@@ -54,6 +54,8 @@ class CallOptions(TypedDict, total=False):
     stamped_headers: Sequence[str] | None
     stamps: Mapping[str, Any] | None
     replaced_task_nesting: int | None
+    throw: bool | None
+    app_id: str | None
 
 
 NAMES = frozenset(CallOptions.__annotations__) | {"task_id"}
@@ -74,6 +76,12 @@ CELERY_ONLY = frozenset(
     ]
 )
 """Celery's options for machinery that taskcore does not have."""
+
+WITHOUT_EFFECT = {
+    "app_id": "messages here have no such property; pass `headers=`",
+    "propagate": "Celery's `apply` ignores it as well; pass `throw=`",
+}
+"""Options of Celery's that are accepted with a warning, and what to do instead."""
 
 PROTOCOL_HEADERS = frozenset(
     [
@@ -116,11 +124,14 @@ _TRANSLATED = frozenset(
         "group_id",
         "stamped_headers",
         "stamps",
+        "throw",
+        "app_id",
     ]
 )
 _SAME = NAMES - _TRANSLATED
 """Options that are fields under the same name, with the same value."""
-_NUMBERS = ("time_limit", "soft_time_limit", "timeout")
+LIMITS = frozenset({"time_limit", "soft_time_limit"})
+_NUMBERS = (*LIMITS, "timeout")
 
 
 def check_names(options: Mapping[str, Any]) -> None:
@@ -131,6 +142,8 @@ def check_names(options: Mapping[str, Any]) -> None:
     """
     stamps = options.get("stamped_headers") or ()
     for name in options:
+        if name in WITHOUT_EFFECT and options[name] is not None:
+            warn_ignored(name)
         if name in NAMES or name in stamps:
             continue
         if name in CELERY_ONLY:
@@ -138,6 +151,40 @@ def check_names(options: Mapping[str, Any]) -> None:
                 f"option `{name}` of Celery's is not supported by taskcore: leave it out"
             )
         raise TypeError(f"unknown option `{name}`{hint(name, NAMES)}")
+
+
+def warn_ignored(name: str) -> None:
+    """Says that an option is accepted and has no effect."""
+    import warnings
+
+    warnings.warn(
+        f"option `{name}` of a call has no effect: {WITHOUT_EFFECT[name]}",
+        SettingIgnored,
+        stacklevel=2,
+    )
+
+
+def check_routing(options: Mapping[str, Any]) -> None:
+    """Refuses a routing key or an exchange that is not the queue's own name.
+
+    Raises:
+        NotSupportedError: naming what to do instead.
+    """
+    reason = unroutable(*map(options.get, ("queue", "routing_key", "exchange")))
+    if reason:
+        raise NotSupportedError(reason)
+
+
+def check_limits(soft: float | None, hard: float | None) -> None:
+    """Refuses a soft limit that the hard one comes before.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if soft is not None and hard is not None and soft > hard:
+        raise ValueError(
+            f"soft_time_limit is `{soft:g}` and time_limit is `{hard:g}`: expected a soft limit that is not above the hard one"
+        )
 
 
 def to_args(task: str, args: Any) -> tuple[Any, ...] | list[Any]:
@@ -184,22 +231,16 @@ def to_fields(options: Mapping[str, Any], now: float, zone: tzinfo) -> dict[str,
     Raises:
         TypeError: an unknown option, or a value of the wrong type.
         ValueError: a value out of range.
-        NotSupportedError: a chord.
+        NotSupportedError: a routing key or an exchange.
     """
     if not options:
         return {}
     check_names(options)
     fields = {key: value for key, value in options.items() if value is not None and key in _SAME}
     _check_values(fields)
-    queue = options.get("queue")
-    if queue is None:
-        queue = options.get("routing_key")
-    if queue is not None:
+    if (queue := options.get("queue")) is not None:
         fields["queue"] = _queue_name(queue)
-    if (exchange := options.get("exchange")) and exchange != fields.get("queue"):
-        raise NotSupportedError(
-            f"exchange `{exchange}` cannot be published to: name a queue with `queue=`"
-        )
+    check_routing(options)
     if (group := options.get("group_id")) is not None:
         fields["group"] = group
     _add_times(fields, options, now, zone)
@@ -225,6 +266,7 @@ def _check_values(fields: dict[str, Any]) -> None:
             fields[key] = _seconds(key, fields[key])
             if fields[key] <= 0:
                 raise ValueError(f"{key} is `{fields[key]}`: expected more than 0 seconds")
+    check_limits(fields.get("soft_time_limit"), fields.get("time_limit"))
 
 
 def _queue_name(queue: Any) -> str:

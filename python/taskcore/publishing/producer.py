@@ -70,14 +70,13 @@ class Producer:
         }
 
     def _task_options(self, task: Task[..., Any], protocol: str) -> dict[str, Any]:
-        own = {
-            "queue": task.queue or task.routing_key,
+        own: dict[str, Any] = {
+            "queue": task.queue,
             "compression": task.compression,
-            "time_limit": task.time_limit,
-            "soft_time_limit": task.soft_time_limit,
         }
-        for key in ("serializer", "priority"):
+        for key in ("serializer", "priority", "time_limit", "soft_time_limit"):
             own[key] = vars(task).get(key, getattr(type(task), key))
+        call_options.check_limits(task.soft_time_limit, task.time_limit)
         # Said aloud in Celery's messages; a compact one leaves it to the worker's own knowledge of the task.
         own["ignore_result"] = bool(task.ignore_result) or (False if protocol == "celery" else None)
         return {key: value for key, value in own.items() if value is not None}
@@ -86,13 +85,7 @@ class Producer:
         """What `task_routes` says about a task: `queue` and other fields of the template."""
         for pattern, route in self.app.conf["task_routes"] or ():
             if pattern == name or (is_pattern(pattern) and _matches(name, pattern)):
-                found = {
-                    k: v
-                    for k, v in route.items()
-                    if v is not None and k not in ("routing_key", "exchange")
-                }
-                queue = route.get("queue") or route.get("routing_key") or route.get("exchange")
-                return {**found, "queue": getattr(queue, "name", queue)} if queue else found
+                return {k: getattr(v, "name", v) for k, v in route.items() if v is not None}
         return {}
 
     def forget(self) -> None:
@@ -147,6 +140,17 @@ class Producer:
         sent()
         return found
 
+    def publish_again(
+        self,
+        task: Task[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        fields: dict[str, Any],
+        protocol: str,
+    ) -> None:
+        """Publishes a message that was published before: nobody is told, because nobody called the task."""
+        self.publisher.publish(self.template(task, protocol), args, kwargs, fields)
+
     def _complete(
         self,
         target: Task[..., Any] | str,
@@ -162,6 +166,11 @@ class Producer:
             if ignored is None:
                 ignored = target.ignore_result
         fields = self.fields(options)
+        if not isinstance(target, str) and fields.keys() & call_options.LIMITS:
+            call_options.check_limits(
+                fields.get("soft_time_limit", target.soft_time_limit),
+                fields.get("time_limit", target.time_limit),
+            )
         if parent is not None:
             fields.setdefault("parent_id", parent.id)
             fields.setdefault("root_id", parent.root_id)

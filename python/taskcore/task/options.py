@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from taskcore.config.validators import unroutable
 from taskcore.utils import hint
 
 OPTIONS = frozenset(
@@ -160,7 +161,12 @@ def check_values(task: Any) -> None:
     """
     for name in _CHECKS:
         # Of the class, an option that follows a setting is None.
-        check_value(task, name, vars(task).get(name, getattr(type(task), name)))
+        check_value(task, name, own(task, name))
+
+
+def own(task: Any, name: str) -> Any:
+    """What the task or its class says itself; None where an option follows a setting."""
+    return vars(task).get(name, getattr(type(task), name))
 
 
 def check_value(task: Any, name: str, value: Any) -> None:
@@ -174,6 +180,8 @@ def check_value(task: Any, name: str, value: Any) -> None:
         raise TypeError(
             f"option `{name}` of task `{task.name or type(task).__name__}` is `{value!r}`: expected {expected}"
         )
+    if name == "routing_key" and (reason := unroutable(task.queue, value, None)):
+        raise TypeError(f"option of task `{task.name or type(task).__name__}`: {reason}")
 
 
 class FromConf:
@@ -202,8 +210,6 @@ class TaskOptions:
     retry_backoff_max: float = 600
     retry_jitter: bool = True
     rate_limit: str | float | None = None
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
     expires: float | timedelta | datetime | None = None
     throws: tuple[type[BaseException], ...] = ()
     typing: bool = True
@@ -211,6 +217,8 @@ class TaskOptions:
     if TYPE_CHECKING:
         serializer: str
         priority: int | None
+        time_limit: float | None
+        soft_time_limit: float | None
         ignore_result: bool
         acks_late: bool
         acks_on_failure_or_timeout: bool
@@ -221,6 +229,8 @@ class TaskOptions:
     else:
         serializer = FromConf("task_serializer")
         priority = FromConf("task_default_priority")
+        time_limit = FromConf("task_time_limit")
+        soft_time_limit = FromConf("task_soft_time_limit")
         ignore_result = FromConf("task_ignore_result")
         acks_late = FromConf("task_acks_late")
         acks_on_failure_or_timeout = FromConf("task_acks_on_failure_or_timeout")
@@ -231,3 +241,9 @@ class TaskOptions:
         def run(self, *args: Any, **kwargs: Any) -> Any:
             """The body of the task; a class-based task defines it."""
             raise NotImplementedError(f"task `{self.name}` has no body: define `run`")
+
+
+FROM_CONF = frozenset(
+    name for name, value in vars(TaskOptions).items() if isinstance(value, FromConf)
+)
+"""The options that are settings of the app unless they are set."""

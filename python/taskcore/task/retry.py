@@ -9,7 +9,7 @@ would all wait equally long.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -32,6 +32,10 @@ _CARRIED = [
     "replaced_task_nesting",
     "serializer",
 ]
+NO_MORE = "_taskcore_no_more_retries"
+"""Attribute of an exception with which `retry(max_retries=...)` has ended the call: `autoretry_for` leaves it alone."""
+REQUEUE_SECONDS = 1.0
+"""Between two runs of a task that refuses its message again and again."""
 _COMPRESSIONS = {
     "application/x-gzip": "gzip",
     "application/x-bz2": "bzip2",
@@ -42,12 +46,50 @@ _COMPRESSIONS = {
 def backoff(retries: int, factor: float, maximum: float, jitter: bool) -> float:
     """Seconds before retry number `retries` (from 0): doubling from `factor`, at most `maximum`; with jitter, evenly
     between 0 and that."""
-    factor = max(1.0, float(factor))
+    factor = float(max(1, int(factor)))  # whole seconds, as in Celery
     # 2.0 ** 1024 does not exist; long before that every maximum is reached.
     wait = min(float(maximum), factor * 2.0 ** min(retries, 64))
     if jitter:
         wait *= int.from_bytes(os.urandom(4), "big") / 0xFFFFFFFF
     return max(0.0, wait)
+
+
+def arguments(
+    run: Any, before: tuple[Sequence[Any], Mapping[str, Any]], args: Any, kwargs: Any
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments of a retry that names new positional ones, new named ones, both, or neither.
+
+    What it does not name stays as it was, also where the call had given the same parameter in the other way.
+
+    Args:
+        run: the body of the task.
+        before: positional and named arguments of the call.
+    """
+    if args is not None and kwargs is not None:
+        return args, kwargs
+    if args is None and kwargs is None:
+        return before
+    from inspect import Parameter, signature
+
+    try:
+        known = signature(run)
+    except (TypeError, ValueError):  # written in C
+        return (before[0] if args is None else args), (before[1] if kwargs is None else kwargs)
+    if kwargs is None:
+        kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        positional = [part for part in known.parameters.values() if part.kind in kinds]
+        taken = {part.name for part in positional[: len(args)] if part.kind is kinds[1]}
+        return args, {name: value for name, value in before[1].items() if name not in taken}
+    try:
+        bound = known.bind_partial(*before[0])
+    except TypeError:  # the check of the arguments says so
+        return before[0], kwargs
+    named = dict(kwargs)
+    for name in kwargs:
+        part = known.parameters.get(name)
+        if name in bound.arguments and part and part.kind is Parameter.POSITIONAL_OR_KEYWORD:
+            bound.arguments[name] = named.pop(name)
+    return bound.args, {**bound.kwargs, **named}
 
 
 def carried(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,6 +117,23 @@ def carried(request: Mapping[str, Any]) -> dict[str, Any]:
         fields["compression"] = _COMPRESSIONS.get(compression, compression)
     if request.get("expires"):
         fields["expires"] = timestamp("expires", request["expires"], UTC)
+    return fields
+
+
+def requeued(request: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """The fields of the message that brings `request` again after `Reject(requeue=True)`, marked as redelivered like Celery's.
+
+    A task that goes on refusing would otherwise run hundreds of times a second: from the second time on it waits.
+
+    Args:
+        now: Unix seconds.
+    """
+    fields = carried(request)
+    fields["retries"] = int(request.get("retries") or 0)
+    fields["parent_id"] = request.get("parent_id")
+    fields["headers"] = {**(request.get("headers") or {}), "redelivered": True}
+    if (request.get("delivery_info") or {}).get("redelivered"):
+        fields["eta"] = now + REQUEUE_SECONDS
     return fields
 
 

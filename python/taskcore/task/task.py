@@ -25,8 +25,8 @@ from taskcore.publishing import argument_check, call_options
 from taskcore.task import retry
 from taskcore.task.options import (
     FOLLOWED,
+    FROM_CONF,
     OPTIONS,
-    FromConf,
     TaskOptions,
     check_option,
     check_value,
@@ -87,7 +87,7 @@ class Task(TaskOptions, Generic[P, R]):
                 return
             if self._registered:
                 check_value(self, name, value)
-            if value is None and isinstance(getattr(type(self), name, None), FromConf):
+            if value is None and name in FROM_CONF and getattr(type(self), name) is None:
                 vars(self).pop(name, None)  # as in Celery, None is what the setting says
             else:
                 object.__setattr__(self, name, value)
@@ -205,7 +205,7 @@ class Task(TaskOptions, Generic[P, R]):
     def _apply_eagerly(
         self, args: Sequence[Any], kwargs: dict[str, Any], options: dict[str, Any]
     ) -> Any:
-        call_options.check_names(options)
+        self.app.producer.fields(options)  # refuses what could not be sent
         # Through the serializer and back, so that what could not be sent fails here as well.
         name = options.get("serializer") or self.serializer
         content_type, encoding, data = serialize.dumps([list(args), kwargs], name)
@@ -226,6 +226,8 @@ class Task(TaskOptions, Generic[P, R]):
             throw: raise what the task raises; default: the setting `task_eager_propagates`.
             options: as for `apply_async`; those about sending have no effect.
         """
+        if options.pop("propagate", None) is not None:
+            call_options.warn_ignored("propagate")
         call_options.check_names(options)
         args, kwargs = (
             call_options.to_args(self.name, args),
@@ -316,14 +318,18 @@ class Task(TaskOptions, Generic[P, R]):
         if raw is None or raw.id is None or raw.task != self.name:
             # Called directly: there is no message to publish again.
             raise exc or Retry(f"task `{self.name}` can be retried only while a worker executes it")
-        limit = options.pop("max_retries", None)
-        limit = self.max_retries if limit is None else limit
+        own_limit = options.pop("max_retries", None)
+        limit = self.max_retries if own_limit is None else own_limit
         countdown = options.pop("countdown", None)
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
         request = raw.to_dict()
-        used = call_options.to_args(self.name, request["args"] if args is None else args)
-        named = call_options.to_kwargs(self.name, request["kwargs"] if kwargs is None else kwargs)
+        if args is not None:
+            args = call_options.to_args(self.name, args)
+        if kwargs is not None:
+            kwargs = call_options.to_kwargs(self.name, kwargs)
+        before = (request["args"], request["kwargs"])
+        used, named = retry.arguments(self.run, before, args, kwargs)
         if limit is not None and raw.retries >= limit:
             try:
                 raise exc or MaxRetriesExceededError(
@@ -331,6 +337,10 @@ class Task(TaskOptions, Generic[P, R]):
                     task_args=used,
                     task_kwargs=named,
                 )
+            except BaseException as ending:
+                if own_limit is not None:
+                    ending.__dict__[retry.NO_MORE] = True
+                raise
             finally:
                 del exc
         when = eta if countdown is None else countdown

@@ -16,6 +16,7 @@ from taskcore import _core, serialize, signals
 from taskcore.config.validators import rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.execution import fork_guard
+from taskcore.task.options import own
 from taskcore.worker import log_setup, output
 
 _INFO = 20
@@ -241,8 +242,8 @@ def spec_of(task: Any) -> TaskSpec:
         store_errors_even_if_ignored=bool(task.store_errors_even_if_ignored),
         track_started=bool(task.track_started),
         rate_limit=rate_per_second(rate),
-        time_limit=task.time_limit,
-        soft_time_limit=task.soft_time_limit,
+        time_limit=own(task, "time_limit"),
+        soft_time_limit=own(task, "soft_time_limit"),
         hears_failure=task.app.execution.hears_failure(task),
     )
 

@@ -145,6 +145,7 @@ pub(crate) fn draft<'t, 'py>(
             field.put(&mut draft, effort)?;
         }
     }
+    template::check_queue(template.encoding, &draft.queue)?;
     Ok(draft)
 }
 

@@ -160,7 +160,7 @@ impl Request {
         dict.set_item("queue", &self.queue)?;
         dict.set_item("redeliveries", self.redeliveries)?;
         if let Some(info) = dict.get_item("delivery_info")? {
-            info.set_item("redelivered", self.redeliveries > 0)?;
+            info.set_item("redelivered", self.redeliveries > 0 || marked(&self.message))?;
         }
         Ok(dict)
     }
@@ -168,6 +168,11 @@ impl Request {
     fn __repr__(&self) -> String {
         format!("<Request: {}[{}] retries={}>", self.task(), self.id(), self.retries())
     }
+}
+
+/// Whether the message says that it was refused and put back, as Celery's library for brokers does.
+fn marked(message: &Message) -> bool {
+    message.headers.rare().extra.get("redelivered").is_some_and(|mark| mark == true)
 }
 
 /// What headers and properties say, with Celery's names. The body is not opened: `args` and what

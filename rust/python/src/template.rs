@@ -84,6 +84,16 @@ impl Template {
                 "a task and its queue have names: expected text that is not empty",
             ));
         }
+        let encoding = match protocol {
+            "compact" => Encoding::Compact,
+            "celery" => Encoding::Celery,
+            other => {
+                return Err(errors::value(format!(
+                    "unknown protocol `{other}`, expected `compact` or `celery`"
+                )));
+            }
+        };
+        check_queue(encoding, queue)?;
         let serializer = Serializer::from_name(py, serializer)?;
         let mut prototype = Message {
             headers: Headers {
@@ -107,18 +117,27 @@ impl Template {
             prototype,
             queue: Arc::from(queue),
             serializer,
-            encoding: match protocol {
-                "compact" => Encoding::Compact,
-                "celery" => Encoding::Celery,
-                other => {
-                    return Err(errors::value(format!(
-                        "unknown protocol `{other}`, expected `compact` or `celery`"
-                    )));
-                }
-            },
+            encoding,
             compression: compression.map(compression_of).transpose()?,
         })
     }
+}
+
+/// The queue that every Celery worker consumes unless it is told otherwise.
+const CELERYS_DEFAULT: &str = "celery";
+
+/// Refuses a compact message in the queue that stock workers consume by default: they cannot read it, and end on it.
+///
+/// # Errors
+/// `ValueError` with the two remedies.
+pub(crate) fn check_queue(encoding: Encoding, queue: &str) -> PyResult<()> {
+    if encoding == Encoding::Compact && queue == CELERYS_DEFAULT {
+        return Err(errors::value(format!(
+            "queue `{queue}` is what Celery's workers consume by default, and they cannot read a compact message: \
+             set task_protocol=2 for messages that both read, or name another queue"
+        )));
+    }
+    Ok(())
 }
 
 /// A priority.
