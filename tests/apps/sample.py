@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from typing import Any
@@ -177,6 +178,21 @@ def spin(seconds: float) -> None:
             time.sleep(0.05)
 
 
+def start_program(then: str, path: str = "") -> int:
+    """Starts a program that waits for the file at `path`, and says its process id; then waits for its end, or dies."""
+    program = f"while [ ! -e '{path}' ]; do sleep 0.02; done"
+    popen = subprocess.Popen(["/bin/sh", "-c", program])
+    write(popen.pid)
+    if then == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return popen.wait()
+
+
+def start_daemon() -> int:
+    """Starts a program that goes on after its task."""
+    return subprocess.Popen(["sleep", "60"]).pid
+
+
 def die(text: str) -> None:
     """Ends the process that runs it, as a segfault or the kernel's memory killer would."""
     write(f"dying {text}")
@@ -270,6 +286,8 @@ def make(**conf: Any) -> Taskcore:
         hold,
         soft,
         spin,
+        start_program,
+        start_daemon,
         pid,
         gather,
         ignore,

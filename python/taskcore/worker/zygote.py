@@ -3,8 +3,9 @@
 The zygote is forked from the worker after the app was imported and before any thread, connection or runtime exists; it
 keeps that state and forks children from it on request, so they start in milliseconds and share its memory. It imports
 nothing, runs no user code and knows no tasks: it forks, signals, reaps and reports, on one control socket. Signals meant
-for the worker's process group (Ctrl-C) change nothing here: the worker decides, and its end is the end of all. The price
-of forking early is that a change of code needs a new worker, as everywhere.
+for the worker's process group (Ctrl-C) change nothing here: the worker decides, and its end is the end of all. Each child
+leads a session of its own: no Ctrl-C reaches the programs that its task started, and whatever kills the child kills them
+too. The price of forking early is that a change of code needs a new worker, as everywhere.
 """
 
 from __future__ import annotations
@@ -143,6 +144,8 @@ class _Zygote:
             self.fork(first, second, self.sockets.pop(0))
         elif kind == _KILL and first in self.children:
             # It may have exited, but it has not been reaped: the pid is still its own.
+            if second == signal.SIGKILL:
+                _kill_group(first)
             os.kill(first, second)
         return True
 
@@ -168,6 +171,10 @@ class _Zygote:
             if not pid:
                 break
             self.children.discard(pid)
+            if status:
+                # Its task is lost, and may run again elsewhere: nothing of it may go on here. No new process gets this
+                # number while a group of that name exists.
+                _kill_group(pid)
             self.say(_EXITED, pid, status)
 
     def say(self, kind: int, first: int, second: int) -> None:
@@ -178,6 +185,7 @@ class _Zygote:
     def end(self) -> None:
         """The worker is gone: nothing may go on running that another worker will be given."""
         for pid in self.children:
+            _kill_group(pid)
             os.kill(pid, signal.SIGKILL)
         for pid in self.children:
             os.waitpid(pid, 0)
@@ -185,6 +193,7 @@ class _Zygote:
     def become_child(self, cell: int, fd: int) -> NoReturn:
         code = 1
         try:
+            os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGUSR1, _soft_limit)
@@ -202,6 +211,14 @@ class _Zygote:
             sys.excepthook(*sys.exc_info())
         finally:
             _leave(code)
+
+
+def _kill_group(leader: int) -> None:
+    """Kills a child and the programs of its task; nothing when it has none yet, or is gone without any."""
+    with contextlib.suppress(
+        ProcessLookupError, PermissionError
+    ):  # macOS refuses a group of zombies
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _soft_limit(signum: int, frame: Any) -> None:
