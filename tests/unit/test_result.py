@@ -1,5 +1,6 @@
 """Results as a caller sees them."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from taskcore import exceptions
 from taskcore.context import reset_current, set_current
 from taskcore.result import (
     AsyncResult,
+    EagerResult,
     ResultSet,
     TimeoutError,
     allow_join_result,
@@ -342,3 +344,65 @@ def test_small_things_of_a_result(app: Any) -> None:
     failed = done(app, "f", exception_codec.to_document(ValueError("x")), "FAILURE")
     with pytest.raises(ValueError, match="x"):
         failed.throw()
+
+
+class Leave(BaseException):
+    """Of the user's own."""
+
+
+ENDS = [SystemExit(3), KeyboardInterrupt("k"), GeneratorExit(), asyncio.CancelledError("c"), Leave("l", 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("exc", ENDS, ids=repr)
+def test_what_would_end_the_caller_arrives_as_a_failure_that_names_it(
+    app: Any, exc: BaseException
+) -> None:
+    name = type(exc).__name__
+    result = done(app, "i", exception_codec.to_document(exc), "FAILURE")
+    done(app, "pickled", exc, "FAILURE")
+    eager = EagerResult("i", exc, "FAILURE")
+    for raising in (
+        result.get,
+        result.maybe_throw,
+        AsyncResult("pickled", app).get,
+        ResultSet(["i"], app).get,
+        eager.get,
+        eager.maybe_throw,
+    ):
+        with pytest.raises(exceptions.TaskcoreError) as raised:
+            raising()
+        found = raised.value
+        assert type(found).__name__ == name and str(found).startswith(name)
+        assert found.args == exc.args
+    for value in (result.result, eager.result, result.get(propagate=False)):
+        assert isinstance(value, Exception) and type(value).__name__ == name
+
+    async def wait() -> None:
+        await result
+
+    with pytest.raises(exceptions.TaskcoreError, match=name):
+        asyncio.run(wait())
+
+
+@pytest.mark.parametrize("exc", ENDS, ids=repr)
+def test_an_eager_call_does_not_end_its_caller(app: Any, exc: BaseException) -> None:
+    @app.task(name="ends")  # type: ignore[untyped-decorator]
+    def ends() -> None:
+        raise exc
+
+    if isinstance(exc, KeyboardInterrupt):
+        # Somebody has pressed Ctrl-C in this program.
+        for throw in (True, False):
+            with pytest.raises(KeyboardInterrupt):
+                ends.apply(throw=throw)
+        return
+    with pytest.raises(exceptions.TaskcoreError, match=type(exc).__name__):
+        ends.apply(throw=True)
+    assert ends.apply().failed()
+
+
+def test_the_text_of_an_exception_that_cannot_be_rebuilt_names_it() -> None:
+    document = {"exc_type": "UnicodeDecodeError", "exc_message": ["x"], "exc_module": "builtins"}
+    assert str(exception_codec.from_document(document)) == "UnicodeDecodeError: x"
+    empty = {"exc_type": "UnicodeDecodeError", "exc_message": [], "exc_module": "builtins"}
+    assert str(exception_codec.from_document(empty)) == "UnicodeDecodeError"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from taskcore.results import exception_codec
 from taskcore.results.async_result import AsyncResult
 
 R = TypeVar("R")
@@ -46,7 +47,9 @@ class EagerResult(AsyncResult[R]):
 
     def _exception(self, document: dict[str, Any]) -> BaseException:
         found = self._retval
-        return found if isinstance(found, BaseException) else super()._exception(document)
+        if isinstance(found, BaseException):
+            return exception_codec.ordinary(found)
+        return super()._exception(document)
 
     def __repr__(self) -> str:
         return f"<EagerResult: {self.id}>"

@@ -108,13 +108,13 @@ def _safe_repr(value: Any) -> str:
 
 
 def from_document(document: Any) -> BaseException:
-    """Rebuilds an exception from its stored form.
+    """Rebuilds an exception from its stored form; an ordinary one, see `ordinary`.
 
     Raises:
         SecurityError: the document names something that is not an exception class.
     """
     if isinstance(document, BaseException):
-        return document  # a store with the pickle serializer holds the object itself
+        return ordinary(document)  # a store with the pickle serializer holds the object itself
     if not isinstance(document, dict) or "exc_type" not in document:
         return exceptions.TaskcoreError(document)
     name = str(document["exc_type"])
@@ -125,11 +125,33 @@ def from_document(document: Any) -> BaseException:
         )
     message = document.get("exc_message")
     args = tuple(message) if isinstance(message, (list, tuple)) else (message,)
-    try:
-        return cls(*args)
-    except Exception:
-        # A constructor that wants something else than its `args`; the made-up class keeps name and arguments.
-        return _made_up(name, cls.__module__)(*args)
+    if issubclass(cls, Exception):
+        try:
+            return cls(*args)
+        except Exception:  # noqa: S110 - a constructor that wants something else than its `args`
+            pass
+    return _made_up(name, cls.__module__, NotRebuilt)(*args)
+
+
+def ordinary(exc: BaseException) -> Exception:
+    """The exception of a task as it may be raised in another program.
+
+    SystemExit, KeyboardInterrupt, CancelledError and what else is no `Exception` would end the caller, or the event loop
+    in which it waits, for what happened elsewhere. It arrives as a failure that has its name and arguments.
+    """
+    if isinstance(exc, Exception):
+        return exc
+    cls = type(exc)
+    made = _made_up(cls.__qualname__, cls.__module__, NotRebuilt)(*exc.args)
+    return made.with_traceback(exc.__traceback__)
+
+
+class NotRebuilt(exceptions.TaskcoreError):
+    """Stands in for an exception whose own class cannot be raised here; its subclass has that one's name."""
+
+    def __str__(self) -> str:
+        name, text = type(self).__name__, super().__str__()
+        return f"{name}: {text}" if text else name
 
 
 def _find(name: str, module: str | None) -> Any:
@@ -147,10 +169,12 @@ def _find(name: str, module: str | None) -> Any:
     return found
 
 
-def _made_up(name: str, module: str) -> type[BaseException]:
+def _made_up(
+    name: str, module: str, base: type[Exception] = exceptions.TaskcoreError
+) -> type[Exception]:
     return type(
         name.rpartition(".")[2],
-        (exceptions.TaskcoreError,),
+        (base,),
         {"__module__": module, "__qualname__": name},
     )
 

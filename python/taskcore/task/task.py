@@ -22,6 +22,7 @@ from taskcore.exceptions import (
     Retry,
 )
 from taskcore.publishing import argument_check, call_options
+from taskcore.results import exception_codec
 from taskcore.task import retry
 from taskcore.task.options import (
     FOLLOWED,
@@ -258,8 +259,10 @@ class Task(TaskOptions, Generic[P, R]):
         if isinstance(life.exc, Retry) and life.exc.sig is not None:
             again = {**life.exc.sig["options"], "throw": throw, "retries": request.retries + 1}
             return self.apply(life.exc.sig["args"], life.exc.sig["kwargs"], **again)
+        if isinstance(life.exc, KeyboardInterrupt):
+            raise life.exc  # Ctrl-C is meant for this process, whatever it runs
         if life.exc is not None and (app.conf["task_eager_propagates"] if throw is None else throw):
-            raise life.exc
+            raise exception_codec.ordinary(life.exc)
         result: EagerResult[R] = app.eager_result(found, life, self.name)
         return result
 
