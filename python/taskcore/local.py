@@ -34,3 +34,6 @@ class Proxy:
 
     def __repr__(self) -> str:
         return repr(self._resolve())
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._resolve().__reduce_ex__(protocol)

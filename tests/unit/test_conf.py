@@ -442,3 +442,24 @@ def test_every_remedy_is_for_a_setting_that_is_refused() -> None:
 def test_a_setting_without_effect_has_no_value() -> None:
     with pytest.raises(ImproperlyConfigured, match="has no effect here, and no value"):
         Config().broker_pool_limit  # noqa: B018
+
+
+def test_what_is_put_into_a_default_is_of_one_configuration() -> None:
+    one, other = Config(), Config()
+    one.broker_transport_options["global_keyprefix"] = "p"
+    one.task_publish_retry_policy["max_retries"] = 9
+    one.timezone = "UTC"
+    assert one.broker_transport_options == {"global_keyprefix": "p"}
+    assert one.task_publish_retry_policy["max_retries"] == 9
+    assert other.broker_transport_options == {} and settings.RETRY_POLICY["max_retries"] == 3
+    assert other.task_publish_retry_policy["max_retries"] == 3
+
+
+def test_a_schedule_for_beat_is_refused_however_it_is_set() -> None:
+    conf = Config()
+    entry = {"task": "t", "schedule": 1.0}
+    with pytest.raises(ImproperlyConfigured, match="cron"):
+        conf.beat_schedule["x"] = entry
+    with pytest.raises(ImproperlyConfigured, match="cron"):
+        conf.beat_schedule.update(x=entry)
+    assert Config().beat_schedule == {}

@@ -1,6 +1,8 @@
 """Results as a caller sees them."""
 
 import asyncio
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -406,3 +408,30 @@ def test_the_text_of_an_exception_that_cannot_be_rebuilt_names_it() -> None:
     assert str(exception_codec.from_document(document)) == "UnicodeDecodeError: x"
     empty = {"exc_type": "UnicodeDecodeError", "exc_message": [], "exc_module": "builtins"}
     assert str(exception_codec.from_document(empty)) == "UnicodeDecodeError"
+
+
+def test_copies_are_of_the_same_kind(app: Any) -> None:
+    quiet = app.task(lambda: 1, name="quiet", ignore_result=True).delay()
+    eager = EagerResult("e", 5, "SUCCESS", "text", "name")
+    for made in (copy.copy(quiet), pickle.loads(pickle.dumps(quiet))):
+        assert type(made) is type(quiet) and made.ignored and made.get() is None
+    for made in (copy.copy(eager), pickle.loads(pickle.dumps(eager))):
+        assert type(made) is EagerResult and made.id == "e"
+        assert (made.get(), made.state, made.traceback, made.name) == (5, "SUCCESS", "text", "name")
+    assert copy.copy(AsyncResult("i", app)).app is app
+
+
+def test_an_eager_result_can_be_revoked() -> None:
+    eager = EagerResult("e", 5, "SUCCESS")
+    eager.revoke()
+    assert eager.state == "REVOKED" and isinstance(eager.result, exceptions.TaskRevokedError)
+    with pytest.raises(exceptions.TaskRevokedError):
+        eager.get()
+
+
+def test_sets_of_the_same_results_are_equal(app: Any) -> None:
+    assert ResultSet(["a", "b"], app) == ResultSet([AsyncResult("a", app), "b"])
+    assert ResultSet(["a", "b"], app) != ResultSet(["b", "a"], app)
+    assert ResultSet(["a"], app) != ["a"]
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(ResultSet([], app))

@@ -861,3 +861,28 @@ def test_the_request_says_whether_the_result_is_wanted(core: Any, said: Any, see
 
     assert Context(core.Request(id="i", task="t", ignore_result=said)).ignore_result is seen
     assert Context().ignore_result is False
+
+
+@pytest.mark.parametrize("base", [None, "hooks"])
+def test_apply_retries_here_what_retry_gave_back(app: Any, base: str | None) -> None:
+    class Hooks(Task[..., Any]):
+        def after_return(self, *args: Any) -> None: ...
+
+    tries: list[str] = []
+
+    @app.task(bind=True, max_retries=3, **({"base": Hooks} if base else {}))  # type: ignore[untyped-decorator]
+    def until(self: Any, n: int) -> Any:
+        tries.append(self.request.hostname)
+        return self.retry(throw=False) if self.request.retries < n else n
+
+    assert until.apply((2,)).get() == 2
+    assert tries == [app.node] * 3
+
+
+def test_a_shared_task_is_pickled_as_the_task_that_it_stands_for(app: Any) -> None:
+    import pickle
+
+    from taskcore import shared_task
+
+    shared = shared_task(name="shared.one")(len)
+    assert pickle.loads(pickle.dumps(shared)) is app.tasks["shared.one"]

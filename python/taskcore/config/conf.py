@@ -34,6 +34,7 @@ class Config:
             _loaded={},
             _pending=(),
             _values=None,
+            _defaults={},
             _changed=changed,
             _frozen=False,
             _lock=RLock(),
@@ -246,7 +247,7 @@ class Config:
             values = {}
             for setting in settings.TABLE:
                 given = self._given(setting.name)
-                values[setting.name] = setting.default if given is None else given
+                values[setting.name] = self._default(setting) if given is None else given
             for name in self._set.keys() | self._loaded.keys():
                 if name not in settings.BY_NAME or self._given(name) is None:
                     values[name] = self._given(name)  # None said aloud is not the default
@@ -254,6 +255,12 @@ class Config:
             if not self._pending:
                 self.__dict__["_values"] = values
         return values
+
+    def _default(self, setting: settings.Setting) -> Any:
+        if type(setting.default) is not dict:
+            return setting.default
+        # A copy that is kept: what is put into it is this app's.
+        return self._defaults.setdefault(setting.name, dict(setting.default))
 
     def _derive(self, values: dict[str, Any]) -> None:
         """Fills the defaults that depend on other settings."""

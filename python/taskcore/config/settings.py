@@ -8,6 +8,8 @@ takes None.
 
 from typing import Any, Final, NamedTuple
 
+from taskcore.exceptions import ImproperlyConfigured
+
 
 class Setting(NamedTuple):
     """One setting."""
@@ -228,9 +230,32 @@ IGNORED: Final = frozenset(
 )
 """Accepted with a warning: they tune machinery that taskcore does not have."""
 
+
+class _Refused(dict[str, Any]):
+    """The value of a refused setting that is a dict in Celery: what is put into it would have no effect."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def update(self, *given: Any, **values: Any) -> None:
+        raise ImproperlyConfigured(
+            f"setting `{self.name}` is not supported in this version of taskcore: {REMEDIES[self.name]}"
+        )
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.update()
+
+    def setdefault(self, key: str, default: Any = None) -> None:
+        self.update()
+
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc] # it gives nothing back
+        self.update()
+
+
 # fmt: off
 REFUSED: Final[dict[str, Any]] = {
-    "beat_schedule": {}, "broker_read_url": None, "broker_write_url": None, "broker_use_ssl": False,
+    "beat_schedule": _Refused("beat_schedule"), "broker_read_url": None, "broker_write_url": None, "broker_use_ssl": False,
     "broker_port": None, "broker_user": None, "broker_password": None, "broker_vhost": None,
     "override_backends": None, "redis_backend_use_ssl": None, "redis_db": None, "redis_host": None, "redis_port": None,
     "redis_username": None, "redis_password": None, "redis_backend_credential_provider": None,

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from taskcore import context, serialize, signals, states
+from taskcore.exceptions import Retry
 from taskcore.execution import callbacks, fork_guard, outcome
 from taskcore.execution.call import Life
 from taskcore.execution.failures import end, log, tell
@@ -218,6 +219,8 @@ def call(life: Life) -> Life:
         raise
     if fork_guard.process() != process:
         fork_guard.leave(None)
+    if type(life.retval) is Retry and life.retval.is_eager:
+        raise life.retval  # what `retry(throw=False)` gave is run here all the same
     life.runtime = perf_counter() - begun
     return life
 

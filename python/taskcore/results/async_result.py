@@ -377,7 +377,10 @@ class AsyncResult(Generic[R]):
         raise unsupported.attribute(self, name, unsupported.RESULT)
 
     def __reduce__(self) -> Any:
-        return AsyncResult, (self.id, None, None, self.parent)
+        return type(self), (self.id, None, None, self.parent)
+
+    def __copy__(self) -> AsyncResult[R]:
+        return type(self)(self.id, self.app, self._reply_to, self.parent)
 
 
 class IgnoredResult(AsyncResult[R]):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from taskcore import states
+from taskcore.exceptions import TaskRevokedError
 from taskcore.results import exception_codec
 from taskcore.results.async_result import AsyncResult
 
@@ -13,7 +15,7 @@ R = TypeVar("R")
 class EagerResult(AsyncResult[R]):
     """The result of a task that ran here and now."""
 
-    __slots__ = ("_name", "_retval")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -24,7 +26,6 @@ class EagerResult(AsyncResult[R]):
         name: str | None = None,
     ) -> None:
         super().__init__(id)
-        self._retval = retval
         self._document = {
             "status": state,
             "result": retval,
@@ -46,7 +47,7 @@ class EagerResult(AsyncResult[R]):
     wait = get
 
     def _exception(self, document: dict[str, Any]) -> BaseException:
-        found = self._retval
+        found = document["result"]
         if isinstance(found, BaseException):
             return exception_codec.ordinary(found)
         return super()._exception(document)
@@ -58,4 +59,24 @@ class EagerResult(AsyncResult[R]):
         """There is nothing to delete."""
 
     def revoke(self, **options: Any) -> None:
-        """Too late."""
+        """Says from now on that it was revoked, as Celery's does; it has run all the same."""
+        self._document = {
+            **self._read(),
+            "status": states.REVOKED,
+            "result": TaskRevokedError("revoked"),
+        }
+
+    def __reduce__(self) -> Any:
+        known = self._read()
+        return EagerResult, (
+            self.id,
+            known["result"],
+            known["status"],
+            known["traceback"],
+            known["name"],
+        )
+
+    def __copy__(self) -> EagerResult[R]:
+        make, args = self.__reduce__()
+        copied: EagerResult[R] = make(*args)
+        return copied

@@ -168,5 +168,10 @@ class ResultSet(Sequence[AsyncResult[R]]):
             one.forget()
         self._made.clear()
 
+    def __eq__(self, other: object) -> bool:
+        return self.ids == other.ids if isinstance(other, ResultSet) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment] # as a list's: results can be added in Celery
+
     def __repr__(self) -> str:
         return f"<ResultSet: {len(self.ids)} results>"

@@ -243,7 +243,7 @@ class Task(TaskOptions, Generic[P, R]):
             args=list(args),
             kwargs=kwargs,
             is_eager=True,
-            hostname=app.hostname,
+            hostname=app.hostname or app.node,
             retries=options.get("retries") or 0,
             headers=options.get("headers") or {},
             callbacks=call_options.signatures("link", options.get("link")),
