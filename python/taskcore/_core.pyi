@@ -78,7 +78,7 @@ class Publisher:
             max_retries: attempts after the first, None for as many as the timeout allows. The waits before them are
                 `interval_start`, then `interval_step` more each time, up to `interval_max` (seconds).
             max_body: bytes of encoded arguments, before compression, above which a publish is refused.
-            options: `broker_transport_options`: `global_keyprefix`, `durability` (sqlite: `full` or `normal`).
+            options: `broker_transport_options`: `global_keyprefix`, `durability` (sqlite: `full` or `normal`), `queue_order_strategy`.
         Raises:
             ValueError: a malformed URL or an unknown option.
         """

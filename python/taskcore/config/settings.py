@@ -40,7 +40,8 @@ TABLE: Final = (
     _S("broker_url", "BROKER_URL", "url?", None,
        f"Where tasks are queued. Default: `{DEFAULT_URL}`. The environment may name it: TASKCORE_BROKER_URL."),
     _S("broker_transport_options", "BROKER_TRANSPORT_OPTIONS", "dict", {},
-       "`global_keyprefix` (redis), `durability` (sqlite: `full` or `normal`)."),
+       "`global_keyprefix` (redis), `durability` (sqlite: `full` or `normal`), `queue_order_strategy` (`round_robin`, the default: queues take turns; "
+       "`priority` or `sorted`: in the order given or by name, the first while it has something)."),
     _S("broker_connection_timeout", "BROKER_CONNECTION_TIMEOUT", "seconds", 4.0,
        "Time to set up one connection. Celery's name; a publish is bounded by task_publish_timeout as well."),
     _S("result_backend", "CELERY_RESULT_BACKEND", "url?", None,
@@ -126,7 +127,6 @@ TRANSPORT_OPTIONS_IGNORED: Final = frozenset(
         "fanout_prefix",
         "fanout_patterns",
         "unacked_restore_limit",
-        "queue_order_strategy",
         "sep",
         "priority_steps",
         "socket_timeout",

@@ -12,7 +12,10 @@ use std::{
 
 use bytes::Bytes;
 use taskcore::{
-    broker::{BoxFuture, Broker, Outgoing, Settle, Settlement, Subscription, memory::MemoryBroker},
+    broker::{
+        BoxFuture, Broker, Outgoing, QueueOrder, Settle, Settlement, Subscription,
+        memory::MemoryBroker,
+    },
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
     error::Result,
@@ -110,6 +113,7 @@ fn config() -> WorkerConfig {
     WorkerConfig {
         hostname: "bench@host".into(),
         queues: vec!["taskcore".into()],
+        queue_order: QueueOrder::default(),
         prefetch: Prefetch::Auto,
         prefetch_bytes: 64 << 20,
         tasks: HashMap::from([(
@@ -161,6 +165,7 @@ fn broker_alone(name: &str) -> f64 {
     runtime().block_on(async {
         let subscription = Subscription {
             queues: vec!["taskcore".into()],
+            order: QueueOrder::default(),
             epoch: "alone".into(),
             max_deliveries: 3,
         };

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     broker::{
-        Broker,
+        Broker, QueueOrder,
         memory::MemoryBroker,
         redis::{RedisBroker, RedisOptions},
         sqlite::SqliteBroker,
@@ -31,8 +31,36 @@ const KEYPREFIX: &str = "global_keyprefix";
 /// How much a commit to a database file survives.
 const DURABILITY: &str = "durability";
 
+/// kombu's option: how the queues of a worker share it. Every broker knows it.
+const QUEUE_ORDER: &str = "queue_order_strategy";
+
+/// The order in which a worker serves `queues`, which are sorted by name where the option says so.
+///
+/// # Errors
+/// `Config` for a strategy that does not exist.
+pub fn queue_order(options: &Options, queues: &mut [Arc<str>]) -> Result<QueueOrder> {
+    match options.get(QUEUE_ORDER).map(String::as_str) {
+        None | Some("round_robin") => Ok(QueueOrder::RoundRobin),
+        Some("priority") => Ok(QueueOrder::Strict),
+        Some("sorted") => {
+            queues.sort_unstable();
+            Ok(QueueOrder::Strict)
+        }
+        Some(other) => Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "unknown `{QUEUE_ORDER}` `{other}`, expected `round_robin`, `priority` or `sorted`"
+            ),
+        )),
+    }
+}
+
 /// The broker that `url` names. Nothing is connected yet.
 pub fn broker(url: &str, options: &Options) -> Result<Arc<dyn Broker>> {
+    queue_order(options, &mut [])?;
+    let mut options = options.clone();
+    options.remove(QUEUE_ORDER);
+    let options = &options;
     let BrokerUrl { target, redacted } = BrokerUrl::parse(url)?;
     match target {
         Target::Memory { name } => {
@@ -122,6 +150,28 @@ mod tests {
         let error = broker(url, &options).err().expect("refused");
         assert_eq!(results(url, &options).err().expect("refused").kind(), error.kind());
         (error.kind(), error.to_string())
+    }
+
+    #[test]
+    fn the_order_of_queues_is_an_option_of_every_broker() {
+        let order = |strategy: Option<&str>| {
+            let options = strategy.map(|s| (QUEUE_ORDER.to_owned(), s.to_owned()));
+            let options = options.into_iter().collect();
+            broker("memory://", &options)?;
+            let mut queues: [Arc<str>; 3] = ["b".into(), "c".into(), "a".into()];
+            Ok((queue_order(&options, &mut queues)?, queues.concat()))
+        };
+        let (turns, strict) = (QueueOrder::RoundRobin, QueueOrder::Strict);
+        let found = [None, Some("round_robin"), Some("priority"), Some("sorted")].map(order);
+        let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
+        let of = |order, queues: &str| (order, queues.to_owned());
+        assert_eq!(
+            found,
+            [of(turns, "bca"), of(turns, "bca"), of(strict, "bca"), of(strict, "abc")]
+        );
+        let error: Error = order(Some("fifo")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("`fifo`, expected `round_robin`"), "{error}");
     }
 
     #[test]

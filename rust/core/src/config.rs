@@ -2,13 +2,17 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use crate::broker::QueueOrder;
+
 /// Everything the worker loop needs to know. Built by the Python layer from the app's frozen configuration.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// Node name, `celery@host` style; in logs and STARTED documents.
     pub hostname: String,
-    /// Queues to consume, in the order of preference within a priority.
+    /// Queues to consume.
     pub queues: Vec<Arc<str>>,
+    /// In which order they are served within a priority.
+    pub queue_order: QueueOrder,
     /// How many messages to claim ahead.
     pub prefetch: Prefetch,
     /// Upper bound of the bytes of claimed, unstarted messages. Default 64 MiB.

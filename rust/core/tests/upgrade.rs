@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use taskcore::{
     assemble::{self, Options},
-    broker::{Broker, Consumer, QueueStats, Settle, Settlement, Subscription},
+    broker::{Broker, Consumer, QueueOrder, QueueStats, Settle, Settlement, Subscription},
     clock,
 };
 
@@ -20,7 +20,8 @@ fn file_of(statements: &str) -> (tempfile::TempDir, String) {
 
 async fn consume(broker: &dyn Broker, queue: &str) -> Arc<dyn Consumer> {
     let (queues, epoch) = (vec![queue.into()], "worker-2".into());
-    broker.consume(Subscription { queues, epoch, max_deliveries: 3 }).await.unwrap()
+    let order = QueueOrder::default();
+    broker.consume(Subscription { queues, order, epoch, max_deliveries: 3 }).await.unwrap()
 }
 
 /// Claims one after the other, acknowledges, and returns the bodies.

@@ -8,9 +8,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use pyo3::prelude::*;
-use taskcore::config::{Prefetch, TaskSpec, WorkerConfig};
+use taskcore::{
+    assemble,
+    config::{Prefetch, TaskSpec, WorkerConfig},
+};
 
-use crate::{errors, worker::PoolParts};
+use crate::{errors, publisher::text_options, worker::PoolParts};
 
 /// Python's `logging.INFO`.
 pub(crate) const INFO: i64 = 20;
@@ -132,9 +135,14 @@ impl Settings {
                 }
             };
         let queues: Vec<String> = attr(config, "queues")?;
+        let mut queues: Vec<Arc<str>> = queues.into_iter().map(Arc::from).collect();
+        let options = text_options(Some(&attr(config, "broker_options")?))?;
+        let queue_order = assemble::queue_order(&options, &mut queues)
+            .map_err(|e| errors::argument(config.py(), &e))?;
         Ok(WorkerConfig {
             hostname: attr(config, "hostname")?,
-            queues: queues.into_iter().map(Arc::from).collect(),
+            queues,
+            queue_order,
             prefetch,
             prefetch_bytes: attr(config, "prefetch_bytes")?,
             tasks,

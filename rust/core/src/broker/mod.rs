@@ -17,6 +17,7 @@
 pub mod deadletter;
 pub mod lease;
 pub mod memory;
+pub mod order;
 pub mod redis;
 pub mod sqlite;
 pub mod url;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 
 use crate::{clock::Millis, error::Result};
 pub use deadletter::DeadLetter;
+pub use order::QueueOrder;
 
 /// A boxed future, as every async method of a port returns it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -120,8 +122,10 @@ pub struct Settlement {
 /// What a consumer wants from the broker.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// Queues, served in this order within a priority.
+    /// The queues.
     pub queues: Vec<Arc<str>>,
+    /// In which order they are served within a priority.
+    pub order: QueueOrder,
     /// Unique name of this worker process start; the adapter takes a fresh one when its lease lapsed.
     pub epoch: String,
     /// At this count [`Settle::Redeliver`] parks a message.

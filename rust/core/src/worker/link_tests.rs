@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use super::*;
-use crate::broker::{DeadLetter, Outgoing, QueueStats, Settlement};
+use crate::broker::{DeadLetter, Outgoing, QueueOrder, QueueStats, Settlement};
 
 /// A broker whose consumers do what the script says; everything that is not said hangs.
 #[derive(Default)]
@@ -103,8 +103,12 @@ fn link(consumes: Vec<Result<()>>, renews: Vec<Result<()>>) -> (Link, Arc<Script
     let broker = Arc::new(Scripted::default());
     *broker.consumes.lock().expect("whole") = consumes.into_iter().rev().collect();
     *broker.renews.lock().expect("whole") = renews.into_iter().rev().collect();
-    let subscription =
-        Subscription { queues: vec!["q".into()], epoch: "e".into(), max_deliveries: 3 };
+    let subscription = Subscription {
+        queues: vec!["q".into()],
+        order: QueueOrder::default(),
+        epoch: "e".into(),
+        max_deliveries: 3,
+    };
     (Link::new(Arc::new(Shared(Arc::clone(&broker))), subscription, Box::new(|| 1.0)), broker)
 }
 

@@ -153,6 +153,7 @@ impl Worker {
         let mut random = (surroundings.random)();
         let subscription = Subscription {
             queues: config.queues.clone(),
+            order: config.queue_order,
             epoch: format!("{}:{:013x}", config.hostname, (random() * (1u64 << 52) as f64) as u64),
             max_deliveries: config.max_deliveries,
         };

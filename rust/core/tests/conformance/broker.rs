@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use taskcore::broker::{Broker, Consumer, Delivery, Outgoing, Settle, Settlement, Subscription};
+use taskcore::broker::{
+    Broker, Consumer, Delivery, Outgoing, QueueOrder, Settle, Settlement, Subscription,
+};
 
 pub(crate) use self::{delivery::*, due::*, lease::*, operator::*, settling::*};
 use crate::{PATIENCE, QUIET, unique};
@@ -92,10 +94,8 @@ pub(crate) async fn worker_with(
     max_deliveries: u32,
 ) -> Arc<dyn Consumer> {
     let queues = queues.iter().map(|q| (*q).clone()).collect();
-    broker
-        .consume(Subscription { queues, epoch: unique("epoch").to_string(), max_deliveries })
-        .await
-        .unwrap()
+    let (order, epoch) = (QueueOrder::default(), unique("epoch").to_string());
+    broker.consume(Subscription { queues, order, epoch, max_deliveries }).await.unwrap()
 }
 
 /// Fetches until `count` messages are there.

@@ -60,6 +60,7 @@ pub(crate) fn skipped(adapter: &str) {
 }
 
 broker_suite!(memory, crate::harness::memory);
+broker_suite!(@ memory_turns, crate::harness::memory, queues_take_turns, a_strict_order_is_kept);
 broker_suite!(sqlite, crate::harness::sqlite);
 result_suite!(memory_results, crate::harness::memory_results);
 result_suite!(sqlite_results, crate::harness::sqlite_results);

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use self::state::State;
 use super::{
     BoxFuture, Broker, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats, Recovered,
-    Settlement, Subscription,
+    Settlement, Subscription, order::Turns,
 };
 use crate::{
     clock,
@@ -114,8 +114,10 @@ impl Broker for MemoryBroker {
                 &subscription.queues,
                 clock::wall_ms(),
             );
+            let turns = Turns::new(subscription.order, subscription.queues.len());
+            let turns = Mutex::new(turns);
             let consumer =
-                MemoryConsumer { store: self.store.clone(), subscription, holder, epoch };
+                MemoryConsumer { store: self.store.clone(), turns, subscription, holder, epoch };
             Ok(Arc::new(consumer) as Arc<dyn Consumer>)
         })
     }
@@ -128,6 +130,8 @@ impl Broker for MemoryBroker {
 struct MemoryConsumer {
     store: Arc<Store>,
     subscription: Subscription,
+    /// Behind a std mutex because a section is one claim, which awaits nothing.
+    turns: Mutex<Turns>,
     /// Number of the epoch in the store.
     holder: u64,
     /// Its name there.
@@ -157,8 +161,10 @@ impl Consumer for MemoryConsumer {
                 let now = clock::wall_ms();
                 let next_due = {
                     let mut state = self.store.lock();
+                    let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+                    let queues = (&*self.subscription.queues, &mut *turns);
                     let got = state
-                        .claim(self.holder, &self.subscription.queues, (want, want_due), now)
+                        .claim(self.holder, queues, (want, want_due), now)
                         .ok_or_else(|| self.fenced())?;
                     if !got.is_empty() {
                         return Ok(got);

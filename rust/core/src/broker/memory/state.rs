@@ -14,6 +14,7 @@ use super::super::{
     DeadLetter, Delivery, HORIZON_MS, Outgoing, PRIORITIES, QueueStats, Recovered, Settle,
     Settlement, Tag,
     lease::{self, LEASE_MS},
+    order::Turns,
 };
 use crate::clock::Millis;
 
@@ -143,19 +144,21 @@ impl State {
     pub(super) fn claim(
         &mut self,
         holder: u64,
-        queues: &[Arc<str>],
+        (queues, turns): (&[Arc<str>], &mut Turns),
         want: (usize, usize),
         now: Millis,
     ) -> Option<Vec<Delivery>> {
         let mut claimed = Vec::new();
         let holder = self.holders.get_mut(&holder)?;
         for priority in 0..usize::from(PRIORITIES) {
-            for name in queues {
-                let Some(queue) = self.queues.get_mut(name) else { continue };
-                while claimed.len() < want.0 {
-                    let Some((_, message)) = queue.ready[priority].pop_first() else { break };
-                    claimed.push(message);
-                }
+            while claimed.len() < want.0 {
+                let next = turns.queues().find_map(|at| {
+                    let ready = &mut self.queues.get_mut(&queues[at])?.ready[priority];
+                    Some((at, ready.pop_first()?.1))
+                });
+                let Some((at, message)) = next else { break };
+                turns.served(at);
+                claimed.push(message);
             }
         }
         let all = claimed.len() + want.1;

@@ -21,8 +21,8 @@ use tokio::{
 
 use crate::{
     broker::{
-        BoxFuture, Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueStats, Recovered, Settle,
-        Settlement, Subscription, memory::MemoryBroker,
+        BoxFuture, Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder, QueueStats,
+        Recovered, Settle, Settlement, Subscription, memory::MemoryBroker,
     },
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
@@ -124,8 +124,12 @@ impl Flaky {
         if depth == 0 {
             return Vec::new();
         }
-        let subscription =
-            Subscription { queues: vec![QUEUE.into()], epoch: "reader".into(), max_deliveries: 3 };
+        let subscription = Subscription {
+            queues: vec![QUEUE.into()],
+            order: QueueOrder::default(),
+            epoch: "reader".into(),
+            max_deliveries: 3,
+        };
         let consumer = self.inner.consume(subscription).await.expect("memory");
         let deliveries = consumer.fetch(depth, 0).await.expect("memory");
         deliveries.iter().map(|d| Message::decode(&d.raw).expect("ours").headers.id).collect()
@@ -502,6 +506,7 @@ pub(crate) fn config() -> WorkerConfig {
     WorkerConfig {
         hostname: "w@h".into(),
         queues: vec![QUEUE.into()],
+        queue_order: QueueOrder::default(),
         prefetch: Prefetch::Auto,
         prefetch_bytes: 64 << 20,
         tasks: HashMap::from([("early".into(), spec(false)), ("late".into(), spec(true))]),

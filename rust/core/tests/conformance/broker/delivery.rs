@@ -40,6 +40,40 @@ pub(crate) async fn queues_in_order_within_a_priority(h: &impl Harness) {
     assert_eq!(got.iter().map(|d| &*d.queue).collect::<Vec<_>>(), [&*second, &*first, &*second]);
 }
 
+pub(crate) async fn queues_take_turns(h: &impl Harness) {
+    let (broker, first, second) = (h.broker(), unique("first"), unique("second"));
+    publish_numbers(&*broker, &first, 300);
+    publish_numbers(&*broker, &second, 12);
+    let worker = worker(&*broker, &[&first, &second]).await;
+    let mut got = Vec::new();
+    // However many a fetch asks for, the backlog of the first does not keep the second waiting.
+    for want in [1, 1, 1, 1, 8, 12] {
+        got.extend(worker.fetch(want, 0).await.unwrap());
+    }
+    assert_eq!(got.len(), 24);
+    let of =
+        |queue: &Arc<str>| got.iter().filter(|d| d.queue == *queue).cloned().collect::<Vec<_>>();
+    assert_eq!(bodies(&of(&second)), numbers(0, 12));
+    assert_eq!(bodies(&of(&first)), numbers(0, 12));
+    // They are mixed, and not a whole share of the one before the other's.
+    for (at, pair) in got.chunks(2).enumerate() {
+        assert_ne!(pair[0].queue, pair[1].queue, "pair {at}");
+    }
+    assert_eq!(bodies(&take(&*worker, 200).await), numbers(12, 212), "and alone it has all");
+}
+
+pub(crate) async fn a_strict_order_is_kept(h: &impl Harness) {
+    let (broker, first, second) = (h.broker(), unique("first"), unique("second"));
+    publish_numbers(&*broker, &second, 5);
+    publish_numbers(&*broker, &first, 20);
+    let (queues, epoch) = (vec![first.clone(), second.clone()], unique("epoch").to_string());
+    let subscription = Subscription { queues, order: QueueOrder::Strict, epoch, max_deliveries: 3 };
+    let worker = broker.consume(subscription).await.unwrap();
+    let got = take(&*worker, 25).await;
+    assert!(got[..20].iter().all(|d| d.queue == first), "the first has nothing left before");
+    assert_eq!(bodies(&got[20..]), numbers(0, 5));
+}
+
 pub(crate) async fn fetch_many_claims_no_more_than_asked(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     publish_numbers(&*broker, &queue, 100);

@@ -131,8 +131,12 @@ pub(crate) async fn who_is_late_itself_judges_nobody(h: &impl Harness) {
 
 /// A consumer under this name.
 async fn consumer(broker: &dyn Broker, queue: &Arc<str>, epoch: &Arc<str>) -> Arc<dyn Consumer> {
-    let epoch = epoch.to_string();
-    let subscription = Subscription { queues: vec![queue.clone()], epoch, max_deliveries: 3 };
+    let subscription = Subscription {
+        queues: vec![queue.clone()],
+        order: QueueOrder::default(),
+        epoch: epoch.to_string(),
+        max_deliveries: 3,
+    };
     broker.consume(subscription).await.unwrap()
 }
 

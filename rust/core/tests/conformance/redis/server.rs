@@ -12,7 +12,7 @@ use std::{
 
 use taskcore::{
     assemble::{self, Options},
-    broker::{Broker, Subscription},
+    broker::{Broker, QueueOrder, Subscription},
 };
 
 use crate::{harness::ByUrl, skipped};
@@ -92,5 +92,10 @@ pub(super) fn with_server(test: impl FnOnce(&Server)) {
 }
 
 pub(super) fn subscription(queue: &Arc<str>, epoch: &str) -> Subscription {
-    Subscription { queues: vec![queue.clone()], epoch: epoch.to_owned(), max_deliveries: 3 }
+    Subscription {
+        queues: vec![queue.clone()],
+        order: QueueOrder::default(),
+        epoch: epoch.to_owned(),
+        max_deliveries: 3,
+    }
 }
