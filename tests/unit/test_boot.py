@@ -10,7 +10,8 @@ import pytest
 
 from taskcore import Taskcore, signals
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
-from taskcore.worker.boot import WorkerOptions, boot, configure, cores, spec_of
+from taskcore.worker import log_setup
+from taskcore.worker.boot import Node, Stops, WorkerOptions, boot, configure, cores, spec_of
 
 
 def test_settings_and_options(app: Any) -> None:
@@ -240,3 +241,29 @@ def test_task_loggers_are_heard_and_the_root_is_left_alone(
     assert "t[i]: hello" in path.read_text() and logging.root.handlers == []
     with pytest.raises(RuntimeError, match="reserved"):
         get_task_logger("taskcore.task")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("%n%I.log", "w1.log"),
+        ("/var/log/%h-%d-%i.log", "/var/log/box.example.org-example.org-0.log"),
+        ("100%%-%p", "100%-w1@box.example.org"),
+        ("plain.log", "plain.log"),
+        (None, None),
+    ],
+)
+def test_the_name_of_the_log_file_may_name_the_node(pattern: str | None, path: str | None) -> None:
+    assert log_setup.path_of(pattern, "w1@box.example.org") == path
+
+
+def test_sigterm_is_cold_where_the_environment_says_so(
+    app: Any, core: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value, warm in ((None, True), ("SIGQUIT", False)):
+        if value is not None:
+            monkeypatch.setenv("REMAP_SIGTERM", value)
+        worker = core.Worker(None, [], None)
+        with Stops(Node(app, "w@h"), worker):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert worker.stops == [warm]

@@ -14,6 +14,7 @@ import pytest
 
 from taskcore.config import settings
 from taskcore.config.conf import Config
+from taskcore.config.sources import new_name
 from taskcore.config.time_zone import zone
 from taskcore.config.validators import rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
@@ -210,6 +211,40 @@ def test_a_time_zone_may_be_an_object() -> None:
         assert at.replace(tzinfo=found).utcoffset() == timedelta(hours=2)
     with pytest.raises(ImproperlyConfigured, match="a tzinfo"):
         Config().update(timezone=5)
+
+
+def test_every_old_name_of_celery_is_understood() -> None:
+    defaults = pytest.importorskip("celery.app.defaults")
+    for old, new in defaults._TO_NEW_KEY.items():
+        if old.startswith(settings.OLD_FAMILIES) and not new.startswith(settings.REFUSED_PREFIXES):
+            assert new_name(old) == new, old
+    with pytest.warns(SettingIgnored, match="worker_log_format"):
+        Config().update(CELERYD_LOG_FORMAT="%(message)s")
+    with pytest.raises(ImproperlyConfigured, match=r"not supported.*worker's log"):
+        Config().update(CELERY_SEND_EVENTS=True)
+
+
+def test_the_environment_names_the_module_of_an_app_without_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "named_by_environment.py").write_text("task_ignore_result = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("CELERY_CONFIG_MODULE", "named_by_environment")
+    conf = Config()
+    assert conf.waits and conf["task_ignore_result"] is True and not conf.waits
+    other = Config()
+    other.load({"task_acks_late": True})
+    assert other["task_ignore_result"] is False
+
+
+def test_what_a_queue_says_beside_its_name_has_no_effect() -> None:
+    kombu = pytest.importorskip("kombu")
+    with pytest.warns(SettingIgnored, match="queue_arguments, routing_key of queue `feeds`"):
+        feeds = kombu.Queue("feeds", routing_key="feed.#", queue_arguments={"x-max-priority": 9})
+        Config().update(task_queues=[feeds])
+    conf = Config()
+    conf.update(task_queues=[kombu.Queue("plain"), kombu.Queue("same", routing_key="same"), "q"])
+    assert conf["task_queues"] == ("plain", "same", "q")
 
 
 def test_no_thread_goes_on_with_defaults_while_another_reads_the_settings(

@@ -502,6 +502,25 @@ def test_a_limit_of_retries_at_the_call_ends_automatic_ones(
     assert stubborn.apply().state == "FAILURE" and len(seen) == runs
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("pydantic", True), ("on_replace", print), ("store_eager_result", True)]
+)
+def test_a_base_class_cannot_say_what_nobody_hears(app: Any, name: str, value: Any) -> None:
+    base = type("Base", (Task,), {name: value})
+    with pytest.raises(TypeError, match=f"task option `{name}` is not supported"):
+        app.task(base=base, name="deaf")(print)
+    assert "deaf" not in app.tasks
+    app.task(base=type("Base", (Task,), {"pydantic": False}), name="hears")(lambda: None)
+
+
+def test_options_without_effect_are_said_and_can_be_read_back(app: Any) -> None:
+    with pytest.warns(SettingIgnored, match="trail"):
+        task = add_to(app, trail=True)
+    assert task.trail is True
+    with pytest.raises(TypeError, match="`backend` is not supported"):
+        add_to(app, name="other", backend="redis://")
+
+
 def test_two_functions_of_one_name_in_one_file_are_told_apart(app: Any) -> None:
     @app.task(name="twice")
     def work() -> str:

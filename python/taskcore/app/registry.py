@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 from taskcore.config.validators import rate_per_second
 from taskcore.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, NotRegistered
 from taskcore.task import Task
-from taskcore.task.options import OPTIONS, check_option, check_values
+from taskcore.task.options import NOT_YET, OPTIONS, check_class, check_option, check_values
 from taskcore.utils import hint
 
 P = ParamSpec("P")
@@ -93,7 +93,7 @@ def check_options(options: Mapping[str, Any], default_base: type) -> None:
     """
     base = options.get("base") or default_base
     for key in options:
-        if not hasattr(base, key):
+        if key in NOT_YET or not hasattr(base, key):
             check_option(key, _DECORATOR)
 
 
@@ -144,6 +144,7 @@ def annotate(app: Any, task: Task[..., Any]) -> None:
 
 
 def _add(app: Any, task: Task[..., Any]) -> None:
+    check_class(task)
     check_values(task)
     replaced = app.tasks.get(task.name)
     if replaced is not None:

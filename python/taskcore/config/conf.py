@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from taskcore.config import settings
+from taskcore.config.sources import new_name, read
 from taskcore.config.validators import CHECKS, redact
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
 from taskcore.utils import hint
@@ -21,6 +22,8 @@ from taskcore.utils import hint
 _ENVIRONMENT = {
     "broker_url": ("TASKCORE_BROKER_URL", "CELERY_BROKER_URL"),
     "result_backend": ("TASKCORE_RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
+    # Not a setting: the module with them, of an app that names no source.
+    "config_module": ("TASKCORE_CONFIG_MODULE", "CELERY_CONFIG_MODULE"),
 }
 
 
@@ -33,6 +36,7 @@ class Config:
             _set={},
             _loaded={},
             _pending=(),
+            _named=False,
             _values=None,
             _defaults={},
             _changed=changed,
@@ -68,8 +72,8 @@ class Config:
             silent: a module that does not exist is no error.
         """
         with self._lock:
-            self.__dict__["_pending"] = (*self._pending, (source, namespace, silent))
-            self.__dict__["_values"] = None
+            pending = (*self._pending, (source, namespace, silent))
+            self.__dict__.update(_pending=pending, _named=True, _values=None)
         if not isinstance(source, str):
             self._load_pending()
         self._changed()
@@ -104,7 +108,8 @@ class Config:
     @property
     def waits(self) -> bool:
         """Whether a module is still to be imported for its settings."""
-        return bool(self._pending)
+        unread = not self._named and _from_environment("config_module") is not None
+        return bool(self._pending) or unread
 
     def is_set(self, name: str) -> bool:
         """Whether anything but the default applies."""
@@ -163,9 +168,10 @@ class Config:
         values = self._resolved()
         if name in values:
             return values[name]
-        new = settings.BY_OLD_NAME.get(name)
-        if new is not None:
+        new = new_name(name)
+        if new is not None and new in values:
             return values[new]
+        name = new or name
         if name in settings.REFUSED:
             return settings.REFUSED[name]
         if name in settings.IGNORED:
@@ -213,6 +219,8 @@ class Config:
 
         Importing under the lock would wait for ever for a module that is being imported elsewhere and asks for a value here.
         """
+        if not self._named and (module := _from_environment("config_module")):
+            self.load(module)
         reader = get_ident()
         if reader in self._readers:
             return  # a module with settings asks for one while it is imported
@@ -283,6 +291,11 @@ class _UnknownSetting(ImproperlyConfigured, AttributeError, KeyError):
     __str__ = Exception.__str__
 
 
+def sigterm_is_cold() -> bool:
+    """Whether the environment asks that SIGTERM means what SIGQUIT means."""
+    return os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
+
+
 def names_django() -> bool:
     """Whether the environment names the settings of a Django project."""
     return bool(os.environ.get("DJANGO_SETTINGS_MODULE"))
@@ -291,77 +304,6 @@ def names_django() -> bool:
 def _from_environment(name: str) -> str | None:
     return next(
         (value for key in _ENVIRONMENT.get(name, ()) if (value := os.environ.get(key))), None
-    )
-
-
-# From any source to name -> value
-
-
-def read(source: object, namespace: str | None = None, silent: bool = False) -> dict[str, Any]:
-    """The settings in a module (or its name), an object, or a mapping, under the names that they have there.
-
-    Raises:
-        ImproperlyConfigured: the module does not exist.
-    """
-    if isinstance(source, str):
-        found = _import(source, silent)
-        if found is None:
-            return {}
-        source = found
-    if isinstance(source, Mapping):
-        items = dict(source)
-    else:
-        items = {name: getattr(source, name) for name in dir(source) if not name.startswith("_")}
-    if namespace:
-        prefix = namespace.upper().rstrip("_") + "_"
-        return {
-            _without(name, prefix): value
-            for name, value in items.items()
-            if name.upper().startswith(prefix)
-        }
-    if isinstance(source, Mapping):
-        return items
-    return {name: value for name, value in items.items() if _is_meant(name, value)}
-
-
-def _import(name: str, silent: bool) -> object | None:
-    from importlib import import_module
-
-    module, _, attribute = name.partition(":")
-    try:
-        found: object = import_module(module)
-    except ModuleNotFoundError as exc:
-        if exc.name is None or not (module == exc.name or module.startswith(exc.name + ".")):
-            raise
-        if "." in module and not attribute:  # Celery also takes `package.object`
-            parent, _, last = module.rpartition(".")
-            outer = _import(parent, True)
-            if outer is not None and hasattr(outer, last):
-                return getattr(outer, last)  # type: ignore[no-any-return]
-        if silent:
-            return None
-        raise ImproperlyConfigured(
-            f"no module `{module}` with settings: check the name and the import path"
-        ) from exc
-    for part in filter(None, attribute.split(".")):
-        found = getattr(found, part)
-    return found
-
-
-def _without(name: str, prefix: str) -> str:
-    short = name[len(prefix) :].lower()
-    return name if short not in settings.BY_NAME and name in settings.BY_OLD_NAME else short
-
-
-def _is_meant(name: str, value: object) -> bool:
-    """Whether an attribute of a module or object is a setting: not an import, a function, a class, or another
-    program's capitalised constant."""
-    if name in settings.BY_OLD_NAME:
-        return True
-    if name != name.lower():
-        return name.isupper() and name.startswith(settings.OLD_FAMILIES)
-    return name in settings.BY_NAME or not (
-        callable(value) or type(value).__name__ in ("module", "_Feature")
     )
 
 
@@ -376,7 +318,7 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     accepted: dict[str, Any] = {}
     for key, value in given.items():
-        name = settings.BY_OLD_NAME.get(key, key)
+        name = new_name(key) or key
         if name not in settings.BY_NAME:
             _other(name, value)
             if name.lower() in settings.IGNORED:
@@ -406,7 +348,7 @@ def _other(name: str, value: Any) -> None:
             f"setting `{name}` is not supported in this version of taskcore: {settings.REMEDIES.get(lower, 'remove it')}"
         )
     names = [*settings.BY_NAME, *settings.REFUSED, *settings.IGNORED]
-    near = hint(name, names) or hint(settings.BY_OLD_NAME.get(name.upper(), name), names)
+    near = hint(name, names) or hint(new_name(name.upper()) or name, names)
     raise ImproperlyConfigured(
         f"unknown setting `{name}`{near or ': see taskcore.config.settings for all names'}"
     )

@@ -7,11 +7,13 @@ setting it was. `priority` and `rate_per_second` are also the checks of the task
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta, tzinfo
 from typing import Any
 
 from taskcore.config.settings import RETRY_POLICY, ROUTE_KEYS
+from taskcore.exceptions import SettingIgnored
 from taskcore.utils import hint
 
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -129,8 +131,26 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(_text(item) for item in items)
 
 
+_QUEUE_OPTIONS = (
+    "queue_arguments",
+    "expires",
+    "message_ttl",
+    "max_length",
+    "max_length_bytes",
+    "max_priority",
+    "bindings",
+)
+
+
 def _queues(value: Any) -> tuple[str, ...]:
     items = (value,) if isinstance(value, str) else tuple(value)
+    for queue in items:
+        lost = [name for name in _QUEUE_OPTIONS if getattr(queue, name, None)]
+        if unroutable(queue, getattr(queue, "routing_key", None), None):
+            lost.append("routing_key")
+        if lost:
+            text = f"{', '.join(lost)} of queue `{queue.name}` have no effect in taskcore: a queue is its name, and tasks name it"
+            warnings.warn(text, SettingIgnored, stacklevel=2)
     return tuple(_text(getattr(item, "name", item)) for item in items)
 
 

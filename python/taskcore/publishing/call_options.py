@@ -130,8 +130,7 @@ _TRANSLATED = frozenset(
 )
 _SAME = NAMES - _TRANSLATED
 """Options that are fields under the same name, with the same value."""
-LIMITS = frozenset({"time_limit", "soft_time_limit"})
-_NUMBERS = (*LIMITS, "timeout")
+_NUMBERS = ("time_limit", "soft_time_limit", "timeout")
 
 
 def check_names(options: Mapping[str, Any]) -> None:

@@ -166,7 +166,7 @@ class Producer:
             if ignored is None:
                 ignored = target.ignore_result
         fields = self.fields(options)
-        if not isinstance(target, str) and fields.keys() & call_options.LIMITS:
+        if not isinstance(target, str) and ("time_limit" in fields or "soft_time_limit" in fields):
             call_options.check_limits(
                 fields.get("soft_time_limit", target.soft_time_limit),
                 fields.get("time_limit", target.time_limit),

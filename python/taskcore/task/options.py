@@ -6,11 +6,13 @@ of use, so tasks can be defined before the app is configured and follow it when 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from taskcore.config.validators import unroutable
+from taskcore.exceptions import SettingIgnored
 from taskcore.utils import hint
 
 OPTIONS = frozenset(
@@ -56,8 +58,8 @@ FOLLOWED = OPTIONS | {"run"}
 
 NOT_YET = frozenset(
     [
-        "send_events",
-        "trail",
+        "backend",
+        "on_replace",
         "shadow_name",
         "store_eager_result",
         "acks_on_failure",
@@ -79,12 +81,36 @@ NOT_YET = frozenset(
 """Options of Celery's that this version does not have."""
 
 
+WITHOUT_EFFECT = {
+    "send_events": "there are no events in this version; follow tasks by the worker's log, or by signals",
+    "trail": "a result always knows the tasks that its task has published",
+}
+"""Options of Celery's that are accepted with a warning, and why."""
+
+_OF_CLASSES = (NOT_YET | WITHOUT_EFFECT.keys()) - {"backend", "shared", "lazy", "filter"}
+
+
+def check_class(task: Any) -> None:
+    """Refuses what a base class says and nobody here would hear.
+
+    Raises:
+        TypeError: an option or hook of Celery's that this version does not have.
+    """
+    for name in _OF_CLASSES:
+        if getattr(type(task), name, None):
+            check_option(name, ())
+
+
 def check_option(name: str, known: Iterable[str]) -> None:
     """Refuses an option that does not exist.
 
     Raises:
         TypeError: with the nearest that does.
     """
+    if name in WITHOUT_EFFECT:
+        text = f"task option `{name}` has no effect: {WITHOUT_EFFECT[name]}"
+        warnings.warn(text, SettingIgnored, stacklevel=2)
+        return
     if name in NOT_YET:
         raise TypeError(f"task option `{name}` is not supported in this version: remove it")
     if name not in known:
@@ -197,6 +223,8 @@ class FromConf:
 class TaskOptions:
     """Base of Task: the options alone."""
 
+    _registered = False
+    """Whether the app has it; from then on, a change of its options is told to the app. Set by the registry."""
     name: str = ""
     queue: str | None = None
     routing_key: str | None = None
@@ -241,6 +269,19 @@ class TaskOptions:
         def run(self, *args: Any, **kwargs: Any) -> Any:
             """The body of the task; a class-based task defines it."""
             raise NotImplementedError(f"task `{self.name}` has no body: define `run`")
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name not in FOLLOWED:
+                object.__setattr__(self, name, value)
+                return
+            if self._registered:
+                check_value(self, name, value)
+            if value is None and name in FROM_CONF and getattr(type(self), name) is None:
+                vars(self).pop(name, None)  # as in Celery, None is what the setting says
+            else:
+                object.__setattr__(self, name, value)
+            if self._registered:
+                self._options_changed(name)
 
 
 FROM_CONF = frozenset(

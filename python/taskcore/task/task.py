@@ -25,12 +25,10 @@ from taskcore.publishing import argument_check, call_options
 from taskcore.results import exception_codec
 from taskcore.task import retry
 from taskcore.task.options import (
-    FOLLOWED,
-    FROM_CONF,
+    NOT_YET,
     OPTIONS,
     TaskOptions,
     check_option,
-    check_value,
 )
 from taskcore.utils import uuid
 
@@ -51,8 +49,6 @@ class Task(TaskOptions, Generic[P, R]):
     _check: Callable[..., object] | None = None
     _fast: Any = None
     """Everything that `delay` needs, or None; made by the producer, dropped when the configuration or an option changes."""
-    _registered = False
-    """Whether the app has it; from then on, a change of its options is told to the app. Set by the registry."""
 
     # What the app does with it
 
@@ -76,27 +72,15 @@ class Task(TaskOptions, Generic[P, R]):
             TypeError: an unknown option; the nearest is named.
         """
         for key, value in options.items():
-            if not hasattr(type(self), key):
+            if key in NOT_YET or not hasattr(type(self), key):
                 check_option(key, OPTIONS)
             setattr(self, key, value)
 
-    if not TYPE_CHECKING:
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            if name not in FOLLOWED:
-                object.__setattr__(self, name, value)
-                return
-            if self._registered:
-                check_value(self, name, value)
-            if value is None and name in FROM_CONF and getattr(type(self), name) is None:
-                vars(self).pop(name, None)  # as in Celery, None is what the setting says
-            else:
-                object.__setattr__(self, name, value)
-            if self._registered:
-                if name in ("run", "typing"):
-                    self._check = argument_check.checker(self.run) if self.typing else None
-                self._app.producer.forget_task(self)
-                self._app.execution.forget()
+    def _options_changed(self, name: str) -> None:
+        if name in ("run", "typing"):
+            self._check = argument_check.checker(self.run) if self.typing else None
+        self._app.producer.forget_task(self)
+        self._app.execution.forget()
 
     @property
     def app(self) -> Any:

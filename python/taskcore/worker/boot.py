@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from taskcore import _core, serialize, signals
+from taskcore.config.conf import sigterm_is_cold
 from taskcore.config.validators import rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.execution import fork_guard
@@ -179,7 +180,7 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         max_deliveries=conf["worker_max_deliveries"],
         result_expires=conf["result_expires"] or None,
         log_level=options.loglevel,
-        log_file=options.logfile,
+        log_file=log_setup.path_of(options.logfile, options.hostname or f"taskcore@{app.node}"),
         max_tasks_per_child=options.max_tasks_per_child or conf["worker_max_tasks_per_child"],
         time_limit=options.time_limit or conf["task_time_limit"],
         soft_time_limit=options.soft_time_limit or conf["task_soft_time_limit"],
@@ -319,7 +320,8 @@ class Stops:
             signal.signal(number, handler)
 
     def _stop(self, number: int, _frame: object) -> None:
-        warm = not self._asked and number != getattr(signal, "SIGQUIT", None)
+        cold = {getattr(signal, "SIGQUIT", None), signal.SIGTERM if sigterm_is_cold() else None}
+        warm = not self._asked and number not in cold
         self._asked = True
         self.worker.stop(warm)
         signals.worker_shutting_down.send(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import Any
 
 from taskcore import context, signals
@@ -70,3 +71,19 @@ def set_up(app: Any, level: int, path: str | None) -> None:
     chosen.setLevel(level)
     signals.after_setup_logger.send(app, logger=chosen, **told)
     signals.after_setup_task_logger.send(app, logger=task_logger, **told)
+
+
+def path_of(pattern: str | None, node: str) -> str | None:
+    """Where the log goes: `%p` is the node's name, `%n` and `%h` what is before and behind its `@`, `%d` the host's domain. Every
+    process writes to one file, so `%i` and `%I`, which number files in Celery, are as for its main process."""
+    name, _, host = node.partition("@")
+    meant = {
+        "p": node,
+        "n": name,
+        "h": host,
+        "d": host.partition(".")[2],
+        "i": "0",
+        "I": "",
+        "%": "%",
+    }
+    return pattern and re.sub("%(.)", lambda found: meant.get(found[1], found[0]), pattern)

@@ -1,0 +1,118 @@
+"""Where settings come from: a module or its name, an object, a mapping, and Celery's old spellings of names.
+
+Pure but for the import of a module that is named. What a name means, and whether its value fits, is `conf`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from taskcore.config import settings
+from taskcore.exceptions import ImproperlyConfigured
+
+_FAMILIES = {
+    "CELERYD_": ("worker_",),
+    "CELERYBEAT_": ("beat_",),
+    "BROKER_": ("broker_",),
+    "CELERY_": ("", "task_", "result_", "worker_", "event_", "control_", "broker_"),
+}
+"""How old names begin, and how the new ones may."""
+_RENAMED = {
+    "CELERY_MAX_CACHED_RESULTS": "result_cache_max",
+    "CELERY_SEND_TASK_SENT_EVENT": "task_send_sent_event",
+    "CELERYD_WORKER_LOST_WAIT": "worker_lost_wait",
+    "CELERY_SEND_EVENTS": "worker_send_task_events",
+    "CELERY_RESULT_DBURI": "database_url",
+    "CELERY_RESULT_ENGINE_OPTIONS": "database_engine_options",
+    "CELERY_RESULT_DB_SHORT_LIVED_SESSIONS": "database_short_lived_sessions",
+    "CELERY_RESULT_DB_TABLENAMES": "database_table_names",
+}
+"""Old names that follow no rule, of settings that have no effect here or are refused."""
+
+
+def new_name(name: str) -> str | None:
+    """The setting that one of Celery's old, capitalised names means; None for any other name."""
+    found = settings.BY_OLD_NAME.get(name) or _RENAMED.get(name)
+    if found is not None or not name.isupper():
+        return found
+    for family, prefixes in _FAMILIES.items():
+        if name.startswith(family):
+            short = name[len(family) :].lower()
+            candidates = [prefix + short for prefix in prefixes]
+            return next((one for one in candidates if is_known(one)), None)
+    return None
+
+
+def is_known(name: str) -> bool:
+    """Whether a setting of that name exists, in taskcore or in Celery."""
+    known = (settings.BY_NAME, settings.IGNORED, settings.REFUSED)
+    return any(name in names for names in known) or name.startswith(settings.REFUSED_PREFIXES)
+
+
+def read(source: object, namespace: str | None = None, silent: bool = False) -> dict[str, Any]:
+    """The settings in a module (or its name), an object, or a mapping, under the names that they have there.
+
+    Raises:
+        ImproperlyConfigured: the module does not exist.
+    """
+    if isinstance(source, str):
+        found = _import(source, silent)
+        if found is None:
+            return {}
+        source = found
+    if isinstance(source, Mapping):
+        items = dict(source)
+    else:
+        items = {name: getattr(source, name) for name in dir(source) if not name.startswith("_")}
+    if namespace:
+        prefix = namespace.upper().rstrip("_") + "_"
+        return {
+            _without(name, prefix): value
+            for name, value in items.items()
+            if name.upper().startswith(prefix)
+        }
+    if isinstance(source, Mapping):
+        return items
+    return {name: value for name, value in items.items() if _is_meant(name, value)}
+
+
+def _import(name: str, silent: bool) -> object | None:
+    from importlib import import_module
+
+    module, _, attribute = name.partition(":")
+    try:
+        found: object = import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not (module == exc.name or module.startswith(exc.name + ".")):
+            raise
+        if "." in module and not attribute:  # Celery also takes `package.object`
+            parent, _, last = module.rpartition(".")
+            outer = _import(parent, True)
+            if outer is not None and hasattr(outer, last):
+                return getattr(outer, last)  # type: ignore[no-any-return]
+        if silent:
+            return None
+        raise ImproperlyConfigured(
+            f"no module `{module}` with settings: check the name and the import path"
+        ) from exc
+    for part in filter(None, attribute.split(".")):
+        found = getattr(found, part)
+    return found
+
+
+def _without(name: str, prefix: str) -> str:
+    short = name[len(prefix) :].lower()
+    return name if not is_known(short) and new_name(name) else short
+
+
+def _is_meant(name: str, value: object) -> bool:
+    """Whether an attribute of a module or object is a setting: not an import, a function, a class, or another
+    program's capitalised constant."""
+    if new_name(name):
+        return True
+    if name != name.lower():
+        return name.isupper() and name.startswith(settings.OLD_FAMILIES)
+    return name in settings.BY_NAME or not (
+        callable(value) or type(value).__name__ in ("module", "_Feature")
+    )
