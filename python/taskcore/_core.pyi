@@ -16,7 +16,7 @@ __all__ = [
     "Worker",
     "__version__",
     "dumps",
-    "forget_tasks",
+    "invalidate_tasks",
     "loads",
     "read_message",
     "run_child",
@@ -235,7 +235,7 @@ class Worker:
         cls,
         config: object,
         tasks: Sequence[object],
-        execution: object,
+        executor: object,
         *,
         pages: Pages | None = None,
         zygote: int | None = None,
@@ -249,8 +249,8 @@ class Worker:
                 `disable_rate_limits`.
             tasks: objects with `name`, `acks_late`, `acks_on_failure_or_timeout`, `reject_on_worker_lost`, `ignore_result`,
                 `store_errors_even_if_ignored`, `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit` (seconds or None),
-                `hears_failure`.
-            execution: `taskcore.execution.executor.Execution`, used by pools that run in this process.
+                `has_failure_handlers`.
+            executor: `taskcore.execution.executor.Executor`, used by pools that run in this process.
             zygote: file descriptor of the control socket of the zygote, for `prefork`.
         """
     def start(self) -> None:
@@ -265,10 +265,10 @@ class Worker:
     def stats(self) -> dict[str, Any]:
         """`processed`, `active`, `reserved`, `scheduled`, `prefetch`, `connected`, `children` (pids), `succeeded`, `failed`, `retried`."""
 
-def run_child(fd: int, pages: Pages, slot: int, execution: object, log_tasks: bool) -> int:
+def run_child(fd: int, pages: Pages, slot: int, executor: object, log_tasks: bool) -> int:
     """The life of a pool child: receive, execute, reply, until the parent closes the socket or says stop. Returns the exit code."""
 
-def forget_tasks() -> None:
+def invalidate_tasks() -> None:
     """Says that hooks, receivers of signals or settings have changed: every thread that runs tasks in this process looks them up
     again before its next call. Does not block."""
 

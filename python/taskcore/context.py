@@ -59,8 +59,8 @@ DEFAULTS: dict[str, Any] = {
 """Every attribute of `self.request` and its value where the message is silent."""
 
 
-class RawRequest(Protocol):
-    """What this layer needs of a request; `_core.Request` and `LocalRequest` have it."""
+class TaskRequest(Protocol):
+    """What the Python side needs of a request; `_core.Request` and `LocalRequest` have it."""
 
     @property
     def id(self) -> Any: ...
@@ -85,7 +85,7 @@ class LocalRequest:
 
     __slots__ = ("children", "fields", "outer")
 
-    def __init__(self, outer: RawRequest | None = None, **fields: Any) -> None:
+    def __init__(self, outer: TaskRequest | None = None, **fields: Any) -> None:
         self.outer = outer
         self.fields = fields
         self.children: list[Any] = []
@@ -129,47 +129,47 @@ class Context:
     """`self.request`: one execution, with Celery's attribute names, and the caller's own headers beside them. Unknown names raise
     AttributeError."""
 
-    def __init__(self, raw: RawRequest | None = None, hostname: str | None = None) -> None:
-        self._raw = raw
+    def __init__(self, request: TaskRequest | None = None, hostname: str | None = None) -> None:
+        self._request = request
         self._hostname = hostname
-        self._all: dict[str, Any] | None = None
+        self._attributes: dict[str, Any] | None = None
 
     def _fields(self) -> dict[str, Any]:
-        known = self._all
-        if known is None:
-            found = {} if self._raw is None else self._raw.to_dict()
-            limits = found.get("timelimit") or (None, None)
-            known = self._all = {
+        attributes = self._attributes
+        if attributes is None:
+            carried = {} if self._request is None else self._request.to_dict()
+            limits = carried.get("timelimit") or (None, None)
+            attributes = self._attributes = {
                 **DEFAULTS,
                 "hostname": self._hostname,
-                "called_directly": self._raw is None,
-                **found,
+                "called_directly": self._request is None,
+                **carried,
                 # A message that says nothing wants its result kept.
-                "ignore_result": bool(found.get("ignore_result")),
+                "ignore_result": bool(carried.get("ignore_result")),
                 "time_limit": limits[0],
                 "soft_time_limit": limits[1],
             }
-        return known
+        return attributes
 
     @property
     def id(self) -> Any:
         """Task id; None when the task was called directly."""
-        return None if self._raw is None else self._raw.id
+        return None if self._request is None else self._request.id
 
     @property
     def retries(self) -> int:
         """How often it has been retried."""
-        return 0 if self._raw is None else self._raw.retries
+        return 0 if self._request is None else self._request.retries
 
     @property
     def root_id(self) -> Any:
         """The first task of the workflow."""
-        return None if self._raw is None else self._raw.root_id
+        return None if self._request is None else self._request.root_id
 
     @property
     def children(self) -> list[Any]:
         """Results of the tasks that this execution has published, where this process knows them."""
-        return list(getattr(self._raw, "children", ()))
+        return list(getattr(self._request, "children", ()))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -200,34 +200,34 @@ class Context:
     def __repr__(self) -> str:
         return (
             f"<Context: {self.task}[{self.id}] retries={self.retries}>"
-            if self._raw
+            if self._request
             else "<Context: no request>"
         )
 
 
-_current: ContextVar[RawRequest | None] = ContextVar("taskcore_current_request", default=None)
-_view: ContextVar[Context | None] = ContextVar("taskcore_current_context", default=None)
+_current: ContextVar[TaskRequest | None] = ContextVar("taskcore_current_request", default=None)
+_context: ContextVar[Context | None] = ContextVar("taskcore_current_context", default=None)
 
-get_current = _current.get
-set_current = _current.set
-reset_current = _current.reset
+get_request = _current.get
+set_request = _current.set
+reset_request = _current.reset
 
 
-def publishing() -> RawRequest | None:
+def get_parent_request() -> TaskRequest | None:
     """The execution that tasks published now belong to: the current one, or the one that called it directly."""
-    raw = _current.get()
-    while raw is not None and raw.id is None:
-        raw = getattr(raw, "outer", None)
-    return raw
+    request = _current.get()
+    while request is not None and request.id is None:
+        request = getattr(request, "outer", None)
+    return request
 
 
-def context_of(name: str, hostname: str | None = None) -> Context:
-    """The view of the current request if it executes the task `name`, an empty one otherwise."""
-    raw = _current.get()
-    if raw is None or raw.task != name:
+def get_context(name: str, hostname: str | None = None) -> Context:
+    """The context of the current request if it executes the task `name`, an empty one otherwise."""
+    request = _current.get()
+    if request is None or request.task != name:
         return Context()
-    view = _view.get()
-    if view is None or view._raw is not raw:
-        view = Context(raw, hostname)
-        _view.set(view)
-    return view
+    context = _context.get()
+    if context is None or context._request is not request:
+        context = Context(request, hostname)
+        _context.set(context)
+    return context

@@ -27,4 +27,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> NoReturn:
-    raise unsupported.export(__name__, name)
+    raise unsupported.import_error(__name__, name)

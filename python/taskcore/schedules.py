@@ -6,4 +6,4 @@ from taskcore import unsupported
 
 
 def __getattr__(name: str) -> NoReturn:
-    raise unsupported.export(__name__, name)
+    raise unsupported.import_error(__name__, name)

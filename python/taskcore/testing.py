@@ -19,7 +19,7 @@ from taskcore.utils import uuid
 def memory_app(main: str = "tests", **settings: Any) -> Iterator[Taskcore]:
     """An app of its own, with a broker in memory that no other app shares; the current app while it lasts."""
     url = f"memory://{uuid()}"
-    before = current.app_or_none()
+    before = current.get_app_or_none()
     app = Taskcore(
         main,
         broker=settings.pop("broker_url", url),

@@ -131,15 +131,15 @@ PROGRAM_OPTIONS: Final = {
 """Of the program, in front of the command."""
 
 
-class _Absent(NotSupportedError, AttributeError):
+class _UnsupportedAttribute(NotSupportedError, AttributeError):
     """An attribute of Celery's that this version does not have."""
 
 
-class _NotExported(NotSupportedError, ImportError):
+class _UnsupportedImport(NotSupportedError, ImportError):
     """A name of Celery's that cannot be imported from here."""
 
 
-def attribute(owner: object, name: str, table: dict[str, str]) -> AttributeError:
+def attribute_error(owner: object, name: str, table: dict[str, str]) -> AttributeError:
     """The error for a missing attribute.
 
     Args:
@@ -147,20 +147,22 @@ def attribute(owner: object, name: str, table: dict[str, str]) -> AttributeError
     """
     kind = type(owner).__name__
     if name in table:
-        return _Absent(f"`{name}` of Celery's `{kind}` is not in this version: {table[name]}")
+        return _UnsupportedAttribute(
+            f"`{name}` of Celery's `{kind}` is not in this version: {table[name]}"
+        )
     public = [known for known in dir(type(owner)) if not known.startswith("_")]
     return AttributeError(f"`{kind}` has no attribute `{name}`{hint(name, public)}")
 
 
-def word(name: str, table: dict[str, str]) -> str | None:
+def message(name: str, table: dict[str, str]) -> str | None:
     """The error for an option or a command, or None when it is none of Celery's."""
     if name not in table:
         return None
     return f"`{name}` of Celery's is not in this version: {table[name]}"
 
 
-def export(module: str, name: str) -> Exception:
+def import_error(module: str, name: str) -> Exception:
     """The error for a name that is missing from a module."""
     if name in PACKAGE:
-        return _NotExported(f"`{name}` of Celery's is not in this version: {PACKAGE[name]}")
+        return _UnsupportedImport(f"`{name}` of Celery's is not in this version: {PACKAGE[name]}")
     return AttributeError(f"module `{module}` has no attribute `{name}`")

@@ -11,7 +11,7 @@ import pytest
 from taskcore import _core
 from taskcore.exceptions import TaskRevokedError
 from taskcore.testing import memory_app
-from taskcore.worker.boot import WorkerOptions, configure, spec_of
+from taskcore.worker.boot import WorkerOptions, configure, make_task_spec
 
 WAIT = 30
 
@@ -20,7 +20,9 @@ WAIT = 30
 def working(app: Any) -> Iterator[None]:
     """A worker of two threads for as long as it lasts."""
     config = configure(app, WorkerOptions(pool="threads", concurrency=2))
-    worker = _core.Worker(config, [spec_of(task) for task in app.tasks.values()], app.execution)
+    worker = _core.Worker(
+        config, [make_task_spec(task) for task in app.tasks.values()], app.executor
+    )
     worker.start()
     try:
         yield

@@ -13,7 +13,7 @@ from support.sources import names_in_core
 __version__ = "0"
 
 
-def forget_tasks() -> None:
+def invalidate_tasks() -> None:
     """There is no core that keeps anything."""
 
 
@@ -163,9 +163,9 @@ class Worker:
     made: "list[Worker]" = []  # noqa: RUF012 - emptied by the fixture of each test
 
     def __init__(
-        self, config: Any, tasks: Any, execution: Any, *, pages: Any = None, zygote: Any = None
+        self, config: Any, tasks: Any, executor: Any, *, pages: Any = None, zygote: Any = None
     ) -> None:
-        self.config, self.tasks, self.execution = config, list(tasks), execution
+        self.config, self.tasks, self.executor = config, list(tasks), executor
         self.pages, self.zygote = pages, zygote
         self.stops: list[bool] = []
         self.started = False

@@ -128,7 +128,7 @@ class Runner:
             tomllib.loads(block.text)
 
     def stop(self) -> None:
-        """Stops the worker, if there is one, and checks that it ended well."""
+        """StopSignals the worker, if there is one, and checks that it ended well."""
         if self.worker is not None:
             try:
                 assert self.worker.stop() == 0, self.worker.output

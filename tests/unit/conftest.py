@@ -35,6 +35,6 @@ def app(core: Any) -> Iterator[Any]:
     """An app with results, whose publisher and results are the fake's."""
     from taskcore import Taskcore, current
 
-    before = current.app_or_none()
+    before = current.get_app_or_none()
     yield Taskcore("proj", broker="memory://", backend="memory://")
     current.set_app(before)

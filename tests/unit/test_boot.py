@@ -11,7 +11,15 @@ import pytest
 from taskcore import Taskcore, signals
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.worker import log_setup
-from taskcore.worker.boot import Node, Stops, WorkerOptions, boot, configure, cores, spec_of
+from taskcore.worker.boot import (
+    Node,
+    StopSignals,
+    WorkerOptions,
+    boot,
+    configure,
+    cores,
+    make_task_spec,
+)
 
 
 def test_settings_and_options(app: Any) -> None:
@@ -33,7 +41,7 @@ def test_settings_and_options(app: Any) -> None:
     )
     assert config.accept_content == ["application/json", "application/x-yaml"]
     assert (config.time_limit, config.result_expires) == (9.0, None)
-    assert "secret" not in config.broker_shown and config.hostname.startswith("taskcore@")
+    assert "secret" not in config.redacted_broker_url and config.hostname.startswith("taskcore@")
     config = configure(
         app,
         WorkerOptions(
@@ -85,8 +93,8 @@ def test_a_pool_without_children_replaces_none(app: Any, pool: str) -> None:
 
 def test_what_the_loop_knows_of_a_task(app: Any) -> None:
     app.conf.update(task_default_rate_limit="60/m", task_acks_late=True)
-    plain = spec_of(app.task(lambda: 0, name="a"))
-    own = spec_of(
+    plain = make_task_spec(app.task(lambda: 0, name="a"))
+    own = make_task_spec(
         app.task(name="b", rate_limit="2/s", time_limit=3, acks_late=False, ignore_result=True)(
             lambda: 0
         )
@@ -114,7 +122,7 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
 
     def start_zygote(pages: Any, make: Any, **options: Any) -> tuple[int, int]:
         order.append("zygote")
-        assert make() is app.execution and not core.Worker.made
+        assert make() is app.executor and not core.Worker.made
         return 7, 8
 
     child.__dict__["start_zygote"] = start_zygote
@@ -156,7 +164,7 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
     ]
     (made,) = core.Worker.made
     assert made.started and made.zygote == 7 and made.pages.slots == 2
-    assert app.hostname == made.config.hostname == app.execution.hostname
+    assert app.hostname == made.config.hostname == app.executor.hostname
     with pytest.raises(ImproperlyConfigured, match="frozen"):
         app.conf.task_acks_late = True
 
@@ -225,7 +233,7 @@ def test_task_loggers_are_heard_and_the_root_is_left_alone(
 ) -> None:
     import logging
 
-    from taskcore.context import reset_current, set_current
+    from taskcore.context import reset_request, set_request
     from taskcore.utils.log import get_task_logger
     from taskcore.worker.log_setup import set_up
 
@@ -233,11 +241,11 @@ def test_task_loggers_are_heard_and_the_root_is_left_alone(
     monkeypatch.setattr(logging.getLogger("taskcore"), "handlers", [])
     path = tmp_path / "log"
     set_up(Taskcore("p"), logging.INFO, str(path))
-    token = set_current(core.Request(id="i", task="t"))
+    token = set_request(core.Request(id="i", task="t"))
     try:
         get_task_logger("proj.tasks").info("hello")
     finally:
-        reset_current(token)
+        reset_request(token)
     assert "t[i]: hello" in path.read_text() and logging.root.handlers == []
     with pytest.raises(RuntimeError, match="reserved"):
         get_task_logger("taskcore.task")
@@ -264,6 +272,6 @@ def test_sigterm_is_cold_where_the_environment_says_so(
         if value is not None:
             monkeypatch.setenv("REMAP_SIGTERM", value)
         worker = core.Worker(None, [], None)
-        with Stops(Node(app, "w@h"), worker):
+        with StopSignals(Node(app, "w@h"), worker):
             os.kill(os.getpid(), signal.SIGTERM)
         assert worker.stops == [warm]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskcore import signals
-from taskcore.context import get_current
+from taskcore.context import get_request
 from taskcore.exceptions import (
     EncodeError,
     Ignore,
@@ -57,8 +57,8 @@ def make(app: Any, fun: Any, **options: Any) -> Any:
 
 def run(app: Any, core: Any, args: tuple[Any, ...] = (), **fields: Any) -> outcome.Outcome:
     request = core.Request(**{"id": "i", "task": "t", "args": list(args), **fields})
-    ended = app.execution.run(app.execution.entry("t"), request, args, {})
-    assert get_current() is None
+    ended = app.executor.run(app.executor.plan("t"), request, args, {})
+    assert get_request() is None
     return ended
 
 
@@ -74,22 +74,22 @@ def test_a_plain_task_needs_no_steps(app: Any, core: Any) -> None:
         return x + 1
 
     make(app, body)
-    entry = app.execution.entry("t")
-    assert entry.plain and entry.fun is body
-    assert app.execution.entry("t") is entry and app.execution.entry("nobody") is None
+    plan = app.executor.plan("t")
+    assert plan.plain and plan.fun is body
+    assert app.executor.plan("t") is plan and app.executor.plan("nobody") is None
     assert run(app, core, (1,)) == (outcome.SUCCESS, "SUCCESS", 2, None, "2")
 
 
 def test_hooks_and_signals_make_a_task_not_plain(app: Any) -> None:
     make(app, lambda: None, base=Recorder)
-    assert not app.execution.entry("t").plain
+    assert not app.executor.plan("t").plain
 
     def listen(**_: Any) -> None: ...
 
     app.task(lambda: None, name="other")
     signals.task_prerun.connect(listen)
     try:
-        assert not app.execution.entry("other").plain
+        assert not app.executor.plan("other").plain
     finally:
         signals.task_prerun.disconnect(listen)
 
@@ -131,7 +131,7 @@ def test_a_hook_that_raises_changes_nothing_once_the_task_has_ended(app: Any, co
     assert run(app, core).verdict == outcome.SUCCESS
     make_again = app.task(name="t2", on_failure=broken)(failing(ValueError("x")))
     request = core.Request(id="i", task="t2")
-    ended = app.execution.run(app.execution.entry(make_again.name), request, (), {})
+    ended = app.executor.run(app.executor.plan(make_again.name), request, (), {})
     assert ended.result["exc_type"] == "ValueError"
 
 
@@ -159,7 +159,7 @@ def test_signals_in_order(app: Any, core: Any) -> None:
         run(app, core)
         app.task(failing(KeyError()), name="f")
         request = core.Request(id="i", task="f")
-        app.execution.run(app.execution.entry("f"), request, (), {})
+        app.executor.run(app.executor.plan("f"), request, (), {})
     finally:
         for name in names:
             getattr(signals, name).disconnect(listeners[name])
@@ -192,12 +192,12 @@ def test_every_exception_has_its_outcome(
 ) -> None:
     make(app, failing(exc))
     assert run(app, core)[:2] == (verdict, state)
-    entry = app.execution.entry("t")
-    assert app.execution.failed(entry, core.Request(id="i", task="t"), (), {}, exc)[:2] == (
+    plan = app.executor.plan("t")
+    assert app.executor.handle_exception(plan, core.Request(id="i", task="t"), (), {}, exc)[:2] == (
         verdict,
         state,
     )
-    assert get_current() is None
+    assert get_request() is None
 
 
 def test_an_exception_that_cannot_be_printed_is_still_an_outcome(app: Any, core: Any) -> None:
@@ -325,12 +325,13 @@ def test_automatic_retries(app: Any, core: Any) -> None:
     ended = run(app, core, retries=2)
     assert (ended.verdict, ended.note) == (outcome.RETRY, "Retry in 12.0s: FileNotFoundError('f')")
     assert run(app, core, retries=4).verdict == outcome.FAILURE
-    entry, request = app.execution.entry("t"), core.Request(id="i", task="t")
+    plan, request = app.executor.plan("t"), core.Request(id="i", task="t")
     assert (
-        app.execution.failed(entry, request, (), {}, PermissionError()).verdict == outcome.FAILURE
+        app.executor.handle_exception(plan, request, (), {}, PermissionError()).verdict
+        == outcome.FAILURE
     )
-    assert app.execution.failed(entry, request, (), {}, OSError()).verdict == outcome.RETRY
-    assert app.execution.failed(entry, request, (), {}, Ignore()).verdict == outcome.IGNORE
+    assert app.executor.handle_exception(plan, request, (), {}, OSError()).verdict == outcome.RETRY
+    assert app.executor.handle_exception(plan, request, (), {}, Ignore()).verdict == outcome.IGNORE
 
 
 @pytest.mark.parametrize(("factor", "wait"), [(True, 4), (1.9, 4), (0.5, 4), (2.5, 8)])
@@ -383,7 +384,7 @@ def test_a_retry_that_cannot_be_published_loses_nothing(app: Any, core: Any) -> 
     app.publisher.error = OperationalError("down")
     assert run(app, core).result["exc_type"] == "OperationalError"
     request = core.Request(id="i", task="late")
-    ended = app.execution.run(app.execution.entry("late"), request, (), {})
+    ended = app.executor.run(app.executor.plan("late"), request, (), {})
     assert ended.verdict == outcome.REQUEUE
 
 
@@ -400,7 +401,7 @@ def test_callbacks_get_the_result(app: Any, core: Any) -> None:
     }
     fixed = {**sig, "task": "unknown", "immutable": True}
     request = core.Request(id="i", task="t", root_id="r", callbacks=[sig, fixed])
-    assert app.execution.run(app.execution.entry("t"), request, (), {}).verdict == outcome.SUCCESS
+    assert app.executor.run(app.executor.plan("t"), request, (), {}).verdict == outcome.SUCCESS
     (_, args, _, fields), (template, other, _, more) = app.publisher.sent
     assert (args, other, template.task) == ([5, 1], [1], "unknown")
     assert (fields["parent_id"], fields["root_id"], fields["queue"]) == ("i", "r", "q2")
@@ -495,7 +496,7 @@ def test_a_coroutine_function_is_run_on_one_loop(app: Any, core: Any) -> None:
         return id(asyncio.get_running_loop())
 
     make(app, body)
-    assert app.execution.entry("t").plain
+    assert app.executor.plan("t").plain
     assert run(app, core).result == run(app, core).result
 
 
@@ -567,11 +568,11 @@ def test_a_receiver_connected_after_the_first_run_is_heard(app: Any, core: Any) 
         seen.append(task_id)
 
     for signal in (signals.task_prerun, signals.task_success, signals.task_postrun):
-        assert app.execution.entry("t").plain
+        assert app.executor.plan("t").plain
         signal.connect(listen, weak=False) if signal is not signals.task_success else None
-        assert app.execution.entry("t").plain is (signal is signals.task_success)
+        assert app.executor.plan("t").plain is (signal is signals.task_success)
         signal.disconnect(listen)
-    assert app.execution.entry("t").plain
+    assert app.executor.plan("t").plain
     signals.task_prerun.connect(listen)
     run(app, core)
     signals.task_prerun.disconnect(listen)
@@ -580,10 +581,10 @@ def test_a_receiver_connected_after_the_first_run_is_heard(app: Any, core: Any) 
 
 
 def test_the_core_is_told_when_entries_are_stale(core: Any) -> None:
-    from taskcore.execution.executor import Execution
+    from taskcore.execution.executor import Executor
 
     told: list[int] = []
-    execution = Execution(None, Task, lambda: told.append(1))
+    executor = Executor(None, Task, lambda: told.append(1))
 
     def listen(**_: Any) -> None: ...
 
@@ -591,7 +592,7 @@ def test_the_core_is_told_when_entries_are_stale(core: Any) -> None:
     signals.task_postrun.connect(listen)
     signals.task_postrun.disconnect(listen)
     assert len(told) == 2
-    del execution
+    del executor
     signals.task_postrun.connect(listen)
     signals.task_postrun.disconnect(listen)
     assert len(told) == 2, "an execution that is gone is forgotten"
@@ -631,11 +632,11 @@ def test_an_end_that_the_worker_decided_is_told_and_the_task_not_run(app: Any, c
     request = core.Request(
         id="i", task="t", args=[], errbacks=[{**signature, "immutable": False}], chain=chain
     )
-    app.execution.ended(app.execution.entry("t"), request, [], {}, _KILLED)
+    app.executor.handle_ended(app.executor.plan("t"), request, [], {}, _KILLED)
     assert [name for name, *_ in made.ran] == ["on_failure", "after_return"]
     assert ran == [("errback", "i", TimeLimitExceeded)]
     assert app.backend.documents["next"]["status"] == "FAILURE"
-    assert get_current() is None
+    assert get_request() is None
 
 
 def test_an_expired_task_revokes_the_rest_of_its_chain_and_has_not_failed(
@@ -652,7 +653,7 @@ def test_an_expired_task_revokes_the_rest_of_its_chain_and_has_not_failed(
         "state": "REVOKED",
     }
     request = core.Request(id="i", task="t", args=[], errbacks=[signature], chain=[signature])
-    app.execution.ended(app.execution.entry("t"), request, [], {}, end)
+    app.executor.handle_ended(app.executor.plan("t"), request, [], {}, end)
     assert not made.ran and not ran
     assert app.backend.documents["next"]["status"] == "REVOKED"
 
@@ -661,7 +662,7 @@ def test_who_wants_to_know_of_failures(app: Any, core: Any) -> None:
     plain = app.task(lambda: 1, name="a")
     hooked = app.task(lambda: 1, name="b", base=Recorder)
     kind = app.task(name="c", on_success=lambda *_: None)(lambda: 1)
-    hears = app.execution.hears_failure
+    hears = app.executor.has_failure_handlers
     assert [hears(task) for task in (plain, hooked, kind)] == [False, True, False]
 
     def listen(**_: Any) -> None: ...

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taskcore import exceptions
-from taskcore.context import reset_current, set_current
+from taskcore.context import reset_request, set_request
 from taskcore.result import (
     AsyncResult,
     EagerResult,
@@ -116,7 +116,7 @@ def test_extended_fields(app: Any) -> None:
 
 def test_waiting_inside_a_task_is_refused(app: Any, core: Any) -> None:
     result = done(app, "i", 1)
-    token = set_current(core.Request(id="t", task="t"))
+    token = set_request(core.Request(id="t", task="t"))
     try:
         for wait in (result.get, ResultSet(["i"], app).get):
             with pytest.raises(RuntimeError, match="within a task"):
@@ -125,7 +125,7 @@ def test_waiting_inside_a_task_is_refused(app: Any, core: Any) -> None:
         with allow_join_result():
             assert AsyncResult("i", app).get() == 1
     finally:
-        reset_current(token)
+        reset_request(token)
 
 
 def test_forget(app: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taskcore import Taskcore, current, current_app, exceptions, serialize, shared_task, signals
-from taskcore.context import LocalRequest, reset_current, set_current
+from taskcore.context import LocalRequest, reset_request, set_request
 from taskcore.exceptions import (
     AlwaysEagerIgnored,
     DuplicateTaskNameWarning,
@@ -107,7 +107,7 @@ def test_delay_sends_and_the_short_path_sends_the_same(app: Any) -> None:
     assert first is second and a[:2] == b[:2] == [[1], {"y": 2}]
     assert [r.id for r in results] == [a[2].pop("task_id"), b[2].pop("task_id")]
     assert a[2] == b[2] == {"reply_to": "tc-fake"}
-    assert add._fast is not None
+    assert add._fast_path is not None
     assert first.task == add.name and first.fields["queue"] == "taskcore"
 
 
@@ -133,7 +133,7 @@ def test_the_short_path_follows_changes(app: Any) -> None:
     add = add_to(app)
     add.delay(1)
     app.conf.task_ignore_result = True
-    assert add._fast is None
+    assert add._fast_path is None
     add.delay(1)
     assert last(app)[3].keys() == {"task_id"} and last(app)[0].fields["ignore_result"] is True
     app.conf.task_always_eager = True
@@ -214,7 +214,7 @@ def test_a_task_published_by_a_task_belongs_to_it(app: Any, core: Any) -> None:
     add = add_to(app)
     add.delay(1)
     request = core.Request(id="parent", task="t", root_id="root")
-    token = set_current(request)
+    token = set_request(request)
     try:
         ids = [
             add.delay(1).id,
@@ -224,7 +224,7 @@ def test_a_task_published_by_a_task_belongs_to_it(app: Any, core: Any) -> None:
         ]
         free = add.apply_async((1,), add_to_parent=False)
     finally:
-        reset_current(token)
+        reset_request(token)
     assert request.children == ids
     for _, _, _, fields in app.publisher.sent[1:5]:
         assert (fields["parent_id"], fields["root_id"]) == ("parent", "root")
@@ -234,11 +234,11 @@ def test_a_task_published_by_a_task_belongs_to_it(app: Any, core: Any) -> None:
 def test_priority_of_the_parent_is_inherited_when_asked_for(app: Any, core: Any) -> None:
     app.conf.task_inherit_parent_priority = True
     request = core.Request(id="p", task="t", delivery_info={"priority": 7})
-    token = set_current(request)
+    token = set_request(request)
     try:
         add_to(app).delay(1)
     finally:
-        reset_current(token)
+        reset_request(token)
     assert last(app)[3]["priority"] == 7
 
 
@@ -335,7 +335,7 @@ def test_an_override_of_call_sees_the_request(app: Any, core: Any) -> None:
         return self.request.id
 
     request = core.Request(id="i", task=who.name)
-    assert app.execution.run(app.execution.entry(who.name), request, (), {}).result == (
+    assert app.executor.run(app.executor.plan(who.name), request, (), {}).result == (
         "called",
         "i",
     )
@@ -371,7 +371,7 @@ def test_shared_tasks_belong_to_every_app(core: Any) -> None:
 def test_without_an_app_nothing_is_sent_by_accident(
     core: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = current.app_or_none()
+    before = current.get_app_or_none()
     current.set_app(None)
     try:
 
@@ -648,7 +648,7 @@ def test_a_state_of_ones_own(app: Any, core: Any) -> None:
     def work(self: Any) -> None:
         self.update_state(state="PROGRESS", meta={"done": 1})
 
-    app.execution.run(app.execution.entry(work.name), core.Request(id="i", task=work.name), (), {})
+    app.executor.run(app.executor.plan(work.name), core.Request(id="i", task=work.name), (), {})
     assert app.backend.documents["i"]["status"] == "PROGRESS"
     assert AsyncResult("i", app).info == {"done": 1}
     with pytest.raises(TypeError, match="task_id"):
@@ -700,11 +700,11 @@ def test_publisher_and_results_get_the_configuration(core: Any) -> None:
 
 def test_a_local_request_is_no_parent(app: Any) -> None:
     outer = LocalRequest(task="t", id=None)
-    token = set_current(outer)
+    token = set_request(outer)
     try:
         add_to(app).delay(1)
     finally:
-        reset_current(token)
+        reset_request(token)
     assert "parent_id" not in last(app)[3]
 
 

@@ -12,4 +12,4 @@ __all__ = ["Celery", "Taskcore", "shared_task"]
 
 
 def __getattr__(name: str) -> NoReturn:
-    raise unsupported.export(__name__, name)
+    raise unsupported.import_error(__name__, name)

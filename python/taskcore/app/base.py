@@ -1,7 +1,7 @@
 """The app: configuration, registry of tasks, and the way to the broker and the results.
 
 `Taskcore` ties the other parts together and does little itself: tasks are made here, sent by the producer, executed by
-`Execution`. Everything that needs the core is made on first use, so that defining tasks costs nothing and a program
+`Executor`. Everything that needs the core is made on first use, so that defining tasks costs nothing and a program
 that only imports them opens no connection. What was made from the configuration is dropped when it changes.
 """
 
@@ -18,8 +18,8 @@ from taskcore.config import settings
 from taskcore.config.conf import Config
 from taskcore.config.time_zone import zone
 from taskcore.exceptions import ImproperlyConfigured, NotConfigured, TaskRevokedError
-from taskcore.execution.call import Life
-from taskcore.execution.executor import Execution
+from taskcore.execution.call import Call
+from taskcore.execution.executor import Executor
 from taskcore.publishing import call_options
 from taskcore.publishing.producer import Producer, warn_eager
 from taskcore.results import exception_codec
@@ -67,7 +67,7 @@ class Taskcore:
         self.hostname: str | None = None
         """Node name of the worker that this process belongs to; set at its start."""
         self.finalized = False
-        self._stand_in = False
+        self._is_default = False
         """Whether nobody made this app: it may run tasks here, but it sends nowhere unless it is configured."""
         self._zone: tzinfo | None = None
         self._node: str | None = None
@@ -82,7 +82,7 @@ class Taskcore:
         self.on_after_configure = Signal("on_after_configure")
         self.on_after_finalize = Signal("on_after_finalize")
         self.producer = Producer(self, self._make_publisher, _core.Template)
-        self.execution = Execution(self, Task, _core.forget_tasks)
+        self.executor = Executor(self, Task, _core.invalidate_tasks)
         self.conf = Config(self._changed)
         named = {"broker_url": broker, "result_backend": backend, "include": tuple(include) or None}
         self.conf.update(
@@ -92,7 +92,7 @@ class Taskcore:
             self.config_from_object(special["config_source"], namespace=special["namespace"])
         if set_as_current:
             current.set_app(self)
-        current.join(self)
+        current.add_app(self)
 
     # Configuration
 
@@ -123,10 +123,10 @@ class Taskcore:
 
     def _changed(self) -> None:
         self._results = self._zone = None
-        self.producer.forget()
-        self.execution.forget()
+        self.producer.invalidate()
+        self.executor.invalidate()
         for task in self.tasks.values():
-            task._fast = None
+            task._fast_path = None
             registry.annotate(self, task)
 
     @property
@@ -191,8 +191,8 @@ class Taskcore:
     @property
     def current_task(self) -> Task[..., Any] | None:
         """The task that runs now."""
-        raw = context.get_current()
-        return None if raw is None else self.tasks.get(raw.task)
+        request = context.get_request()
+        return None if request is None else self.tasks.get(request.task)
 
     def autodiscover_tasks(
         self, packages: Any = None, related_name: str | None = "tasks", force: bool = False
@@ -230,7 +230,7 @@ class Taskcore:
         return self.producer.publisher
 
     def _require(self, setting: str) -> None:
-        if self._stand_in and not (self.conf.is_set(setting) or self.conf.is_set("broker_url")):
+        if self._is_default and not (self.conf.is_set(setting) or self.conf.is_set("broker_url")):
             raise NotConfigured(
                 "no app was made, so there is no broker: import the module that makes it, `app = Taskcore(..., broker=...)`, "
                 "before tasks are called, or name the broker in TASKCORE_BROKER_URL"
@@ -359,10 +359,10 @@ class Taskcore:
         """A set of results, or of ids."""
         return ResultSet(results, self)
 
-    def eager_result(self, task_id: str, life: Life, name: str) -> EagerResult[Any]:
+    def eager_result(self, task_id: str, call: Call, name: str) -> EagerResult[Any]:
         """The result of a call that ran here."""
-        retval = life.retval if life.exc is None else life.exc
-        return EagerResult(task_id, retval, life.outcome.state, life.outcome.traceback, name)
+        retval = call.retval if call.exc is None else call.exc
+        return EagerResult(task_id, retval, call.outcome.state, call.outcome.traceback, name)
 
     def store_state(self, task_id: str, state: str, meta: Any, request: Any = None) -> None:
         """Stores a state of the user's own; nothing when the app keeps no results."""
@@ -398,7 +398,7 @@ class Taskcore:
         self._changed()
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise unsupported.attribute(self, name, unsupported.APP)
+        raise unsupported.attribute_error(self, name, unsupported.APP)
 
     def __enter__(self) -> Taskcore:
         return self
@@ -410,11 +410,11 @@ class Taskcore:
         return f"<Taskcore {self.main or '__main__'}: {len(self.tasks)} tasks>"
 
 
-def _stand_in() -> Taskcore:
+def _make_default_app() -> Taskcore:
     """The app of a program that made none."""
-    made = Taskcore("default")
-    made._stand_in = True
-    return made
+    app = Taskcore("default")
+    app._is_default = True
+    return app
 
 
-current.set_default(_stand_in)
+current.set_app_factory(_make_default_app)

@@ -148,11 +148,11 @@ def _add(app: Any, task: Task[..., Any]) -> None:
     check_values(task)
     replaced = app.tasks.get(task.name)
     if replaced is not None:
-        app.producer.forget_task(replaced)
+        app.producer.invalidate_task(replaced)
     app.tasks[task.name] = task
     task._registered = True
     annotate(app, task)
-    app.execution.forget()
+    app.executor.invalidate()
 
 
 def automatic_name(name: str, module: str | None, main: str | None) -> str:

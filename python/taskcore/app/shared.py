@@ -38,21 +38,21 @@ def _share(fun: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
         return cast("Task[..., Any]", app.task(**options)(fun))
 
     def resolve() -> Task[..., Any]:
-        app = current.app()
+        app = current.get_app()
         name = options.get("name") or app.gen_task_name(fun.__name__, fun.__module__)
         return cast("Task[..., Any]", app.tasks[name])
 
-    current.share(add)
+    current.add_shared_task(add)
     return cast("Task[..., Any]", Proxy(resolve))
 
 
-current_app: Any = Proxy(current.app)
+current_app: Any = Proxy(current.get_app)
 """The app that is meant when none was named."""
 
 
 def _running() -> Task[..., Any] | None:
     """The task that runs now, of whichever app it is."""
-    apps = (current.app(), *current.others())
+    apps = (current.get_app(), *current.all_apps())
     return next((task for app in apps if (task := app.current_task) is not None), None)
 
 

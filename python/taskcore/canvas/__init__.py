@@ -12,4 +12,4 @@ __all__ = ["Signature", "maybe_signature", "signature", "subtask"]
 
 
 def __getattr__(name: str) -> NoReturn:
-    raise unsupported.export(__name__, name)
+    raise unsupported.import_error(__name__, name)

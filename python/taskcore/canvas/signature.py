@@ -117,7 +117,7 @@ class Signature(dict[str, Any]):
     @property
     def app(self) -> Any:
         """The app that it is sent through."""
-        return self._app or current.app()
+        return self._app or current.get_app()
 
     # Deriving
 

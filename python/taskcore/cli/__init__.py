@@ -31,7 +31,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if sentence := unsupported.word(args[0], unsupported.COMMANDS):
+        if sentence := unsupported.message(args[0], unsupported.COMMANDS):
             raise click.UsageError(sentence, ctx)
         return super().resolve_command(ctx, args)
 

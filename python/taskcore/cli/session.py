@@ -64,7 +64,7 @@ def explained(options: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except click.NoSuchOption as error:
-        sentence = unsupported.word(error.option_name, options)
+        sentence = unsupported.message(error.option_name, options)
         if sentence is None:
             raise
         raise click.UsageError(sentence, error.ctx) from error

@@ -35,8 +35,8 @@ def banner(app: Any, config: Any) -> str:
     lines = [
         f"taskcore {config.hostname}",
         f"  app          {app.main or type(app).__name__}",
-        f"  broker       {config.broker_shown}",
-        f"  results      {config.result_shown or 'not stored'}",
+        f"  broker       {config.redacted_broker_url}",
+        f"  results      {config.redacted_result_url or 'not stored'}",
         f"  concurrency  {config.concurrency} ({config.pool})",
         f"  queues       {', '.join(config.queues)}",
         f"  tasks        {len(names)}",

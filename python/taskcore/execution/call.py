@@ -12,15 +12,15 @@ from taskcore.execution.outcome import Outcome
 _UNFINISHED = Outcome(outcome.FAILURE, states.FAILURE, None, None, "")
 
 
-class Life:
+class Call:
     """One call on its way through the steps."""
 
     __slots__ = (
         "args",
-        "entry",
         "exc",
         "kwargs",
         "outcome",
+        "plan",
         "request",
         "retval",
         "runtime",
@@ -28,10 +28,10 @@ class Life:
     )
 
     def __init__(
-        self, entry: Any, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
+        self, plan: Any, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> None:
-        self.entry = entry
-        self.task = entry.task
+        self.plan = plan
+        self.task = plan.task
         self.request = request
         self.args = args
         self.kwargs = kwargs
@@ -40,7 +40,7 @@ class Life:
         self.runtime = 0.0
         """Seconds; as `retval`."""
         self.exc: BaseException | None = None
-        """Set by whatever ended the life early; the final one, so a Retry when it was retried automatically."""
+        """Set by whatever ended the call early; the final one, so a Retry when it was retried automatically."""
         self.outcome: Outcome = _UNFINISHED
         """Set by `succeed` or `failed`."""
 

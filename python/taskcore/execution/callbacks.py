@@ -19,7 +19,7 @@ from taskcore.task import retry
 from taskcore.utils import uuid
 
 
-def check(request: Mapping[str, Any]) -> None:
+def check_supported(request: Mapping[str, Any]) -> None:
     """Refuses what this version cannot carry on.
 
     Raises:
@@ -38,7 +38,7 @@ def check(request: Mapping[str, Any]) -> None:
         call_options.check_routing(sig.get("options") or {})
 
 
-def succeeded(app: Any, request: Any, retval: Any) -> None:
+def publish_callbacks(app: Any, request: Any, retval: Any) -> None:
     """Publishes the callbacks and the next step of the chain, each with the result as its first argument."""
     carried = request.to_dict()
     callbacks = carried.get("callbacks") or []
@@ -46,14 +46,14 @@ def succeeded(app: Any, request: Any, retval: Any) -> None:
     group = uuid() if len(callbacks) > 1 else None
     for index, sig in enumerate(callbacks):
         more = {"group_id": group, "group_index": index} if group else {}
-        _send(app, request, carried, sig, (retval,), more)
+        _publish(app, request, carried, sig, (retval,), more)
     chain = carried.get("chain")
     if chain:
         # Reversed on the wire: the last element is the next one.
-        _send(app, request, carried, chain[-1], (retval,), {"chain": chain[:-1]})
+        _publish(app, request, carried, chain[-1], (retval,), {"chain": chain[:-1]})
 
 
-def _send(
+def _publish(
     app: Any,
     request: Any,
     carried: Mapping[str, Any],
@@ -61,39 +61,43 @@ def _send(
     args: Sequence[Any],
     options: dict[str, Any],
 ) -> None:
-    found = Signature(sig, app=app)
+    signature = Signature(sig, app=app)
     ids = {"parent_id": request.id, "root_id": request.root_id}
-    merged = found.merged(args, {}, {**options, **ids})
-    app.producer.send_link(found.task, *merged, protocol=retry.protocol_of(carried))
+    merged = signature.merged(args, {}, {**options, **ids})
+    app.producer.send_callback(signature.task, *merged, protocol=retry.protocol_of(carried))
 
 
-def failed(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
+def publish_errbacks(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
     """Fails the rest of the chain with the same exception, then runs or publishes the error callbacks."""
     carried = request.to_dict()
-    _end_chain(app, carried, states.FAILURE, exc, traceback)
+    _store_chain(app, carried, states.FAILURE, exc, traceback)
     old_style = []
     for sig in carried.get("errbacks") or ():
-        found = Signature(sig, app=app)
-        task = app.tasks.get(found.task)
+        signature = Signature(sig, app=app)
+        task = app.tasks.get(signature.task)
         if (
             task is not None
             and not task._bound
-            and argument_check.positional_count(task.run) - len(found.args) > 1
+            and argument_check.positional_count(task.run) - len(signature.args) > 1
         ):
-            _call_here(task, found, request, exc, traceback)
+            _call_errback(task, signature, request, exc, traceback)
         else:
-            old_style.append(found)
+            old_style.append(signature)
     group = uuid() if old_style else None
     for index, sig in enumerate(old_style):
-        _send(app, request, carried, sig, (request.id,), {"group_id": group, "group_index": index})
+        _publish(
+            app, request, carried, sig, (request.id,), {"group_id": group, "group_index": index}
+        )
 
 
-def revoked(app: Any, request: Any, exc: BaseException) -> None:
+def revoke_chain(app: Any, request: Any, exc: BaseException) -> None:
     """Revokes the rest of the chain of a task that has expired: it will never run either."""
-    _end_chain(app, request.to_dict(), states.REVOKED, exc, None)
+    _store_chain(app, request.to_dict(), states.REVOKED, exc, None)
 
 
-def _call_here(task: Any, sig: Signature, request: Any, exc: BaseException, traceback: str) -> None:
+def _call_errback(
+    task: Any, sig: Signature, request: Any, exc: BaseException, traceback: str
+) -> None:
     """The style that takes (request, exc, traceback): called in this process, because none of them can be sent."""
     from taskcore.context import Context
 
@@ -101,7 +105,7 @@ def _call_here(task: Any, sig: Signature, request: Any, exc: BaseException, trac
     task(*args, **kwargs)
 
 
-def _end_chain(
+def _store_chain(
     app: Any, carried: Mapping[str, Any], state: str, exc: BaseException, traceback: str | None
 ) -> None:
     results = app.results_or_none

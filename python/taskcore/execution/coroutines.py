@@ -205,7 +205,7 @@ def _end_left(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _current() -> str:
-    request = context.get_current()
+    request = context.get_request()
     return "of an unknown name" if request is None else f"`{request.task}[{request.id}]`"
 
 

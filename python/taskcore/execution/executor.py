@@ -1,6 +1,6 @@
-"""The life of one call, as a list of named steps.
+"""The execution of one call, as a list of named steps.
 
-`Execution` is what the core calls in the process that runs tasks. Each step takes the one state object (`call.Life`) and
+`Executor` is what the core calls in the process that runs tasks. Each step takes the one state object (`call.Call`) and
 returns it; a step that a task does not need is not in its list, and a task that needs none of them is `plain`: the core
 calls its function directly and comes here only for exceptions. Every exception, exit and return becomes an Outcome in
 `failures` or at the end of the list, nowhere else. Nothing is stored or acknowledged here; the core does that after the
@@ -16,19 +16,19 @@ from typing import Any, NoReturn
 from taskcore import context, serialize, signals, states
 from taskcore.exceptions import Retry
 from taskcore.execution import callbacks, fork_guard, outcome
-from taskcore.execution.call import Life
-from taskcore.execution.failures import end, log, tell
+from taskcore.execution.call import Call
+from taskcore.execution.failures import handle_ended, handle_exception, log
 from taskcore.execution.outcome import Outcome
 from taskcore.results import exception_codec
 from taskcore.utils import shorten
 
-Step = Callable[[Life], Life]
+Step = Callable[[Call], Call]
 
 _WRITABLE = frozenset({type(None), bool, int, float, str})
 """Values of these are written without a look."""
 
 
-class Entry:
+class Plan:
     """What a process knows about a task that it executes; made once per process and task."""
 
     __slots__ = (
@@ -36,9 +36,9 @@ class Entry:
         "extended",
         "fun",
         "ignore_result",
-        "linked",
         "plain",
         "steps",
+        "steps_with_callbacks",
         "store_errors",
         "task",
     )
@@ -46,7 +46,7 @@ class Entry:
     def __init__(self, task: Any, base: type) -> None:
         self.task = task
         custom_call = type(task).__call__ is not base.__call__
-        self.fun: Callable[..., Any] = _runnable(task if custom_call else task.run)
+        self.fun: Callable[..., Any] = _as_function(task if custom_call else task.run)
         self.ignore_result = bool(task.ignore_result)
         self.store_errors = bool(task.store_errors_even_if_ignored)
         self.extended = bool(task.app.conf["result_extended"])
@@ -54,47 +54,47 @@ class Entry:
         ended = [step for step, needed in _ENDED if needed(task, base)]
         self.after: list[Step] = [step for step, needed in _AFTER if needed(task, base)]
         checked = [check_result] if ended or self.after else []
-        self.steps: list[Step] = [*before, call, *checked, succeed, *ended]
-        self.linked: list[Step] = [
-            refuse_unsupported,
+        self.steps: list[Step] = [*before, call_function, *checked, succeed, *ended]
+        self.steps_with_callbacks: list[Step] = [
+            check_supported,
             *before,
-            call,
+            call_function,
             *checked,
-            publish_links,
+            publish_callbacks,
             succeed,
             *ended,
         ]
         self.plain = not (before or ended or self.after)
 
 
-class Execution:
+class Executor:
     """Runs calls for one app; one per process."""
 
     def __init__(
-        self, app: Any, base: type, forgotten: Callable[[], object] = lambda: None
+        self, app: Any, base: type, on_invalidate: Callable[[], object] = lambda: None
     ) -> None:
         """
         Args:
             base: the class Task: what a task overrides is told by comparing with it.
-            forgotten: called when entries became stale; the core then asks for them again.
+            on_invalidate: called when plans became stale; the core then asks for them again.
         """
         self.app = app
         self._base = base
-        self._forgotten = forgotten
-        self._entries: dict[str, Entry] = {}
-        self.set_current = context.set_current
+        self._on_invalidate = on_invalidate
+        self._plans: dict[str, Plan] = {}
+        self.set_request = context.set_request
         for signal in _WATCHED:
-            signal.watch(self.forget)
+            signal.watch(self.invalidate)
 
-    def entry(self, name: str) -> Entry | None:
+    def plan(self, name: str) -> Plan | None:
         """What is needed to run the task `name`; None when it is not registered."""
-        found = self._entries.get(name)
-        if found is None:
+        plan = self._plans.get(name)
+        if plan is None:
             task = self.app.tasks.get(name)
             if task is None:
                 return None
-            found = self._entries[name] = Entry(task, self._base)
-        return found
+            plan = self._plans[name] = Plan(task, self._base)
+        return plan
 
     @property
     def hostname(self) -> str | None:
@@ -102,54 +102,54 @@ class Execution:
         found: str | None = self.app.hostname
         return found
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Drops what was derived from a configuration, hooks or receivers that have changed."""
-        self._entries.clear()
-        self._forgotten()
+        self._plans.clear()
+        self._on_invalidate()
 
-    def run(
-        self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> Outcome:
+    def run(self, plan: Plan, request: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Outcome:
         """Runs a call through all of its steps; never raises."""
-        life = self.live(entry, request, args, kwargs)
-        life.exc = None  # its traceback knows the life: they would keep each other until the collector comes
-        return life.outcome
+        call = self.execute(plan, request, args, kwargs)
+        call.exc = None  # its traceback knows the call: they would keep each other until the collector comes
+        return call.outcome
 
-    def live(self, entry: Entry, request: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Life:
+    def execute(
+        self, plan: Plan, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Call:
         """As `run`, giving all that is known at the end."""
-        # The task finds itself by its own name, so signatures and local calls look up the entry in the app.
-        life = Life(entry, request, args, kwargs)
-        token = context.set_current(request)
+        # The task finds itself by its own name, so signatures and local calls look up the plan in the app.
+        call = Call(plan, request, args, kwargs)
+        token = context.set_request(request)
         try:
             try:
-                for step in entry.linked if request.has_embed else entry.steps:
-                    life = step(life)
+                for step in plan.steps_with_callbacks if request.has_embed else plan.steps:
+                    call = step(call)
             except BaseException as exc:
-                life = end(life, exc)
-            for step in entry.after:
-                life = _shielded(step, life)
+                call = handle_exception(call, exc)
+            for step in plan.after:
+                call = _run_shielded(step, call)
         finally:
-            context.reset_current(token)
-        return life
+            context.reset_request(token)
+        return call
 
-    def failed(
+    def handle_exception(
         self,
-        entry: Entry,
+        plan: Plan,
         request: Any,
         args: Sequence[Any],
         kwargs: dict[str, Any],
         exc: BaseException,
     ) -> Outcome:
         """The outcome of a call that raised `exc`; never raises."""
-        token = context.set_current(request)
+        token = context.set_request(request)
         try:
-            return end(Life(entry, request, args, kwargs), exc).outcome
+            return handle_exception(Call(plan, request, args, kwargs), exc).outcome
         finally:
-            context.reset_current(token)
+            context.reset_request(token)
 
-    def ended(
+    def handle_ended(
         self,
-        entry: Entry,
+        plan: Plan,
         request: Any,
         args: Sequence[Any],
         kwargs: dict[str, Any],
@@ -161,23 +161,23 @@ class Execution:
             end: the exception as in a result document, and the `state`.
         """
         exc = exception_codec.from_document(end)
-        token = context.set_current(request)
+        token = context.set_request(request)
         try:
-            life = tell(Life(entry, request, args, kwargs), exc, end["state"])
-            if after_return in entry.after and life.outcome.state == states.FAILURE:
-                _shielded(after_return, life)
+            call = handle_ended(Call(plan, request, args, kwargs), exc, end["state"])
+            if after_return in plan.after and call.outcome.state == states.FAILURE:
+                _run_shielded(after_return, call)
         finally:
-            context.reset_current(token)
+            context.reset_request(token)
 
-    def hears_failure(self, task: Any) -> bool:
+    def has_failure_handlers(self, task: Any) -> bool:
         """Whether hooks of a task or receivers of signals want to know of its failure."""
         return bool(signals.task_failure.receivers) or any(
             _overrides(hook)(task, self._base) for hook in ("on_failure", "after_return")
         )
 
-    def leave_fork(self, raised: BaseException | None) -> NoReturn:
+    def exit_forked_process(self, raised: BaseException | None) -> NoReturn:
         """Ends a process that user code forked and that came back from it."""
-        fork_guard.leave(raised)
+        fork_guard.exit_forked_process(raised)
 
     def loads(self, data: bytes, content_type: str, content_encoding: str) -> Any:
         """Decodes a body that the core does not decode itself."""
@@ -187,108 +187,108 @@ class Execution:
 # Steps, in order
 
 
-def refuse_unsupported(life: Life) -> Life:
+def check_supported(call: Call) -> Call:
     """Fails what this version could not finish, before user code has run."""
-    callbacks.check(life.request.to_dict())
-    return life
+    callbacks.check_supported(call.request.to_dict())
+    return call
 
 
-def send_prerun(life: Life) -> Life:
+def send_prerun(call: Call) -> Call:
     """The signal task_prerun."""
     signals.task_prerun.send(
-        life.task, task_id=life.id, task=life.task, args=life.args, kwargs=life.kwargs
+        call.task, task_id=call.id, task=call.task, args=call.args, kwargs=call.kwargs
     )
-    return life
+    return call
 
 
-def before_start(life: Life) -> Life:
+def before_start(call: Call) -> Call:
     """The hook of that name."""
-    life.task.before_start(life.id, life.args, life.kwargs)
-    return life
+    call.task.before_start(call.id, call.args, call.kwargs)
+    return call
 
 
-def call(life: Life) -> Life:
+def call_function(call: Call) -> Call:
     """User code."""
-    process = fork_guard.process()
+    process = fork_guard.fork_count()
     begun = perf_counter()
     try:
-        life.retval = life.entry.fun(*life.args, **life.kwargs)
+        call.retval = call.plan.fun(*call.args, **call.kwargs)
     except BaseException as exc:
-        if fork_guard.process() != process:
-            fork_guard.leave(exc)
+        if fork_guard.fork_count() != process:
+            fork_guard.exit_forked_process(exc)
         raise
-    if fork_guard.process() != process:
-        fork_guard.leave(None)
-    if type(life.retval) is Retry and life.retval.is_eager:
-        raise life.retval  # what `retry(throw=False)` gave is run here all the same
-    life.runtime = perf_counter() - begun
-    return life
+    if fork_guard.fork_count() != process:
+        fork_guard.exit_forked_process(None)
+    if type(call.retval) is Retry and call.retval.is_eager:
+        raise call.retval  # what `retry(throw=False)` gave is run here all the same
+    call.runtime = perf_counter() - begun
+    return call
 
 
-def check_result(life: Life) -> Life:
+def check_result(call: Call) -> Call:
     """Fails a call whose result cannot be written, before hooks and signals say that it has succeeded."""
-    ignored = life.request.ignore_result
-    if type(life.retval) not in _WRITABLE and not (
-        life.entry.ignore_result if ignored is None else ignored
+    ignored = call.request.ignore_result
+    if type(call.retval) not in _WRITABLE and not (
+        call.plan.ignore_result if ignored is None else ignored
     ):
-        serialize.dumps(life.retval, "json")
-    return life
+        serialize.dumps(call.retval, "json")
+    return call
 
 
-def publish_links(life: Life) -> Life:
+def publish_callbacks(call: Call) -> Call:
     """Success callbacks and the next step of the chain; before the result is stored, so that its children are complete."""
-    callbacks.succeeded(life.task.app, life.request, life.retval)
-    return life
+    callbacks.publish_callbacks(call.task.app, call.request, call.retval)
+    return call
 
 
-def succeed(life: Life) -> Life:
+def succeed(call: Call) -> Call:
     """The outcome of a call that returned."""
-    life.outcome = Outcome(
-        outcome.SUCCESS, states.SUCCESS, life.retval, None, _printed(life.task, life.retval)
+    call.outcome = Outcome(
+        outcome.SUCCESS, states.SUCCESS, call.retval, None, _repr(call.task, call.retval)
     )
-    return life
+    return call
 
 
-def on_success(life: Life) -> Life:
+def on_success(call: Call) -> Call:
     """The hook of that name; it can no longer change the outcome."""
-    return _shielded(_on_success, life)
+    return _run_shielded(_on_success, call)
 
 
-def send_success(life: Life) -> Life:
+def send_success(call: Call) -> Call:
     """The signal task_success."""
-    signals.task_success.send(life.task, result=life.retval, runtime=life.runtime)
-    return life
+    signals.task_success.send(call.task, result=call.retval, runtime=call.runtime)
+    return call
 
 
-def after_return(life: Life) -> Life:
+def after_return(call: Call) -> Call:
     """The hook of that name; a call that will run again, or of which nothing is kept, has not returned."""
-    if life.outcome.verdict in _NOT_RETURNED:
-        return life
-    retval = life.retval if life.exc is None else life.exc
-    life.task.after_return(
-        life.outcome.state, retval, life.id, life.args, life.kwargs, _einfo(life)
+    if call.outcome.verdict in _NOT_RETURNED:
+        return call
+    retval = call.retval if call.exc is None else call.exc
+    call.task.after_return(
+        call.outcome.state, retval, call.id, call.args, call.kwargs, _exception_info(call)
     )
-    return life
+    return call
 
 
-def send_postrun(life: Life) -> Life:
+def send_postrun(call: Call) -> Call:
     """The signal task_postrun."""
-    retval = life.retval if life.exc is None else life.exc
+    retval = call.retval if call.exc is None else call.exc
     signals.task_postrun.send(
-        life.task,
-        task_id=life.id,
-        task=life.task,
-        args=life.args,
-        kwargs=life.kwargs,
+        call.task,
+        task_id=call.id,
+        task=call.task,
+        args=call.args,
+        kwargs=call.kwargs,
         retval=retval,
-        state=life.outcome.state,
+        state=call.outcome.state,
     )
-    return life
+    return call
 
 
-def _on_success(life: Life) -> Life:
-    life.task.on_success(life.retval, life.id, life.args, life.kwargs)
-    return life
+def _on_success(call: Call) -> Call:
+    call.task.on_success(call.retval, call.id, call.args, call.kwargs)
+    return call
 
 
 def _overrides(hook: str) -> Callable[[Any, type], bool]:
@@ -298,7 +298,7 @@ def _overrides(hook: str) -> Callable[[Any, type], bool]:
     )
 
 
-def _heard(signal: signals.Signal) -> Callable[[Any, type], bool]:
+def _has_receivers(signal: signals.Signal) -> Callable[[Any, type], bool]:
     return lambda task, base: bool(signal.receivers)
 
 
@@ -308,53 +308,53 @@ _NOT_RETURNED = frozenset({outcome.RETRY, outcome.IGNORE, outcome.REJECT, outcom
 
 _Needed = tuple[Step, Callable[[Any, type], bool]]
 _BEFORE: list[_Needed] = [
-    (send_prerun, _heard(signals.task_prerun)),
+    (send_prerun, _has_receivers(signals.task_prerun)),
     (before_start, _overrides("before_start")),
 ]
 _ENDED: list[_Needed] = [
     (on_success, _overrides("on_success")),
-    (send_success, _heard(signals.task_success)),
+    (send_success, _has_receivers(signals.task_success)),
 ]
 _AFTER: list[_Needed] = [
     (after_return, _overrides("after_return")),
-    (send_postrun, _heard(signals.task_postrun)),
+    (send_postrun, _has_receivers(signals.task_postrun)),
 ]
 
 
 # Around user code
 
 
-def _shielded(step: Step, life: Life) -> Life:
+def _run_shielded(step: Step, call: Call) -> Call:
     """A step after the outcome stands: what it raises is logged and changes nothing."""
     try:
-        return step(life)
+        return step(call)
     except Exception as exc:
-        log("a hook of task `%s` failed", life)
+        log("a hook of task `%s` failed", call)
         signals.task_internal_error.send(
-            life.task,
-            task_id=life.id,
+            call.task,
+            task_id=call.id,
             exception=exc,
-            args=life.args,
-            kwargs=life.kwargs,
+            args=call.args,
+            kwargs=call.kwargs,
             traceback=exc.__traceback__,
             einfo=None,
         )
-        return life
+        return call
 
 
-def _einfo(life: Life) -> exception_codec.ExceptionInfo | None:
+def _exception_info(call: Call) -> exception_codec.ExceptionInfo | None:
     return (
         None
-        if life.exc is None
-        else exception_codec.ExceptionInfo(life.exc, life.outcome.traceback or "")
+        if call.exc is None
+        else exception_codec.ExceptionInfo(call.exc, call.outcome.traceback or "")
     )
 
 
-def _printed(task: Any, value: Any) -> str:
+def _repr(task: Any, value: Any) -> str:
     return shorten(value, task.resultrepr_maxsize)
 
 
-def _runnable(fun: Any) -> Callable[..., Any]:
+def _as_function(fun: Any) -> Callable[..., Any]:
     """The function as the core can call it; a coroutine function runs on a loop of the thread's own."""
     code = getattr(getattr(fun, "__func__", fun), "__code__", None)
     if code is None or not code.co_flags & 0x80:  # CO_COROUTINE

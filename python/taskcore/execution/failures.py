@@ -14,47 +14,47 @@ from typing import Any
 from taskcore import signals, states
 from taskcore.exceptions import Ignore, NotSupportedError, Reject, Retry
 from taskcore.execution import callbacks, outcome
-from taskcore.execution.call import Life
+from taskcore.execution.call import Call
 from taskcore.execution.outcome import Outcome
 from taskcore.results import exception_codec
 from taskcore.task import retry
 from taskcore.utils import shorten
 
 
-def end(life: Life, exc: BaseException) -> Life:
-    """Gives the life the outcome of `exc`; never raises."""
-    life.exc = exc = _retried(life, exc)
+def handle_exception(call: Call, exc: BaseException) -> Call:
+    """Gives the call the outcome of `exc`; never raises."""
+    call.exc = exc = _autoretry(call, exc)
     try:
-        ending = next(found for cls, found in _ENDINGS if isinstance(exc, cls))
-        return ending(life, exc)
+        handler = next(handler for cls, handler in _HANDLERS if isinstance(exc, cls))
+        return handler(call, exc)
     except Exception as broken:  # an exception whose own methods raise
-        life.outcome = _broken(exc, broken)
-        return life
+        call.outcome = _undescribable(exc, broken)
+        return call
     finally:
-        del exc  # as in `_retried`
+        del exc  # as in `_autoretry`
 
 
-def tell(life: Life, exc: BaseException, state: str) -> Life:
+def handle_ended(call: Call, exc: BaseException, state: str) -> Call:
     """What follows a call that the worker ended, so that it did not raise `exc` itself; never raises.
 
     Args:
         state: FAILURE (killed for its hard time limit, or lost with its process) or REVOKED (expired before it ran).
     """
-    life.exc = exc
+    call.exc = exc
     if state == states.FAILURE:
-        return _failed(life, exc)
-    life.outcome = Outcome(outcome.IGNORE, state, None, None, str(exc))
+        return _failed(call, exc)
+    call.outcome = Outcome(outcome.IGNORE, state, None, None, str(exc))
     try:
         # DIFFERENCE: Celery leaves the rest of the chain PENDING for ever. Error callbacks are for failures only, as there.
-        callbacks.revoked(life.task.app, life.request, exc)
+        callbacks.revoke_chain(call.task.app, call.request, exc)
     except Exception:
-        log("ending the chain of task `%s` failed", life)
-    return life
+        log("ending the chain of task `%s` failed", call)
+    return call
 
 
-def _retried(life: Life, exc: BaseException) -> BaseException:
+def _autoretry(call: Call, exc: BaseException) -> BaseException:
     """The exception that ends the call: a Retry where the task retries automatically."""
-    task = life.task
+    task = call.task
     if not task.autoretry_for or isinstance(exc, (Ignore, Reject, Retry, NotSupportedError)):
         return exc
     if not isinstance(exc, tuple(task.autoretry_for)) or isinstance(
@@ -66,7 +66,7 @@ def _retried(life: Life, exc: BaseException) -> BaseException:
     how = dict(task.retry_kwargs or {})
     if task.retry_backoff:
         how["countdown"] = retry.backoff(
-            life.request.retries,
+            call.request.retries,
             float(task.retry_backoff),
             task.retry_backoff_max,
             task.retry_jitter,
@@ -79,85 +79,85 @@ def _retried(life: Life, exc: BaseException) -> BaseException:
         return ending
 
 
-def _ignored(life: Life, exc: Any) -> Life:
-    life.outcome = Outcome(outcome.IGNORE, states.IGNORED, None, None, str(exc))
-    return life
+def _ignored(call: Call, exc: Any) -> Call:
+    call.outcome = Outcome(outcome.IGNORE, states.IGNORED, None, None, str(exc))
+    return call
 
 
-def _rejected(life: Life, exc: Reject) -> Life:
+def _rejected(call: Call, exc: Reject) -> Call:
     document = exception_codec.to_document(exc)
     if exc.requeue:
         # A message that was acknowledged cannot be put back.
-        verdict = outcome.IGNORE if life.task.acks_late and _requeued(life) else outcome.REQUEUE
-        life.outcome = Outcome(verdict, states.REJECTED, document, None, repr(exc))
-        return life
+        verdict = outcome.IGNORE if call.task.acks_late and _requeued(call) else outcome.REQUEUE
+        call.outcome = Outcome(verdict, states.REJECTED, document, None, repr(exc))
+        return call
     # It never runs again, so whoever waits for it must learn that it has failed.
-    life.outcome = Outcome(outcome.REJECT, states.FAILURE, document, None, repr(exc))
-    _announce(life, exc, exception_codec.ExceptionInfo(exc, ""))
-    return life
+    call.outcome = Outcome(outcome.REJECT, states.FAILURE, document, None, repr(exc))
+    _send_failure(call, exc, exception_codec.ExceptionInfo(exc, ""))
+    return call
 
 
-def _requeued(life: Life) -> bool:
+def _requeued(call: Call) -> bool:
     """Whether the message was published again, with the mark that it is; otherwise the broker puts it back as it was."""
-    known = life.request.to_dict()
+    known = call.request.to_dict()
     if known.get("is_eager"):
         return False
     try:
-        life.task.app.producer.publish_again(
-            life.task,
+        call.task.app.producer.publish_again(
+            call.task,
             known["args"],
             known["kwargs"],
             retry.requeued(known, time()),
             retry.protocol_of(known),
         )
     except Exception:
-        log("task `%s` goes back without the mark that it is redelivered", life)
+        log("task `%s` goes back without the mark that it is redelivered", call)
         return False
     return True
 
 
-def _retry(life: Life, exc: Retry) -> Life:
+def _retry(call: Call, exc: Retry) -> Call:
     cause = exc.exc
     text = exception_codec.format_traceback(cause if cause is not None else exc)
     document = exception_codec.to_document(cause) if cause is not None else None
-    life.outcome = Outcome(outcome.RETRY, states.RETRY, document, text, str(exc))
+    call.outcome = Outcome(outcome.RETRY, states.RETRY, document, text, str(exc))
     einfo = exception_codec.ExceptionInfo(exc, text)
-    _hook(life, life.task.on_retry, cause if cause is not None else exc, einfo)
-    signals.task_retry.send(life.task, request=life.task.request, reason=exc, einfo=einfo)
-    return life
+    _call_hook(call, call.task.on_retry, cause if cause is not None else exc, einfo)
+    signals.task_retry.send(call.task, request=call.task.request, reason=exc, einfo=einfo)
+    return call
 
 
-def _failed(life: Life, exc: BaseException) -> Life:
+def _failed(call: Call, exc: BaseException) -> Call:
     text = exception_codec.format_traceback(exc)
     document = exception_codec.to_document(exc)
-    declared = life.task.throws and isinstance(exc, tuple(life.task.throws))
+    declared = call.task.throws and isinstance(exc, tuple(call.task.throws))
     verdict = outcome.EXPECTED if declared else outcome.FAILURE
-    life.outcome = Outcome(verdict, states.FAILURE, document, text, shorten(exc))
+    call.outcome = Outcome(verdict, states.FAILURE, document, text, shorten(exc))
     einfo = exception_codec.ExceptionInfo(exc, text)
-    _hook(life, life.task.on_failure, exc, einfo)
-    _announce(life, exc, einfo)
-    return life
+    _call_hook(call, call.task.on_failure, exc, einfo)
+    _send_failure(call, exc, einfo)
+    return call
 
 
-def _announce(life: Life, exc: BaseException, einfo: exception_codec.ExceptionInfo) -> None:
+def _send_failure(call: Call, exc: BaseException, einfo: exception_codec.ExceptionInfo) -> None:
     """The signal task_failure, the rest of the chain and the error callbacks."""
     signals.task_failure.send(
-        life.task,
-        task_id=life.id,
+        call.task,
+        task_id=call.id,
         exception=exc,
-        args=life.args,
-        kwargs=life.kwargs,
+        args=call.args,
+        kwargs=call.kwargs,
         traceback=exc.__traceback__,
         einfo=einfo,
     )
-    if life.request.has_embed:
+    if call.request.has_embed:
         try:
-            callbacks.failed(life.task.app, life.request, exc, einfo.traceback)
+            callbacks.publish_errbacks(call.task.app, call.request, exc, einfo.traceback)
         except Exception:
-            log("error callbacks of task `%s` failed", life)
+            log("error callbacks of task `%s` failed", call)
 
 
-_ENDINGS: list[tuple[type[BaseException], Callable[[Life, Any], Life]]] = [
+_HANDLERS: list[tuple[type[BaseException], Callable[[Call, Any], Call]]] = [
     (Ignore, _ignored),
     (Reject, _rejected),
     (Retry, _retry),
@@ -165,23 +165,23 @@ _ENDINGS: list[tuple[type[BaseException], Callable[[Life, Any], Life]]] = [
 ]
 
 
-def _broken(exc: BaseException, broken: Exception) -> Outcome:
+def _undescribable(exc: BaseException, broken: Exception) -> Outcome:
     name = type(exc).__qualname__
     text = f"{name} (it cannot be described: {type(broken).__name__})"
     document = {"exc_type": name, "exc_message": [text], "exc_module": type(exc).__module__}
     return Outcome(outcome.FAILURE, states.FAILURE, document, text, text)
 
 
-def _hook(
-    life: Life, hook: Callable[..., Any], exc: BaseException, einfo: exception_codec.ExceptionInfo
+def _call_hook(
+    call: Call, hook: Callable[..., Any], exc: BaseException, einfo: exception_codec.ExceptionInfo
 ) -> None:
     try:
-        hook(exc, life.id, life.args, life.kwargs, einfo)
+        hook(exc, call.id, call.args, call.kwargs, einfo)
     except Exception:
-        log("a hook of task `%s` failed", life)
+        log("a hook of task `%s` failed", call)
 
 
-def log(text: str, life: Life) -> None:
+def log(text: str, call: Call) -> None:
     import logging
 
-    logging.getLogger("taskcore.task").exception(text, f"{life.task.name}[{life.id}]")
+    logging.getLogger("taskcore.task").exception(text, f"{call.task.name}[{call.id}]")

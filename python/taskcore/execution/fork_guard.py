@@ -13,20 +13,20 @@ import sys
 from typing import Any, NoReturn
 
 _forks = 0
-_ours: dict[int, Any] = {}
+_handlers: dict[int, Any] = {}
 
 
-def process() -> int:
+def fork_count() -> int:
     """A number that differs from the one seen before when a fork lies in between."""
     return _forks
 
 
-def keep_from_forks(handlers: dict[int, Any]) -> None:
+def reset_in_forks(handlers: dict[int, Any]) -> None:
     """Gives the processes that this one forks the system's handlers in place of these; a handler of the user's stays."""
-    _ours.update(handlers)
+    _handlers.update(handlers)
 
 
-def leave(raised: BaseException | None) -> NoReturn:
+def exit_forked_process(raised: BaseException | None) -> NoReturn:
     """Ends a forked process that came back from user code."""
     code = 0
     try:
@@ -49,15 +49,15 @@ def _exit_code(code: Any) -> int:
     return 1
 
 
-def _in_child() -> None:
+def _after_fork() -> None:
     global _forks
     _forks += 1
-    for number, handler in _ours.items():
+    for number, handler in _handlers.items():
         if signal.getsignal(number) is handler:
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, usual)
-    _ours.clear()
+    _handlers.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -88,14 +88,14 @@ class Producer:
                 return {k: getattr(v, "name", v) for k, v in route.items() if v is not None}
         return {}
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Drops what was derived from a configuration that has changed."""
         self._publisher = None
         self._templates = {}
 
-    def forget_task(self, task: Task[..., Any]) -> None:
+    def invalidate_task(self, task: Task[..., Any]) -> None:
         """Drops what was derived from the options of a task."""
-        task._fast = None
+        task._fast_path = None
         for protocol in ("compact", "celery"):
             self._templates.pop((task, protocol), None)
 
@@ -118,7 +118,7 @@ class Producer:
         found = self.deliver(target, args, kwargs, fields)
         if parent is not None:
             parent.add_child(found)
-        if not isinstance(target, str) and target._fast is None:
+        if not isinstance(target, str) and target._fast_path is None:
             self._prepare(target)
         return make(found, self.app, fields.get("reply_to") if replies else None)
 
@@ -155,7 +155,7 @@ class Producer:
         self,
         target: Task[..., Any] | str,
         options: dict[str, Any],
-        parent: context.RawRequest | None,
+        parent: context.TaskRequest | None,
     ) -> tuple[dict[str, Any], bool, type[AsyncResult[Any]]]:
         """The fields of a call: its options, the task's, and the ids of the execution that publishes it; whether a result is
         awaited, and the class of what stands for it."""
@@ -183,8 +183,8 @@ class Producer:
             fields["reply_to"] = results.reply_to
         return fields, wanted, IgnoredResult if ignored else AsyncResult
 
-    def _parent(self, options: Mapping[str, Any]) -> context.RawRequest | None:
-        return context.publishing() if options.get("add_to_parent", True) else None
+    def _parent(self, options: Mapping[str, Any]) -> context.TaskRequest | None:
+        return context.get_parent_request() if options.get("add_to_parent", True) else None
 
     def _announce(
         self, name: str, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any]
@@ -237,8 +237,8 @@ class Producer:
         if task._has_plain_delay and registered and not self.app.conf["task_always_eager"]:
             ignored = task.ignore_result
             replies = None if ignored else self.app.results_or_none
-            task._fast = (
-                task._check,
+            task._fast_path = (
+                task._check_arguments,
                 self.publisher.publish,
                 self.template(task),
                 replies,
@@ -246,7 +246,7 @@ class Producer:
                 self.app,
             )
 
-    def send_link(
+    def send_callback(
         self,
         name: str,
         args: Sequence[Any],
@@ -260,7 +260,7 @@ class Producer:
         """
         target = self.app.tasks.get(name) or name
         known = call_options.NAMES.union(options.get("stamped_headers") or ())
-        parent = context.publishing()
+        parent = context.get_parent_request()
         if isinstance(parent, context.LocalRequest) and not isinstance(target, str):
             # Whoever runs a task here and now wants no messages from it.
             target.apply(args, kwargs, **{k: v for k, v in options.items() if k in known})
@@ -288,7 +288,9 @@ class Producer:
             return self.send_each((task, args, {}, dict(options)) for args in checked)
         parent = self._parent(options)
         fields, replies, make = self._complete(task, options, parent)
-        ids = self.publisher.publish_many(self.template(task), checked, fields or None, task._check)
+        ids = self.publisher.publish_many(
+            self.template(task), checked, fields or None, task._check_arguments
+        )
         if parent is not None:
             for found in ids:
                 parent.add_child(found)
@@ -299,7 +301,7 @@ class Producer:
         calls: Iterable[tuple[Task[..., Any] | str, Sequence[Any], dict[str, Any], dict[str, Any]]],
     ) -> ResultSet[Any]:
         """Sends different calls, pipelined."""
-        kept: list[tuple[context.RawRequest | None, type[AsyncResult[Any]]]] = []
+        kept: list[tuple[context.TaskRequest | None, type[AsyncResult[Any]]]] = []
         after: list[Callable[[], None]] = []
         ids = self.publisher.publish_each(self._each(calls, kept, after))
         ignored: dict[int, AsyncResult[Any]] = {}
@@ -320,7 +322,7 @@ class Producer:
     def _each(self, calls: Iterable[Any], kept: list[Any], after: list[Any]) -> Iterator[Any]:
         watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
         for target, args, kwargs, options in calls:
-            check = None if isinstance(target, str) else target._check
+            check = None if isinstance(target, str) else target._check_arguments
             if check is not None:
                 check(*args, **kwargs)
             parent = self._parent(options)

@@ -56,7 +56,7 @@ def assert_will_not_block() -> None:
     Raises:
         RuntimeError: a task runs here: all slots of the workers may be waiting for one another.
     """
-    if context.get_current() is not None and not _may_join.get():
+    if context.get_request() is not None and not _may_join.get():
         raise RuntimeError(
             "never call result.get() within a task: the workers may all wait for one another; "
             "use link=, or allow_join_result() if you know better"
@@ -194,7 +194,7 @@ class AsyncResult(Generic[R]):
 
     @property
     def _app(self) -> Any:
-        return self.app or current.app()
+        return self.app or current.get_app()
 
     @property
     def task_id(self) -> str:
@@ -374,7 +374,7 @@ class AsyncResult(Generic[R]):
         return f"<AsyncResult: {self.id}>"
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise unsupported.attribute(self, name, unsupported.RESULT)
+        raise unsupported.attribute_error(self, name, unsupported.RESULT)
 
     def __reduce__(self) -> Any:
         return type(self), (self.id, None, None, self.parent)

@@ -122,7 +122,7 @@ class ResultSet(Sequence[AsyncResult[R]]):
         ]
         if not wanted:
             return
-        app = self.app or current.app()
+        app = self.app or current.get_app()
         for i, document in zip(wanted, app.backend.get([self.ids[i] for i in wanted]), strict=True):
             if document is not None and document["status"] in states.READY_STATES:
                 one = self._made[i] = self._at(i)

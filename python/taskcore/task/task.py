@@ -46,8 +46,8 @@ class Task(TaskOptions, Generic[P, R]):
 
     _app: Any = None
     _bound = False
-    _check: Callable[..., object] | None = None
-    _fast: Any = None
+    _check_arguments: Callable[..., object] | None = None
+    _fast_path: Any = None
     """Everything that `delay` needs, or None; made by the producer, dropped when the configuration or an option changes."""
 
     # What the app does with it
@@ -63,7 +63,7 @@ class Task(TaskOptions, Generic[P, R]):
             self.__wrapped__ = fun
             for attribute in ("__module__", "__doc__", "__name__", "__qualname__"):
                 setattr(self, attribute, getattr(fun, attribute, None))
-        self._check = argument_check.checker(self.run) if self.typing else None
+        self._check_arguments = argument_check.checker(self.run) if self.typing else None
 
     def set_options(self, options: Mapping[str, Any]) -> None:
         """Sets the options of the decorator.
@@ -78,19 +78,19 @@ class Task(TaskOptions, Generic[P, R]):
 
     def _options_changed(self, name: str) -> None:
         if name in ("run", "typing"):
-            self._check = argument_check.checker(self.run) if self.typing else None
-        self._app.producer.forget_task(self)
-        self._app.execution.forget()
+            self._check_arguments = argument_check.checker(self.run) if self.typing else None
+        self._app.producer.invalidate_task(self)
+        self._app.executor.invalidate()
 
     @property
     def app(self) -> Any:
         """The app it is registered with."""
-        return self._app or current.app()
+        return self._app or current.get_app()
 
     @property
     def request(self) -> context.Context:
         """The execution that runs now; an empty one outside of it."""
-        return context.context_of(self.name, self.app.hostname)
+        return context.get_context(self.name, self.app.hostname)
 
     @property
     def backend(self) -> Any:
@@ -106,7 +106,7 @@ class Task(TaskOptions, Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs the body here and now, without a message."""
-        outer = context.get_current()
+        outer = context.get_request()
         if (
             outer is not None
             and type(self).__call__ is not Task.__call__
@@ -116,7 +116,7 @@ class Task(TaskOptions, Generic[P, R]):
             # An override of `__call__` that the worker runs calls on: this is still that execution.
             result: R = self.run(*args, **kwargs)
             return result
-        token = context.set_current(
+        token = context.set_request(
             context.LocalRequest(
                 outer, task=self.name, args=args, kwargs=kwargs, called_directly=True
             )
@@ -125,7 +125,7 @@ class Task(TaskOptions, Generic[P, R]):
             result = self.run(*args, **kwargs)
             return result
         finally:
-            context.reset_current(token)
+            context.reset_request(token)
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Publishes a call with these arguments; `apply_async` without options.
@@ -135,15 +135,15 @@ class Task(TaskOptions, Generic[P, R]):
             OperationalError: the broker did not confirm in time.
             EncodeError: an argument cannot be written by the serializer.
         """
-        fast = self._fast
+        fast_path = self._fast_path
         if (
-            fast is None
-            or context.get_current() is not None
+            fast_path is None
+            or context.get_request() is not None
             or signals.before_task_publish.receivers
             or signals.after_task_publish.receivers
         ):
             return self.apply_async(args, kwargs)
-        check, publish, template, replies, make, app = fast
+        check, publish, template, replies, make, app = fast_path
         if check is not None:
             check(*args, **kwargs)
         if replies is None:
@@ -178,8 +178,8 @@ class Task(TaskOptions, Generic[P, R]):
             call_options.to_args(self.name, args),
             call_options.to_kwargs(self.name, kwargs),
         )
-        if self._check is not None:
-            self._check(*positional, **named)
+        if self._check_arguments is not None:
+            self._check_arguments(*positional, **named)
         app = self.app
         if app.conf["task_always_eager"]:
             eager: AsyncResult[R] = self._apply_eagerly(positional, named, given)
@@ -205,7 +205,7 @@ class Task(TaskOptions, Generic[P, R]):
         throw: bool | None = None,
         **options: Any,
     ) -> EagerResult[R]:
-        """Runs the whole life of the task here and now: hooks, signals, retries, callbacks, but no broker.
+        """Executes the task here and now as a worker does: hooks, signals, retries, callbacks, but no broker.
 
         Args:
             throw: raise what the task raises; default: the setting `task_eager_propagates`.
@@ -218,11 +218,11 @@ class Task(TaskOptions, Generic[P, R]):
             call_options.to_args(self.name, args),
             call_options.to_kwargs(self.name, kwargs),
         )
-        app, parent = self.app, context.publishing()
-        found = task_id or options.get("task_id") or uuid()
+        app, parent = self.app, context.get_parent_request()
+        task_id = task_id or options.get("task_id") or uuid()
         request = context.LocalRequest(
             parent,
-            id=found,
+            id=task_id,
             task=self.name,
             args=list(args),
             kwargs=kwargs,
@@ -233,21 +233,21 @@ class Task(TaskOptions, Generic[P, R]):
             callbacks=call_options.signatures("link", options.get("link")),
             errbacks=call_options.signatures("link_error", options.get("link_error")),
             chain=options.get("chain"),
-            root_id=options.get("root_id") or (parent.root_id if parent else found),
+            root_id=options.get("root_id") or (parent.root_id if parent else task_id),
             parent_id=parent.id if parent else None,
             delivery_info={"is_eager": True, "routing_key": None},
             ignore_result=options.get("ignore_result"),
             shadow=options.get("shadow"),
         )
-        life = app.execution.live(app.execution.entry(self.name), request, args, kwargs)
-        if isinstance(life.exc, Retry) and life.exc.sig is not None:
-            again = {**life.exc.sig["options"], "throw": throw, "retries": request.retries + 1}
-            return self.apply(life.exc.sig["args"], life.exc.sig["kwargs"], **again)
-        if isinstance(life.exc, KeyboardInterrupt):
-            raise life.exc  # Ctrl-C is meant for this process, whatever it runs
-        if life.exc is not None and (app.conf["task_eager_propagates"] if throw is None else throw):
-            raise exception_codec.ordinary(life.exc)
-        result: EagerResult[R] = app.eager_result(found, life, self.name)
+        call = app.executor.execute(app.executor.plan(self.name), request, args, kwargs)
+        if isinstance(call.exc, Retry) and call.exc.sig is not None:
+            again = {**call.exc.sig["options"], "throw": throw, "retries": request.retries + 1}
+            return self.apply(call.exc.sig["args"], call.exc.sig["kwargs"], **again)
+        if isinstance(call.exc, KeyboardInterrupt):
+            raise call.exc  # Ctrl-C is meant for this process, whatever it runs
+        if call.exc is not None and (app.conf["task_eager_propagates"] if throw is None else throw):
+            raise exception_codec.ordinary(call.exc)
+        result: EagerResult[R] = app.eager_result(task_id, call, self.name)
         return result
 
     def apply_many(
@@ -301,8 +301,8 @@ class Task(TaskOptions, Generic[P, R]):
             MaxRetriesExceededError: no retries left and `exc` not given.
             OperationalError: the broker did not take it, and the message was acknowledged already.
         """
-        raw = context.get_current()
-        if raw is None or raw.id is None or raw.task != self.name:
+        request = context.get_request()
+        if request is None or request.id is None or request.task != self.name:
             # Called directly: there is no message to publish again.
             raise exc or Retry(f"task `{self.name}` can be retried only while a worker executes it")
         own_limit = options.pop("max_retries", None)
@@ -310,19 +310,19 @@ class Task(TaskOptions, Generic[P, R]):
         countdown = options.pop("countdown", None)
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
-        request = raw.to_dict()
+        carried = request.to_dict()
         if args is not None:
             args = call_options.to_args(self.name, args)
         if kwargs is not None:
             kwargs = call_options.to_kwargs(self.name, kwargs)
-        before = (request["args"], request["kwargs"])
-        used, named = retry.arguments(self.run, before, args, kwargs)
-        if limit is not None and raw.retries >= limit:
+        before = (carried["args"], carried["kwargs"])
+        args, kwargs = retry.arguments(self.run, before, args, kwargs)
+        if limit is not None and request.retries >= limit:
             try:
                 raise exc or MaxRetriesExceededError(
-                    f"cannot retry task `{self.name}` [{raw.id}]: it was retried {raw.retries} times, the limit is {limit}",
-                    task_args=used,
-                    task_kwargs=named,
+                    f"cannot retry task `{self.name}` [{request.id}]: it was retried {request.retries} times, the limit is {limit}",
+                    task_args=args,
+                    task_kwargs=kwargs,
                 )
             except BaseException as ending:
                 if own_limit is not None:
@@ -331,23 +331,23 @@ class Task(TaskOptions, Generic[P, R]):
             finally:
                 del exc
         when = eta if countdown is None else countdown
-        if request.get("is_eager"):
-            sig = Signature(self, used, named, {**options, "task_id": raw.id})
-            found = Retry(exc=exc, when=when, is_eager=True, sig=sig)
+        if carried.get("is_eager"):
+            sig = Signature(self, args, kwargs, {**options, "task_id": request.id})
+            retry_exc = Retry(exc=exc, when=when, is_eager=True, sig=sig)
         else:
             fields = {
-                **retry.carried(request),
+                **retry.carried(carried),
                 **self.app.producer.fields({**options, "eta": eta, "countdown": countdown}),
             }
-            self._publish_again(request, used, named, fields)
-            raw.add_child(raw.id)
-            found = Retry(exc=exc, when=when)
+            self._publish_again(carried, args, kwargs, fields)
+            request.add_child(request.id)
+            retry_exc = Retry(exc=exc, when=when)
         try:
             if throw:
-                raise found from exc
-            return found
+                raise retry_exc from exc
+            return retry_exc
         finally:
-            del found, exc  # or this frame, its exception and the request would keep each other
+            del retry_exc, exc  # or this frame, its exception and the request would keep each other
 
     def _publish_again(
         self, request: Mapping[str, Any], args: Any, kwargs: Any, fields: dict[str, Any]
@@ -366,15 +366,18 @@ class Task(TaskOptions, Generic[P, R]):
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
     ) -> None:
         """Stores a state of your own, such as PROGRESS, for the running execution or for `task_id`."""
-        raw = context.get_current()
-        found = task_id or (raw.id if raw is not None else None)
-        if found is None:
+        request = context.get_request()
+        task_id = task_id or (request.id if request is not None else None)
+        if task_id is None:
             raise TypeError("update_state outside of an execution needs a task_id")
         if state is None:
             raise TypeError("update_state needs a state, for example `PROGRESS`")
-        if not (raw is not None and isinstance(raw, context.LocalRequest)):
+        if not (request is not None and isinstance(request, context.LocalRequest)):
             self.app.store_state(
-                found, state, meta, raw if raw is not None and raw.id == found else None
+                task_id,
+                state,
+                meta,
+                request if request is not None and request.id == task_id else None,
             )
 
     def replace(self, sig: Any) -> NoReturn:
@@ -412,22 +415,22 @@ class Task(TaskOptions, Generic[P, R]):
         """Runs last, however the execution ended."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise unsupported.attribute(self, name, unsupported.TASK)
+        raise unsupported.attribute_error(self, name, unsupported.TASK)
 
     def __reduce__(self) -> Any:
         # By name: whoever reads it has the same task in its own app.
-        return _find, (self.name, self.__module__)
+        return _find_task, (self.name, self.__module__)
 
     def __repr__(self) -> str:
         return f"<@task: {self.name or type(self).__name__}>"
 
 
-def _find(name: str, module: str) -> Task[..., Any]:
+def _find_task(name: str, module: str) -> Task[..., Any]:
     """The task `name` of the current app, or of whichever has it; pickles of tasks name it and its module."""
     if module != "__main__":
         from importlib import import_module
 
         import_module(module)
-    apps = [current.app(), *reversed(current.others())]
-    found: Task[..., Any] = next((a for a in apps if name in a.tasks), apps[0]).tasks[name]
-    return found
+    apps = [current.get_app(), *reversed(current.all_apps())]
+    task: Task[..., Any] = next((app for app in apps if name in app.tasks), apps[0]).tasks[name]
+    return task

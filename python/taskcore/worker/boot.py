@@ -68,12 +68,12 @@ class WorkerConfig(NamedTuple):
     disable_rate_limits: bool
 
     @property
-    def broker_shown(self) -> str:
+    def redacted_broker_url(self) -> str:
         """The broker's URL without its password."""
         return redact(self.broker_url)
 
     @property
-    def result_shown(self) -> str | None:
+    def redacted_result_url(self) -> str | None:
         """The result store's URL without its password."""
         return None if self.result_url is None else redact(self.result_url)
 
@@ -98,7 +98,7 @@ class TaskSpec(NamedTuple):
     rate_limit: float | None
     time_limit: float | None
     soft_time_limit: float | None
-    hears_failure: bool
+    has_failure_handlers: bool
 
 
 def boot(app: Any, options: WorkerOptions | None = None) -> int:
@@ -114,7 +114,7 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     name = options.hostname or f"taskcore@{app.node}"
     signals.celeryd_init.send(name, instance=None, conf=app.conf, options=options)
     config = configure(app, options)
-    specs = [spec_of(task) for task in app.tasks.values()]
+    specs = [make_task_spec(task) for task in app.tasks.values()]
     check_pool(config)
     app.hostname = config.hostname
     app.conf.freeze()
@@ -126,17 +126,17 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
 def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOptions) -> int:
     """The worker from its logging to its end; gives the exit code."""
     log_setup.set_up(app, config.log_level, config.log_file)
-    warn_of_what_will_not_work(config, specs)
+    warn_of_misconfiguration(config, specs)
     node = Node(app, config.hostname)
     signals.worker_init.send(node)
     pages, zygote = fork_zygote(app, config) if config.pool == "prefork" else (None, None)
     if options.on_start is not None:
         options.on_start(config)
     try:
-        worker = _core.Worker(config, specs, app.execution, pages=pages, zygote=zygote)
+        worker = _core.Worker(config, specs, app.executor, pages=pages, zygote=zygote)
     except ValueError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
-    stops = Stops(node, worker)
+    stops = StopSignals(node, worker)
     with stops:
         worker.start()
         log_setup.logger.info("%s ready", config.hostname)
@@ -189,7 +189,7 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
     )
 
 
-def warn_of_what_will_not_work(config: WorkerConfig, specs: list[TaskSpec]) -> None:
+def warn_of_misconfiguration(config: WorkerConfig, specs: list[TaskSpec]) -> None:
     """Says at the start what a user would otherwise find out by waiting."""
     if not any(not spec.name.startswith(("celery.", "taskcore.")) for spec in specs):
         log_setup.logger.warning(
@@ -199,7 +199,7 @@ def warn_of_what_will_not_work(config: WorkerConfig, specs: list[TaskSpec]) -> N
     if config.broker_url.startswith("memory:"):
         log_setup.logger.warning(
             "the broker `%s` lives in this process, where no other program can publish: it is for tests",
-            config.broker_shown,
+            config.redacted_broker_url,
         )
 
 
@@ -229,7 +229,7 @@ def _content_types(accept: Iterable[str]) -> list[str]:
         raise ImproperlyConfigured(f"accept_content: {exc}") from exc
 
 
-def spec_of(task: Any) -> TaskSpec:
+def make_task_spec(task: Any) -> TaskSpec:
     """What the loop must know about a task."""
     rate = (
         task.rate_limit if task.rate_limit is not None else task.app.conf["task_default_rate_limit"]
@@ -245,7 +245,7 @@ def spec_of(task: Any) -> TaskSpec:
         rate_limit=rate_per_second(rate),
         time_limit=own(task, "time_limit"),
         soft_time_limit=own(task, "soft_time_limit"),
-        hears_failure=task.app.execution.hears_failure(task),
+        has_failure_handlers=task.app.executor.has_failure_handlers(task),
     )
 
 
@@ -282,20 +282,20 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, int]:
         )
     pages = _core.Pages(config.concurrency)
 
-    def make_execution() -> Any:
+    def make_executor() -> Any:
         signals.worker_process_init.send(None)
-        return app.execution
+        return app.executor
 
     def on_exit() -> None:
         signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
 
     control, _ = start_zygote(
-        pages, make_execution, log_tasks=config.log_level <= _INFO, on_exit=on_exit
+        pages, make_executor, log_tasks=config.log_level <= _INFO, on_exit=on_exit
     )
     return pages, control
 
 
-class Stops:
+class StopSignals:
     """The operating system's signals as stops: the first SIGTERM or SIGINT is warm, the next and SIGQUIT are cold."""
 
     def __init__(self, node: Node, worker: Any) -> None:
@@ -307,12 +307,12 @@ class Stops:
         # One object, so that it can be told from a handler of the user's.
         self._handler = self._stop
 
-    def __enter__(self) -> Stops:
+    def __enter__(self) -> StopSignals:
         for number in filter(
             None, (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGQUIT", None))
         ):
             self._before[number] = signal.signal(number, self._handler)
-        fork_guard.keep_from_forks(dict.fromkeys(self._before, self._handler))
+        fork_guard.reset_in_forks(dict.fromkeys(self._before, self._handler))
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -32,9 +32,9 @@ class TaskFormatter(logging.Formatter):
         self.main = os.getpid()
 
     def format(self, record: logging.LogRecord) -> str:
-        raw = context.publishing()
+        request = context.get_parent_request()
         record.where = "MainProcess" if record.process == self.main else f"Child-{record.process}"
-        record.task = f"{raw.task}[{raw.id}]: " if raw is not None else ""
+        record.task = f"{request.task}[{request.id}]: " if request is not None else ""
         return super().format(record)
 
 

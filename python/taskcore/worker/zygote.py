@@ -36,7 +36,7 @@ _LEFT_TO_THE_WORKER = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIG
 
 def start_zygote(
     pages: _core.Pages,
-    make_execution: Callable[[], Any],
+    make_executor: Callable[[], Any],
     *,
     log_tasks: bool = False,
     on_exit: Callable[[], object] | None = None,
@@ -47,7 +47,7 @@ def start_zygote(
 
     Args:
         pages: the memory that worker and children share.
-        make_execution: called once in each child, before it takes calls; gives its `taskcore.execution.executor.Execution`.
+        make_executor: called once in each child, before it takes calls; gives its `taskcore.execution.executor.Executor`.
         log_tasks: whether outcomes carry the printable result.
         on_exit: called in a child that ends in order.
     """
@@ -62,7 +62,7 @@ def start_zygote(
     code = 1
     try:
         ours.close()
-        _Zygote(theirs, pages, make_execution, log_tasks, on_exit).serve()
+        _Zygote(theirs, pages, make_executor, log_tasks, on_exit).serve()
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -94,13 +94,13 @@ class _Zygote:
         self,
         control: socket.socket,
         pages: _core.Pages,
-        make_execution: Callable[[], Any],
+        make_executor: Callable[[], Any],
         log_tasks: bool,
         on_exit: Callable[[], object] | None,
     ) -> None:
         self.control = control
         self.pages = pages
-        self.make_execution = make_execution
+        self.make_executor = make_executor
         self.log_tasks = log_tasks
         self.on_exit = on_exit
         self.children: set[int] = set()
@@ -198,13 +198,13 @@ class _Zygote:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGUSR1, _soft_limit)
             ours = dict.fromkeys(map(_number, _LEFT_TO_THE_WORKER), _left_to_the_worker)
-            fork_guard.keep_from_forks(ours | {signal.SIGUSR1: _soft_limit})
+            fork_guard.reset_in_forks(ours | {signal.SIGUSR1: _soft_limit})
             self.control.close()
             self.wakeup.close()
             self._wakeup_end.close()
             os.set_inheritable(fd, False)
             _reseed()
-            code = _core.run_child(fd, self.pages, cell, self.make_execution(), self.log_tasks)
+            code = _core.run_child(fd, self.pages, cell, self.make_executor(), self.log_tasks)
             if self.on_exit is not None:
                 self.on_exit()
         except BaseException:

@@ -67,5 +67,5 @@ pub struct TaskSpec {
     /// Hard limit in microseconds.
     pub hard_us: Option<u64>,
     /// Whether hooks of the task, or receivers of signals, want to know of a failure that the worker decides.
-    pub hears_failure: bool,
+    pub has_failure_handlers: bool,
 }

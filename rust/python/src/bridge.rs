@@ -46,7 +46,7 @@ pub(crate) fn process() -> u32 {
 pub(crate) fn leave_fork(execution: &Bound<'_, PyAny>, raised: Option<PyErr>) -> ! {
     let raised = raised.map(|e| e.into_value(execution.py()));
     // It does not return; if it fails, this process still has no business here.
-    drop(execution.call_method1("leave_fork", (raised,)));
+    drop(execution.call_method1("exit_forked_process", (raised,)));
     std::process::abort()
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn run_child(
     fd: i32,
     pages: &Bound<'_, Pages>,
     slot: usize,
-    execution: &Bound<'_, PyAny>,
+    executor: &Bound<'_, PyAny>,
     log_tasks: bool,
 ) -> PyResult<i32> {
     #[cfg(target_os = "linux")]
@@ -94,7 +94,7 @@ pub(crate) fn run_child(
     // SAFETY: the zygote gives every child a descriptor of its own and does not use it after the
     // fork.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let mut executor = Executor::new(execution, log_tasks)?;
+    let mut executor = Executor::new(executor, log_tasks)?;
     let mut link = Link::new(socket, cell).map_err(|e| errors::to_python(py, &e))?;
     match work(py, &mut link, &mut executor) {
         // Nobody is left to tell.

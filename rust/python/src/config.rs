@@ -76,7 +76,7 @@ impl Settings {
             rate_limit: attr(task, "rate_limit")?,
             soft_us: micros(soft),
             hard_us: micros(own.or(self.time_limit)),
-            hears_failure: attr(task, "hears_failure")?,
+            has_failure_handlers: attr(task, "has_failure_handlers")?,
         };
         Ok((name.into(), spec))
     }

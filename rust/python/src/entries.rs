@@ -1,7 +1,7 @@
-//! What a process knows about the tasks that it runs: Python's `Entry` of each, read once.
+//! What a process knows about the tasks that it runs: Python's `Plan` of each, read once.
 //!
 //! Hooks, receivers of signals and settings decide how a task is run, and may change while it is run. Then Python calls
-//! [`forget_tasks`], and every thread asks again; until then a call costs one look at a counter.
+//! [`invalidate_tasks`], and every thread asks again; until then a call costs one look at a counter.
 
 use std::{
     cell::Cell,
@@ -19,14 +19,14 @@ static STALE: AtomicU64 = AtomicU64::new(0);
 
 /// Says that hooks, receivers of signals or settings have changed: every task is looked up again before its next call.
 #[pyfunction]
-pub(crate) fn forget_tasks() {
+pub(crate) fn invalidate_tasks() {
     STALE.fetch_add(1, Ordering::Relaxed);
 }
 
 /// What this process knows about a task.
-#[allow(clippy::struct_excessive_bools)] // the attributes of Python's Entry, one by one
+#[allow(clippy::struct_excessive_bools)] // the attributes of Python's Plan, one by one
 pub(crate) struct Entry {
-    /// `taskcore.execution.executor.Entry`.
+    /// `taskcore.execution.executor.Plan`.
     pub(crate) object: Py<PyAny>,
     pub(crate) fun: Py<PyAny>,
     pub(crate) plain: bool,
@@ -46,7 +46,7 @@ impl Entry {
 
 /// The tasks that one thread has run.
 pub(crate) struct Entries {
-    /// `taskcore.execution.executor.Execution`.
+    /// `taskcore.execution.executor.Executor`.
     execution: Py<PyAny>,
     known: HashMap<String, Rc<Entry>>,
     /// What [`STALE`] was when `known` was begun.
@@ -76,7 +76,7 @@ impl Entries {
     }
 
     fn look_up(&self, py: Python<'_>, name: &str) -> PyResult<Option<Entry>> {
-        let object = self.execution.bind(py).call_method1("entry", (name,))?;
+        let object = self.execution.bind(py).call_method1("plan", (name,))?;
         if object.is_none() {
             return Ok(None);
         }

@@ -49,10 +49,10 @@ pub(crate) trait Host {
     fn end(&mut self);
 }
 
-/// Runs calls for one `taskcore.execution.executor.Execution`.
+/// Runs calls for one `taskcore.execution.executor.Executor`.
 pub(crate) struct Executor {
     execution: Py<PyAny>,
-    set_current: Py<PyAny>,
+    set_request: Py<PyAny>,
     run: Py<PyAny>,
     /// `taskcore.utils.shorten`, when outcomes are logged.
     shorten: Option<Py<PyAny>>,
@@ -71,7 +71,7 @@ impl Executor {
         let hostname = execution.getattr_opt("hostname")?;
         Ok(Self {
             execution: execution.clone().unbind(),
-            set_current: execution.getattr("set_current")?.unbind(),
+            set_request: execution.getattr("set_request")?.unbind(),
             run: execution.getattr("run")?.unbind(),
             shorten: shorten.map(Bound::unbind),
             hostname: hostname.and_then(|h| h.extract().ok()),
@@ -146,7 +146,7 @@ impl Executor {
         let (args, kwargs) = (this.args(py), this.kwargs(py));
         let short = entry.mean_us.get().is_some_and(|mean| mean < SHORT_US);
         let plain = entry.plain && !this.has_links();
-        let current = if plain { self.set_current(py, request.as_any()) } else { Ok(()) };
+        let current = if plain { self.set_request(py, request.as_any()) } else { Ok(()) };
         let start = clock::mono_us();
         let process = bridge::process();
         host.begin(start, short);
@@ -177,7 +177,7 @@ impl Executor {
         if let Err(error) = told {
             self.failed(entry, request, error, outcome);
         }
-        if plain && let Err(error) = self.set_current(py, py.None().bind(py)) {
+        if plain && let Err(error) = self.set_request(py, py.None().bind(py)) {
             error.write_unraisable(py, None);
         }
     }
@@ -188,7 +188,7 @@ impl Executor {
         outcome.verdict = Verdict::Ignore;
         let told = codec::loads_json(py, end).and_then(|end| {
             let call = (&entry.object, request, this.args(py), this.kwargs(py), end);
-            self.execution.bind(py).call_method1("ended", call)
+            self.execution.bind(py).call_method1("handle_ended", call)
         });
         if let Err(error) = told {
             outcome.note = in_words(py, &error);
@@ -196,8 +196,8 @@ impl Executor {
         }
     }
 
-    fn set_current(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.set_current.bind(py).call1((request,)).map(drop)
+    fn set_request(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_request.bind(py).call1((request,)).map(drop)
     }
 
     /// The end of the plain way.
@@ -271,7 +271,7 @@ impl Executor {
         let this = request.get();
         let words = in_words(py, &error);
         let call = (&entry.object, request, this.args(py), this.kwargs(py), error.into_value(py));
-        let ended = self.execution.bind(py).call_method1("failed", call);
+        let ended = self.execution.bind(py).call_method1("handle_exception", call);
         let Err(second) = ended.and_then(|ended| self.told(entry, request, &ended, outcome)) else {
             return;
         };

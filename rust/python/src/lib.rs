@@ -37,7 +37,7 @@ mod _core {
     #[pymodule_export]
     use super::{
         codec::{dumps, loads},
-        entries::forget_tasks,
+        entries::invalidate_tasks,
         publisher::Publisher,
         results::Results,
         template::Template,

@@ -93,7 +93,7 @@ pub(crate) struct Worker {
     solo: Option<Arc<Shared>>,
     /// For pools inside this process: what may be left running.
     inside: Option<Arc<Shared>>,
-    execution: Py<PyAny>,
+    executor: Py<PyAny>,
     log_tasks: bool,
 }
 
@@ -101,11 +101,11 @@ pub(crate) struct Worker {
 impl Worker {
     #[new]
     #[allow(clippy::needless_pass_by_value)] // a sequence is extracted as a value
-    #[pyo3(signature = (config, tasks, execution, *, pages=None, zygote=None))]
+    #[pyo3(signature = (config, tasks, executor, *, pages=None, zygote=None))]
     fn new(
         config: &Bound<'_, PyAny>,
         tasks: Vec<Bound<'_, PyAny>>,
-        execution: &Bound<'_, PyAny>,
+        executor: &Bound<'_, PyAny>,
         pages: Option<&Bound<'_, PyAny>>,
         zygote: Option<i32>,
     ) -> PyResult<Self> {
@@ -115,7 +115,7 @@ impl Worker {
         let log_tasks = settings.log_level <= INFO;
         let pool = match settings.pool.as_str() {
             "threads" => {
-                PoolParts::Ready(ThreadPool::threads(execution, settings.concurrency, log_tasks)?)
+                PoolParts::Ready(ThreadPool::threads(executor, settings.concurrency, log_tasks)?)
             }
             "solo" => PoolParts::Ready(ThreadPool::solo()),
             "prefork" => settings.prefork(pages, zygote)?,
@@ -149,7 +149,7 @@ impl Worker {
             inside,
             phase: Mutex::new(Phase::Made(Box::new((parts, log)))),
             end: Arc::default(),
-            execution: execution.clone().unbind(),
+            executor: executor.clone().unbind(),
             log_tasks,
         })
     }
@@ -206,7 +206,7 @@ impl Worker {
     fn wait(&self, py: Python<'_>) -> PyResult<u64> {
         if let Some(shared) = &self.solo
             && !bridge::detach(py, || self.end.wait(Duration::ZERO))
-            && let Err(raised) = serve::serve_solo(self.execution.bind(py), shared, self.log_tasks)
+            && let Err(raised) = serve::serve_solo(self.executor.bind(py), shared, self.log_tasks)
         {
             self.stop(false);
             return Err(raised);

@@ -28,7 +28,8 @@ impl Worker {
         let Ok(message) = Message::decode(&request.message) else {
             return self.carry_out(decision, &request);
         };
-        let heard = end.state == State::Failure && self.registry.spec(request.task).hears_failure;
+        let heard =
+            end.state == State::Failure && self.registry.spec(request.task).has_failure_handlers;
         if heard || message.has_embed() {
             let settle = decision.settle.take();
             self.carry_out(decision, &request);

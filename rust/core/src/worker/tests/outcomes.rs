@@ -94,7 +94,7 @@ async fn what_follows_an_end_that_the_worker_decided_is_told_before_the_message_
         ("expired", "hears", plain, &[], &["ack"]),
     ] {
         let mut config = config();
-        let hears = TaskSpec { hears_failure: true, ..TaskSpec::default() };
+        let hears = TaskSpec { has_failure_handlers: true, ..TaskSpec::default() };
         config.tasks.insert("hears".into(), hears);
         let lab = Lab::new(config);
         let mut x = message("x", task, &format!("50 {end}"));
