@@ -13,18 +13,18 @@
 Names, options and defaults are Celery's; `Celery` is another name of `Taskcore`.
 """
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any
 
 from taskcore import unsupported
-from taskcore._core import __version__
-from taskcore.app import Taskcore
-from taskcore.app.shared import current_app, current_task, shared_task
-from taskcore.canvas import Signature, maybe_signature, signature, subtask
-from taskcore.result import AsyncResult, EagerResult, ResultSet
-from taskcore.task import Task
-from taskcore.utils import uuid
 
-Celery = Taskcore
+if TYPE_CHECKING:
+    from taskcore._core import __version__
+    from taskcore.app import Celery, Taskcore
+    from taskcore.app.shared import current_app, current_task, shared_task
+    from taskcore.canvas.signature import Signature, maybe_signature, signature, subtask
+    from taskcore.result import AsyncResult, EagerResult, ResultSet
+    from taskcore.task import Task
+    from taskcore.utils import uuid
 
 __all__ = [
     "Taskcore",
@@ -45,5 +45,27 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise unsupported.import_error(__name__, name)
+_MODULES = {
+    **dict.fromkeys(("Taskcore", "Celery"), "taskcore.app"),
+    **dict.fromkeys(("shared_task", "current_app", "current_task"), "taskcore.app.shared"),
+    **dict.fromkeys(("Signature", "signature", "maybe_signature", "subtask"), "taskcore.canvas"),
+    **dict.fromkeys(("AsyncResult", "EagerResult", "ResultSet"), "taskcore.result"),
+    "Task": "taskcore.task",
+    "uuid": "taskcore.utils",
+    "__version__": "taskcore._core",
+}
+"""Where each name is; it is imported when it is first asked for, so that a program pays for what it uses."""
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise unsupported.import_error(__name__, name)
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,10 +6,14 @@ that Celery, kombu and billiard spread over three packages live in this one plac
 package to name in a document, so that a stock Celery client finds its own class.
 """
 
+from __future__ import annotations
+
 import builtins
 import sys
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class TaskcoreError(Exception):

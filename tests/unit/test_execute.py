@@ -1,7 +1,6 @@
 """The life of one call: steps, hooks, signals, and how every ending becomes an outcome."""
 
 import gc
-import sys
 import time
 import weakref
 from typing import Any
@@ -498,25 +497,6 @@ def test_a_coroutine_function_is_run_on_one_loop(app: Any, core: Any) -> None:
     make(app, body)
     assert app.executor.plan("t").plain
     assert run(app, core).result == run(app, core).result
-
-
-def test_asyncio_is_not_imported_for_nothing() -> None:
-    """Memory of every pool child counts; asked in a fresh interpreter, because tests import everything."""
-    import subprocess
-
-    code = (
-        f"import sys; sys.path[:0] = {sys.path!r}\n"
-        "from support import fake_core\n"
-        "sys.modules.setdefault('taskcore._core', fake_core)\n"
-        "before = set(sys.modules)\n"
-        "import taskcore\n"
-        "print(*(set(sys.modules) - before) & {'asyncio', 'inspect', 'logging', 'dataclasses', 'traceback', 'socket'})"
-    )
-    # The fake itself needs json and uuid only.
-    ran = subprocess.run(
-        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.strip() == ""
 
 
 @pytest.mark.parametrize(

@@ -9,25 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from taskcore import _core, context, current, states, unsupported
-from taskcore.app import discovery, registry
+from taskcore.app import registry
 from taskcore.canvas.signature import Signature, signature
 from taskcore.config import settings
 from taskcore.config.conf import Config
 from taskcore.config.time_zone import zone
 from taskcore.exceptions import ImproperlyConfigured, NotConfigured, TaskRevokedError
-from taskcore.execution.call import Call
-from taskcore.execution.executor import Executor
 from taskcore.publishing import call_options
 from taskcore.publishing.producer import Producer, warn_eager
-from taskcore.results import exception_codec
 from taskcore.results.async_result import AsyncResult
-from taskcore.results.eager_result import EagerResult
-from taskcore.results.result_set import ResultSet
 from taskcore.signals import Signal
 from taskcore.task import Task
+
+if TYPE_CHECKING:
+    from taskcore.execution.call import Call
+    from taskcore.execution.executor import Executor
+    from taskcore.results.eager_result import EagerResult
+    from taskcore.results.result_set import ResultSet
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +92,7 @@ class Taskcore:
         self.on_after_configure = Signal("on_after_configure")
         self.on_after_finalize = Signal("on_after_finalize")
         self.producer = Producer(self, self._make_publisher, _core.Template)
-        self.executor = Executor(self, Task, _core.invalidate_tasks)
+        self._executor: Executor | None = None
         self.conf = Config(self._changed)
         named = {"broker_url": broker, "result_backend": backend, "include": tuple(include) or None}
         self.conf.update(
@@ -124,10 +134,24 @@ class Taskcore:
     def _changed(self) -> None:
         self._results = self._zone = None
         self.producer.invalidate()
-        self.executor.invalidate()
+        self.invalidate_plans()
         for task in self.tasks.values():
             task._fast_path = None
             registry.annotate(self, task)
+
+    @property
+    def executor(self) -> Executor:
+        """What executes calls of the app's tasks in this process; made on first use, because a producer has none."""
+        if self._executor is None:
+            from taskcore.execution.executor import Executor
+
+            self._executor = Executor(self, Task, _core.invalidate_tasks)
+        return self._executor
+
+    def invalidate_plans(self) -> None:
+        """Drops what the executor has derived from tasks and settings that have changed."""
+        if self._executor is not None:
+            self._executor.invalidate()
 
     @property
     def timezone(self) -> tzinfo:
@@ -206,13 +230,17 @@ class Taskcore:
             force: import now.
         """
         if force:
-            discovery.import_all((), [(packages, related_name)])
+            from taskcore.app.discovery import import_all
+
+            import_all((), [(packages, related_name)])
         else:
             self._discover.append((packages, related_name))
 
     def import_modules(self) -> None:
         """Imports what the configuration names and what is to be discovered."""
-        discovery.import_all((*self.conf["imports"], *self.conf["include"]), self._discover)
+        from taskcore.app.discovery import import_all
+
+        import_all((*self.conf["imports"], *self.conf["include"]), self._discover)
 
     def finalize(self) -> None:
         """Says that configuration and tasks are complete; a worker does it after its imports."""
@@ -288,6 +316,8 @@ class Taskcore:
     def send_many(self, signatures: Iterable[Mapping[str, Any]]) -> ResultSet[Any]:
         """Publishes many signatures, pipelined; gives their results in order."""
         if self.conf["task_always_eager"]:
+            from taskcore.results.result_set import ResultSet
+
             return ResultSet.of(
                 [Signature(sig, app=self).apply_async() for sig in signatures], self
             )
@@ -316,6 +346,8 @@ class Taskcore:
         for name in dict.fromkeys([*known, *([] if queue else self.publisher.queues())]):
             if self.publisher.cancel(name, task_id):
                 if self.results_or_none is not None:
+                    from taskcore.results import exception_codec
+
                     revoked = exception_codec.to_document(TaskRevokedError("revoked"))
                     self.results_or_none.put(task_id, states.REVOKED, revoked)
                 return True
@@ -357,11 +389,15 @@ class Taskcore:
 
     def ResultSet(self, results: Sequence[Any]) -> ResultSet[Any]:  # noqa: N802 - Celery's name
         """A set of results, or of ids."""
+        from taskcore.results.result_set import ResultSet
+
         return ResultSet(results, self)
 
     def eager_result(self, task_id: str, call: Call, name: str) -> EagerResult[Any]:
         """The result of a call that ran here."""
         retval = call.retval if call.exc is None else call.exc
+        from taskcore.results.eager_result import EagerResult
+
         return EagerResult(task_id, retval, call.outcome.state, call.outcome.traceback, name)
 
     def store_state(self, task_id: str, state: str, meta: Any, request: Any = None) -> None:
@@ -380,9 +416,12 @@ class Taskcore:
                     "queue": known.get("queue"),
                 }
                 fields |= {key: known.get(key) for key in ("args", "kwargs", "retries")}
-        value = exception_codec.to_document(meta) if isinstance(meta, BaseException) else meta
+        if isinstance(meta, BaseException):
+            from taskcore.results import exception_codec
+
+            meta = exception_codec.to_document(meta)
         results.put(
-            task_id, state, value, fields={k: v for k, v in fields.items() if v is not None} or None
+            task_id, state, meta, fields={k: v for k, v in fields.items() if v is not None} or None
         )
 
     # Being the app that is meant

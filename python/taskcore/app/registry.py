@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
 from os.path import basename, splitext
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from taskcore.config.validators import rate_per_second
 from taskcore.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, NotRegistered
@@ -24,24 +24,26 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Decorator(Protocol):
-    """What `app.task(...)` gives: makes a task of a function, of the awaited value of an `async def`."""
+if TYPE_CHECKING:
+    # Protocols are slow to make, and only a type checker looks at these.
 
-    @overload
-    def __call__(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-    @overload
-    def __call__(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+    class Decorator(Protocol):
+        """What `app.task(...)` gives: makes a task of a function, of the awaited value of an `async def`."""
 
+        @overload
+        def __call__(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+        @overload
+        def __call__(self, fun: Callable[P, R], /) -> Task[P, R]: ...
 
-class BoundDecorator(Protocol):
-    """The same with `bind=True`: the first parameter is the task."""
+    class BoundDecorator(Protocol):
+        """The same with `bind=True`: the first parameter is the task."""
 
-    @overload
-    def __call__(
-        self, fun: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
-    ) -> Task[P, R]: ...
-    @overload
-    def __call__(self, fun: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+        @overload
+        def __call__(
+            self, fun: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+        ) -> Task[P, R]: ...
+        @overload
+        def __call__(self, fun: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
 _DECORATOR = OPTIONS | {"bind", "base"}
@@ -152,7 +154,7 @@ def _add(app: Any, task: Task[..., Any]) -> None:
     app.tasks[task.name] = task
     task._registered = True
     annotate(app, task)
-    app.executor.invalidate()
+    app.invalidate_plans()
 
 
 def automatic_name(name: str, module: str | None, main: str | None) -> str:

@@ -17,10 +17,10 @@ from taskcore.config.validators import is_pattern
 from taskcore.exceptions import AlwaysEagerIgnored
 from taskcore.publishing import call_options
 from taskcore.results.async_result import AsyncResult, IgnoredResult
-from taskcore.results.result_set import ResultSet
 from taskcore.utils import uuid
 
 if TYPE_CHECKING:
+    from taskcore.results.result_set import ResultSet
     from taskcore.task import Task
 
 _ONE_BY_ONE = ("task_id",)
@@ -278,6 +278,8 @@ class Producer:
         self, task: Task[..., Any], calls: Iterable[Sequence[Any]], options: dict[str, Any]
     ) -> ResultSet[Any]:
         """Sends one call per item with the same options, pipelined."""
+        from taskcore.results.result_set import ResultSet
+
         for name in _ONE_BY_ONE:
             if options.get(name) is not None:
                 raise TypeError(f"option `{name}` cannot be the same for many calls: leave it out")
@@ -301,6 +303,8 @@ class Producer:
         calls: Iterable[tuple[Task[..., Any] | str, Sequence[Any], dict[str, Any], dict[str, Any]]],
     ) -> ResultSet[Any]:
         """Sends different calls, pipelined."""
+        from taskcore.results.result_set import ResultSet
+
         kept: list[tuple[context.TaskRequest | None, type[AsyncResult[Any]]]] = []
         after: list[Callable[[], None]] = []
         ids = self.publisher.publish_each(self._each(calls, kept, after))

@@ -18,7 +18,6 @@ from typing import Any, Generic, NoReturn, TypeVar
 from taskcore import context, current, states, unsupported
 from taskcore.exceptions import NotSupportedError, TaskRevokedError
 from taskcore.exceptions import TimeoutError as NotReady
-from taskcore.results import exception_codec
 from taskcore.utils import hint
 
 R = TypeVar("R")
@@ -170,7 +169,9 @@ class AsyncResult(Generic[R]):
     def _exception(self, document: dict[str, Any]) -> BaseException:
         if document.get("result") is None and document["status"] == states.REVOKED:
             return TaskRevokedError("revoked")
-        exc = exception_codec.from_document(document.get("result"))
+        from taskcore.results.exception_codec import from_document
+
+        exc = from_document(document.get("result"))
         if document.get("traceback"):
             exc.add_note("".join(("traceback in the worker:\n", document["traceback"])).rstrip())
         return exc

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, Unpack
 
-from taskcore import context, current, serialize, signals, unsupported
+from taskcore import context, current, signals, unsupported
 from taskcore.canvas.signature import Signature
 from taskcore.exceptions import (
     MaxRetriesExceededError,
@@ -22,7 +22,6 @@ from taskcore.exceptions import (
     Retry,
 )
 from taskcore.publishing import argument_check, call_options
-from taskcore.results import exception_codec
 from taskcore.task import retry
 from taskcore.task.options import (
     NOT_YET,
@@ -80,7 +79,7 @@ class Task(TaskOptions, Generic[P, R]):
         if name in ("run", "typing"):
             self._check_arguments = argument_check.checker(self.run) if self.typing else None
         self._app.producer.invalidate_task(self)
-        self._app.executor.invalidate()
+        self._app.invalidate_plans()
 
     @property
     def app(self) -> Any:
@@ -191,6 +190,8 @@ class Task(TaskOptions, Generic[P, R]):
         self, args: Sequence[Any], kwargs: dict[str, Any], options: dict[str, Any]
     ) -> Any:
         self.app.producer.fields(options)  # refuses what could not be sent
+        from taskcore import serialize
+
         # Through the serializer and back, so that what could not be sent fails here as well.
         name = options.get("serializer") or self.serializer
         content_type, encoding, data = serialize.dumps([list(args), kwargs], name)
@@ -246,7 +247,9 @@ class Task(TaskOptions, Generic[P, R]):
         if isinstance(call.exc, KeyboardInterrupt):
             raise call.exc  # Ctrl-C is meant for this process, whatever it runs
         if call.exc is not None and (app.conf["task_eager_propagates"] if throw is None else throw):
-            raise exception_codec.ordinary(call.exc)
+            from taskcore.results.exception_codec import ordinary
+
+            raise ordinary(call.exc)
         result: EagerResult[R] = app.eager_result(task_id, call, self.name)
         return result
 
@@ -273,6 +276,7 @@ class Task(TaskOptions, Generic[P, R]):
 
     def signature(self, args: Any = None, kwargs: Any = None, **options: Any) -> Signature:
         """A signature with arguments and options."""
+
         return Signature(self, args, kwargs, **options)
 
     subtask = signature
