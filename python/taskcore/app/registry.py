@@ -67,23 +67,25 @@ class TaskRegistry(dict[str, Task[..., Any]]):
         del self[self[getattr(name, "name", name)].name]
 
 
-def base_class(found: Any) -> type:
+def base_class(task_cls: Any) -> type:
     """The class that the tasks of an app derive from; text names its module and itself, as in `proj.base:MyTask`.
 
     Raises:
         ImproperlyConfigured: there is no such class, or it is none of tasks.
     """
-    cls = found
-    if isinstance(found, str):
-        module, _, name = found.replace(":", ".").rpartition(".")
+    cls = task_cls
+    if isinstance(task_cls, str):
+        module, _, name = task_cls.replace(":", ".").rpartition(".")
         try:
             cls = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as exc:
             raise ImproperlyConfigured(
-                f"task_cls is `{found}`: expected a class, or `module:name` of one"
+                f"task_cls is `{task_cls}`: expected a class, or `module:name` of one"
             ) from exc
     if not (isinstance(cls, type) and issubclass(cls, Task)):
-        raise ImproperlyConfigured(f"task_cls is `{found!r}`: expected a subclass of taskcore.Task")
+        raise ImproperlyConfigured(
+            f"task_cls is `{task_cls!r}`: expected a subclass of taskcore.Task"
+        )
     return cls
 
 
@@ -135,10 +137,10 @@ def annotate(app: Any, task: Task[..., Any]) -> None:
     """
     if app.conf.waits:
         return
-    for found in app.conf["task_annotations"] or ():
+    for by_name in app.conf["task_annotations"] or ():
         for name in ("*", task.name):
             try:
-                task.set_options(found.get(name, {}))
+                task.set_options(by_name.get(name, {}))
                 check_values(task)
                 _check_rate(task.name, task.rate_limit)
             except (TypeError, ValueError) as exc:

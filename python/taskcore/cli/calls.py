@@ -78,18 +78,18 @@ def result(session: Session, /, task_id: str, traceback: bool, timeout: float | 
 
     Exit code 1 when the task failed; its exception is printed then.
     """
-    found: AsyncResult[Any] = AsyncResult(task_id, app=session.app)
+    async_result: AsyncResult[Any] = AsyncResult(task_id, app=session.app)
     try:
-        value = found.get(timeout=timeout, propagate=False)
+        value = async_result.get(timeout=timeout, propagate=False)
     except NotReady as error:
         raise click.ClickException(
-            f"no result of `{task_id}` after {timeout:g} s; its state is {found.state}"
+            f"no result of `{task_id}` after {timeout:g} s; its state is {async_result.state}"
         ) from error
     if traceback:
-        click.echo(found.traceback or "no traceback")
-    elif found.failed() or isinstance(value, BaseException):
+        click.echo(async_result.traceback or "no traceback")
+    elif async_result.failed() or isinstance(value, BaseException):
         click.echo(f"{type(value).__name__}: {value}", err=True)
     else:
         click.echo(value if isinstance(value, str | dt.datetime) else repr(value))
-    if not found.successful():
+    if not async_result.successful():
         raise click.exceptions.Exit(1)

@@ -53,13 +53,13 @@ def find_app(spec: str) -> "Taskcore":
             raise not_there(name)
         return named(module, attribute)
     if module is not None:
-        found = search(module)
-        if found is None:
+        app = search(module)
+        if app is None:
             raise AppNotFound(
                 f"no app in `{name}`: expected a Taskcore instance, best in an attribute named `app`; "
                 f"name it yourself with `-A {name}:attribute`"
             )
-        return found
+        return app
     parent, _, attribute = name.rpartition(".")
     holder = import_if_there(parent) if parent else None
     if holder is None or not hasattr(holder, attribute):
@@ -90,9 +90,9 @@ def search(module: ModuleType) -> "Taskcore | None":
     if hasattr(module, "__path__"):
         for submodule in SUBMODULES:
             inner = import_if_there(f"{module.__name__}.{submodule}")
-            found = search(inner) if inner is not None else None
-            if found is not None:
-                return found
+            app = search(inner) if inner is not None else None
+            if app is not None:
+                return app
     return None
 
 
@@ -106,9 +106,9 @@ def named(module: ModuleType, attribute: str) -> "Taskcore":
             )
         value = getattr(value, part)
     if isinstance(value, ModuleType):
-        found = search(value)
-        if found is not None:
-            return found
+        app = search(value)
+        if app is not None:
+            return app
     if not is_app(value):
         raise AppNotFound(
             f"`{module.__name__}:{attribute}` is not an app: expected a Taskcore instance, got {value!r}"

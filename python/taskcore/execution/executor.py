@@ -99,8 +99,8 @@ class Executor:
     @property
     def hostname(self) -> str | None:
         """Node name of the worker; the core puts it into extended results."""
-        found: str | None = self.app.hostname
-        return found
+        hostname: str | None = self.app.hostname
+        return hostname
 
     def invalidate(self) -> None:
         """Drops what was derived from a configuration, hooks or receivers that have changed."""

@@ -115,12 +115,12 @@ class Producer:
         """Sends one call."""
         parent = self._parent(options)
         fields, replies, make = self._complete(target, options, parent)
-        found = self.deliver(target, args, kwargs, fields)
+        task_id = self.deliver(target, args, kwargs, fields)
         if parent is not None:
-            parent.add_child(found)
+            parent.add_child(task_id)
         if not isinstance(target, str) and target._fast_path is None:
             self._prepare(target)
-        return make(found, self.app, fields.get("reply_to") if replies else None)
+        return make(task_id, self.app, fields.get("reply_to") if replies else None)
 
     def deliver(
         self,
@@ -136,9 +136,9 @@ class Producer:
             return str(self.publisher.publish(template, args, kwargs, fields or None))
         name = _name(target)
         sent = self._announce(name, args, kwargs, fields)
-        found = str(self.publisher.publish(template, args, kwargs, fields))
+        task_id = str(self.publisher.publish(template, args, kwargs, fields))
         sent()
-        return found
+        return task_id
 
     def publish_again(
         self,
@@ -190,7 +190,7 @@ class Producer:
         self, name: str, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any]
     ) -> Callable[[], None]:
         """Sends before_task_publish, takes over the headers that receivers add; gives what sends after_task_publish."""
-        found = fields.setdefault("task_id", uuid())
+        task_id = fields.setdefault("task_id", uuid())
         queue = (
             fields.get("queue")
             or self.route(name).get("queue")
@@ -199,8 +199,8 @@ class Producer:
         known = {
             "lang": "py",
             "task": name,
-            "id": found,
-            "root_id": fields.get("root_id", found),
+            "id": task_id,
+            "root_id": fields.get("root_id", task_id),
             "parent_id": fields.get("parent_id"),
             "retries": fields.get("retries", 0),
             "eta": fields.get("eta"),
@@ -218,7 +218,7 @@ class Producer:
         signals.before_task_publish.send(
             name,
             **shown,
-            properties={"correlation_id": found, "priority": fields.get("priority", 0)},
+            properties={"correlation_id": task_id, "priority": fields.get("priority", 0)},
             declare=[],
             retry_policy=fields.get("retry_policy"),
         )
@@ -268,9 +268,9 @@ class Producer:
         fields, _, _ = self._complete(
             target, {k: v for k, v in options.items() if k in known}, None
         )
-        found = self.deliver(target, args, kwargs, fields, protocol)
+        task_id = self.deliver(target, args, kwargs, fields, protocol)
         if parent is not None:
-            parent.add_child(found)
+            parent.add_child(task_id)
 
     # Many messages
 
@@ -294,8 +294,8 @@ class Producer:
             self.template(task), checked, fields or None, task._check_arguments
         )
         if parent is not None:
-            for found in ids:
-                parent.add_child(found)
+            for task_id in ids:
+                parent.add_child(task_id)
         return ResultSet(ids, self.app, fields.get("reply_to") if replies else None, make)
 
     def send_each(
@@ -309,16 +309,16 @@ class Producer:
         after: list[Callable[[], None]] = []
         ids = self.publisher.publish_each(self._each(calls, kept, after))
         ignored: dict[int, AsyncResult[Any]] = {}
-        for index, (found, (parent, make)) in enumerate(zip(ids, kept, strict=True)):
+        for index, (task_id, (parent, make)) in enumerate(zip(ids, kept, strict=True)):
             if parent is not None:
-                parent.add_child(found)
+                parent.add_child(task_id)
             if make is IgnoredResult:
-                ignored[index] = make(found, self.app)
+                ignored[index] = make(task_id, self.app)
         for sent in after:
             sent()
         results = self.app.results_or_none
         return ResultSet(
-            [ignored.get(index, found) for index, found in enumerate(ids)] if ignored else ids,
+            [ignored.get(index, task_id) for index, task_id in enumerate(ids)] if ignored else ids,
             self.app,
             results.reply_to if results is not None else None,
         )
