@@ -1,7 +1,7 @@
 """The Rust core behind taskcore: publishing, results, the worker, and the child that runs user code.
 
-Only `app`, `result`, `worker`, `child` and `serialize` import this module. Every call that may block releases the interpreter lock
-and lets Python signal handlers run.
+Only the packages `app`, `publishing`, `results` and `worker` and the module `serialize` import it. Every
+call that may block releases the interpreter lock and lets Python signal handlers run.
 """
 
 from collections.abc import Callable, Iterable, Sequence
