@@ -238,7 +238,7 @@ class Worker:
         executor: object,
         *,
         pages: Pages | None = None,
-        zygote: int | None = None,
+        zygote: tuple[int, int] | None = None,
     ) -> Self:
         """
         Args:
@@ -251,10 +251,11 @@ class Worker:
                 `store_errors_even_if_ignored`, `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit` (seconds or None),
                 `has_failure_handlers`.
             executor: `taskcore.execution.executor.Executor`, used by pools that run in this process.
-            zygote: file descriptor of the control socket of the zygote, for `prefork`.
+            zygote: file descriptor of the control socket of the zygote, and its process id, for `prefork`.
         """
-    def start(self) -> None:
-        """Connects and starts the loop on its own thread. Returns when the first connection stands; raises when the configuration can never work."""
+    def start(self) -> bool:
+        """Connects and starts the loop on its own thread. Returns true when the first connection stands, false when the worker was stopped
+        before that; raises when the configuration can never work."""
     def wait(self) -> int:
         """Blocks until the worker has stopped; the `solo` pool runs its tasks in here. Python signal handlers run meanwhile. Returns the number of tasks processed.
 

@@ -171,8 +171,12 @@ class Worker:
         self.started = False
         Worker.made.append(self)
 
-    def start(self) -> None:
+    def start(self) -> bool:
         self.started = True
+        return True
+
+    def stats(self) -> dict[str, Any]:
+        return {"active": 0, "connected": True}
 
     def wait(self) -> int:
         return 0

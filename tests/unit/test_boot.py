@@ -12,14 +12,13 @@ from taskcore import Taskcore, signals
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.worker import log_setup
 from taskcore.worker.boot import (
-    Node,
-    StopSignals,
     WorkerOptions,
     boot,
     configure,
     cores,
     make_task_spec,
 )
+from taskcore.worker.os_signals import Node, OsSignals
 
 
 def test_settings_and_options(app: Any) -> None:
@@ -163,7 +162,7 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
         "worker_shutdown",
     ]
     (made,) = core.Worker.made
-    assert made.started and made.zygote == 7 and made.pages.slots == 2
+    assert made.started and made.zygote == (7, 8) and made.pages.slots == 2
     assert app.hostname == made.config.hostname == app.executor.hostname
     with pytest.raises(ImproperlyConfigured, match="frozen"):
         app.conf.task_acks_late = True
@@ -272,6 +271,6 @@ def test_sigterm_is_cold_where_the_environment_says_so(
         if value is not None:
             monkeypatch.setenv("REMAP_SIGTERM", value)
         worker = core.Worker(None, [], None)
-        with StopSignals(Node(app, "w@h"), worker):
+        with OsSignals(Node(app, "w@h"), worker, None):
             os.kill(os.getpid(), signal.SIGTERM)
         assert worker.stops == [warm]

@@ -1,24 +1,22 @@
 """Boots a worker: from the app and the options of the command line to the core's `Worker`.
 
 Owns the order of things. Everything of the user's is imported first; then the zygote is forked, while this process has
-neither threads nor connections; only then is the core's worker made, which has both. The operating system's signals are
-turned into warm and cold stops here. What runs per task is not here at all: the loop is in the core.
+neither threads nor connections; only then is the core's worker made, which has both. What runs per task is not here at all:
+the loop is in the core.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from taskcore import _core, serialize, signals
-from taskcore.config.conf import sigterm_is_cold
 from taskcore.config.validators import rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
-from taskcore.execution import fork_guard
 from taskcore.task.options import own
 from taskcore.worker import log_setup, output
+from taskcore.worker.os_signals import Node, OsSignals
 
 _INFO = 20
 
@@ -78,13 +76,6 @@ class WorkerConfig(NamedTuple):
         return None if self.result_url is None else redact(self.result_url)
 
 
-class Node(NamedTuple):
-    """The worker, as the sender of its signals."""
-
-    app: Any
-    hostname: str
-
-
 class TaskSpec(NamedTuple):
     """What the worker loop knows about a task."""
 
@@ -136,16 +127,15 @@ def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOp
         worker = _core.Worker(config, specs, app.executor, pages=pages, zygote=zygote)
     except ValueError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
-    stops = StopSignals(node, worker)
-    with stops:
-        worker.start()
-        log_setup.logger.info("%s ready", config.hostname)
-        if options.on_ready is not None:
-            options.on_ready(config)
-        signals.worker_ready.send(node)
+    asked = OsSignals(node, worker, zygote and zygote[1])
+    with asked:
+        if worker.start():
+            if options.on_ready is not None:
+                options.on_ready(config)
+            signals.worker_ready.send(node)
         worker.wait()
     signals.worker_shutdown.send(node)
-    return stops.exit_code
+    return asked.exit_code
 
 
 def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
@@ -265,8 +255,8 @@ def check_pool(config: WorkerConfig) -> None:
         )
 
 
-def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, int]:
-    """Makes the shared pages and the process that will fork the children."""
+def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, tuple[int, int]]:
+    """Makes the shared pages and the process that will fork the children; gives its control socket and its process id."""
     import threading
 
     from taskcore.worker.zygote import start_zygote  # it needs fork
@@ -289,44 +279,11 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, int]:
     def on_exit() -> None:
         signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
 
-    control, _ = start_zygote(
-        pages, make_executor, log_tasks=config.log_level <= _INFO, on_exit=on_exit
+    zygote = start_zygote(
+        pages,
+        make_executor,
+        log_tasks=config.log_level <= _INFO,
+        on_exit=on_exit,
+        dumps=log_setup.descriptor(config.log_file),
     )
-    return pages, control
-
-
-class StopSignals:
-    """The operating system's signals as stops: the first SIGTERM or SIGINT is warm, the next and SIGQUIT are cold."""
-
-    def __init__(self, node: Node, worker: Any) -> None:
-        self.node = node
-        self.worker = worker
-        self.exit_code = 0
-        self._asked = False
-        self._before: dict[int, Any] = {}
-        # One object, so that it can be told from a handler of the user's.
-        self._handler = self._stop
-
-    def __enter__(self) -> StopSignals:
-        for number in filter(
-            None, (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGQUIT", None))
-        ):
-            self._before[number] = signal.signal(number, self._handler)
-        fork_guard.reset_in_forks(dict.fromkeys(self._before, self._handler))
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, _frame: object) -> None:
-        cold = {getattr(signal, "SIGQUIT", None), signal.SIGTERM if sigterm_is_cold() else None}
-        warm = not self._asked and number not in cold
-        self._asked = True
-        self.worker.stop(warm)
-        signals.worker_shutting_down.send(
-            self.node.hostname,
-            sig=signal.Signals(number).name,
-            how="Warm" if warm else "Cold",
-            exitcode=self.exit_code,
-        )
+    return pages, zygote

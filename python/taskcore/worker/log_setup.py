@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from typing import Any
 
 from taskcore import context, signals
@@ -46,6 +47,14 @@ def _check_file(path: str) -> None:
             f"log file `{path}` cannot be written ({exc.strerror}): expected a file in a folder that exists and may be "
             "written; choose another path"
         ) from exc
+
+
+def descriptor(path: str | None) -> int:
+    """Where what writes without Python may write into the log."""
+    if path is not None:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
+    return raw.direct if isinstance(raw, output.Output) else 2
 
 
 def set_up(app: Any, level: int, path: str | None) -> None:

@@ -48,6 +48,11 @@ class Output(io.RawIOBase):
     def fileno(self) -> int:
         return self._fd
 
+    @property
+    def direct(self) -> int:
+        """For who writes without Python: the descriptor that does not block, where there is one."""
+        return self._fd if self._own is None else self._own
+
     def isatty(self) -> bool:
         return os.isatty(self._fd)
 
@@ -108,6 +113,15 @@ def stream(raw: Output, encoding: str = "utf-8", errors: str = "backslashreplace
     text: Any = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True)
     text.mode = "w"  # as of any file
     return text  # type: ignore[no-any-return]
+
+
+def say(line: str) -> None:
+    """Writes a line to standard error at once, also from a signal's handler that interrupted another write."""
+    raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
+    if raw is None:
+        print(line, file=sys.stderr)
+    else:
+        raw.write(f"{line}\n".encode())
 
 
 class LogFileHandler(logging.FileHandler):

@@ -11,6 +11,7 @@ too. The price of forking early is that a change of code needs a new worker, as 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import os
 import random
@@ -20,6 +21,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -28,8 +30,11 @@ from taskcore.execution import fork_guard, interrupt
 
 _RECORD = struct.Struct("<IIII")
 """Kind, two arguments, and one kept free. The core's `pool/process/zygote.rs` is the other end."""
-_FORK, _KILL = 1, 2
-_FORKED, _EXITED, _FORK_FAILED = 1, 2, 3
+_FORK, _KILL, _PING = 1, 2, 3
+_FORKED, _EXITED, _FORK_FAILED, _PONG = 1, 2, 3, 4
+
+_DUMP = 0.02
+"""Seconds that a child has for writing its stacks before the next one is asked."""
 
 _LEFT_TO_THE_WORKER = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
@@ -40,6 +45,7 @@ def start_zygote(
     *,
     log_tasks: bool = False,
     on_exit: Callable[[], object] | None = None,
+    dumps: int = 2,
 ) -> tuple[int, int]:
     """Forks the zygote; the descriptor of its control socket and its process id.
 
@@ -50,6 +56,7 @@ def start_zygote(
         make_executor: called once in each child, before it takes calls; gives its `taskcore.execution.executor.Executor`.
         log_tasks: whether outcomes carry the printable result.
         on_exit: called in a child that ends in order.
+        dumps: descriptor that SIGUSR1 to the zygote has the stacks of its children written to.
     """
     ours, theirs = socket.socketpair()
     # What is buffered would be written once by each process.
@@ -62,7 +69,7 @@ def start_zygote(
     code = 1
     try:
         ours.close()
-        _Zygote(theirs, pages, make_executor, log_tasks, on_exit).serve()
+        _Zygote(theirs, pages, make_executor, log_tasks, on_exit, dumps).serve()
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -97,12 +104,14 @@ class _Zygote:
         make_executor: Callable[[], Any],
         log_tasks: bool,
         on_exit: Callable[[], object] | None,
+        dumps: int,
     ) -> None:
         self.control = control
         self.pages = pages
         self.make_executor = make_executor
         self.log_tasks = log_tasks
         self.on_exit = on_exit
+        self.dumps = dumps
         self.children: set[int] = set()
         self.wakeup, self._wakeup_end = socket.socketpair()
         self.sockets: list[int] = []
@@ -111,6 +120,7 @@ class _Zygote:
         """The life of the zygote."""
         for name in _LEFT_TO_THE_WORKER:
             signal.signal(_number(name), _left_to_the_worker)
+        signal.signal(signal.SIGUSR1, self.dump)
         self.wakeup.setblocking(False)
         self._wakeup_end.setblocking(False)
         signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)
@@ -147,6 +157,8 @@ class _Zygote:
             if second == signal.SIGKILL:
                 _kill_group(first)
             os.kill(first, second)
+        elif kind == _PING:
+            self.say(_PONG, 0, 0)
         return True
 
     def fork(self, cell: int, birth: int, fd: int) -> None:
@@ -182,6 +194,14 @@ class _Zygote:
         with contextlib.suppress(OSError):
             self.control.sendall(_RECORD.pack(kind, first, second, 0))
 
+    def dump(self, signum: int, frame: Any) -> None:
+        """SIGUSR1: has every child write its stacks, one after another as far as they answer at once."""
+        for pid in sorted(self.children):
+            with contextlib.suppress(OSError):
+                os.write(self.dumps, f"stacks of Child-{pid}:\n".encode())
+            os.kill(pid, signal.SIGUSR2)
+            time.sleep(_DUMP)
+
     def end(self) -> None:
         """The worker is gone: nothing may go on running that another worker will be given."""
         for pid in self.children:
@@ -197,6 +217,7 @@ class _Zygote:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGUSR1, _soft_limit)
+            _dump_on_sigusr2(self.dumps)
             ours = dict.fromkeys(map(_number, _LEFT_TO_THE_WORKER), _left_to_the_worker)
             fork_guard.reset_in_forks(ours | {signal.SIGUSR1: _soft_limit})
             self.control.close()
@@ -229,6 +250,19 @@ def _soft_limit(signum: int, frame: Any) -> None:
         due = interrupt.interrupt(threading.get_ident(), SoftTimeLimitExceeded)
         if due is not None:
             raise due()
+
+
+def _dump_on_sigusr2(fd: int) -> None:
+    """Has the stacks of all threads written, also while the process is inside of a library that is not Python."""
+    faulthandler.register(signal.SIGUSR2, file=fd)
+
+    def in_fork() -> None:
+        # The fork guard has made it the system's default again, unless the user has a handler.
+        if signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL:
+            faulthandler.unregister(signal.SIGUSR2)
+            signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=in_fork)
 
 
 def _reseed() -> None:

@@ -85,11 +85,11 @@ impl Settings {
     pub(crate) fn prefork(
         &self,
         pages: Option<&Bound<'_, PyAny>>,
-        zygote: Option<i32>,
+        zygote: Option<(i32, u32)>,
     ) -> PyResult<PoolParts> {
         use std::os::fd::{FromRawFd, OwnedFd};
 
-        let (Some(pages), Some(zygote)) = (pages, zygote) else {
+        let (Some(pages), Some((zygote, zygote_pid))) = (pages, zygote) else {
             return Err(errors::value(
                 "pool `prefork` needs the shared pages and the zygote's socket",
             ));
@@ -102,6 +102,7 @@ impl Settings {
             slots: self.concurrency,
             pages,
             zygote,
+            zygote_pid,
             max_tasks_per_child: self.max_tasks_per_child,
         }))
     }

@@ -92,6 +92,8 @@ pub(crate) struct Turn {
     pub(crate) reported: bool,
     /// What was raised in it.
     pub(crate) raised: Option<Raise>,
+    /// Whether the pool has sent SIGUSR1 to the main thread, which has not been handled.
+    pub(crate) signalled: bool,
 }
 
 impl Turn {
@@ -275,7 +277,9 @@ pub(crate) fn serve_solo(
     #[cfg(unix)]
     let signals = py.import("signal")?;
     #[cfg(unix)]
-    let before = signals.call_method1("signal", (libc::SIGUSR1, due_handler(py, shared)?))?;
+    let before = signals.call_method1("getsignal", (libc::SIGUSR1,))?;
+    #[cfg(unix)]
+    signals.call_method1("signal", (libc::SIGUSR1, due_handler(shared, &before)?))?;
     let ended = server.serve_with_signals();
     #[cfg(unix)]
     signals.call_method1("signal", (libc::SIGUSR1, before))?;
@@ -284,19 +288,26 @@ pub(crate) fn serve_solo(
     ended
 }
 
-/// The handler of SIGUSR1 in the main thread: raises what is due in the call that runs.
+/// The handler of SIGUSR1 in the main thread: raises what is due in the call that runs. A signal that the pool did not send is
+/// for the handler that was there before.
 #[cfg(unix)]
 fn due_handler<'py>(
-    py: Python<'py>,
     shared: &Arc<Shared>,
+    before: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, pyo3::types::PyCFunction>> {
     let shared = shared.clone();
-    pyo3::types::PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
+    let others = before.clone().unbind();
+    pyo3::types::PyCFunction::new_closure(before.py(), None, None, move |args, _| -> PyResult<()> {
         // Unlocked before anything of Python's runs: that may run this handler again.
-        let (ident, raised) = {
-            let turn = lock(&shared.slots[0].turn);
-            (turn.ident, turn.raised.filter(|_| turn.running.is_some()))
+        let (ident, raised, ours) = {
+            let mut turn = lock(&shared.slots[0].turn);
+            let ours = std::mem::take(&mut turn.signalled);
+            (turn.ident, turn.raised.filter(|_| turn.running.is_some()), ours)
         };
+        let others = others.bind(args.py());
+        if !ours {
+            return if others.is_callable() { others.call1(args).map(drop) } else { Ok(()) };
+        }
         let Some(raise) = raised else { return Ok(()) };
         match raise.due_in(args.py(), ident)? {
             Some(class) => Err(PyErr::from_type(class, ())),

@@ -188,6 +188,7 @@ fn mark(slot: &Slot, key: u64, what: Raise) -> Option<u64> {
     turn.raised = Some(what);
     #[cfg(unix)]
     if turn.main {
+        turn.signalled = true;
         #[allow(unsafe_code)]
         // SAFETY: Python's main thread outlives every call that it runs, and `running` says that it
         // runs one.

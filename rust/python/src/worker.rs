@@ -107,7 +107,7 @@ impl Worker {
         tasks: Vec<Bound<'_, PyAny>>,
         executor: &Bound<'_, PyAny>,
         pages: Option<&Bound<'_, PyAny>>,
-        zygote: Option<i32>,
+        zygote: Option<(i32, u32)>,
     ) -> PyResult<Self> {
         let py = config.py();
         let settings = Settings::read(config)?;
@@ -154,16 +154,16 @@ impl Worker {
         })
     }
 
-    /// Connects and starts the loop on its own thread. Returns when the first connection stands;
-    /// raises when the configuration can never work.
-    fn start(&self, py: Python<'_>) -> PyResult<()> {
+    /// Connects and starts the loop on its own thread. Returns true when the first connection stands,
+    /// false when the worker was stopped before; raises when the configuration can never work.
+    fn start(&self, py: Python<'_>) -> PyResult<bool> {
         let (parts, log) = {
             let mut phase = self.lock();
             match std::mem::replace(&mut *phase, Phase::Refused) {
                 Phase::Made(made) => *made,
                 Phase::Refused => {
                     self.end.reach(Ok(()));
-                    return Ok(());
+                    return Ok(false);
                 }
                 running @ Phase::Running(_) => {
                     *phase = running;
@@ -186,16 +186,16 @@ impl Worker {
         std::thread::Builder::new().name("taskcore-loop".into()).spawn(body)?;
         let Ok(handle) = bridge::detach(py, move || receiver.recv()) else {
             bridge::detach(py, || while !self.end.wait(SIGNALS) {});
-            return self.outcome(py);
+            return self.outcome(py).map(|()| false);
         };
         *self.lock() = Phase::Running(handle.clone());
         loop {
             match bridge::detach(py, || handle.wait_started(SIGNALS)) {
                 Standing::Starting => py.check_signals()?,
-                Standing::Started => return Ok(()),
+                Standing::Started => return Ok(true),
                 Standing::Ended => {
                     bridge::detach(py, || while !self.end.wait(SIGNALS) {});
-                    return self.outcome(py);
+                    return self.outcome(py).map(|()| false);
                 }
             }
         }

@@ -76,14 +76,16 @@ impl Worker {
     fn connected(&mut self) {
         let epoch = self.link.consumer().map(|c| c.epoch().to_owned()).unwrap_or_default();
         let lapsed = std::mem::take(&mut self.away.lapsed);
-        if lapsed || epoch != self.epoch {
-            self.lease += 1;
-            if !std::mem::replace(&mut self.epoch, epoch).is_empty() {
-                self.fenced();
-            }
-        }
         if std::mem::take(&mut self.away.broker) {
             tracing::info!("the broker is back");
+        }
+        if lapsed || epoch != self.epoch {
+            self.lease += 1;
+            if std::mem::replace(&mut self.epoch, epoch).is_empty() {
+                tracing::info!(note = self.config.hostname, "ready");
+            } else {
+                self.fenced();
+            }
         }
         self.shared.reach(Standing::Started);
     }

@@ -61,6 +61,7 @@ pub(super) enum Phase {
 }
 
 /// What a round over the children found; shared by them.
+#[derive(Default)]
 pub(super) struct Report {
     /// For the loop.
     pub(super) news: Vec<PoolNews>,
@@ -133,6 +134,11 @@ impl Child {
             return 0;
         }
         quota.saturating_sub(self.calls.len()).min(self.left.map_or(usize::MAX, |l| l as usize))
+    }
+
+    /// Whether the zygote has still to say that it was forked, or that it is gone.
+    pub(super) fn awaits_zygote(&self) -> bool {
+        self.pid == 0 || self.phase == Phase::Closing
     }
 
     /// Queues a call; [`Child::flush`] follows.

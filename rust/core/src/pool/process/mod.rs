@@ -75,6 +75,8 @@ pub struct ProcessConfig {
     pub pages: Arc<Pages>,
     /// The control socket of the zygote.
     pub zygote: OwnedFd,
+    /// Its process id; a child of this process.
+    pub zygote_pid: u32,
     /// A child is replaced after this many calls.
     pub max_tasks_per_child: Option<u32>,
 }
@@ -107,7 +109,7 @@ pub struct ProcessPool {
 impl ProcessPool {
     /// Takes over the zygote and asks for the children. Inside a runtime.
     pub fn new(config: ProcessConfig) -> Result<Self> {
-        let ProcessConfig { slots, pages, zygote, max_tasks_per_child } = config;
+        let ProcessConfig { slots, pages, zygote, zygote_pid, max_tasks_per_child } = config;
         if slots == 0 || slots > pages.slots() {
             let text = format!(
                 "a pool of `{slots}` processes does not fit shared memory for `{}`",
@@ -119,7 +121,7 @@ impl ProcessPool {
             slots,
             max_tasks: max_tasks_per_child.map(|n| n.max(1)),
             pages,
-            zygote: Zygote::new(zygote)?,
+            zygote: Zygote::new(zygote, zygote_pid)?,
             pair: UnixStream::pair,
             children: Vec::new(),
             report: Report { news: Vec::new(), mean_us: QUEUED_US / 2.0, ready: false },
@@ -261,6 +263,8 @@ impl ProcessPool {
             }
         }
         wake.at(self.populate(now)?);
+        let awaited = self.children.iter().any(Child::awaits_zygote);
+        wake.at(self.zygote.watch(awaited, now, &mut self.report)?);
         Ok(wake.0)
     }
 

@@ -114,6 +114,12 @@ async fn recall_gives_back_what_has_not_begun() {
 async fn more_slots_than_shared_memory_is_refused() {
     let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let pages = Arc::new(Pages::new(2).unwrap());
-    let config = ProcessConfig { slots: 3, pages, zygote: ours.into(), max_tasks_per_child: None };
+    let config = ProcessConfig {
+        slots: 3,
+        pages,
+        zygote: ours.into(),
+        zygote_pid: 0,
+        max_tasks_per_child: None,
+    };
     assert_eq!(ProcessPool::new(config).err().unwrap().kind(), ErrorKind::Config);
 }

@@ -201,6 +201,7 @@ impl Bench {
             slots,
             pages,
             zygote: ours.into(),
+            zygote_pid: 0,
             max_tasks_per_child,
         })
         .unwrap();
