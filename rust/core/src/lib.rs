@@ -14,7 +14,7 @@ pub mod near;
 pub mod config;
 mod redis_link;
 
-mod database;
+mod sqlite_store;
 
 pub mod message;
 pub mod publish;

@@ -18,8 +18,8 @@ use super::{Origin, Record, ResultStore, State};
 use crate::{
     broker::BoxFuture,
     clock::{self, Millis},
-    database::{Cost, Handle, Location, PATIENCE, SAFETY, Tx, Work},
     error::{Error, ErrorKind, Result},
+    sqlite_store::{Cost, Handle, Location, PATIENCE, SAFETY, Tx, Work},
 };
 
 /// How often a blocked wait asks whether it was interrupted.

@@ -9,7 +9,7 @@ use super::key::{self, Hold};
 use crate::{
     broker::{Delivery, HORIZON_MS},
     clock::Millis,
-    database::Tx,
+    sqlite_store::Tx,
 };
 
 /// Bodies beyond this wait for the next claim, so that many large ones do not meet in memory.

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     broker::{BoxFuture, Consumer, Delivery, HORIZON_MS, Recovered, Settlement, Subscription},
     clock,
-    database::{Cost, Database, PATIENCE, SAFETY, Tx, Work},
     error::{Error, ErrorKind, Result},
+    sqlite_store::{Cost, Database, PATIENCE, SAFETY, Tx, Work},
 };
 
 /// A registered worker process start.

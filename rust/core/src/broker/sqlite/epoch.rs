@@ -18,8 +18,8 @@ use super::{
 use crate::{
     broker::Delivery,
     clock::{self, Millis},
-    database::{Cost, Database, PATIENCE, Work},
     error::Result,
+    sqlite_store::{Cost, Database, PATIENCE, Work},
 };
 
 /// One lease, and what was claimed under it.

@@ -11,7 +11,7 @@ use crate::{
         lease::{self, LEASE_MS},
     },
     clock::Millis,
-    database::Tx,
+    sqlite_store::Tx,
 };
 
 /// Gives the epoch a lease; its number, which no other epoch ever has, in this file or in one that takes its place: a worker that was

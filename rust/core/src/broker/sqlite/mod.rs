@@ -1,7 +1,7 @@
 //! The embedded broker: queues in a database file, for several processes on one machine, with no server.
 //!
 //! The default when nothing is configured. A publish is confirmed when it is on the disk (`durability=full`) or when it survives
-//! the death of any process (`normal`). Everything that changes goes through the process's group commits (`database`), so a
+//! the death of any process (`normal`). Everything that changes goes through the process's group commits (`sqlite_store`), so a
 //! batch costs one fsync, and producers of one process share it. A claim is not synced: what the loss of power can take of it is the
 //! knowledge of who held a message, and the holder is gone too.
 //!
@@ -29,8 +29,8 @@ use self::{consumer::SqliteConsumer, epoch::Epoch};
 use super::{BoxFuture, Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
 use crate::{
     clock,
-    database::{Cost, Handle, Location, PATIENCE, Tx},
     error::Result,
+    sqlite_store::{Cost, Handle, Location, PATIENCE, Tx},
 };
 
 /// The broker in a database file.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     broker::{DeadLetter, QueueStats},
-    database::Tx,
+    sqlite_store::Tx,
 };
 
 fn find(connection: &Connection, queue: &str) -> rusqlite::Result<Option<i64>> {

@@ -3,7 +3,7 @@
 use crate::{
     broker::{HORIZON_MS, Outgoing, PRIORITIES},
     clock::Millis,
-    database::Tx,
+    sqlite_store::Tx,
 };
 
 use super::key;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     broker::{Settle, Settlement},
-    database::Tx,
+    sqlite_store::Tx,
 };
 
 /// Settles the batch of one holder.
