@@ -1,7 +1,7 @@
 //! Results in a database file: the broker's own when the URLs name the same one.
 //!
-//! Then a batch of results and the acknowledgements that follow it are often one group commit. Waiting is the database's bell and one
-//! look by id after each ring: a wait costs nothing while nothing is stored, whichever process the result comes from.
+//! Then a batch of results and the acknowledgements that follow it are often one group commit. Waiting is one look by id after
+//! each notification of the database: a wait costs nothing while nothing is stored, whichever process the result comes from.
 //!
 //! What has expired is not shown, and is deleted in small slices by whoever stores, so no process needs to be the cleaner.
 
@@ -19,7 +19,7 @@ use crate::{
     broker::BoxFuture,
     clock::{self, Millis},
     error::{Error, ErrorKind, Result},
-    sqlite_store::{Cost, Handle, Location, PATIENCE, SAFETY, Tx, Work},
+    sqlite_store::{Cost, Handle, Location, POLL_INTERVAL, TIMEOUT, Tx},
 };
 
 /// How often a blocked wait asks whether it was interrupted.
@@ -73,7 +73,7 @@ impl SqliteResults {
             if clean {
                 sweep(tx)?;
             }
-            tx.ring();
+            tx.notify();
             Ok(())
         }
     }
@@ -83,7 +83,7 @@ impl SqliteResults {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.handle.database().write(self.cost(&[]), clock::instant() + PATIENCE, work)
+        self.handle.database().write(self.cost(&[]), clock::instant() + TIMEOUT, work)
     }
 
     /// The document of `id` when it is in a ready state.
@@ -100,9 +100,7 @@ impl ResultStore for SqliteResults {
             if batch.is_empty() {
                 return Ok(());
             }
-            let work =
-                Work::new(self.cost(batch), clock::instant() + PATIENCE, self.writing(batch));
-            self.handle.database().write_async(work).await
+            self.handle.database().write_async(self.cost(batch), self.writing(batch)).await
         })
     }
 
@@ -110,7 +108,7 @@ impl ResultStore for SqliteResults {
         let batch = std::slice::from_ref(record);
         self.handle.database().write(
             self.cost(batch),
-            clock::instant() + PATIENCE,
+            clock::instant() + TIMEOUT,
             self.writing(batch),
         )
     }
@@ -137,19 +135,19 @@ impl ResultStore for SqliteResults {
         if let Some(document) = self.ready(id)? {
             return Ok(Some(document));
         }
-        let bell = self.handle.database().bell().clone();
-        let _listening = bell.listen();
+        let notifier = self.handle.database().notifier().clone();
+        let _waiter = notifier.waiter();
         let mut next_interrupt = clock::instant() + INTERRUPT;
         let mut next_look = clock::instant();
         let mut seen = None;
         loop {
-            let (rings, now) = (bell.rings(), clock::instant());
-            if seen != Some(rings) || now >= next_look {
+            let (count, now) = (notifier.count(), clock::instant());
+            if seen != Some(count) || now >= next_look {
                 if let Some(document) = self.ready(id)? {
                     return Ok(Some(document));
                 }
-                bell.attend();
-                (seen, next_look) = (Some(rings), now + SAFETY);
+                notifier.watch();
+                (seen, next_look) = (Some(count), now + POLL_INTERVAL);
             }
             if deadline.is_some_and(|d| now >= d) {
                 return Err(Error::new(
@@ -164,7 +162,7 @@ impl ResultStore for SqliteResults {
                 next_interrupt = clock::instant() + INTERRUPT;
             }
             let until = deadline.map_or(next_interrupt, |d| d.min(next_interrupt));
-            bell.wait(rings, until.min(next_look));
+            notifier.wait(count, until.min(next_look));
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use super::queue::Queue;
+use super::connections::Connections;
 
 struct Node<T> {
     pid: u32,
@@ -68,22 +68,21 @@ impl<T> Drop for PerProcess<T> {
     }
 }
 
-/// The write queues of this process, to be found by the handlers.
-static QUEUES: PerProcess<Mutex<Vec<Weak<Queue>>>> = PerProcess::new();
+/// The connections of this process, to be found by the handlers.
+static OPEN: PerProcess<Mutex<Vec<Weak<Connections>>>> = PerProcess::new();
 
 #[cfg(unix)]
-fn queues() -> Vec<Arc<Queue>> {
-    let queues = QUEUES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    queues.iter().filter_map(Weak::upgrade).collect()
+fn open() -> Vec<Arc<Connections>> {
+    let open = OPEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    open.iter().filter_map(Weak::upgrade).collect()
 }
 
-/// From now on the connections of `queue` are closed before every fork of this process.
-pub(crate) fn close_before_fork(queue: &Arc<Queue>) {
-    let mut queues =
-        QUEUES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    queues.retain(|q| q.strong_count() > 0);
-    queues.push(Arc::downgrade(queue));
-    drop(queues);
+/// From now on these are closed before every fork of this process.
+pub(crate) fn close_before_fork(connections: &Arc<Connections>) {
+    let mut open = OPEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    open.retain(|c| c.strong_count() > 0);
+    open.push(Arc::downgrade(connections));
+    drop(open);
     #[cfg(unix)]
     install();
 }
@@ -92,13 +91,13 @@ pub(crate) fn close_before_fork(queue: &Arc<Queue>) {
 #[allow(unsafe_code)]
 fn install() {
     extern "C" fn prepare() {
-        for queue in queues() {
-            queue.pause();
+        for connections in open() {
+            connections.pause();
         }
     }
     extern "C" fn parent() {
-        for queue in queues() {
-            queue.resume();
+        for connections in open() {
+            connections.resume();
         }
     }
     // Handlers are inherited by forked children, and so is the fact that they were installed.

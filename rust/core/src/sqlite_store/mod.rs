@@ -1,23 +1,25 @@
 //! The embedded database: what the sqlite broker and the sqlite result store share when their URLs name the same file.
 //!
-//! One [`Database`] per process and file. It owns the one connection that writes, through which everything goes in group commits
-//! ([`writer`]), a few connections that read, and the bell that wakes waiters here and in other processes ([`bell`]). It knows
-//! transactions, numbers and queue names; what a message or a result is, its users know. A file that is removed or replaced while it
-//! is open is noticed on the next use, and what is there then is opened ([`identity`]).
+//! One [`Database`] per process and file. It owns the one connection that writes and a few that read ([`connections`]); what is to be
+//! written goes in group commits ([`commit`], [`writer`]), after which waiters here and in other processes are woken
+//! ([`notifier`]). It knows transactions, numbers and queue names; what a message or a result is, its users know. A file that is
+//! removed or replaced while it is open is noticed on the next use, and what is there then is opened ([`identity`]).
 //!
 //! No connection ever crosses a fork: all are closed right before one and opened again on use, and a forked child finds
 //! nothing of its parent ([`forked`]). That costs a parent that forks a millisecond, and makes the order of fork and first use
 //! irrelevant.
 
-mod bell;
+mod job;
+mod commit;
+mod writer;
+mod tx;
+mod notifier;
+mod connections;
 mod connect;
+mod schema;
+mod identity;
 mod failure;
 mod forked;
-mod identity;
-mod queue;
-mod schema;
-mod tx;
-mod writer;
 
 use std::{
     collections::HashMap,
@@ -28,23 +30,18 @@ use std::{
 
 use rusqlite::Connection;
 
-use self::queue::Queue;
-pub(crate) use self::{
-    bell::Bell,
-    forked::PerProcess,
-    tx::Tx,
-    writer::{Cost, Work},
-};
+use self::connections::Connections;
+pub(crate) use self::{forked::PerProcess, job::Cost, notifier::Notifier, tx::Tx};
 use crate::{
     clock,
     error::{Error, ErrorKind, Result},
 };
 
 /// How long an operation without a deadline of its own waits for other processes' transactions.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a waiter looks although nothing rang: the bell is a hint, this is the guarantee.
-pub(crate) const SAFETY: Duration = Duration::from_secs(1);
+/// How often a waiter looks although it was not notified: the notification is a hint, this is the guarantee.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much a commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +92,8 @@ impl Location {
 
 /// One file, open in this process.
 pub(crate) struct Database {
-    queue: Arc<Queue>,
-    bell: Arc<Bell>,
+    connections: Arc<Connections>,
+    notifier: Arc<Notifier>,
 }
 
 /// The databases of this process by path. Weak: a database closes with its last handle.
@@ -112,26 +109,42 @@ impl Database {
             return database;
         }
         registry.retain(|_, database| database.strong_count() > 0);
-        let bell = Arc::new(Bell::new(path));
-        let queue = Queue::new(path, bell.clone());
-        forked::close_before_fork(&queue);
-        let database = Arc::new(Self { queue, bell });
+        let notifier = Arc::new(Notifier::new(path));
+        let connections = Connections::new(path, notifier.clone());
+        forked::close_before_fork(&connections);
+        let database = Arc::new(Self { connections, notifier });
         registry.insert(path.to_owned(), Arc::downgrade(&database));
         database
     }
 
-    /// Runs `work` in a group commit and waits for it in this thread, which may find itself committing for others.
-    pub(crate) fn write<T, F>(&self, cost: Cost, deadline: Instant, work: F) -> Result<T>
+    /// Runs `run` in a transaction, perhaps one shared with others, and waits for it in this thread. It runs again when the
+    /// transaction fails by another's fault.
+    pub(crate) fn write<T, R>(&self, cost: Cost, deadline: Instant, run: R) -> Result<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        R: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.queue.run_here(Work::new(cost, deadline, work))
+        self.connections.run(cost, deadline, run)
     }
 
-    /// Runs `work` in a group commit on the database's own thread.
-    pub(crate) async fn write_async<T: Send + 'static>(&self, work: Work<T>) -> Result<T> {
-        self.queue.run_there(work).await
+    /// As [`Self::write`], for tasks, which must not block.
+    pub(crate) async fn write_async<T, R>(&self, cost: Cost, run: R) -> Result<T>
+    where
+        T: Send + 'static,
+        R: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.write_then(cost, run, |value| value).await
+    }
+
+    /// As [`Self::write_async`]; `then` takes the value in hand right after the commit, whether or not anybody still waits for it.
+    pub(crate) async fn write_then<T, U, R, D>(&self, cost: Cost, run: R, then: D) -> Result<U>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        R: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        D: FnOnce(T) -> U + Send + 'static,
+    {
+        self.connections.run_there(cost, clock::instant() + TIMEOUT, run, then).await
     }
 
     /// Reads on a connection that no writer blocks.
@@ -139,20 +152,20 @@ impl Database {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let reader = self.queue.reader(clock::instant() + PATIENCE)?;
-        read(reader.connection()).map_err(|e| failure::describe(self.queue.path(), &e))
+        let reader = self.connections.reader(clock::instant() + TIMEOUT)?;
+        read(reader.connection()).map_err(|e| failure::describe(&self.connections.path, &e))
     }
 
     /// What wakes waiters.
-    pub(crate) fn bell(&self) -> &Arc<Bell> {
-        &self.bell
+    pub(crate) fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
-        self.queue.close();
-        self.bell.close();
+        self.connections.close();
+        self.notifier.close();
     }
 }
 

@@ -31,6 +31,11 @@ fn names(database: &Database) -> Vec<String> {
     database.read(read).unwrap()
 }
 
+/// How many jobs wait for a group.
+fn pending(database: &Database) -> usize {
+    database.connections.lock().pending.len()
+}
+
 /// A transaction of another process.
 fn lock(path: &Path) -> Connection {
     let other = Connection::open(path).unwrap();
@@ -54,8 +59,8 @@ fn a_failure_is_answered_to_the_one_who_caused_it() {
             })
         };
         let all = ["a", "b", "bad", "c", "d"].map(|name| (name, write(name)));
-        // One leads and waits for the lock; the others gather behind it.
-        while database.queue.pending() < 4 {
+        // One waits for the lock; the others gather behind it.
+        while pending(&database) < 4 {
             std::thread::yield_now();
         }
         other.execute_batch("COMMIT").unwrap();
@@ -68,43 +73,81 @@ fn a_failure_is_answered_to_the_one_who_caused_it() {
     assert_eq!(names, ["a", "b", "c", "d", "first"]);
 }
 
+/// Starts a job on the writer thread that adds a queue of that name, then does what `and` says.
+fn start(
+    database: &Arc<Database>,
+    name: &'static str,
+    mut and: impl FnMut() -> rusqlite::Result<()> + Send + 'static,
+) -> tokio::task::JoinHandle<Result<()>> {
+    let database = database.clone();
+    let run = move |tx: &mut Tx<'_>| {
+        add(tx, name)?;
+        and()
+    };
+    tokio::spawn(async move { database.write_async(Cost::default(), run).await })
+}
+
+/// Waits until so many jobs wait for a group.
+async fn gathered(database: &Database, count: usize) {
+    while pending(database) != count {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn who_meets_a_lock_after_the_failure_of_another_is_tried_again() {
     let (dir, database) = database();
     database.write(Cost::default(), soon(), |tx| add(tx, "first")).unwrap();
     let other = lock(&dir.path().join("x.db"));
-    let start = |work: Work<()>| {
-        let database = database.clone();
-        tokio::spawn(async move { database.write_async(work).await })
-    };
-    let pending = async |count: usize| {
-        while database.queue.pending() != count {
-            tokio::task::yield_now().await;
-        }
-    };
-    let work = |name: &'static str| {
-        Work::new(Cost::default(), soon(), move |tx| {
-            add(tx, name)?;
-            if name == "bad" { Err(rusqlite::Error::InvalidQuery) } else { Ok(()) }
-        })
-    };
-    let leader = start(work("leader"));
+    let early = start(&database, "early", || Ok(()));
     tokio::task::yield_now().await;
-    pending(0).await;
+    gathered(&database, 0).await;
     // The others gather behind it; one fails, and the other is tried alone, when it finds the file locked.
-    let bad = start(work("bad"));
-    let mut looks = 0;
-    let patient = start(work("patient").unless(move |_| {
-        looks += 1;
+    let mut runs = 0;
+    let patient = start(&database, "patient", move || {
+        runs += 1;
         let busy = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None);
-        if looks == 2 { Err(busy) } else { Ok(None) }
-    }));
-    pending(2).await;
+        if runs == 2 { Err(busy) } else { Ok(()) }
+    });
+    tokio::task::yield_now().await;
+    let bad = start(&database, "bad", || Err(rusqlite::Error::InvalidQuery));
+    gathered(&database, 2).await;
     other.execute_batch("COMMIT").unwrap();
-    assert!(leader.await.unwrap().is_ok());
+    assert!(early.await.unwrap().is_ok());
     assert!(bad.await.unwrap().is_err());
     assert!(patient.await.unwrap().is_ok());
-    assert_eq!(names(&database), ["first", "leader", "patient"]);
+    assert_eq!(names(&database), ["first", "early", "patient"]);
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_group_and_nothing_else() {
+    let (dir, database) = database();
+    database.write(Cost::default(), soon(), |tx| add(tx, "first")).unwrap();
+    let other = lock(&dir.path().join("x.db"));
+    let early = start(&database, "early", || Ok(()));
+    tokio::task::yield_now().await;
+    gathered(&database, 0).await;
+    let neighbour = start(&database, "neighbour", || Ok(()));
+    let bad = start(&database, "bad", || panic!("a job that is wrong"));
+    gathered(&database, 2).await;
+    other.execute_batch("COMMIT").unwrap();
+    assert!(early.await.unwrap().is_ok());
+    for lost in [neighbour, bad] {
+        let error = lost.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(error.to_string().contains("ended by a panic"), "{error}");
+    }
+    // Likewise for a blocking caller, in whose own thread it runs unless the writer thread is still at it.
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        database.write(Cost::default(), soon(), |tx| -> rusqlite::Result<()> {
+            add(tx, "worse")?;
+            panic!("a caller that is wrong")
+        })
+    }));
+    assert!(matches!(caught, Err(_) | Ok(Err(_))));
+    assert!(start(&database, "late", || Ok(())).await.unwrap().is_ok());
+    database.write(Cost::default(), soon(), |tx| add(tx, "last")).unwrap();
+    assert_eq!(names(&database), ["first", "early", "late", "last"]);
 }
 
 #[test]
@@ -171,22 +214,21 @@ fn numbers_survive_and_are_not_given_twice() {
 }
 
 #[test]
-fn a_commit_of_another_connection_rings() {
+fn a_commit_of_another_connection_is_noticed() {
     let (dir, database) = database();
-    let work = |tx: &mut Tx<'_>| {
-        tx.ring();
+    let run = |tx: &mut Tx<'_>| {
+        tx.notify();
         Ok(())
     };
-    database.write(Cost::default(), soon(), work).unwrap();
-    let _listening = database.bell().listen();
-    let seen = database.bell().rings();
-    // As another process would: its own queue and bell, the same file.
-    let bell = Arc::new(Bell::new(&dir.path().join("x.db")));
-    let queue = Queue::new(&dir.path().join("x.db"), bell);
-    queue.run_here(Work::new(Cost::default(), soon(), work)).unwrap();
-    let patience = soon();
-    database.bell().wait(seen, patience);
-    assert!(database.bell().rings() > seen, "not heard within the deadline");
+    database.write(Cost::default(), soon(), run).unwrap();
+    let _waiter = database.notifier().waiter();
+    let seen = database.notifier().count();
+    // As another process would: its own connections and notifier, the same file.
+    let path = dir.path().join("x.db");
+    let other = Connections::new(&path, Arc::new(Notifier::new(&path)));
+    other.run(Cost::default(), soon(), run).unwrap();
+    database.notifier().wait(seen, soon());
+    assert!(database.notifier().count() > seen, "not noticed within the deadline");
 }
 
 #[test]

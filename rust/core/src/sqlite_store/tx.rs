@@ -1,4 +1,4 @@
-//! One group commit as its works see it: the connection, numbers, queue names, and whether the bell must ring.
+//! One transaction as its jobs see it: the connection, numbers, queue names, and whether waiters must be woken.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,14 +21,14 @@ pub(crate) struct Tx<'a> {
     last: Option<i64>,
     /// The counter as it must be written before the commit.
     taken: Option<i64>,
-    rings: bool,
-    /// Wall time at the start of the group.
+    notify: bool,
+    /// Wall time at the start of the transaction.
     pub(crate) now: Millis,
 }
 
 impl<'a> Tx<'a> {
     pub(super) fn new(connection: &'a Connection, names: &'a mut Names, now: Millis) -> Self {
-        Self { connection, names, last: None, taken: None, rings: false, now }
+        Self { connection, names, last: None, taken: None, notify: false, now }
     }
 
     /// A statement, prepared once per connection. `sql` is a constant of the program.
@@ -80,15 +80,15 @@ impl<'a> Tx<'a> {
     }
 
     /// After the commit, wake everybody who waits for messages or results.
-    pub(crate) fn ring(&mut self) {
-        self.rings = true;
+    pub(crate) fn notify(&mut self) {
+        self.notify = true;
     }
 
-    /// Writes what is left to write; whether the bell must ring after the commit.
+    /// Writes what is left to write; whether to notify after the commit.
     pub(super) fn finish(self) -> rusqlite::Result<bool> {
         if let Some(last) = self.taken {
             self.prepare("UPDATE counter SET last = ?1")?.execute([last])?;
         }
-        Ok(self.rings)
+        Ok(self.notify)
     }
 }

@@ -31,35 +31,29 @@ pub(super) struct Claim {
     pub(super) want_due: usize,
 }
 
-/// What a claim came to.
+/// What a look at the queues found.
 #[derive(Debug)]
-pub(super) enum Claimed {
-    /// The holder has no lease any more.
-    Fenced,
-    /// There is nothing now; when the first scheduled one is due.
-    Nothing(Option<Millis>),
-    /// These are held now.
-    Some(Vec<Delivery>),
+pub(super) enum Look {
+    /// A claim will find something, or that its holder has no lease any more.
+    Now,
+    /// There is nothing; when the first scheduled one is due.
+    Later(Option<Millis>),
 }
 
-/// Looks, outside any transaction, whether there is nothing to claim.
-pub(super) fn peek(
-    connection: &Connection,
-    claim: &Claim,
-    now: Millis,
-) -> rusqlite::Result<Option<Claimed>> {
+/// Looks, without a transaction, whether there is something to claim.
+pub(super) fn look(connection: &Connection, claim: &Claim, now: Millis) -> rusqlite::Result<Look> {
     let leased = connection
         .prepare_cached("SELECT 1 FROM lease WHERE holder = ?1")?
         .exists([claim.holder])?;
     if !leased {
-        return Ok(Some(Claimed::Fenced));
+        return Ok(Look::Now);
     }
     let mut next = None;
     let mut find = connection.prepare_cached("SELECT id FROM queue WHERE name = ?1")?;
     for name in claim.queues.iter() {
         let Some(queue) = find.query_row([&**name], |row| row.get(0)).optional()? else { continue };
         if claim.want > 0 && head(connection, key::queue_range(queue))?.is_some() {
-            return Ok(None);
+            return Ok(Look::Now);
         }
         if claim.want_due > 0 {
             let due: Option<Millis> = connection
@@ -67,19 +61,19 @@ pub(super) fn peek(
                 .query_row([queue], |row| row.get(0))
                 .optional()?;
             if due.is_some_and(|due| due <= now + HORIZON_MS) {
-                return Ok(None);
+                return Ok(Look::Now);
             }
             next = [next, due].into_iter().flatten().min();
         }
     }
-    Ok(Some(Claimed::Nothing(next)))
+    Ok(Look::Later(next))
 }
 
-/// Claims in the order of service.
-pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Claimed> {
+/// Claims in the order of service; `None` when the holder has no lease any more.
+pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Option<Vec<Delivery>>> {
     let leased = tx.prepare("SELECT 1 FROM lease WHERE holder = ?1")?.exists([claim.holder])?;
     if !leased {
-        return Ok(Claimed::Fenced);
+        return Ok(None);
     }
     let mut taken =
         Taken { holder: claim.holder, claim: claim.number, bytes: 0, deliveries: Vec::new() };
@@ -89,11 +83,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Claimed>
     }
     claim_ready(tx, &queues, claim.want, &mut taken)?;
     claim_due(tx, &queues, claim.want_due, &mut taken)?;
-    Ok(if taken.deliveries.is_empty() {
-        Claimed::Nothing(None)
-    } else {
-        Claimed::Some(taken.deliveries)
-    })
+    Ok(Some(taken.deliveries))
 }
 
 /// What this claim has so far.

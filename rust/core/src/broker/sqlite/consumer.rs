@@ -1,4 +1,4 @@
-//! A worker's side of the file: it looks, claims, or waits for the bell.
+//! A worker's side of the file: it claims, or waits until there is something.
 //!
 //! What a claim took goes into the epoch's inbox, not to the future that asked for it, so a fetch that was dropped meanwhile
 //! loses nothing: the next one finds it.
@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    claim::{self, Claim, Claimed},
+    claim::{self, Claim, Look},
     epoch::Epoch,
     lease, settle,
 };
@@ -20,7 +20,7 @@ use crate::{
     broker::{BoxFuture, Consumer, Delivery, HORIZON_MS, Recovered, Settlement, Subscription},
     clock,
     error::{Error, ErrorKind, Result},
-    sqlite_store::{Cost, Database, PATIENCE, SAFETY, Tx, Work},
+    sqlite_store::{Cost, Database, POLL_INTERVAL, Tx},
 };
 
 /// A registered worker process start.
@@ -67,36 +67,58 @@ impl SqliteConsumer {
     async fn write<T: Send + 'static>(
         &self,
         cost: Cost,
-        work: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.database.write_async(Work::new(cost, clock::instant() + PATIENCE, work)).await
+        self.database.write_async(cost, run).await
     }
 
-    /// One attempt; what it took is in the inbox afterwards.
-    async fn claim(&self, want: usize, want_due: usize) -> Result<Claimed> {
-        let asked = Claim {
-            holder: self.epoch.holder,
-            number: self.epoch.next_claim(),
-            queues: self.queues.clone(),
-            want,
-            want_due,
-        };
-        let peeked = asked.clone();
+    /// One attempt; whether there was something, which is in the inbox afterwards.
+    async fn claim(&self, want: usize, want_due: usize) -> Result<bool> {
+        let claim = self.asking(want, want_due);
         let epoch = self.epoch.clone();
-        // Not synced: losing the knowledge that this process holds something takes losing the process.
-        let work =
-            Work::new(cost(want + want_due, false), clock::instant() + PATIENCE, move |tx| {
-                claim::claim(tx, &asked)
+        let into_inbox = move |claimed: Option<Vec<Delivery>>| {
+            claimed.map(|deliveries| {
+                let some = !deliveries.is_empty();
+                epoch.inbox().extend(deliveries);
+                some
             })
-            .unless(move |connection| claim::peek(connection, &peeked, clock::wall_ms()))
-            .map(move |claimed| match claimed {
-                Claimed::Some(deliveries) => {
-                    epoch.inbox().extend(deliveries);
-                    Claimed::Some(Vec::new())
+        };
+        // Not synced: losing the knowledge that this process holds something takes losing the process.
+        let cost = cost(want + want_due, false);
+        let run = move |tx: &mut Tx<'_>| claim::claim(tx, &claim);
+        self.database.write_then(cost, run, into_inbox).await?.ok_or_else(|| self.fenced())
+    }
+
+    fn asking(&self, want: usize, want_due: usize) -> Claim {
+        let (holder, number) = (self.epoch.holder, self.epoch.next_claim());
+        Claim { holder, number, queues: self.queues.clone(), want, want_due }
+    }
+
+    /// Waits until a claim may find something.
+    async fn wait(&self, want: usize, want_due: usize) -> Result<()> {
+        let (claim, notifier) = (self.asking(want, want_due), self.database.notifier());
+        let mut waiter = None;
+        while !self.released.load(Ordering::Acquire) {
+            // Armed before the look, so that no commit falls between the look and the wait.
+            let notified = notifier.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            match self.database.read(|c| claim::look(c, &claim, clock::wall_ms()))? {
+                Look::Now => break,
+                // Other processes are heard from here on: look once more.
+                Look::Later(_) if waiter.is_none() => waiter = Some(notifier.waiter()),
+                Look::Later(next_due) => {
+                    let until_due = next_due.map(|due| {
+                        Duration::from_millis((due - HORIZON_MS - clock::wall_ms()).max(1) as u64)
+                    });
+                    let limit = until_due.map_or(POLL_INTERVAL, |rest| rest.min(POLL_INTERVAL));
+                    if tokio::time::timeout(limit, notified).await.is_err() {
+                        notifier.watch();
+                    }
                 }
-                other => other,
-            });
-        self.database.write_async(work).await
+            }
+        }
+        Ok(())
     }
 
     fn take(&self, limit: usize) -> Vec<Delivery> {
@@ -106,7 +128,6 @@ impl SqliteConsumer {
     }
 
     async fn fetch(&self, want: usize, want_due: usize) -> Result<Vec<Delivery>> {
-        let mut listening = None;
         loop {
             if self.released.load(Ordering::Acquire) {
                 return Err(self.fenced());
@@ -115,26 +136,8 @@ impl SqliteConsumer {
             if !held.is_empty() {
                 return Ok(held);
             }
-            // Armed before the look, so that no commit falls between the look and the wait.
-            let rung = self.database.bell().notified();
-            tokio::pin!(rung);
-            rung.as_mut().enable();
-            match self.claim(want, want_due).await? {
-                Claimed::Fenced => return Err(self.fenced()),
-                Claimed::Some(_) => {}
-                // Other processes are heard from the moment of listening: look once more.
-                Claimed::Nothing(_) if listening.is_none() => {
-                    listening = Some(self.database.bell().listen());
-                }
-                Claimed::Nothing(next_due) => {
-                    let until_due = next_due.map(|due| {
-                        Duration::from_millis((due - HORIZON_MS - clock::wall_ms()).max(1) as u64)
-                    });
-                    let limit = until_due.map_or(SAFETY, |rest| rest.min(SAFETY));
-                    if tokio::time::timeout(limit, rung).await.is_err() {
-                        self.database.bell().attend();
-                    }
-                }
+            if !self.claim(want, want_due).await? {
+                self.wait(want, want_due).await?;
             }
         }
     }
@@ -172,15 +175,15 @@ impl Consumer for SqliteConsumer {
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         Box::pin(async move {
             let (judge, mine) = (self.epoch.holder, self.epoch.mine());
-            let work = Work::new(cost(1_000, false), clock::instant() + PATIENCE, move |tx| {
+            let lapsed = |c: &_| lease::lapsed(c, judge, mine, clock::wall_ms());
+            if self.database.read(lapsed)?.is_empty() {
+                return Ok(Recovered::default());
+            }
+            self.write(cost(1_000, false), move |tx| {
                 let dead = lease::lapsed(tx.connection(), judge, mine, tx.now)?;
                 lease::recover(tx, &dead)
             })
-            .unless(move |connection| {
-                let dead = lease::lapsed(connection, judge, mine, clock::wall_ms())?;
-                Ok(dead.is_empty().then(Recovered::default))
-            });
-            self.database.write_async(work).await
+            .await
         })
     }
 

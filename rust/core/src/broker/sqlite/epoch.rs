@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     broker::Delivery,
-    clock::{self, Millis},
+    clock::Millis,
     error::Result,
-    sqlite_store::{Cost, Database, PATIENCE, Work},
+    sqlite_store::{Cost, Database, Tx},
 };
 
 /// One lease, and what was claimed under it.
@@ -62,10 +62,8 @@ impl Epoch {
             n => format!("{base}~{n}"),
         };
         let (called, queues) = (name.clone(), queues.clone());
-        let work = Work::new(Cost::default(), clock::instant() + PATIENCE, move |tx| {
-            Ok((lease::register(tx, &called, &queues)?, tx.now))
-        });
-        let (holder, now) = database.write_async(work).await?;
+        let register = move |tx: &mut Tx<'_>| Ok((lease::register(tx, &called, &queues)?, tx.now));
+        let (holder, now) = database.write_async(Cost::default(), register).await?;
         let (mine, claims, inbox) = (AtomicI64::new(now), AtomicI64::new(0), Mutex::default());
         Ok(Arc::new(Self { name, generation, holder, mine, claims, inbox }))
     }
@@ -73,10 +71,8 @@ impl Epoch {
     /// Renews the lease; `None` when it was not there any more.
     pub(super) async fn renew(&self, database: &Database) -> Result<Option<Leased>> {
         let holder = self.holder;
-        let work = Work::new(Cost::default(), clock::instant() + PATIENCE, move |tx| {
-            lease::renew(tx, holder)
-        });
-        let leased = database.write_async(work).await?;
+        let renew = move |tx: &mut Tx<'_>| lease::renew(tx, holder);
+        let leased = database.write_async(Cost::default(), renew).await?;
         if let Some(leased) = leased.filter(|leased| leased.before < leased.now) {
             self.mine.store(leased.now, Ordering::Relaxed);
         }

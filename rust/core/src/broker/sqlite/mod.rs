@@ -30,7 +30,7 @@ use super::{BoxFuture, Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subsc
 use crate::{
     clock,
     error::Result,
-    sqlite_store::{Cost, Handle, Location, PATIENCE, Tx},
+    sqlite_store::{Cost, Handle, Location, TIMEOUT, Tx},
 };
 
 /// The broker in a database file.
@@ -56,7 +56,7 @@ impl SqliteBroker {
         F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let cost = Cost { durable: self.handle.durable(), rows: 1_000, bytes: 0 };
-        self.handle.database().write(cost, clock::instant() + PATIENCE, work)
+        self.handle.database().write(cost, clock::instant() + TIMEOUT, work)
     }
 }
 

@@ -16,7 +16,7 @@ const DUE: &str = "INSERT INTO due (queue, at, key, label) VALUES (?1, ?2, ?3, ?
 pub(super) fn publish(tx: &mut Tx<'_>, batch: &[Outgoing]) -> rusqlite::Result<()> {
     let (mut message, mut ready) = (tx.prepare(MESSAGE)?, tx.prepare(READY)?);
     let horizon = tx.now + HORIZON_MS;
-    let mut rings = false;
+    let mut ready_now = false;
     for outgoing in batch {
         let number = tx.number()?;
         let queue = tx.queue(&outgoing.queue)?;
@@ -26,13 +26,13 @@ pub(super) fn publish(tx: &mut Tx<'_>, batch: &[Outgoing]) -> rusqlite::Result<(
             Some(due) if due > horizon => schedule(tx, key, due, &outgoing.id)?,
             _ => {
                 ready.execute([key])?;
-                rings = true;
+                ready_now = true;
             }
         }
     }
     // What was scheduled is beyond the horizon, and every waiting consumer looks before that.
-    if rings {
-        tx.ring();
+    if ready_now {
+        tx.notify();
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ pub(super) fn schedule(tx: &Tx<'_>, key: i64, due: Millis, id: &str) -> rusqlite
 
 /// Puts a message that is nowhere into its queue, where its key says.
 pub(super) fn make_ready(tx: &mut Tx<'_>, key: i64) -> rusqlite::Result<()> {
-    tx.ring();
+    tx.notify();
     tx.prepare(READY)?.execute([key]).map(drop)
 }
 

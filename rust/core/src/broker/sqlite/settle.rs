@@ -54,7 +54,7 @@ fn move_on(tx: &mut Tx<'_>, key: i64, how: &Settle, max_deliveries: u32) -> rusq
         Settle::Defer { id, due } => {
             rename(tx, key, id)?;
             // It may be due at once, and then somebody may be waiting for it.
-            tx.ring();
+            tx.notify();
             schedule(tx, key, *due, id)
         }
         Settle::Park { id, reason } => {
