@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::key::{self, Hold};
 use crate::{
-    broker::{Delivery, HORIZON_MS},
+    broker::{Delivery, HORIZON_MS, order::Turns},
     clock::Millis,
     sqlite_store::Tx,
 };
@@ -25,10 +25,20 @@ pub(super) struct Claim {
     /// Its number among the claims of the holder.
     pub(super) number: i64,
     pub(super) queues: Arc<[Arc<str>]>,
+    /// Whose turn it is among the queues.
+    pub(super) turns: Turns,
     /// Ready ones.
     pub(super) want: usize,
     /// Due ones.
     pub(super) want_due: usize,
+}
+
+/// What a claim took.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) deliveries: Vec<Delivery>,
+    /// Whose turn it is next time.
+    pub(super) turns: Turns,
 }
 
 /// What a look at the queues found.
@@ -70,7 +80,7 @@ pub(super) fn look(connection: &Connection, claim: &Claim, now: Millis) -> rusql
 }
 
 /// Claims in the order of service; `None` when the holder has no lease any more.
-pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Option<Vec<Delivery>>> {
+pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Option<Claimed>> {
     let leased = tx.prepare("SELECT 1 FROM lease WHERE holder = ?1")?.exists([claim.holder])?;
     if !leased {
         return Ok(None);
@@ -81,9 +91,10 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Option<V
     for name in claim.queues.iter() {
         queues.push((tx.queue(name)?, name));
     }
-    claim_ready(tx, &queues, claim.want, &mut taken)?;
+    let mut turns = claim.turns;
+    claim_ready(tx, &queues, claim.want, &mut turns, &mut taken)?;
     claim_due(tx, &queues, claim.want_due, &mut taken)?;
-    Ok(Some(taken.deliveries))
+    Ok(Some(Claimed { deliveries: taken.deliveries, turns }))
 }
 
 /// What this claim has so far.
@@ -115,31 +126,73 @@ fn head(connection: &Connection, range: (i64, i64)) -> rusqlite::Result<Option<i
     connection.prepare_cached(HEAD)?.query_row(range, |row| row.get(0)).optional()
 }
 
-/// Takes lanes by priority, and within one in the order of the queues.
+/// Takes lanes by priority, and within one as the queues have their turns.
 fn claim_ready(
     tx: &Tx<'_>,
     queues: &[(i64, &Arc<str>)],
     want: usize,
+    turns: &mut Turns,
     taken: &mut Taken,
 ) -> rusqlite::Result<()> {
-    let mut left = want;
     // The head of each queue says its most urgent lane.
     let mut heads = Vec::with_capacity(queues.len());
-    let mut find = tx.prepare(HEAD)?;
     for (queue, _) in queues {
-        heads
-            .push(find.query_row(key::queue_range(*queue), |row| row.get::<_, i64>(0)).optional()?);
+        heads.push(head(tx.connection(), key::queue_range(*queue))?);
     }
-    while left > 0 && !taken.is_full() {
-        let lanes =
-            heads.iter().enumerate().filter_map(|(n, head)| Some((key::priority_of((*head)?), n)));
-        let Some((_, n)) = lanes.min() else { break };
-        let first = heads[n].expect("the lane was chosen among those that have a head");
-        let count = claim_lane(tx, first, queues[n].1, left, taken)?;
-        left -= count;
-        heads[n] = find.query_row(key::queue_range(queues[n].0), |row| row.get(0)).optional()?;
+    let until = taken.deliveries.len() + want;
+    while taken.deliveries.len() < until && !taken.is_full() {
+        let Some(urgent) = heads.iter().flatten().map(|head| key::priority_of(*head)).min() else {
+            break;
+        };
+        let waits = |n: &usize| heads[*n].is_some_and(|head| key::priority_of(head) == urgent);
+        let mut lanes: Vec<usize> = turns.queues().filter(waits).collect();
+        if !turns.shared() {
+            lanes.truncate(1);
+        }
+        let share = (until - taken.deliveries.len()).div_ceil(lanes.len());
+        let mut shares = Vec::with_capacity(lanes.len());
+        for n in lanes {
+            let from = taken.deliveries.len();
+            let limit = share.min(until - from);
+            if limit == 0 || taken.is_full() {
+                break;
+            }
+            let first = heads[n].expect("the lane was chosen among those that have a head");
+            claim_lane(tx, first, queues[n].1, limit, taken)?;
+            heads[n] = head(tx.connection(), key::queue_range(queues[n].0))?;
+            shares.push((n, from));
+        }
+        mix(&mut taken.deliveries, &shares, turns);
     }
     Ok(())
+}
+
+/// Puts the shares of one round, each the index of its queue and where it begins, into the order of their turns: one of each queue
+/// after the other, as if they had been claimed one by one.
+fn mix(deliveries: &mut Vec<Delivery>, shares: &[(usize, usize)], turns: &mut Turns) {
+    let (Some(&(last, _)), Some(&(_, start))) = (shares.last(), shares.first()) else { return };
+    if shares.len() == 1 {
+        turns.served(last);
+        return;
+    }
+    let mut parts = Vec::with_capacity(shares.len());
+    for &(queue, from) in shares.iter().rev() {
+        parts.push((queue, deliveries.split_off(from).into_iter()));
+    }
+    parts.reverse();
+    deliveries.truncate(start);
+    loop {
+        let before = deliveries.len();
+        for (queue, part) in &mut parts {
+            if let Some(delivery) = part.next() {
+                deliveries.push(delivery);
+                turns.served(*queue);
+            }
+        }
+        if deliveries.len() == before {
+            return;
+        }
+    }
 }
 
 /// Takes up to `limit` from the lane whose head is `first`.
@@ -149,17 +202,16 @@ fn claim_lane(
     queue: &Arc<str>,
     limit: usize,
     taken: &mut Taken,
-) -> rusqlite::Result<usize> {
+) -> rusqlite::Result<()> {
     let mut select = tx.prepare(
         "SELECT r.key, m.redeliveries, m.body FROM ready r JOIN message m ON m.number = r.key & ?3
          WHERE r.key BETWEEN ?1 AND ?2 ORDER BY r.key LIMIT ?4",
     )?;
     let mut rows = select.query((first, key::lane_end(first), key::NUMBERS, limit as i64))?;
-    let (mut last, mut count) = (first, 0);
+    let mut last = first;
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
         taken.push(last, queue, row.get(1)?, row.get_ref(2)?.as_blob()?);
-        count += 1;
         if taken.is_full() {
             break;
         }
@@ -168,11 +220,10 @@ fn claim_lane(
     // The claimed are exactly the keys from the head to the last one: both moves are one walk over a range.
     tx.prepare("INSERT INTO held (key, holder, claim) SELECT key, ?3, ?4 FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?
         .execute((first, last, taken.holder, taken.claim))?;
-    tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last))?;
-    Ok(count)
+    tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last)).map(drop)
 }
 
-/// Takes what comes due within the horizon, the earliest of each queue first.
+/// Takes what comes due within the horizon, the earliest of each queue first. What is asked for is divided among the queues.
 fn claim_due(
     tx: &Tx<'_>,
     queues: &[(i64, &Arc<str>)],
@@ -180,15 +231,16 @@ fn claim_due(
     taken: &mut Taken,
 ) -> rusqlite::Result<()> {
     let mut left = want;
-    for (queue, name) in queues {
+    for (n, (queue, name)) in queues.iter().enumerate() {
         if left == 0 || taken.is_full() {
             break;
         }
+        let share = left.div_ceil(queues.len() - n);
         let mut select = tx.prepare(
             "SELECT d.key, m.redeliveries, m.body, d.at FROM due d JOIN message m ON m.number = d.key & ?3
              WHERE d.queue = ?1 AND d.at <= ?2 ORDER BY d.at, d.key LIMIT ?4",
         )?;
-        let mut rows = select.query((queue, tx.now + HORIZON_MS, key::NUMBERS, left as i64))?;
+        let mut rows = select.query((queue, tx.now + HORIZON_MS, key::NUMBERS, share as i64))?;
         let mut last = None;
         while let Some(row) = rows.next()? {
             let key = row.get(0)?;

@@ -5,19 +5,22 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use super::{
-    claim::{self, Claim, Look},
+    claim::{self, Claim, Claimed, Look},
     epoch::Epoch,
     lease, settle,
 };
 use crate::{
-    broker::{BoxFuture, Consumer, Delivery, HORIZON_MS, Recovered, Settlement, Subscription},
+    broker::{
+        BoxFuture, Consumer, Delivery, HORIZON_MS, Recovered, Settlement, Subscription,
+        order::Turns,
+    },
     clock,
     error::{Error, ErrorKind, Result},
     sqlite_store::{Cost, Database, POLL_INTERVAL, Tx},
@@ -27,6 +30,8 @@ use crate::{
 pub(super) struct SqliteConsumer {
     database: Arc<Database>,
     queues: Arc<[Arc<str>]>,
+    /// Whose turn it is among them. Behind a std mutex because a section is one copy.
+    turns: Arc<Mutex<Turns>>,
     max_deliveries: u32,
     epoch: Arc<Epoch>,
     /// Whether settlements must be on the disk before they are confirmed.
@@ -46,7 +51,8 @@ impl SqliteConsumer {
         let epoch = Epoch::resume(&database, known, &subscription.epoch, &queues).await?;
         let max_deliveries = subscription.max_deliveries;
         let released = AtomicBool::new(false);
-        Ok(Self { database, queues, max_deliveries, epoch, durable, released })
+        let turns = Arc::new(Mutex::new(Turns::new(subscription.order, queues.len())));
+        Ok(Self { database, queues, turns, max_deliveries, epoch, durable, released })
     }
 
     /// What it holds by, for the next consumer.
@@ -75,11 +81,12 @@ impl SqliteConsumer {
     /// One attempt; whether there was something, which is in the inbox afterwards.
     async fn claim(&self, want: usize, want_due: usize) -> Result<bool> {
         let claim = self.asking(want, want_due);
-        let epoch = self.epoch.clone();
-        let into_inbox = move |claimed: Option<Vec<Delivery>>| {
-            claimed.map(|deliveries| {
-                let some = !deliveries.is_empty();
-                epoch.inbox().extend(deliveries);
+        let (epoch, turns) = (self.epoch.clone(), self.turns.clone());
+        let into_inbox = move |claimed: Option<Claimed>| {
+            claimed.map(|claimed| {
+                let some = !claimed.deliveries.is_empty();
+                *turns.lock().unwrap_or_else(PoisonError::into_inner) = claimed.turns;
+                epoch.inbox().extend(claimed.deliveries);
                 some
             })
         };
@@ -91,7 +98,8 @@ impl SqliteConsumer {
 
     fn asking(&self, want: usize, want_due: usize) -> Claim {
         let (holder, number) = (self.epoch.holder, self.epoch.next_claim());
-        Claim { holder, number, queues: self.queues.clone(), want, want_due }
+        let turns = *self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Claim { holder, number, queues: self.queues.clone(), turns, want, want_due }
     }
 
     /// Waits until a claim may find something.
