@@ -123,11 +123,13 @@ impl Connections {
     /// Answers those whose deadline has passed before a group took them: nothing of them was done.
     fn expire(&self) {
         let (mut state, now) = (self.lock(), clock::instant());
-        let (late, early) = state.pending.drain(..).partition(|job| job.deadline() <= now);
+        let (late, early): (Jobs, Jobs) =
+            state.pending.drain(..).partition(|job| job.deadline() <= now);
         state.pending = early;
         drop(state);
-        let late: Jobs = late;
-        late.into_iter().for_each(|job| job.done(Err(failure::locked(&self.path))));
+        for job in late {
+            job.done(Err(failure::locked(&self.path)));
+        }
     }
 
     fn lost(&self) -> Error {

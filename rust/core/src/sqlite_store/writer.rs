@@ -94,10 +94,12 @@ impl Writer {
             Ok(ran) => group.drain(..ran).for_each(|job| job.done(Ok(()))),
             Err(error) if is_busy(&error) => {
                 let now = clock::instant();
-                let (late, early) = group.drain(..).partition(|job| job.deadline() <= now);
+                let (late, early): (Jobs, Jobs) =
+                    group.drain(..).partition(|job| job.deadline() <= now);
                 *group = early;
-                let late: Jobs = late;
-                late.into_iter().for_each(|job| job.done(Err(failure::locked(&self.path))));
+                for job in late {
+                    job.done(Err(failure::locked(&self.path)));
+                }
             }
             Err(error) if group.len() == 1 => {
                 group.drain(..).for_each(|job| job.done(Err(self.fail(&error))));

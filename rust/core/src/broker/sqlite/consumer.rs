@@ -108,9 +108,9 @@ impl SqliteConsumer {
         let mut waiter = None;
         while !self.released.load(Ordering::Acquire) {
             // Armed before the look, so that no commit falls between the look and the wait.
-            let notified = notifier.notified();
-            tokio::pin!(notified);
-            notified.as_mut().enable();
+            let change = notifier.notified();
+            tokio::pin!(change);
+            change.as_mut().enable();
             match self.database.read(|c| claim::look(c, &claim, clock::wall_ms()))? {
                 Look::Now => break,
                 // Other processes are heard from here on: look once more.
@@ -120,7 +120,7 @@ impl SqliteConsumer {
                         Duration::from_millis((due - HORIZON_MS - clock::wall_ms()).max(1) as u64)
                     });
                     let limit = until_due.map_or(POLL_INTERVAL, |rest| rest.min(POLL_INTERVAL));
-                    if tokio::time::timeout(limit, notified).await.is_err() {
+                    if tokio::time::timeout(limit, change).await.is_err() {
                         notifier.watch();
                     }
                 }

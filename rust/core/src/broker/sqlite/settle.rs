@@ -134,7 +134,7 @@ fn runs(holds: &[Hold]) -> Vec<Range<usize>> {
     for (n, hold) in holds.iter().enumerate() {
         match runs.last_mut() {
             Some(run) if holds[run.end - 1] == Hold { key: hold.key - 1, ..*hold } => {
-                run.end = n + 1
+                run.end = n + 1;
             }
             _ => runs.push(n..n + 1),
         }
