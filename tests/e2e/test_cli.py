@@ -352,3 +352,33 @@ def test_options_that_turn_off_what_is_not_there_are_taken(sqlite_site: Site) ->
     without = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-O", "fair")
     worker = sqlite_site.worker("-c", "1", "-P", "processes", *without)
     assert "concurrency  1 (prefork)" in worker.output
+
+
+@pytest.mark.parametrize("words", [["queues"], ["purge", "-f"], ["dead", "list", "q"]])
+def test_a_mistyped_path_makes_no_database(sqlite_site: Site, words: list[str]) -> None:
+    where = ["-b", "sqlite:///mistyped.db", "--result-backend", "sqlite:///mistyped.db"]
+    text = run("-A", "sample", *where, *words, cwd=sqlite_site.folder, env=sqlite_site.env, code=1)
+    path = sqlite_site.folder / "mistyped.db"
+    assert f"there is no database `{path}`" in text
+    assert not path.exists()
+
+
+def test_the_banner_says_where_the_database_is(sqlite_site: Site) -> None:
+    sqlite_site.broker = sqlite_site.results = "sqlite:///relative.db"
+    worker = sqlite_site.worker("-c", "1", "-l", "warning")
+    assert f"broker       sqlite:///{sqlite_site.folder}/relative.db" in worker.output
+    assert f"results      sqlite:///{sqlite_site.folder}/relative.db" in worker.output
+
+
+def test_a_call_of_a_known_task_is_checked_and_has_its_options(sqlite_site: Site) -> None:
+    text = "import sample\napp = sample.make()\napp.task(sample.log, name='own', queue='own')\n"
+    app_file(sqlite_site.folder, "proj.py", text)
+    where = ["-A", "proj", *sqlite_site.globals_, "call"]
+    wrong = run(*where, "own", "-a", "[1, 2]", cwd=sqlite_site.folder, env=sqlite_site.env, code=1)
+    assert (
+        wrong.startswith("Error: ") and "takes 1 positional" in wrong and "Traceback" not in wrong
+    )
+    run(*where, "own", "-a", "[1]", cwd=sqlite_site.folder, env=sqlite_site.env)
+    assert sqlite_site.queue("own")["depth"] == 1
+    text = run(*where, "onw", "-a", "[1]", cwd=sqlite_site.folder, env=sqlite_site.env)
+    assert "`onw` is no task of this app, did you mean `own`?" in text

@@ -1,10 +1,12 @@
 """Settings: names, types, sources and their precedence."""
 
 import builtins
+import linecache
 import re
 import textwrap
 import threading
 import types
+import warnings
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from taskcore import Taskcore
 from taskcore.config import settings
 from taskcore.config.conf import Config
 from taskcore.config.sources import new_name
@@ -498,3 +501,48 @@ def test_a_schedule_for_beat_is_refused_however_it_is_set() -> None:
     with pytest.raises(ImproperlyConfigured, match="cron"):
         conf.beat_schedule.update(x=entry)
     assert Config().beat_schedule == {}
+
+
+def lines_warned_about(caught: list[warnings.WarningMessage]) -> list[tuple[str, str]]:
+    """Whose line each warning points at, and that line."""
+    return [
+        (Path(one.filename).name, linecache.getline(one.filename, one.lineno).strip())
+        for one in caught
+    ]
+
+
+def test_a_warning_points_at_the_line_that_sets_it_once() -> None:
+    options = {"visibility_timeout": 3}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        app = Taskcore("p", broker="memory://", broker_transport_options=options)
+        app.conf.worker_redirect_stdouts = False
+        app.conf.update(worker_log_format="x")
+        for _ in range(2):
+            _ = app.conf.table(), app.conf.transport_options("broker_transport_options")
+    here = Path(__file__).name
+    assert lines_warned_about(caught) == [
+        (here, 'app = Taskcore("p", broker="memory://", broker_transport_options=options)'),
+        (here, "app.conf.worker_redirect_stdouts = False"),
+        (here, 'app.conf.update(worker_log_format="x")'),
+    ]
+
+
+@pytest.mark.parametrize("namespace", [None, "CELERY"])
+def test_a_warning_about_a_module_of_settings_points_into_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace: str | None
+) -> None:
+    prefix = f"{namespace}_" if namespace else ""
+    name = f"settings_with_{namespace}"
+    text = f"{prefix}worker_redirect_stdouts = 0"
+    (tmp_path / f"{name}.py").write_text(f"import os\n\n{text.upper() if namespace else text}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            app = Taskcore("p", broker="memory://")
+            app.config_from_object(name, namespace=namespace)
+            _ = app.conf.table()
+    assert [(place, line.lower()) for place, line in lines_warned_about(caught)] == [
+        (f"{name}.py", text.lower())
+    ]

@@ -680,17 +680,17 @@ def test_a_broker_that_is_down_raises_at_the_call(app: Any) -> None:
 
 
 def test_publisher_and_results_get_the_configuration(core: Any) -> None:
-    app = Taskcore(
-        "p",
-        broker="redis://h",
-        backend="redis://r",
-        task_publish_timeout=2,
-        result_expires=60,
-        broker_transport_options={"global_keyprefix": "k:", "visibility_timeout": 3600},
-        task_publish_retry_policy={"max_retries": 9},
-    )
     with pytest.warns(Warning, match="visibility_timeout"):
-        options = app.publisher.options
+        app = Taskcore(
+            "p",
+            broker="redis://h",
+            backend="redis://r",
+            task_publish_timeout=2,
+            result_expires=60,
+            broker_transport_options={"global_keyprefix": "k:", "visibility_timeout": 3600},
+            task_publish_retry_policy={"max_retries": 9},
+        )
+    options = app.publisher.options
     assert options["options"] == {"global_keyprefix": "k:"}
     assert (options["timeout"], options["max_retries"], options["interval_step"]) == (2.0, 9, 0.2)
     assert app.backend.options == {"expires": 60.0, "options": {}}

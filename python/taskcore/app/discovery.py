@@ -6,7 +6,6 @@ A module that is named must exist. One that is discovered may be missing, but an
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from taskcore import signals
 from taskcore.config.conf import names_django
 from taskcore.exceptions import ImproperlyConfigured, TaskcoreWarning
+from taskcore.utils import warn
 
 
 def import_all(named: Iterable[str], discovered: Iterable[tuple[Any, str | None]]) -> None:
@@ -46,7 +46,7 @@ def _names(packages: Any) -> Iterable[str]:
                 "autodiscover_tasks() without packages finds no tasks where Django is not configured: name the packages, "
                 "or set DJANGO_SETTINGS_MODULE"
             )
-            warnings.warn(text, TaskcoreWarning, stacklevel=2)
+            warn(text, TaskcoreWarning)
             return ()
     return [found] if isinstance(found, str) else found
 

@@ -8,7 +8,6 @@ Celery, with a warning.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
 from os.path import basename, splitext
@@ -18,7 +17,7 @@ from taskcore.config.validators import rate_per_second
 from taskcore.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, NotRegistered
 from taskcore.task import Task
 from taskcore.task.options import NOT_YET, OPTIONS, check_class, check_option, check_values
-from taskcore.utils import hint
+from taskcore.utils import hint, warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,7 +109,7 @@ def make_task(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> 
     before: Task[..., Any] | None = app.tasks.get(name)
     if before is not None and not _same(before, fun):
         text = f"task name `{name}` is taken by another function, which is called instead: give one of them name="
-        warnings.warn(text, DuplicateTaskNameWarning, stacklevel=3)
+        warn(text, DuplicateTaskNameWarning)
         return before
     made: Task[..., Any] = (base or app.Task)()
     given.setdefault("typing", app.strict_typing and made.typing)

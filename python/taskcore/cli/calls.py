@@ -9,6 +9,7 @@ from taskcore.cli.session import Session, pass_session
 from taskcore.cli.values import Json, SecondsOrWhen, Text, When
 from taskcore.exceptions import TimeoutError as NotReady
 from taskcore.result import AsyncResult
+from taskcore.utils import hint
 
 
 @click.command()
@@ -49,13 +50,23 @@ def call(
 ) -> None:
     """Publish the task NAME and print its id.
 
-    The task need not be known to the app: its name is sent as it is.
+    A task of the app is called with its own options, and its arguments are checked. Any other name is sent as it is.
     """
     if options["countdown"] is not None and options["eta"] is not None:
         raise click.UsageError("`--countdown` and `--eta` both say when: give one of them")
     chosen = {option: value for option, value in options.items() if value is not None}
+    app = session.app
+    app.import_modules()
+    task = app.tasks.get(name)
     try:
-        published = session.app.send_task(name, args=positional, kwargs=keywords, **chosen)
+        if task is None:
+            click.echo(
+                f"`{name}` is no task of this app{hint(name, app.tasks)}; its name is sent as it is",
+                err=True,
+            )
+            published = app.send_task(name, args=positional, kwargs=keywords, **chosen)
+        else:
+            published = task.apply_async(positional, keywords, **chosen)
     except (TypeError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(published.id)

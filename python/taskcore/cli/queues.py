@@ -25,7 +25,7 @@ SHOWN = 100  # bytes of a dead letter's reason and message in a table
 @pass_session
 def queues(session: Session, /, names: list[str] | None, as_json: bool) -> None:
     """Show how much is ready, running, scheduled and parked."""
-    broker = session.app.publisher
+    broker = session.existing().publisher
     rows = [
         {"queue": name} | {key: broker.stats(name)[key] for key in COUNTS}
         for name in (broker.queues() if names is None else names)
@@ -56,7 +56,7 @@ def queues(session: Session, /, names: list[str] | None, as_json: bool) -> None:
 @pass_session
 def purge(session: Session, /, names: list[str] | None, force: bool) -> None:
     """Drop what is ready and scheduled. What runs, and dead letters, stay."""
-    broker = session.app.publisher
+    broker = session.existing().publisher
     # Never all at the broker, which may hold other people's.
     conf = session.app.conf
     picked = names or list(conf["task_queues"] or [conf["task_default_queue"]])
@@ -92,7 +92,7 @@ def dead() -> None:
 @pass_session
 def list_dead(session: Session, /, queue: str, limit: int, as_json: bool) -> None:
     """Show the newest dead letters of QUEUE and why they are there."""
-    letters = session.app.publisher.dead(queue, limit)
+    letters = session.existing().publisher.dead(queue, limit)
     if as_json:
         click.echo(
             json.dumps(
@@ -122,7 +122,7 @@ def list_dead(session: Session, /, queue: str, limit: int, as_json: bool) -> Non
 def replay_dead(session: Session, /, queue: str, keys: tuple[str, ...]) -> None:
     """Put the dead letters KEYS of QUEUE, or all of them, back to be executed."""
     click.echo(
-        f"replayed {session.app.publisher.replay(queue, list(keys) or None)} messages into `{queue}`"
+        f"replayed {session.existing().publisher.replay(queue, list(keys) or None)} messages into `{queue}`"
     )
 
 
@@ -137,5 +137,5 @@ def drop_dead(session: Session, /, queue: str, keys: tuple[str, ...], force: boo
         which = f"{len(keys)} dead letters" if keys else "every dead letter"
         click.confirm(f"This drops {which} of `{queue}` for good. Go on?", abort=True, err=True)
     click.echo(
-        f"dropped {session.app.publisher.discard(queue, list(keys) or None)} messages of `{queue}`"
+        f"dropped {session.existing().publisher.discard(queue, list(keys) or None)} messages of `{queue}`"
     )

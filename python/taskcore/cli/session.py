@@ -1,5 +1,6 @@
 """What the options in front of a command say, handed to every command as `ctx.obj`."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import click
 from taskcore import unsupported
 from taskcore.cli.find_app import find_app
 from taskcore.cli.tracebacks import traceback_of
+from taskcore.config.validators import database_file
 
 if TYPE_CHECKING:
     from taskcore.app import Taskcore
@@ -44,6 +46,21 @@ class Session:
             _ = app.publisher, app.results_or_none
         except ValueError as error:
             raise click.ClickException(str(error)) from error
+        return app
+
+    def existing(self) -> "Taskcore":
+        """The app, for a command that looks at what is there and must not make a database of a path that was mistyped.
+
+        Raises:
+            click.ClickException: the broker is a database file that does not exist.
+        """
+        app = self.app
+        file = database_file(app.conf["broker_url"])
+        if file is not None and not os.path.exists(file):
+            raise click.ClickException(
+                f"there is no database `{file}`: nothing has been published there; check the broker's URL, "
+                "and the folder that a relative path begins in"
+            )
         return app
 
     @staticmethod

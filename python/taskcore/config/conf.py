@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 from _thread import RLock, get_ident
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from taskcore.config import settings
-from taskcore.config.sources import new_name, read
+from taskcore.config.sources import new_name, read, warn_about
 from taskcore.config.validators import CHECKS, redact
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
-from taskcore.utils import hint
+from taskcore.utils import hint, warn
 
 _ENVIRONMENT = {
     "broker_url": ("TASKCORE_BROKER_URL", "CELERY_BROKER_URL"),
@@ -129,16 +130,8 @@ class Config:
         )
 
     def transport_options(self, setting: str) -> dict[str, Any]:
-        """The transport options that mean something here; others of Celery's are named in a warning."""
+        """The transport options that mean something here; others of Celery's were named in a warning when they were set."""
         options = self[setting]
-        for key in options.keys() & settings.TRANSPORT_OPTIONS_IGNORED:
-            import warnings
-
-            warnings.warn(
-                f"`{key}` in {setting} has no effect in taskcore: remove it",
-                SettingIgnored,
-                stacklevel=2,
-            )
         return {
             key: value
             for key, value in options.items()
@@ -227,7 +220,7 @@ class Config:
         while pending := self._pending:
             self._readers.add(reader)
             try:
-                found = [check(read(*source)) for source in pending]
+                found = [check(read(*source), warn_about(source[0])) for source in pending]
             finally:
                 self._readers.discard(reader)
             with self._lock:
@@ -310,17 +303,24 @@ def _from_environment(name: str) -> str | None:
 # Names and types
 
 
-def check(given: Mapping[str, Any]) -> dict[str, Any]:
+def check(
+    given: Mapping[str, Any], say: Callable[[str, str], None] | None = None
+) -> dict[str, Any]:
     """Translates old names, refuses unknown ones, checks types.
+
+    Args:
+        given: the settings.
+        say: called with the name of a setting without effect and a sentence about it; otherwise the caller's line is warned about.
 
     Raises:
         ImproperlyConfigured: an unknown or unsupported name, a wrong type, or two spellings that disagree.
     """
+    say = say or _ignored
     accepted: dict[str, Any] = {}
     for key, value in given.items():
         name = new_name(key) or key
         if name not in settings.BY_NAME:
-            _other(name, value)
+            _other(name, value, partial(say, key))
             if name.lower() in settings.IGNORED:
                 accepted[name.lower()] = value  # for those who read it back
             continue
@@ -330,16 +330,21 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"setting `{name}` is given twice with different values, once as `{key}`"
             )
         accepted[name] = checked
+        if name.endswith("_transport_options"):
+            for option in checked.keys() & settings.TRANSPORT_OPTIONS_IGNORED:
+                say(key, f"`{option}` in {name} has no effect in taskcore: remove it")
     return accepted
 
 
-def _other(name: str, value: Any) -> None:
+def _ignored(_key: str, text: str) -> None:
+    warn(text, SettingIgnored)
+
+
+def _other(name: str, value: Any, say: Callable[[str], None]) -> None:
     lower = name.lower()
     if lower in settings.IGNORED:
-        import warnings
-
         text = f"setting `{lower}` has no effect in taskcore: it tunes machinery that taskcore does not have; remove it"
-        warnings.warn(text, SettingIgnored, stacklevel=6)
+        say(text)
         return
     if lower in settings.REFUSED or lower.startswith(settings.REFUSED_PREFIXES):
         if value is None or (lower in settings.REFUSED and value == settings.REFUSED[lower]):

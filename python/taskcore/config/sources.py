@@ -1,15 +1,16 @@
 """Where settings come from: a module or its name, an object, a mapping, and Celery's old spellings of names.
 
-Pure but for the import of a module that is named. What a name means, and whether its value fits, is `conf`'s.
+Pure but for the import of a module that is named, and for warnings about what it says. What a name means, and whether its value fits, is `conf`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskcore.config import settings
-from taskcore.exceptions import ImproperlyConfigured
+from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
 
 _FAMILIES = {
     "CELERYD_": ("worker_",),
@@ -75,6 +76,28 @@ def read(source: object, namespace: str | None = None, silent: bool = False) -> 
     if isinstance(source, Mapping):
         return items
     return {name: value for name, value in items.items() if _is_meant(name, value)}
+
+
+def warn_about(source: object) -> Callable[[str, str], None] | None:
+    """What warns about a setting at its line in a module; None for any other source."""
+    module = sys.modules.get(source.partition(":")[0]) if isinstance(source, str) else source
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return None
+
+    def say(key: str, text: str) -> None:
+        import linecache
+        import re
+        import warnings
+
+        lines = enumerate(linecache.getlines(file), 1)
+        # A namespace may stand in front of the name, and any case be written.
+        sets = re.compile(rf"\s*(\w+_)?{re.escape(key)}\b", re.IGNORECASE)
+        line = next((number for number, line in lines if sets.match(line)), 1)
+        said = vars(module).setdefault("__warningregistry__", {})
+        warnings.warn_explicit(text, SettingIgnored, file, line, registry=said)
+
+    return say
 
 
 def _import(name: str, silent: bool) -> object | None:

@@ -6,15 +6,15 @@ setting it was. `priority` and `rate_per_second` are also the checks of the task
 
 from __future__ import annotations
 
+import os
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta, tzinfo
 from typing import Any
 
 from taskcore.config.settings import RETRY_POLICY, ROUTE_KEYS
 from taskcore.exceptions import SettingIgnored
-from taskcore.utils import hint
+from taskcore.utils import hint, warn
 
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -27,6 +27,16 @@ def redact(text: str) -> str:
         return text
     user, colon, _ = userinfo.partition(":")
     return f"{scheme}://{user}{':***' if colon else ''}@{host}"
+
+
+def database_file(url: str) -> str | None:
+    """The absolute path of the file that a sqlite URL names; None for any other URL."""
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite":
+        return None
+    from urllib.parse import unquote
+
+    return os.path.abspath(unquote(path.partition("?")[0]))
 
 
 def rate_per_second(value: str | float | None) -> float | None:
@@ -150,7 +160,7 @@ def _queues(value: Any) -> tuple[str, ...]:
             lost.append("routing_key")
         if lost:
             text = f"{', '.join(lost)} of queue `{queue.name}` have no effect in taskcore: a queue is its name, and tasks name it"
-            warnings.warn(text, SettingIgnored, stacklevel=2)
+            warn(text, SettingIgnored)
     return tuple(_text(getattr(item, "name", item)) for item in items)
 
 

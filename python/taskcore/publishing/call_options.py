@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 from taskcore.config.validators import priority, unroutable
 from taskcore.exceptions import NotSupportedError, SettingIgnored
-from taskcore.utils import hint
+from taskcore.utils import hint, warn
 
 
 class CallOptions(TypedDict, total=False):
@@ -154,13 +154,7 @@ def check_names(options: Mapping[str, Any]) -> None:
 
 def warn_ignored(name: str) -> None:
     """Says that an option is accepted and has no effect."""
-    import warnings
-
-    warnings.warn(
-        f"option `{name}` of a call has no effect: {WITHOUT_EFFECT[name]}",
-        SettingIgnored,
-        stacklevel=2,
-    )
+    warn(f"option `{name}` of a call has no effect: {WITHOUT_EFFECT[name]}", SettingIgnored)
 
 
 def check_routing(options: Mapping[str, Any]) -> None:

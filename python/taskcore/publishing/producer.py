@@ -17,7 +17,7 @@ from taskcore.config.validators import is_pattern
 from taskcore.exceptions import AlwaysEagerIgnored
 from taskcore.publishing import call_options
 from taskcore.results.async_result import AsyncResult, IgnoredResult
-from taskcore.utils import uuid
+from taskcore.utils import uuid, warn
 
 if TYPE_CHECKING:
     from taskcore.results.result_set import ResultSet
@@ -340,10 +340,8 @@ class Producer:
 
 def warn_eager(name: str) -> None:
     """Says that `send_task` publishes although tasks are eager."""
-    import warnings
-
     text = f"task_always_eager has no effect on send_task(`{name}`): the message is published"
-    warnings.warn(text, AlwaysEagerIgnored, stacklevel=3)
+    warn(text, AlwaysEagerIgnored)
 
 
 def _name(target: Task[..., Any] | str) -> str:

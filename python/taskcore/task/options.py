@@ -6,14 +6,13 @@ of use, so tasks can be defined before the app is configured and follow it when 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from taskcore.config.validators import unroutable
 from taskcore.exceptions import SettingIgnored
-from taskcore.utils import hint
+from taskcore.utils import hint, warn
 
 OPTIONS = frozenset(
     [
@@ -109,7 +108,7 @@ def check_option(name: str, known: Iterable[str]) -> None:
     """
     if name in WITHOUT_EFFECT:
         text = f"task option `{name}` has no effect: {WITHOUT_EFFECT[name]}"
-        warnings.warn(text, SettingIgnored, stacklevel=2)
+        warn(text, SettingIgnored)
         return
     if name in NOT_YET:
         raise TypeError(f"task option `{name}` is not supported in this version: remove it")

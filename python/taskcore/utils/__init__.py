@@ -29,6 +29,22 @@ def hint(name: str, names: Iterable[str]) -> str:
     return f", did you mean `{found}`?" if found else ""
 
 
+def warn(text: str, category: type[Warning]) -> None:
+    """A warning that points at the line of the user's that leads here: the nearest that is not of taskcore, nor of an import."""
+    import sys
+    import warnings
+
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_passed_over(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    said = frame.f_globals.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(text, category, frame.f_code.co_filename, frame.f_lineno, registry=said)
+
+
+def _is_passed_over(module: str) -> bool:
+    return module.partition(".")[0] in ("taskcore", "importlib", "click")
+
+
 def shorten(value: object, size: int = 1024) -> str:
     """The `repr` of a value, at most `size` characters; a value that cannot be printed is named by its type."""
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from taskcore import _core, serialize, signals
-from taskcore.config.validators import rate_per_second, redact
+from taskcore.config.validators import database_file, rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.task.options import own
 from taskcore.worker import log_setup, output
@@ -67,13 +67,18 @@ class WorkerConfig(NamedTuple):
 
     @property
     def redacted_broker_url(self) -> str:
-        """The broker's URL without its password."""
-        return redact(self.broker_url)
+        """The broker's URL without its password, and with the whole path of a database."""
+        return _shown(self.broker_url)
 
     @property
     def redacted_result_url(self) -> str | None:
-        """The result store's URL without its password."""
-        return None if self.result_url is None else redact(self.result_url)
+        """The same of the result store's URL."""
+        return None if self.result_url is None else _shown(self.result_url)
+
+
+def _shown(url: str) -> str:
+    file = database_file(url)
+    return redact(url) if file is None else f"sqlite:///{file}"
 
 
 class TaskSpec(NamedTuple):
