@@ -115,12 +115,29 @@ def test_a_publisher_that_is_killed_leaves_whole_messages(site: Site) -> None:
 
 @pytest.mark.timeout(180)
 def test_what_cost_too_many_workers_is_parked_and_its_caller_learns_it(site: Site) -> None:
-    """The whole worker dies with its task, so only another one can judge it."""
+    """The whole worker dies with its task: the first time nobody knows of which, the second time it is counted."""
     result = site.app.send_task("fragile.die")
-    assert site.worker("-P", "solo", app="fragile", ready=False).wait() == -signal.SIGKILL
+    for _ in range(2):
+        dead = site.worker("-P", "solo", app="fragile", ready=False)
+        assert dead.wait() == -signal.SIGKILL
     heir = site.worker("-P", "solo", app="fragile")
     with pytest.raises(WorkerLostError, match="prematurely: 1"):
-        result.get(timeout=BOUND)
+        result.get(timeout=2 * BOUND)
     site.wait_queue(depth=0, in_flight=0, dead=1)
     assert "workers lost with it: `1`" in site.cli("dead", "list", "taskcore")
     assert heir.stop() == 0
+
+
+@pytest.mark.timeout(180)
+def test_of_many_only_the_task_that_kills_its_worker_is_parked(site: Site) -> None:
+    fine = [site.app.send_task("fragile.fine", (n,)) for n in range(100)]
+    killer = site.app.send_task("fragile.die")
+    fine += [site.app.send_task("fragile.fine", (n,)) for n in range(100, 300)]
+    for _ in range(2):
+        dead = site.worker("-P", "solo", app="fragile", ready=False)
+        assert dead.wait() == -signal.SIGKILL
+    site.worker("-P", "solo", app="fragile")
+    with pytest.raises(WorkerLostError, match="prematurely: 1"):
+        killer.get(timeout=2 * BOUND)
+    assert [result.get(timeout=BOUND) for result in fine] == list(range(300))
+    site.wait_queue(depth=0, in_flight=0, dead=1)

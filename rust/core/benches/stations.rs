@@ -31,6 +31,9 @@ fn request(id: String) -> Request {
         shadow: None,
         queue: Arc::from("taskcore"),
         redeliveries: 0,
+        suspect: false,
+        dispatched: 0,
+        begun: false,
         message: Bytes::from_static(&[0; 180]),
         soft_us: None,
         hard_us: None,
@@ -39,6 +42,7 @@ fn request(id: String) -> Request {
         ignore_result: false,
         acked: false,
         started: None,
+        seen: None,
         ended: None,
     }
 }
@@ -52,7 +56,7 @@ fn eta(c: &mut Criterion) {
             for key in 0..N as u64 {
                 heap.push((key.wrapping_mul(7_919) % 2_000) as i64, key);
             }
-            while let Some(key) = heap.pop_due(2_000) {
+            while let Some((_, key)) = heap.pop_due(2_000) {
                 black_box(key);
             }
         });

@@ -33,6 +33,20 @@ pub fn mono_us() -> Micros {
     ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000
 }
 
+/// Monotonic time that goes on while the machine sleeps, where the system has such a clock: by it a lease has lapsed.
+#[allow(unsafe_code)]
+pub fn boot_us() -> Micros {
+    #[cfg(target_os = "linux")]
+    {
+        let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `ts` is a valid, writable timespec for the duration of the call.
+        if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut ts) } == 0 {
+            return ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000;
+        }
+    }
+    mono_us()
+}
+
 /// Monotonic time now.
 #[cfg(not(unix))]
 #[allow(clippy::disallowed_methods)]

@@ -65,7 +65,7 @@ async fn version_1_keeps_its_messages_and_results() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         worker.renew().await.unwrap();
     }
-    assert_eq!(drain(&*worker, 2).await, ["held-0 1", "held-1 1"]);
+    assert_eq!(drain(&*worker, 2).await, ["held-0 0", "held-1 0"]);
     assert_eq!(broker.stats("jobs").unwrap(), QueueStats::default());
     assert_eq!(drain(&*consume(&*broker, "mail").await, 1).await, ["letter 0"]);
 

@@ -4,9 +4,10 @@
 //!   worker's epoch.
 //! * **A worker holds by its own life.** It renews one lease; while it does, nothing it holds is handed to another,
 //!   however long a task runs. When the lease lapses, any other worker puts everything back, in order, in seconds.
-//! * **Every redelivery is counted.** A worker that loses a process says so, and after `max_deliveries` of them the message is
-//!   parked among the dead letters. What a lost worker held is put back whatever its count: whoever claims it judges it, and
-//!   can say to those who wait for the task what became of it.
+//! * **Blame only what had begun.** A worker that loses a process says which message it ran, and after `max_deliveries` of
+//!   these the message is parked among the dead letters. When a whole worker is lost nobody knows what it ran, except what it had
+//!   marked as begun ([`Consumer::begin`]): that is counted, the rest is not, and all of it is put back as *suspect*, whatever
+//!   its count: whoever claims it judges it, and can say to those who wait for the task what became of it.
 //! * **Delays live here.** What is due later than [`HORIZON_MS`] stays in the broker's due set; what comes due within it is
 //!   claimed once, by one worker, whose ETA heap gives the last milliseconds.
 //! * **Fetch many, settle many**, in one round trip each. An idle `fetch` waits blocked; it does not poll.
@@ -76,6 +77,8 @@ pub struct Delivery {
     pub queue: Arc<str>,
     /// How many earlier deliveries ended with a lost worker.
     pub redeliveries: u32,
+    /// Whether a worker was lost that held it, so that it may be what killed that worker. Until it has run to its end.
+    pub suspect: bool,
     /// The encoded message, untouched.
     pub raw: Bytes,
 }
@@ -87,14 +90,15 @@ pub enum Settle {
     Ack,
     /// Back to the head of its queue, uncounted: claimed but never started, at shutdown. A batch of these keeps its order.
     HandBack,
-    /// Back to the tail of its queue: `Reject(requeue=True)`.
+    /// Back to the tail of its queue, not suspect any more: `Reject(requeue=True)`.
     Requeue,
     /// Back because the process that ran it died: counted, to the head; dead-lettered at `max_deliveries`.
     Redeliver {
         /// Task id, under which redeliveries are counted.
         id: Arc<str>,
     },
-    /// Into the due set until then.
+    /// Into the due set until then. When that time has passed, and so what came due and found no room here: back to its queue
+    /// at once, ahead of what was never scheduled, in the order of the due times.
     Defer {
         /// Task id, under which it can be cancelled.
         id: Arc<str>,
@@ -196,8 +200,9 @@ pub trait Broker: Send + Sync {
 /// most one `fetch` is outstanding. Dropping a `fetch` future is safe: what it claimed is still recorded under the
 /// epoch and comes back with `release`.
 pub trait Consumer: Send + Sync {
-    /// Claims up to `want` ready messages, highest priority first, and up to `want_due` scheduled ones that come due within
-    /// [`HORIZON_MS`]. Waits blocked while there is nothing; returns at least one delivery, or an error.
+    /// Claims up to `want` messages that may run, highest priority first, what was put back overdue ahead of the rest of its queue;
+    /// and up to `want_due` scheduled ones that come due within [`HORIZON_MS`]. What came due in the due set because nobody
+    /// claimed it in time may count as either. Waits blocked while there is nothing; returns at least one delivery, or an error.
     ///
     /// # Errors
     /// `Connection` when the link is gone: call [`Broker::consume`] again. `Fenced` when the lease had lapsed.
@@ -209,7 +214,11 @@ pub trait Consumer: Send + Sync {
     /// Renews the lease; the worker calls it every [`lease::RENEW_MS`]. `Fenced` when it had lapsed.
     fn renew(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Puts back, counted, what workers with a lapsed lease held; the worker calls it every [`lease::SWEEP_MS`].
+    /// Records that these held messages have begun: should the lease lapse, they are counted. It is forgotten with the next
+    /// settlement; tags that are not held any more are ignored.
+    fn begin(&self, tags: Vec<Tag>) -> BoxFuture<'_, Result<()>>;
+
+    /// Puts back, as suspects and in order, what workers with a lapsed lease held, and counts what they had marked as begun; the worker calls it every [`lease::SWEEP_MS`].
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>>;
 
     /// Hands back, in order, everything still held under this epoch, and drops the lease. The last call.

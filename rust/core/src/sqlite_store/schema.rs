@@ -22,7 +22,7 @@ pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
 /// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is the same as one that was brought
 /// forward. Files have taken these steps, so none is ever edited.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 INSERT INTO counter VALUES (1, 0);
@@ -43,6 +43,11 @@ CREATE INDEX result_expires ON result (expires) WHERE expires IS NOT NULL;
 ",
     // By which of its holder's claims a message was taken.
     "ALTER TABLE held ADD COLUMN claim INTEGER NOT NULL DEFAULT 0",
+    // Whether a worker was lost that held it; whether its holder says that it has begun.
+    "
+ALTER TABLE message ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE held ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// `PRAGMA user_version` after all steps.

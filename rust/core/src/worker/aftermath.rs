@@ -52,7 +52,7 @@ impl Worker {
         let end = described.to_string().into_bytes().into_boxed_slice();
         request.ended = Some(Box::new(Ended { settle, end }));
         // It has expired or begun, and does not again.
-        (request.expires, request.started) = (None, None);
+        (request.expires, request.started, request.seen) = (None, None, None);
         let key = self.inflight.insert(Place::Ready, request);
         self.ready.push_front(key);
     }

@@ -28,12 +28,12 @@ impl EtaHeap {
         self.pushed += 1;
     }
 
-    /// The next request that is due at `now`; call until `None`.
-    pub fn pop_due(&mut self, now: Millis) -> Option<u64> {
+    /// The next request that is due at `now`, and when it was due; call until `None`.
+    pub fn pop_due(&mut self, now: Millis) -> Option<(Millis, u64)> {
         if self.next_wake()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, _, key))| key)
+        self.heap.pop().map(|Reverse((due, _, key))| (due, key))
     }
 
     /// When the first entry comes due.
@@ -71,10 +71,10 @@ mod tests {
         heap.push(10, 3);
         assert_eq!(heap.next_wake(), Some(10));
         assert_eq!(heap.pop_due(9), None);
-        assert_eq!(heap.pop_due(10), Some(2));
-        assert_eq!(heap.pop_due(10), Some(3));
+        assert_eq!(heap.pop_due(10), Some((10, 2)));
+        assert_eq!(heap.pop_due(10), Some((10, 3)));
         assert_eq!(heap.pop_due(19), None);
-        assert_eq!(heap.pop_due(25), Some(1));
+        assert_eq!(heap.pop_due(25), Some((20, 1)));
         assert!(heap.is_empty());
         assert_eq!(heap.next_wake(), None);
     }
@@ -101,8 +101,8 @@ mod tests {
             let mut expected: Vec<(i64, u64)> =
                 dues.iter().enumerate().filter(|(_, d)| **d <= now).map(|(k, d)| (*d, k as u64)).collect();
             expected.sort_by_key(|(due, _)| *due);
-            let popped: Vec<u64> = std::iter::from_fn(|| heap.pop_due(now)).collect();
-            prop_assert_eq!(&popped, &expected.iter().map(|(_, k)| *k).collect::<Vec<_>>());
+            let popped: Vec<(i64, u64)> = std::iter::from_fn(|| heap.pop_due(now)).collect();
+            prop_assert_eq!(&popped, &expected);
             prop_assert_eq!(heap.len(), dues.len() - popped.len());
             prop_assert!(heap.next_wake().is_none_or(|due| due > now));
         }

@@ -19,7 +19,6 @@ impl Worker {
     /// Takes what the pool reports.
     pub(super) fn pool_news(&mut self, news: Vec<PoolNews>, now: Now) {
         let (mut ran, mut ran_us) = (0, 0);
-        // Returned calls go back to the front of the line, so the last of them must be put there first.
         let mut returned = Vec::new();
         for item in news {
             match item {
@@ -38,7 +37,20 @@ impl Worker {
             }
         }
         self.window.ran(ran, ran_us);
-        for key in returned.into_iter().rev() {
+        if !returned.is_empty() {
+            self.all_returned(returned);
+        }
+    }
+
+    /// Returned calls go back to the front of the line, in the order in which they were given to the pool, whichever of its
+    /// children had them. What was returned before and still waits there is put in order with them.
+    fn all_returned(&mut self, mut keys: Vec<u64>) {
+        let order = |key: &u64| self.inflight.get(*key).map_or(0, |request| request.dispatched);
+        while self.ready.front().is_some_and(|key| order(key) > 0) {
+            keys.extend(self.ready.pop_front());
+        }
+        keys.sort_by_key(order);
+        for key in keys.into_iter().rev() {
             self.returned(key);
         }
     }
@@ -104,7 +116,7 @@ impl Worker {
 
     fn started(&mut self, key: u64, pid: u32, at: Micros, now: Now) {
         let Some(request) = self.inflight.move_to(key, Place::Running) else { return };
-        request.started = Some(at);
+        (request.started, request.seen) = (Some(at), Some(now.mono));
         let Some(request) = self.inflight.get(key).filter(|r| r.ended.is_none()) else { return };
         let decision =
             settle::started(request, self.registry.spec(request.task), pid, self.context(now));
@@ -119,6 +131,10 @@ impl Worker {
         let Some(request) = self.inflight.get(key) else { return };
         if request.lease != self.lease {
             self.inflight.remove(key);
+        } else if self.phase.works() && request.suspect {
+            let alone = self.is_last_chance(request);
+            self.inflight.move_to(key, Place::Suspect);
+            self.suspects.line.push_front((key, alone));
         } else if self.phase.works() {
             self.inflight.move_to(key, Place::Ready);
             self.ready.push_front(key);

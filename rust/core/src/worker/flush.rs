@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     backoff,
-    broker::{BoxFuture, Consumer, Settle, Settlement},
+    broker::{BoxFuture, Consumer, Settle, Settlement, Tag},
     clock::Micros,
     error::{Error, ErrorKind, Result},
     result::{Record, ResultStore},
@@ -103,6 +103,12 @@ impl Flush {
             }
             None => self.ready.extend(settlement),
         }
+    }
+
+    /// Whether the settlement of this message is not confirmed. A walk over all that is kept.
+    pub(super) fn holds(&self, tag: Tag) -> bool {
+        let after = self.after.iter().chain(&self.storing_after).flatten();
+        after.chain(&self.ready).chain(&self.sent).any(|settlement| settlement.tag == tag)
     }
 
     /// How many are not confirmed.

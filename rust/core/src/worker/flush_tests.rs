@@ -5,7 +5,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
-    broker::{Delivery, Recovered, Tag},
+    broker::{Delivery, Recovered},
     result::State,
 };
 
@@ -86,6 +86,9 @@ impl Consumer for Servers {
     fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
         let entries: Vec<String> = batch.iter().map(|s| format!("{}", s.tag.seq)).collect();
         Box::pin(async move { self.take(format!("settle {}", entries.join(","))).await })
+    }
+    fn begin(&self, _: Vec<Tag>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
     }
     fn renew(&self) -> BoxFuture<'_, Result<()>> {
         unreachable!("flush never renews")

@@ -27,6 +27,8 @@ pub enum Place {
     Pool,
     /// Known to have begun.
     Running,
+    /// Among the suspects; see `suspect`.
+    Suspect,
 }
 
 /// A delivery accepted for a known task.
@@ -46,6 +48,12 @@ pub struct Request {
     pub queue: Arc<str>,
     /// How many earlier deliveries ended with a lost worker.
     pub redeliveries: u32,
+    /// Whether a worker was lost that held it. Written at receipt.
+    pub suspect: bool,
+    /// Its place among all that was given to the pool; 0 before. Written here, read when the pool gives it back.
+    pub dispatched: u64,
+    /// Whether the broker was told that it has begun. Written by recovery.
+    pub begun: bool,
     /// The message, compact. Kept until the outcome: the pool may return the call.
     pub message: Bytes,
     /// Effective soft limit in microseconds. Written at receipt by deadline, read by dispatch.
@@ -62,6 +70,8 @@ pub struct Request {
     pub acked: bool,
     /// When it began, for calls that run longer than an instant. Written from the pool's news.
     pub started: Option<Micros>,
+    /// When the loop heard of that, by its own clock. Read by recovery.
+    pub seen: Option<Micros>,
     /// Set when the task has ended without a word from whoever ran it and the call under way only tells what follows
     /// (see `aftermath`).
     pub ended: Option<Box<Ended>>,
@@ -86,8 +96,10 @@ struct Slot {
 pub struct Inflight {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    counts: [usize; 5],
+    counts: [usize; 6],
     unstarted_bytes: usize,
+    /// How many were given to the pool.
+    dispatched: u64,
 }
 
 fn waits(place: Place) -> bool {
@@ -137,6 +149,10 @@ impl Inflight {
             self.slots.get_mut(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)?;
         let (at, request) = slot.held.as_mut()?;
         let from = std::mem::replace(at, place);
+        if place == Place::Pool {
+            self.dispatched += 1;
+            request.dispatched = self.dispatched;
+        }
         self.counts[from as usize] -= 1;
         self.counts[place as usize] += 1;
         match (waits(from), waits(place)) {
@@ -230,6 +246,9 @@ pub(crate) mod tests {
             shadow: None,
             queue: "q".into(),
             redeliveries: 0,
+            suspect: false,
+            dispatched: 0,
+            begun: false,
             message: Bytes::from_static(b"0123456789"),
             soft_us: None,
             hard_us: None,
@@ -238,6 +257,7 @@ pub(crate) mod tests {
             ignore_result: false,
             acked: false,
             started: None,
+            seen: None,
             ended: None,
         }
     }
@@ -257,8 +277,9 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn counts_agree_with_a_model(steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>(), 0usize..5), 0..300)) {
-            const PLACES: [Place; 5] = [Place::Held, Place::Limited, Place::Ready, Place::Pool, Place::Running];
+        fn counts_agree_with_a_model(steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>(), 0usize..6), 0..300)) {
+            const PLACES: [Place; 6] =
+                [Place::Held, Place::Limited, Place::Ready, Place::Pool, Place::Running, Place::Suspect];
             let mut table = Inflight::new();
             let mut model: Vec<(u64, Place)> = Vec::new();
             for (step, which, place) in steps {

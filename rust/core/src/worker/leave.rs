@@ -12,6 +12,7 @@ use crate::{
         Now, Worker,
         inflight::Place,
         shutdown::{Step, Stop},
+        suspect::Suspects,
     },
 };
 
@@ -109,6 +110,7 @@ impl Worker {
     pub(super) fn forget_waiting(&mut self) {
         self.eta.drain().for_each(drop);
         self.rates.drain();
+        self.suspects = Suspects::default();
         self.ready.clear();
     }
 

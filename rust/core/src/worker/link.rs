@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use crate::{
     backoff,
     broker::{
-        BoxFuture, Broker, Consumer, Delivery, Recovered, Subscription,
+        BoxFuture, Broker, Consumer, Delivery, Recovered, Subscription, Tag,
         lease::{LEASE_MS, RENEW_MS, SWEEP_MS},
     },
     error::{Error, ErrorKind, Result},
@@ -41,6 +41,8 @@ pub(super) enum LinkNews {
     Deliveries(Vec<Delivery>),
     /// The lease was renewed, at most so long ago.
     Renewed(Duration),
+    /// What was to be marked as begun is.
+    Marked,
     /// What a sweep put back.
     Recovered(Recovered),
     /// The connection failed or could not be made; it will be tried again.
@@ -52,6 +54,7 @@ pub(super) enum LinkNews {
 struct Up {
     consumer: Arc<dyn Consumer>,
     fetch: Option<BoxFuture<'static, Result<Vec<Delivery>>>>,
+    mark: Option<BoxFuture<'static, Result<()>>>,
     renew: Chore<((), Duration)>,
     sweep: Chore<Recovered>,
 }
@@ -117,6 +120,22 @@ impl Link {
         }
     }
 
+    /// Whether messages may be marked.
+    pub(super) fn can_mark(&self) -> bool {
+        matches!(&self.state, State::Up(up) if up.mark.is_none())
+    }
+
+    /// Marks messages as begun, if [`Link::can_mark`].
+    pub(super) fn mark(&mut self, tags: Vec<Tag>) {
+        if let State::Up(up) = &mut self.state
+            && up.mark.is_none()
+        {
+            let consumer = Arc::clone(&up.consumer);
+            let mark = async move { consumer.begin(tags).await };
+            up.mark = Some(Box::pin(bounded(ANSWER, mark)));
+        }
+    }
+
     /// Somebody else's use of the connection failed: reconnect.
     pub(super) fn fail(&mut self, kind: ErrorKind) {
         if !matches!(self.state, State::Up(_)) {
@@ -165,7 +184,8 @@ impl Link {
             Ok((consumer, took)) => {
                 self.stood = true;
                 let (renew, sweep) = (Chore::every(RENEW_MS), Chore::every(SWEEP_MS));
-                self.state = State::Up(Box::new(Up { consumer, fetch: None, renew, sweep }));
+                self.state =
+                    State::Up(Box::new(Up { consumer, fetch: None, mark: None, renew, sweep }));
                 LinkNews::Up(took)
             }
             Err(error)
@@ -205,6 +225,12 @@ impl Up {
         {
             self.fetch = None;
             return Poll::Ready(result.map(LinkNews::Deliveries));
+        }
+        if let Some(mark) = &mut self.mark
+            && let Poll::Ready(result) = mark.as_mut().poll(cx)
+        {
+            self.mark = None;
+            return Poll::Ready(result.map(|()| LinkNews::Marked));
         }
         let consumer = &self.consumer;
         let renew = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {

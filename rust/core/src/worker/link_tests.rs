@@ -78,6 +78,9 @@ impl Consumer for Shared {
     fn settle(&self, _: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
         unreachable!("flush settles")
     }
+    fn begin(&self, _: Vec<Tag>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
     fn renew(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.0.delay().await;

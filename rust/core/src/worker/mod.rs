@@ -8,7 +8,7 @@
 //! The loop waits for one of five things: a command, the pool, the link to the broker, a finished batch of results or
 //! settlements, the clock. It lets the news change its state, then takes one turn: what is due becomes ready, what is ready is
 //! dispatched, the window decides about a fetch, gathered batches leave. The stations are pure modules; this one and `receive`,
-//! `finish`, `aftermath`, `outage` and `leave` are the only ones that touch the whole state. Link and flush are polled inside this task: a fetch
+//! `finish`, `recovery`, `aftermath`, `outage` and `leave` are the only ones that touch the whole state. Link and flush are polled inside this task: a fetch
 //! blocks while settlements go on, without channels, locks or wake-ups between tasks. The price is that whatever the loop does
 //! in one turn must be short.
 
@@ -20,6 +20,7 @@ pub mod deadline;
 pub mod dispatch;
 pub mod inflight;
 pub mod settle;
+pub mod suspect;
 pub mod shutdown;
 mod document;
 mod aftermath;
@@ -31,6 +32,7 @@ mod leave;
 mod link;
 mod outage;
 mod receive;
+mod recovery;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -56,6 +58,7 @@ use link::{Link, LinkNews};
 use outage::Away;
 use rate::Rates;
 use shutdown::{Left, Phase, Step};
+use suspect::Suspects;
 use triage::Registry;
 use window::{Load, Window};
 
@@ -67,7 +70,7 @@ const NAP_US: u64 = 1_000_000;
 pub struct Now {
     /// Microseconds since the Unix epoch.
     pub wall: i64,
-    /// Monotonic microseconds.
+    /// Monotonic microseconds, those included in which the machine slept.
     pub mono: Micros,
 }
 
@@ -88,7 +91,7 @@ pub struct Surroundings {
 impl Default for Surroundings {
     fn default() -> Self {
         Self {
-            clock: Box::new(|| Now { wall: clock::wall_us(), mono: clock::mono_us() }),
+            clock: Box::new(|| Now { wall: clock::wall_us(), mono: clock::boot_us() }),
             random: || Box::new(random),
         }
     }
@@ -108,6 +111,8 @@ pub struct Worker {
     inflight: Inflight,
     eta: EtaHeap,
     rates: Rates,
+    /// What may have killed a worker. Written by receive, finish and recovery.
+    suspects: Suspects,
     ready: VecDeque<u64>,
     window: Window,
     phase: Phase,
@@ -176,6 +181,7 @@ impl Worker {
             shared,
             inflight: Inflight::new(),
             eta: EtaHeap::new(),
+            suspects: Suspects::default(),
             ready: VecDeque::new(),
             phase: Phase::Running,
             epoch: String::new(),
@@ -241,8 +247,8 @@ impl Worker {
 
     /// What follows from any news; whether the loop ends.
     async fn turn(&mut self, now: Now) -> Result<bool> {
-        while let Some(key) = self.eta.pop_due(now.wall_ms()) {
-            self.admit(key, now);
+        while let Some((due, key)) = self.eta.pop_due(now.wall_ms()) {
+            if self.has_room() { self.admit(key, now) } else { self.defer(key, due) }
         }
         self.release_limited(now);
         if self.phase.works() {
@@ -265,18 +271,20 @@ impl Worker {
         let mut released = std::mem::take(&mut self.scratch);
         self.rates.release(now.mono, &mut released);
         for key in released.drain(..) {
-            if self.inflight.move_to(key, inflight::Place::Ready).is_some() {
-                self.ready.push_back(key);
-            }
+            self.make_ready(key);
         }
         self.scratch = released;
     }
 
     fn dispatch(&mut self, now: Now) -> Result<()> {
-        if self.ready.is_empty() || !self.holds_lease(now) {
+        let suspects = !self.suspects.is_empty();
+        if (self.ready.is_empty() && !suspects) || !self.holds_lease(now) {
             return Ok(());
         }
-        let room = self.pool.room();
+        let mut room = self.pool.room();
+        if suspects {
+            room = self.try_suspects(room, now)?;
+        }
         if room == 0 {
             return Ok(());
         }
@@ -285,6 +293,11 @@ impl Worker {
             self.expire(key, now);
         }
         if out.calls.is_empty() { Ok(()) } else { self.pool.submit(out.calls) }
+    }
+
+    /// Whether the window takes another request that may run. What comes due beyond it is another worker's to take.
+    fn has_room(&self) -> bool {
+        self.inflight.claimed() < self.window.size()
     }
 
     fn fetch(&mut self) {
@@ -325,7 +338,7 @@ impl Worker {
         let active = at_pool.min(self.pool.slots());
         let counts = &mut self.counts;
         counts.active = active;
-        counts.reserved = self.inflight.claimed() - active + self.rates.len();
+        counts.reserved = self.inflight.claimed() - active + self.rates.len() + self.suspects.len();
         counts.scheduled = self.eta.len();
         counts.prefetch = self.window.size();
         counts.connected = self.link.consumer().is_some();

@@ -29,7 +29,9 @@ impl Worker {
             LinkNews::Renewed(took) => {
                 self.leased(now, took);
                 self.children_changed = true;
+                self.mark_long(now);
             }
+            LinkNews::Marked => self.marked(),
             LinkNews::Recovered(found) => {
                 if found.requeued > 0 {
                     tracing::warn!(requeued = found.requeued, "put back what a lost worker held");
@@ -92,7 +94,14 @@ impl Worker {
 
     fn disconnected(&mut self, error: &Error) {
         self.flush.disconnected();
-        self.away.lapsed |= error.kind() == ErrorKind::Fenced;
+        let (inflight, max) = (&self.inflight, self.config.max_deliveries);
+        self.suspects.disconnected(|key| {
+            inflight.get(key).is_some_and(|request| request.redeliveries + 1 >= max)
+        });
+        if error.kind() == ErrorKind::Fenced && !std::mem::replace(&mut self.away.lapsed, true) {
+            // At once, and not when the connection stands again: others may have these messages already.
+            self.fenced();
+        }
         if std::mem::replace(&mut self.away.broker, true) {
             tracing::debug!(%error, "the broker is still away");
         } else {
@@ -103,7 +112,7 @@ impl Worker {
     /// Whether what was claimed is certainly still this worker's. Not because the connection stands: a process that was stopped
     /// for long, or a machine that slept, finds its connections as they were.
     pub(super) fn holds_lease(&self, now: Now) -> bool {
-        now.mono < self.renewed + LEASE_MS as u64 * 1_000
+        !self.away.lapsed && now.mono < self.renewed + LEASE_MS as u64 * 1_000
     }
 
     /// The lease lapsed: what had not begun belongs to others now; what runs finishes, but its settlement is void.

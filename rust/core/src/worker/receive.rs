@@ -50,8 +50,7 @@ impl Worker {
         let Some(request) = self.inflight.get(key) else { return };
         match self.rates.admit(request.task, key, now.mono) {
             Admission::Now => {
-                self.inflight.move_to(key, Place::Ready);
-                self.ready.push_back(key);
+                self.make_ready(key);
             }
             Admission::Waiting => {
                 self.inflight.move_to(key, Place::Limited);
@@ -73,10 +72,18 @@ impl Worker {
     fn judge(&mut self, delivery: Delivery, message: Message, now: Now) {
         let left = self.config.max_deliveries.saturating_sub(delivery.redeliveries);
         match triage::triage(&message, left, now.wall, &self.registry) {
+            Verdict::Run { .. } if message.headers.eta.is_some() && !self.has_room() => {
+                // It was claimed as a scheduled one, beyond what the window asked for.
+                let due = message.headers.eta.map_or(0, |eta| eta.div_euclid(1_000));
+                self.give(delivery.tag, Settle::Defer { id: Arc::from(message.headers.id), due });
+            }
             Verdict::Run { task } => {
+                let suspect = delivery.suspect;
                 let key = self.accept(task, Place::Ready, delivery, message);
                 if self.rates.limits(task) {
                     self.admit(key, now);
+                } else if suspect {
+                    self.make_ready(key);
                 } else {
                     self.ready.push_back(key);
                 }
@@ -157,6 +164,9 @@ impl Worker {
             shadow: message.headers.rare.as_ref().and_then(|r| r.shadow.as_deref().map(Box::from)),
             queue: delivery.queue,
             redeliveries: delivery.redeliveries,
+            suspect: delivery.suspect,
+            dispatched: 0,
+            begun: false,
             message: compact(delivery.raw, &message),
             soft_us,
             hard_us,
@@ -166,11 +176,12 @@ impl Worker {
             reply_to: message.properties.reply_to,
             acked: false,
             started: None,
+            seen: None,
             ended: None,
         }
     }
 
-    fn defer(&mut self, key: u64, due: Millis) {
+    pub(super) fn defer(&mut self, key: u64, due: Millis) {
         if let Some(request) = self.inflight.remove(key) {
             self.give(request.tag, Settle::Defer { id: Arc::from(request.id), due });
         }

@@ -20,10 +20,10 @@ use tokio::sync::Notify;
 use self::state::State;
 use super::{
     BoxFuture, Broker, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats, Recovered,
-    Settlement, Subscription, order::Turns,
+    Settlement, Subscription, Tag, order::Turns,
 };
 use crate::{
-    clock,
+    clock::{self, Millis},
     error::{Error, ErrorKind, Result},
 };
 
@@ -33,22 +33,30 @@ struct Store {
     state: Mutex<State>,
     /// Rung after every change that may give a fetch something; reaches waiters of any thread and runtime.
     changed: Notify,
+    /// Where its time comes from.
+    clock: fn() -> Millis,
 }
 
 impl Store {
+    fn now(&self) -> Millis {
+        (self.clock)()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The store called `name`, made on first use.
-fn store(name: &str) -> Arc<Store> {
+fn store(name: &str, clock: fn() -> Millis) -> Arc<Store> {
     static STORES: OnceLock<Mutex<HashMap<String, Arc<Store>>>> = OnceLock::new();
     let mut stores =
         STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     stores
         .entry(name.to_owned())
-        .or_insert_with(|| Arc::new(Store { state: Mutex::default(), changed: Notify::new() }))
+        .or_insert_with(|| {
+            Arc::new(Store { state: Mutex::default(), changed: Notify::new(), clock })
+        })
         .clone()
 }
 
@@ -61,13 +69,28 @@ pub struct MemoryBroker {
 impl MemoryBroker {
     /// A handle on the store called `name`; `url` is what is shown.
     pub fn new(url: &str, name: &str) -> Self {
-        Self { url: url.to_owned(), store: store(name) }
+        Self { url: url.to_owned(), store: store(name, clock::wall_ms) }
+    }
+
+    /// The same for a test whose time is not the machine's.
+    #[cfg(test)]
+    pub(crate) fn timed(url: &str, name: &str, clock: fn() -> Millis) -> Self {
+        Self { url: url.to_owned(), store: store(name, clock) }
+    }
+}
+
+#[cfg(test)]
+impl MemoryBroker {
+    /// Ends every lease, as time does when all workers are lost at once.
+    pub(crate) fn lapse(&self) {
+        self.store.lock().lapse();
+        self.store.changed.notify_waiters();
     }
 }
 
 impl Broker for MemoryBroker {
     fn publish(&self, batch: &[Outgoing], _deadline: Instant) -> Result<()> {
-        let now = clock::wall_ms();
+        let now = self.store.now();
         let mut state = self.store.lock();
         for outgoing in batch {
             state.publish(outgoing, now);
@@ -112,7 +135,7 @@ impl Broker for MemoryBroker {
             let (holder, epoch) = self.store.lock().register(
                 &subscription.epoch,
                 &subscription.queues,
-                clock::wall_ms(),
+                self.store.now(),
             );
             let turns = Turns::new(subscription.order, subscription.queues.len());
             let turns = Mutex::new(turns);
@@ -158,7 +181,7 @@ impl Consumer for MemoryConsumer {
                 let changed = self.store.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                let now = clock::wall_ms();
+                let now = self.store.now();
                 let next_due = {
                     let mut state = self.store.lock();
                     let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,12 +192,13 @@ impl Consumer for MemoryConsumer {
                     if !got.is_empty() {
                         return Ok(got);
                     }
-                    if want_due == 0 { None } else { state.next_due(&self.subscription.queues) }
+                    let ahead = if want_due > 0 { HORIZON_MS } else { 0 };
+                    state.next_due(&self.subscription.queues).map(|due| due - ahead)
                 };
                 match next_due {
                     None => changed.await,
                     Some(due) => {
-                        let rest = Duration::from_millis((due - HORIZON_MS - now).max(1) as u64);
+                        let rest = Duration::from_millis((due - now).max(1) as u64);
                         let _ = tokio::time::timeout(rest, changed).await;
                     }
                 }
@@ -184,7 +208,7 @@ impl Consumer for MemoryConsumer {
 
     fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            let now = clock::wall_ms();
+            let now = self.store.now();
             let mut state = self.store.lock();
             for settlement in batch {
                 state.settle(self.holder, settlement, self.subscription.max_deliveries, now);
@@ -195,9 +219,16 @@ impl Consumer for MemoryConsumer {
         })
     }
 
+    fn begin(&self, tags: Vec<Tag>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.store.lock().begin(self.holder, &tags);
+            Ok(())
+        })
+    }
+
     fn renew(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            if self.store.lock().renew(self.holder, clock::wall_ms()) {
+            if self.store.lock().renew(self.holder, self.store.now()) {
                 Ok(())
             } else {
                 Err(self.fenced())
@@ -207,7 +238,7 @@ impl Consumer for MemoryConsumer {
 
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         Box::pin(async move {
-            let recovered = self.store.lock().recover(self.holder, clock::wall_ms());
+            let recovered = self.store.lock().recover(self.holder, self.store.now());
             self.store.changed.notify_waiters();
             Ok(recovered)
         })

@@ -25,6 +25,10 @@ struct Message {
     queue: Arc<str>,
     priority: u8,
     redeliveries: u32,
+    /// Whether a worker was lost that held it.
+    suspect: bool,
+    /// Whether its holder says that it has begun.
+    begun: bool,
     id: Arc<str>,
     data: Bytes,
 }
@@ -106,6 +110,8 @@ impl State {
             queue: outgoing.queue.clone(),
             priority: outgoing.priority.min(PRIORITIES - 1),
             redeliveries: 0,
+            suspect: false,
+            begun: false,
             id: outgoing.id.clone(),
             data: outgoing.data.clone(),
         };
@@ -150,6 +156,7 @@ impl State {
     ) -> Option<Vec<Delivery>> {
         let mut claimed = Vec::new();
         let holder = self.holders.get_mut(&holder)?;
+        take_due(&mut self.queues, queues, now, want.0, &mut claimed);
         for priority in 0..usize::from(PRIORITIES) {
             while claimed.len() < want.0 {
                 let next = turns.queues().find_map(|at| {
@@ -162,16 +169,7 @@ impl State {
             }
         }
         let all = claimed.len() + want.1;
-        for name in queues {
-            let Some(queue) = self.queues.get_mut(name) else { continue };
-            while claimed.len() < all {
-                let Some(entry) = queue.due.first_entry() else { break };
-                if entry.key().0 > now + HORIZON_MS {
-                    break;
-                }
-                claimed.push(entry.remove());
-            }
-        }
+        take_due(&mut self.queues, queues, now + HORIZON_MS, all, &mut claimed);
         let last = &mut self.last;
         let deliver = |message: Message| {
             *last += 1;
@@ -179,6 +177,7 @@ impl State {
                 tag: Tag { lane: u32::from(message.priority), seq: *last },
                 queue: message.queue.clone(),
                 redeliveries: message.redeliveries,
+                suspect: message.suspect,
                 raw: message.data.clone(),
             };
             holder.held.insert(*last, message);
@@ -201,11 +200,12 @@ impl State {
     ) {
         let held = self.holders.get_mut(&holder).and_then(|h| h.held.remove(&settlement.tag.seq));
         let Some(mut message) = held else { return };
+        message.begun = false;
         match settlement.how {
             Settle::Ack => {}
             Settle::HandBack => self.make_ready(message),
             Settle::Requeue => {
-                message.number = self.number();
+                (message.number, message.suspect) = (self.number(), false);
                 self.make_ready(message);
             }
             Settle::Redeliver { .. } => {
@@ -222,6 +222,16 @@ impl State {
         }
     }
 
+    /// Marks what the holder has of these as begun.
+    pub(super) fn begin(&mut self, holder: u64, tags: &[Tag]) {
+        let Some(holder) = self.holders.get_mut(&holder) else { return };
+        for tag in tags {
+            if let Some(message) = holder.held.get_mut(&tag.seq) {
+                message.begun = true;
+            }
+        }
+    }
+
     /// Whether the lease could be renewed.
     pub(super) fn renew(&mut self, holder: u64, now: Millis) -> bool {
         let Some(holder) = self.holders.get_mut(&holder) else { return false };
@@ -232,7 +242,7 @@ impl State {
         true
     }
 
-    /// Puts back, counted, what lapsed holders held, as `judge` sees it. One that is late itself judges nobody before it has renewed.
+    /// Puts back, as suspects, what lapsed holders held, as `judge` sees it; what had begun is counted. One that is late itself judges nobody before it has renewed.
     pub(super) fn recover(&mut self, judge: u64, now: Millis) -> Recovered {
         let judge = self.holders.get(&judge).filter(|judge| judge.until >= now);
         let Some(mine) = judge.map(|judge| judge.mine) else { return Recovered::default() };
@@ -244,19 +254,37 @@ impl State {
             .collect();
         let mut recovered = Recovered::default();
         for holder in lapsed {
-            for mut message in
-                self.holders.remove(&holder).into_iter().flat_map(|h| h.held.into_values())
-            {
-                message.redeliveries += 1;
-                self.make_ready(message);
-                recovered.requeued += 1;
-            }
+            recovered.requeued += self.lost(holder);
         }
         recovered
     }
 
+    /// Puts back, as suspects, what a holder that is lost held; how many.
+    fn lost(&mut self, holder: u64) -> u64 {
+        let held = self.holders.remove(&holder).map(|holder| holder.held).unwrap_or_default();
+        let count = held.len() as u64;
+        for mut message in held.into_values() {
+            message.redeliveries += u32::from(std::mem::take(&mut message.begun));
+            message.suspect = true;
+            self.make_ready(message);
+        }
+        count
+    }
+
+    /// Ends every lease, as time does when all workers are lost at once.
+    #[cfg(test)]
+    pub(super) fn lapse(&mut self) {
+        let holders: Vec<u64> = self.holders.keys().copied().collect();
+        for holder in holders {
+            self.lost(holder);
+        }
+    }
+
     pub(super) fn release(&mut self, holder: u64) {
-        for message in self.holders.remove(&holder).into_iter().flat_map(|h| h.held.into_values()) {
+        for mut message in
+            self.holders.remove(&holder).into_iter().flat_map(|h| h.held.into_values())
+        {
+            message.begun = false;
             self.make_ready(message);
         }
     }
@@ -324,6 +352,7 @@ impl State {
         let count = messages.len() as u64;
         for mut message in messages {
             (message.number, message.redeliveries) = (self.number(), 0);
+            message.suspect = false;
             self.make_ready(message);
         }
         count
@@ -331,5 +360,23 @@ impl State {
 
     pub(super) fn discard(&mut self, queue: &str, keys: Option<&[String]>) -> u64 {
         self.exhume(queue, keys).len() as u64
+    }
+}
+
+/// Moves what is due by `until`, the earliest of each queue first, to `claimed`, until that has `most`.
+fn take_due(
+    all: &mut BTreeMap<Arc<str>, Queue>,
+    queues: &[Arc<str>],
+    until: Millis,
+    most: usize,
+    claimed: &mut Vec<Message>,
+) {
+    for name in queues {
+        let Some(queue) = all.get_mut(name) else { continue };
+        while claimed.len() < most {
+            let first = queue.due.first_entry().filter(|first| first.key().0 <= until);
+            let Some(first) = first else { break };
+            claimed.push(first.remove());
+        }
     }
 }

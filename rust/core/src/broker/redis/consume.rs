@@ -107,11 +107,12 @@ pub(super) enum Life {
 impl Served {
     /// A message of this lane as it is handed out.
     pub(super) fn delivery(&self, seq: u64, value: Bytes) -> Delivery {
-        let (redeliveries, raw) = split_count(value);
+        let (count, raw) = split_count(value);
         Delivery {
             tag: Tag { lane: self.number, seq },
             queue: Arc::clone(&self.queue),
-            redeliveries,
+            redeliveries: count.unwrap_or(0),
+            suspect: count.is_some(),
             raw,
         }
     }
@@ -300,6 +301,10 @@ impl Consumer for RedisConsumer {
 
     fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
         Box::pin(settle::settle(&self.shared, batch))
+    }
+
+    fn begin(&self, tags: Vec<Tag>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(settle::begin(&self.shared, tags))
     }
 
     fn renew(&self) -> BoxFuture<'_, Result<()>> {

@@ -121,13 +121,15 @@ pub(super) fn bucket_offset(due: Millis) -> [u8; 3] {
     [100, 10, 1].map(|unit| b'0' + (offset / unit % 10) as u8)
 }
 
-/// Splits the count of lost deliveries off a message that carries one.
-pub(super) fn split_count(value: Bytes) -> (u32, Bytes) {
-    let Some(rest) = value.strip_prefix(b"\0tc") else { return (0, value) };
+/// Splits the count of lost deliveries off a message that carries one, which makes it suspect.
+pub(super) fn split_count(value: Bytes) -> (Option<u32>, Bytes) {
+    let Some(rest) = value.strip_prefix(b"\0tc") else { return (None, value) };
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     match std::str::from_utf8(&rest[..digits]).ok().and_then(|d| d.parse().ok()) {
-        Some(count) if rest.get(digits) == Some(&b'\n') => (count, value.slice(3 + digits + 1..)),
-        _ => (0, value),
+        Some(count) if rest.get(digits) == Some(&b'\n') => {
+            (Some(count), value.slice(3 + digits + 1..))
+        }
+        _ => (None, value),
     }
 }
 
@@ -165,9 +167,9 @@ mod tests {
             let (count, raw) = split_count(Bytes::from_static(b));
             (count, raw.to_vec())
         };
-        assert_eq!(split(b"\0tc12\n{}"), (12, b"{}".to_vec()));
+        assert_eq!(split(b"\0tc12\n{}"), (Some(12), b"{}".to_vec()));
         for raw in [&b"{}"[..], b"", b"\0tc", b"\0tc1", b"\0tcx\n", b"\0tc99999999999\nx"] {
-            assert_eq!(split(raw), (0, raw.to_vec()));
+            assert_eq!(split(raw), (None, raw.to_vec()));
         }
     }
 

@@ -277,6 +277,7 @@ mod tests {
             tag: Tag { lane: 0, seq },
             queue: Arc::from("q"),
             redeliveries: 0,
+            suspect: false,
             raw: Bytes::new(),
         }
     }

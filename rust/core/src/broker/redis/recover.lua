@@ -1,18 +1,18 @@
--- Puts messages of a dead epoch back to the head, counted.
+-- Puts messages of a dead epoch back to the head, as suspects; what was marked as begun is counted.
 --
 -- KEYS  again, held
 -- ARGV  sequence numbers, newest first
 -- Acts only on messages that are still there, so two workers that sweep at once move and count each message once.
--- Returns how many. A counted message carries its count in front, as settle.lua says.
+-- Returns how many. A suspect carries its count in front, as settle.lua says.
 local back = 0
 for _, seq in ipairs(ARGV) do
   local raw = redis.call('HGET', KEYS[2], seq)
   if raw then
     redis.call('HDEL', KEYS[2], seq)
-    local count = 1
-    local before, start = string.match(raw, '^%ztc(%d+)\n()')
-    if before then
-      count, raw = before + 1, string.sub(raw, start)
+    local count = 0
+    local kind, before, start = string.match(raw, '^%zt([bc])(%d+)\n()')
+    if kind then
+      count, raw = before + (kind == 'b' and 1 or 0), string.sub(raw, start)
     end
     redis.call('RPUSH', KEYS[1], '\0tc' .. count .. '\n' .. raw)
     back = back + 1

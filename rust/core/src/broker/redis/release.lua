@@ -2,7 +2,7 @@
 --
 -- KEYS  per lane: list, again, held, inbox, leases
 -- ARGV  epoch
--- Returns how many messages went back. Those that carry a count (see settle.lua) go where counted messages wait.
+-- Returns how many messages went back. Those that carry a count (see settle.lua) go where these wait.
 local epoch, back = ARGV[1], 0
 for i = 1, #KEYS, 5 do
   local list, again, held, inbox, leases = unpack(KEYS, i, i + 4)
@@ -14,7 +14,9 @@ for i = 1, #KEYS, 5 do
   table.sort(seqs, function(a, b) return a > b end)
   for k = 1, #seqs do
     local value = redis.call('HGET', held, seqs[k])
-    redis.call('RPUSH', string.find(value, '^%ztc%d+\n') and again or list, value)
+    local marked = string.find(value, '^%zt[bc]%d+\n')
+    if marked then value = '\0tc' .. string.sub(value, 4) end
+    redis.call('RPUSH', marked and again or list, value)
   end
   redis.call('DEL', held, inbox)
   redis.call('ZREM', leases, epoch)

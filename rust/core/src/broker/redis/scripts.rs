@@ -30,6 +30,7 @@ scripts! {
     DUE = "due.lua";
     ADOPT = "adopt.lua";
     UNCLAIM = "unclaim.lua";
+    BEGIN = "begin.lua";
     SETTLE = "settle.lua";
     LAPSED = "lapsed.lua";
     CONDEMN = "condemn.lua";

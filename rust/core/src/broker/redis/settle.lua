@@ -6,17 +6,18 @@
 --   h  hand back: to the head, uncounted
 --   q  requeue: to the tail of the list; what was counted is forgotten, for this is the task's own decision
 --   r  redeliver: counted and to the head, or parked with detail as the reason
+--   o  overdue: behind what lies in `again`, so ahead of the list
 --   d  defer: into the next bucket under the id; detail is the offset in it (three digits), then where it begins (ms)
 --   p  park: among the dead letters, with detail as the reason
--- Messages for the head keep the order of the batch. A counted message carries its count in front, `\0tc<count>\n`, and its head is
--- that of `again`, so that the list holds nothing but what producers wrote.
+-- Messages for the head keep the order of the batch. A suspect carries its count in front, `\0tc<count>\n`, and its head is
+-- that of `again`, so that the list holds nothing but what producers wrote. While it is held and has begun, the `c` is a `b`.
 local epoch, max = ARGV[1], tonumber(ARGV[2])
 local head = {}
 local buckets = 5
 
 local function count_of(value)
   if string.byte(value) ~= 0 then return 0, value end
-  local count, start = string.match(value, '^%ztc(%d+)\n()')
+  local count, start = string.match(value, '^%zt[bc](%d+)\n()')
   if not count then return 0, value end
   return tonumber(count), string.sub(value, start)
 end
@@ -46,10 +47,13 @@ for i = 3, #ARGV, 4 do
   if value then
     redis.call('HDEL', KEYS[3], seq)
     local count, raw = count_of(value)
+    if #raw < #value then value = '\0tc' .. string.sub(value, 4) end
     if how == 'h' then
       head[#head + 1] = value
     elseif how == 'q' then
       redis.call('LPUSH', KEYS[1], raw)
+    elseif how == 'o' then
+      redis.call('LPUSH', KEYS[2], value)
     elseif how == 'd' then
       schedule(KEYS[buckets], id, detail, value)
     elseif how == 'p' then
@@ -65,6 +69,7 @@ for i = 3, #ARGV, 4 do
   end
 end
 for k = #head, 1, -1 do
-  redis.call('RPUSH', count_of(head[k]) > 0 and KEYS[2] or KEYS[1], head[k])
+  local _, raw = count_of(head[k])
+  redis.call('RPUSH', #raw < #head[k] and KEYS[2] or KEYS[1], head[k])
 end
 return redis.status_reply('OK')

@@ -10,7 +10,7 @@ use redis::{Cmd, pipe};
 use super::{
     consume::{Served, Shared},
     keys::{bucket_begin, bucket_offset},
-    scripts::SETTLE,
+    scripts::{BEGIN, SETTLE},
 };
 use crate::{
     broker::{Settle, Settlement, Tag},
@@ -63,6 +63,22 @@ pub(super) async fn settle(shared: &Arc<Shared>, batch: Vec<Settlement>) -> Resu
     Ok(())
 }
 
+/// Marks these as begun, a script for each lane.
+pub(super) async fn begin(shared: &Arc<Shared>, tags: Vec<Tag>) -> Result<()> {
+    let mut commands = pipe();
+    for served in &shared.lanes {
+        let mut seqs = tags.iter().filter(|t| t.lane == served.number).map(|t| t.seq).peekable();
+        if seqs.peek().is_some() {
+            let mut call = BEGIN.call(&[&served.held]);
+            for seq in seqs {
+                call.arg(seq);
+            }
+            commands.add_command(call);
+        }
+    }
+    if commands.is_empty() { Ok(()) } else { shared.run("mark messages", commands).await.map(drop) }
+}
+
 /// Hands back what the ledger notes as returning.
 pub(super) async fn hand_back(shared: &Arc<Shared>, tags: &[Tag]) -> Result<()> {
     let batch = tags.iter().map(|tag| Settlement { tag: *tag, how: Settle::HandBack }).collect();
@@ -76,8 +92,9 @@ fn script(shared: &Shared, served: &Served, batch: &[Settlement]) -> Cmd {
     let lane = &served.lane;
     let mut keys =
         vec![lane.list.clone(), lane.again(), served.held.clone(), lane.due(), lane.dead()];
+    let now = clock::wall_ms();
     keys.extend(batch.iter().filter_map(|settlement| match settlement.how {
-        Settle::Defer { due, .. } => Some(lane.bucket(bucket_begin(due))),
+        Settle::Defer { due, .. } if due > now => Some(lane.bucket(bucket_begin(due))),
         _ => None,
     }));
     let mut call = SETTLE.call(&keys);
@@ -88,6 +105,7 @@ fn script(shared: &Shared, served: &Served, batch: &[Settlement]) -> Cmd {
             Settle::HandBack => ("h", "", String::new()),
             Settle::Requeue => ("q", "", String::new()),
             Settle::Redeliver { id } => ("r", &**id, lost_reason(shared.max_deliveries)),
+            Settle::Defer { due, .. } if *due <= now => ("o", "", String::new()),
             Settle::Defer { id, due } => {
                 let offset = bucket_offset(*due);
                 let offset = String::from_utf8_lossy(&offset);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::key::{self, Hold};
 use crate::{
@@ -46,7 +46,7 @@ pub(super) struct Claimed {
 pub(super) enum Look {
     /// A claim will find something, or that its holder has no lease any more.
     Now,
-    /// There is nothing; when the first scheduled one is due.
+    /// There is nothing; when the next scheduled one may be claimed.
     Later(Option<Millis>),
 }
 
@@ -65,16 +65,15 @@ pub(super) fn look(connection: &Connection, claim: &Claim, now: Millis) -> rusql
         if claim.want > 0 && head(connection, key::queue_range(queue))?.is_some() {
             return Ok(Look::Now);
         }
-        if claim.want_due > 0 {
-            let due: Option<Millis> = connection
-                .prepare_cached(FIRST_DUE)?
-                .query_row([queue], |row| row.get(0))
-                .optional()?;
-            if due.is_some_and(|due| due <= now + HORIZON_MS) {
-                return Ok(Look::Now);
-            }
-            next = [next, due].into_iter().flatten().min();
+        let due: Option<Millis> = connection
+            .prepare_cached(FIRST_DUE)?
+            .query_row([queue], |row| row.get(0))
+            .optional()?;
+        let open = due.map(|due| if claim.want_due > 0 { due - HORIZON_MS } else { due });
+        if open.is_some_and(|open| open <= now) {
+            return Ok(Look::Now);
         }
+        next = [next, open].into_iter().flatten().min();
     }
     Ok(Look::Later(next))
 }
@@ -92,8 +91,14 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Option<C
         queues.push((tx.queue(name)?, name));
     }
     let mut turns = claim.turns;
-    claim_ready(tx, &queues, claim.want, &mut turns, &mut taken)?;
-    claim_due(tx, &queues, claim.want_due, &mut taken)?;
+    let due = first_due(tx, &queues)?;
+    if due.is_some_and(|due| due <= tx.now) {
+        claim_due(tx, &queues, tx.now, claim.want, &mut taken)?;
+    }
+    claim_ready(tx, &queues, claim.want - taken.deliveries.len(), &mut turns, &mut taken)?;
+    if due.is_some_and(|due| due <= tx.now + HORIZON_MS) {
+        claim_due(tx, &queues, tx.now + HORIZON_MS, claim.want_due, &mut taken)?;
+    }
     Ok(Some(Claimed { deliveries: taken.deliveries, turns }))
 }
 
@@ -110,14 +115,18 @@ impl Taken {
         self.bytes >= CLAIM_BYTES
     }
 
-    fn push(&mut self, key: i64, queue: &Arc<str>, redeliveries: u32, body: &[u8]) {
+    /// Takes a row of key, redeliveries, suspect and body.
+    fn push(&mut self, key: i64, queue: &Arc<str>, row: &Row<'_>) -> rusqlite::Result<()> {
+        let body = row.get_ref(3)?.as_blob()?;
         self.bytes += body.len();
         self.deliveries.push(Delivery {
             tag: Hold { key, claim: self.claim }.tag(),
             queue: queue.clone(),
-            redeliveries,
+            redeliveries: row.get(1)?,
+            suspect: row.get(2)?,
             raw: Bytes::copy_from_slice(body),
         });
+        Ok(())
     }
 }
 
@@ -204,14 +213,14 @@ fn claim_lane(
     taken: &mut Taken,
 ) -> rusqlite::Result<()> {
     let mut select = tx.prepare(
-        "SELECT r.key, m.redeliveries, m.body FROM ready r JOIN message m ON m.number = r.key & ?3
+        "SELECT r.key, m.redeliveries, m.suspect, m.body FROM ready r JOIN message m ON m.number = r.key & ?3
          WHERE r.key BETWEEN ?1 AND ?2 ORDER BY r.key LIMIT ?4",
     )?;
     let mut rows = select.query((first, key::lane_end(first), key::NUMBERS, limit as i64))?;
     let mut last = first;
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
-        taken.push(last, queue, row.get(1)?, row.get_ref(2)?.as_blob()?);
+        taken.push(last, queue, row)?;
         if taken.is_full() {
             break;
         }
@@ -223,10 +232,22 @@ fn claim_lane(
     tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last)).map(drop)
 }
 
-/// Takes what comes due within the horizon, the earliest of each queue first. What is asked for is divided among the queues.
+/// When the first scheduled message of these queues is due.
+fn first_due(tx: &Tx<'_>, queues: &[(i64, &Arc<str>)]) -> rusqlite::Result<Option<Millis>> {
+    let mut find = tx.prepare(FIRST_DUE)?;
+    let mut first: Option<Millis> = None;
+    for (queue, _) in queues {
+        let due = find.query_row([queue], |row| row.get(0)).optional()?;
+        first = [first, due].into_iter().flatten().min();
+    }
+    Ok(first)
+}
+
+/// Takes what is due by `until`, the earliest of each queue first. What is asked for is divided among the queues.
 fn claim_due(
     tx: &Tx<'_>,
     queues: &[(i64, &Arc<str>)],
+    until: Millis,
     want: usize,
     taken: &mut Taken,
 ) -> rusqlite::Result<()> {
@@ -237,20 +258,20 @@ fn claim_due(
         }
         let share = left.div_ceil(queues.len() - n);
         let mut select = tx.prepare(
-            "SELECT d.key, m.redeliveries, m.body, d.at FROM due d JOIN message m ON m.number = d.key & ?3
+            "SELECT d.key, m.redeliveries, m.suspect, m.body, d.at FROM due d JOIN message m ON m.number = d.key & ?3
              WHERE d.queue = ?1 AND d.at <= ?2 ORDER BY d.at, d.key LIMIT ?4",
         )?;
-        let mut rows = select.query((queue, tx.now + HORIZON_MS, key::NUMBERS, share as i64))?;
+        let mut rows = select.query((queue, until, key::NUMBERS, share as i64))?;
         let mut last = None;
         while let Some(row) = rows.next()? {
             let key = row.get(0)?;
-            taken.push(key, name, row.get(1)?, row.get_ref(2)?.as_blob()?);
+            taken.push(key, name, row)?;
             tx.prepare("INSERT INTO held (key, holder, claim) VALUES (?1, ?2, ?3)")?.execute((
                 key,
                 taken.holder,
                 taken.claim,
             ))?;
-            last = Some((row.get::<_, Millis>(3)?, key));
+            last = Some((row.get::<_, Millis>(4)?, key));
             left -= 1;
             if taken.is_full() {
                 break;

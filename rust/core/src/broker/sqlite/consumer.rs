@@ -18,8 +18,7 @@ use super::{
 };
 use crate::{
     broker::{
-        BoxFuture, Consumer, Delivery, HORIZON_MS, Recovered, Settlement, Subscription,
-        order::Turns,
+        BoxFuture, Consumer, Delivery, Recovered, Settlement, Subscription, Tag, order::Turns,
     },
     clock,
     error::{Error, ErrorKind, Result},
@@ -115,11 +114,10 @@ impl SqliteConsumer {
                 Look::Now => break,
                 // Other processes are heard from here on: look once more.
                 Look::Later(_) if waiter.is_none() => waiter = Some(notifier.waiter()),
-                Look::Later(next_due) => {
-                    let until_due = next_due.map(|due| {
-                        Duration::from_millis((due - HORIZON_MS - clock::wall_ms()).max(1) as u64)
-                    });
-                    let limit = until_due.map_or(POLL_INTERVAL, |rest| rest.min(POLL_INTERVAL));
+                Look::Later(next) => {
+                    let rest =
+                        next.map(|at| Duration::from_millis((at - clock::wall_ms()).max(1) as u64));
+                    let limit = rest.map_or(POLL_INTERVAL, |rest| rest.min(POLL_INTERVAL));
                     if tokio::time::timeout(limit, change).await.is_err() {
                         notifier.watch();
                     }
@@ -170,6 +168,14 @@ impl Consumer for SqliteConsumer {
                 settle::settle(tx, holder, &batch, max_deliveries)
             })
             .await
+        })
+    }
+
+    fn begin(&self, tags: Vec<Tag>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let holder = self.epoch.holder;
+            // Not synced, as claims are not: losing it takes losing the machine and not a process.
+            self.write(cost(tags.len(), false), move |tx| settle::begin(tx, holder, &tags)).await
         })
     }
 

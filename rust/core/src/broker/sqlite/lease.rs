@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{publish::make_ready, settle::count};
+use super::{key, publish::make_ready, settle::count};
 use crate::{
     broker::{
         Recovered,
@@ -54,7 +54,7 @@ fn end(connection: &Connection, holder: i64) -> rusqlite::Result<Option<Millis>>
 
 /// Puts back, uncounted and in order, what the holder has, and ends its lease.
 pub(super) fn release(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<()> {
-    for key in take_from(tx, holder)? {
+    for (key, _) in take_from(tx, holder)? {
         make_ready(tx, key)?;
     }
     tx.prepare("DELETE FROM lease WHERE holder = ?1")?.execute([holder]).map(drop)
@@ -84,12 +84,16 @@ pub(super) fn lapsed(
     Ok(dead)
 }
 
-/// Puts back, counted, what those holders have, and ends their leases.
+/// Puts back, as suspects, what those holders have, counts what had begun, and ends their leases.
 pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64]) -> rusqlite::Result<Recovered> {
     let mut recovered = Recovered::default();
     for &holder in dead {
-        for key in take_from(tx, holder)? {
-            count(tx, key)?;
+        for (key, begun) in take_from(tx, holder)? {
+            if begun {
+                count(tx, key)?;
+            }
+            tx.prepare("UPDATE message SET suspect = 1 WHERE number = ?1")?
+                .execute([key & key::NUMBERS])?;
             make_ready(tx, key)?;
             recovered.requeued += 1;
         }
@@ -98,11 +102,11 @@ pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64]) -> rusqlite::Result<Recover
     Ok(recovered)
 }
 
-/// Takes everything out of a holder's hands, in order. A walk over all that is held: rare, and an index for it would cost every claim.
-fn take_from(tx: &Tx<'_>, holder: i64) -> rusqlite::Result<Vec<i64>> {
+/// Takes everything out of a holder's hands, in order; each key, and whether it had begun. A walk over all that is held: rare, and an index for it would cost every claim.
+fn take_from(tx: &Tx<'_>, holder: i64) -> rusqlite::Result<Vec<(i64, bool)>> {
     let keys = tx
-        .prepare("SELECT key FROM held WHERE holder = ?1 ORDER BY key")?
-        .query_map([holder], |row| row.get(0))?
+        .prepare("SELECT key, begun FROM held WHERE holder = ?1 ORDER BY key")?
+        .query_map([holder], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     tx.prepare("DELETE FROM held WHERE holder = ?1")?.execute([holder])?;
     Ok(keys)

@@ -7,7 +7,7 @@ use super::{
     publish::{make_ready, schedule},
 };
 use crate::{
-    broker::{Settle, Settlement},
+    broker::{Settle, Settlement, Tag},
     sqlite_store::Tx,
 };
 
@@ -33,6 +33,17 @@ pub(super) fn settle(
     acked.sort_unstable();
     for run in runs(&acked) {
         forget(tx, holder, &acked[run])?;
+    }
+    Ok(())
+}
+
+/// Marks what the holder has of these as begun.
+pub(super) fn begin(tx: &Tx<'_>, holder: i64, tags: &[Tag]) -> rusqlite::Result<()> {
+    let mut mark =
+        tx.prepare("UPDATE held SET begun = 1 WHERE key = ?1 AND holder = ?2 AND claim = ?3")?;
+    for tag in tags {
+        let hold = Hold::of(*tag);
+        mark.execute((hold.key, holder, hold.claim))?;
     }
     Ok(())
 }
@@ -73,7 +84,7 @@ fn rename(tx: &Tx<'_>, key: i64, id: &str) -> rusqlite::Result<()> {
 /// Gives a message that is nowhere a new number, the highest, and makes it ready.
 pub(super) fn to_tail(tx: &mut Tx<'_>, key: i64) -> rusqlite::Result<()> {
     let number = tx.number()?;
-    tx.prepare("UPDATE message SET number = ?2 WHERE number = ?1")?
+    tx.prepare("UPDATE message SET number = ?2, suspect = 0 WHERE number = ?1")?
         .execute((key & key::NUMBERS, number))?;
     make_ready(tx, key::key(key::queue_of(key), key::priority_of(key), number)?)
 }

@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     broker::{
         BoxFuture, Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder, QueueStats,
-        Recovered, Settle, Settlement, Subscription, memory::MemoryBroker,
+        Recovered, Settle, Settlement, Subscription, Tag, memory::MemoryBroker,
     },
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
@@ -53,6 +53,7 @@ struct Faults {
 /// The in-process broker behind a cable that can be pulled.
 pub(crate) struct Flaky {
     inner: MemoryBroker,
+    name: String,
     faults: Mutex<Faults>,
     changed: Notify,
     /// Every settlement that reached the broker.
@@ -63,13 +64,23 @@ pub(crate) struct Flaky {
 
 impl Flaky {
     pub(crate) fn new() -> Arc<Self> {
+        Self::to(fresh())
+    }
+
+    fn to(name: String) -> Arc<Self> {
         Arc::new(Self {
-            inner: MemoryBroker::new("memory://", &fresh()),
+            inner: MemoryBroker::timed("memory://", &name, || wall_us().div_euclid(1_000)),
+            name,
             faults: Mutex::default(),
             changed: Notify::new(),
             settled: Mutex::default(),
             attempts: AtomicU64::new(0),
         })
+    }
+
+    /// Another cable to the same store.
+    pub(crate) fn beside(&self) -> Arc<Self> {
+        Self::to(self.name.clone())
     }
 
     /// Pulls or plugs the cable.
@@ -120,6 +131,11 @@ impl Flaky {
 
     /// Ids of what is in the queue, first first. Takes them.
     pub(crate) async fn take_all(&self) -> Vec<String> {
+        self.take_counted().await.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// The same, each with how often a worker was lost with it.
+    pub(crate) async fn take_counted(&self) -> Vec<(String, u32)> {
         let depth = self.inner.stats(QUEUE).expect("memory").depth as usize;
         if depth == 0 {
             return Vec::new();
@@ -132,7 +148,8 @@ impl Flaky {
         };
         let consumer = self.inner.consume(subscription).await.expect("memory");
         let deliveries = consumer.fetch(depth, 0).await.expect("memory");
-        deliveries.iter().map(|d| Message::decode(&d.raw).expect("ours").headers.id).collect()
+        let id = |d: &Delivery| Message::decode(&d.raw).expect("ours").headers.id;
+        deliveries.iter().map(|d| (id(d), d.redeliveries)).collect()
     }
 
     pub(crate) fn figures(&self) -> QueueStats {
@@ -255,6 +272,13 @@ impl Consumer for Plug {
             Ok(())
         })
     }
+    fn begin(&self, tags: Vec<Tag>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            self.check()?;
+            self.inner.begin(tags).await
+        })
+    }
     fn renew(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move { self.check() })
     }
@@ -280,6 +304,7 @@ impl Consumer for Plug {
 pub(crate) struct Oracle {
     begun: Mutex<Vec<(String, Instant)>>,
     ended: Mutex<Vec<String>>,
+    killed: AtomicU64,
     changed: Notify,
 }
 
@@ -306,6 +331,11 @@ impl Oracle {
             *counts.entry(id).or_default() += 1;
         }
         counts
+    }
+
+    /// How many workers were killed by their tasks.
+    pub(crate) fn killed(&self) -> u64 {
+        self.killed.load(Ordering::Relaxed)
     }
 
     /// Waits for something to have happened.
@@ -347,6 +377,7 @@ pub(crate) struct ScriptedPool {
     news: Vec<PoolNews>,
     oracle: Arc<Oracle>,
     broken: bool,
+    dead: bool,
 }
 
 impl ScriptedPool {
@@ -358,6 +389,7 @@ impl ScriptedPool {
             news: Vec::new(),
             oracle,
             broken: false,
+            dead: false,
         }
     }
 
@@ -390,6 +422,12 @@ impl ScriptedPool {
     fn finish(&mut self, run: &Run) {
         let verdict = match run.end.as_str() {
             "ok" | "last" => Verdict::Success,
+            "swap" => {
+                // As two children give back what waits at them, each at its own moment.
+                let back = self.queued.drain(..).rev();
+                self.news.extend(back.map(|call| PoolNews::Returned { key: call.key }));
+                Verdict::Success
+            }
             "fail" => Verdict::Failure,
             "retry" => Verdict::Retry,
             "ignore" => Verdict::Ignore,
@@ -403,6 +441,12 @@ impl ScriptedPool {
             "break" => {
                 self.broken = true;
                 return;
+            }
+            "kill" => {
+                // The process of the worker is gone; whoever watches drops what is left of it.
+                self.dead = true;
+                self.oracle.killed.fetch_add(1, Ordering::Relaxed);
+                return self.oracle.changed.notify_waiters();
             }
             "limit" => {
                 return self
@@ -437,12 +481,12 @@ impl Pool for ScriptedPool {
     }
     fn news(&mut self) -> BoxFuture<'_, Result<Vec<PoolNews>>> {
         Box::pin(std::future::poll_fn(|cx| {
-            while self.running.len() < self.slots {
+            while self.running.len() < self.slots && !self.dead {
                 let Some(call) = self.queued.pop_front() else { break };
                 self.begin(&call);
             }
             let mut at = 0;
-            while at < self.running.len() {
+            while at < self.running.len() && !self.dead {
                 let until = self.running[at].until.as_mut();
                 if until.is_some_and(|u| u.as_mut().poll(cx).is_ready()) {
                     let run = self.running.remove(at);
@@ -453,7 +497,7 @@ impl Pool for ScriptedPool {
             }
             if self.broken {
                 Poll::Ready(Err(Error::new(ErrorKind::Internal, "the pool broke")))
-            } else if self.news.is_empty() {
+            } else if self.news.is_empty() || self.dead {
                 Poll::Pending
             } else {
                 Poll::Ready(Ok(std::mem::take(&mut self.news)))
@@ -541,9 +585,30 @@ impl Lab {
         Self::on(Flaky::new(), config)
     }
 
+    /// Another worker with the same broker; what one does to its cable the other does not notice.
+    pub(crate) fn beside(other: &Self, config: WorkerConfig) -> Self {
+        Self::on(other.broker.beside(), config)
+    }
+
+    /// The worker dies without a word, its lease lapses, and another one comes.
+    pub(crate) async fn crash(self, config: WorkerConfig) -> Self {
+        self.run.abort();
+        let _ = self.run.await;
+        self.broker.inner.lapse();
+        Self::with(self.broker.beside(), self.oracle, self.results, config)
+    }
+
     pub(crate) fn on(broker: Arc<Flaky>, config: WorkerConfig) -> Self {
-        let (oracle, results) =
-            (Arc::new(Oracle::default()), Arc::new(MemoryResults::new("memory://", &fresh())));
+        let results = Arc::new(MemoryResults::new("memory://", &fresh()));
+        Self::with(broker, Arc::default(), results, config)
+    }
+
+    fn with(
+        broker: Arc<Flaky>,
+        oracle: Arc<Oracle>,
+        results: Arc<MemoryResults>,
+        config: WorkerConfig,
+    ) -> Self {
         let zero = Instant::now();
         wall_us();
         let stopped = Arc::new(AtomicU64::new(0));

@@ -1,6 +1,7 @@
 //! The loop, with time paused, an in-process broker that can be unplugged and a pool that follows a script.
 
-pub(crate) mod fake;
+pub(crate) mod crashes;
+mod fake;
 mod outages;
 mod outcomes;
 mod stopping;

@@ -88,6 +88,23 @@ async fn a_lapsed_lease_voids_what_was_held() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_begins_once_the_lease_is_known_to_be_lost() {
+    let lab = Lab::new(config());
+    let tasks: Vec<_> = (0..6).map(|n| message(&n.to_string(), "late", "100 ok")).collect();
+    lab.broker.put(&tasks);
+    lab.oracle.until(|o| o.begun().len() == 2).await;
+    lab.until_figures(|f| f.depth == 0).await;
+    // It hears that its lease is over, and cannot take another for some seconds.
+    lab.broker.fence().await;
+    lab.broker.refuse(Some(ErrorKind::Connection));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(lab.oracle.begun().len(), 2, "others may have the rest");
+    lab.broker.refuse(None);
+    lab.oracle.until(|o| o.ended().len() == 8).await;
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_after_a_lapse_does_not_void_the_new_lease() {
     let lab = Lab::new(config());
     lab.broker.put(&[message("x", "late", "100 ok")]);

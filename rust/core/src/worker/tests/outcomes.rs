@@ -27,6 +27,17 @@ async fn a_thousand_tasks_run_once_each_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_pool_gives_back_begins_in_the_order_of_the_queue() {
+    let lab = Lab::new(config());
+    let ends = ["10 swap", "15 swap", "5 ok", "0 ok", "0 ok", "0 ok", "0 ok", "0 ok"];
+    let tasks = (0..).zip(ends).map(|(n, end): (u32, _)| message(&n.to_string(), "late", end));
+    lab.broker.put(&tasks.collect::<Vec<_>>());
+    lab.until_idle().await;
+    assert_eq!(lab.oracle.begun(), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_outcome_early_and_late() {
     // end, task -> document (None: nothing), settlements
     for (end, task, document, settlements) in [

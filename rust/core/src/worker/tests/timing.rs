@@ -103,6 +103,34 @@ async fn no_more_is_claimed_than_the_window_allows() {
     }
 }
 
+/// Two workers; 200 tasks of 50 ms that are all due at one instant, of which one worker may have claimed all.
+#[tokio::test(start_paused = true)]
+async fn what_comes_due_beyond_the_window_is_shared() {
+    for prefetch in [Prefetch::Disabled, Prefetch::PerSlot(1), Prefetch::Auto] {
+        let one = Lab::new(WorkerConfig { prefetch, ..config() });
+        let due = wall_us() + 1_000_000;
+        let tasks: Vec<_> = (0..200)
+            .map(|n| {
+                let mut task = message(&n.to_string(), "late", "50 ok");
+                task.headers.eta = Some(due);
+                task
+            })
+            .collect();
+        one.broker.put(&tasks);
+        one.until_figures(|f| f.depth == 0).await;
+        let other = Lab::beside(&one, WorkerConfig { prefetch, ..config() });
+        one.until_empty().await;
+        let (ran, shared) = (one.oracle.begun(), other.oracle.begun());
+        assert_eq!(ran.len() + shared.len(), 200, "{prefetch:?}");
+        assert!(ran.len() < 140 && shared.len() < 140, "{} and {}", ran.len(), shared.len());
+        for begun in [ran, shared] {
+            assert!(begun.iter().map(|id| id.parse::<u32>().expect("a number")).is_sorted());
+        }
+        other.stop(Stop::Warm).await.expect("a clean end");
+        one.stop(Stop::Warm).await.expect("a clean end");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_statistics_say_where_tasks_are() {
     let mut config = config();

@@ -110,7 +110,8 @@ pub(crate) async fn ready_only_and_due_only(h: &impl Harness) {
     let worker = worker(&*broker, &[&queue]).await;
     publish(&*broker, &queue, &["one", "two"]);
     let held = take(&*worker, 2).await;
-    settle(&*worker, &held[..1], |_| Settle::Defer { id: "id-one".into(), due: wall_ms() }).await;
+    settle(&*worker, &held[..1], |_| Settle::Defer { id: "id-one".into(), due: wall_ms() + 1_900 })
+        .await;
     settle(&*worker, &held[1..], |_| Settle::HandBack).await;
     let ready =
         tokio::time::timeout(PATIENCE, worker.fetch(5, 0)).await.expect("one is ready").unwrap();
@@ -127,6 +128,38 @@ pub(crate) async fn ready_only_and_due_only(h: &impl Harness) {
         tokio::time::timeout(QUIET, worker.fetch(0, 5)).await.is_err(),
         "no ready one was asked for"
     );
+}
+
+pub(crate) async fn what_is_put_back_overdue_is_the_next_to_be_claimed(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let first = worker(&*broker, &[&queue]).await;
+    publish_numbers(&*broker, &queue, 6);
+    let held = take(&*first, 6).await;
+    settle(&*first, &held[2..], |_| Settle::HandBack).await;
+    // Put back in two batches, in the order of their due times.
+    let past = wall_ms() - 1_000;
+    for (n, one) in held[..2].iter().enumerate() {
+        let due = past + n as Millis;
+        settle(&*first, std::slice::from_ref(one), |_| Settle::Defer { id: "x".into(), due }).await;
+    }
+    let second = worker(&*h.broker(), &[&queue]).await;
+    let got = tokio::time::timeout(PATIENCE, second.fetch(1, 0)).await.expect("one").unwrap();
+    assert_eq!(bodies(&got), ["0"], "within what is wanted, ahead of what was never scheduled");
+    assert_eq!(bodies(&take(&*second, 3).await), ["1", "2", "3"]);
+    assert_eq!(bodies(&take(&*first, 2).await), ["4", "5"]);
+}
+
+pub(crate) async fn what_is_put_back_overdue_wakes_another_worker(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let busy = worker(&*broker, &[&queue]).await;
+    publish(&*broker, &queue, &["x"]);
+    let held = take(&*busy, 1).await;
+    let idle = worker(&*h.broker(), &[&queue]).await;
+    let mut fetch = idle.fetch(1, 0);
+    assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
+    settle(&*busy, &held, |_| Settle::Defer { id: "x".into(), due: wall_ms() - 1 }).await;
+    let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it is woken").unwrap();
+    assert_eq!(bodies(&got), ["x"]);
 }
 
 pub(crate) async fn cancel_by_id(h: &impl Harness) {

@@ -71,6 +71,7 @@ pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
     let first = take(&*lost, 1).await;
     settle(&*lost, &first, |_| Settle::Redeliver { id: "id-0".into() }).await;
     let held = take(&*lost, 4).await;
+    lost.begin(held[..2].iter().map(|d| d.tag).collect()).await.unwrap();
     let started = wall_ms();
     let recovered = sweep(&*heir, &[]).await;
     assert!(
@@ -78,11 +79,14 @@ pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
         "robbed before the lease lapsed"
     );
     assert_eq!(recovered, Recovered { requeued: 4 });
-    // All are back at the head, counted, in order: also the one that was lost as often as it may be, which its claimer judges.
+    // All are back at the head, in order, and suspect; what had begun is counted, also the one that was lost as often as it may
+    // be, which its claimer judges.
     assert_eq!(broker.dead(&queue, 10).unwrap().len(), 0);
     let got = take(&*heir, 6).await;
     assert_eq!(bodies(&got), numbers(0, 6));
-    assert_eq!(got.iter().map(|d| d.redeliveries).collect::<Vec<_>>(), [2, 1, 1, 1, 0, 0]);
+    assert_eq!(got.iter().map(|d| d.redeliveries).collect::<Vec<_>>(), [2, 1, 0, 0, 0, 0]);
+    let suspects = [true, true, true, true, false, false];
+    assert_eq!(got.iter().map(|d| d.suspect).collect::<Vec<_>>(), suspects);
     // The worker that was taken for dead cannot touch them any more.
     assert_eq!(lost.renew().await.unwrap_err().kind(), ErrorKind::Fenced);
     let error =
@@ -93,6 +97,28 @@ pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats { in_flight: 6, ..QueueStats::default() });
     ack(&*heir, &got).await;
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
+}
+
+pub(crate) async fn a_suspect_is_one_until_it_has_run(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    publish_numbers(&*broker, &queue, 3);
+    let lost = worker(&*h.broker(), &[&queue]).await;
+    let heir = worker(&*h.broker(), &[&queue]).await;
+    take(&*lost, 2).await;
+    assert_eq!(sweep(&*heir, &[]).await, Recovered { requeued: 2 });
+    let got = take(&*heir, 3).await;
+    heir.begin(got.iter().map(|d| d.tag).collect()).await.unwrap();
+    settle(&*heir, &got, |_| Settle::HandBack).await;
+    let again = take(&*heir, 2).await;
+    assert_eq!(bodies(&again), ["0", "1"]);
+    assert!(again.iter().all(|d| d.suspect && d.redeliveries == 0), "{again:?}");
+    heir.begin(again.iter().map(|d| d.tag).collect()).await.unwrap();
+    settle(&*heir, &again, |_| Settle::Requeue).await;
+    let last = take(&*heir, 3).await;
+    assert_eq!(bodies(&last), ["2", "0", "1"]);
+    assert!(last[1..].iter().all(|d| !d.suspect && d.redeliveries == 0), "{last:?}");
+    heir.release().await.unwrap();
+    assert_eq!(broker.stats(&queue).unwrap().depth, 3);
 }
 
 pub(crate) async fn a_renewed_lease_is_respected(h: &impl Harness) {
