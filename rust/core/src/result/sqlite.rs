@@ -52,7 +52,7 @@ impl SqliteResults {
 
     fn cost(&self, batch: &[Record]) -> Cost {
         let bytes = batch.iter().map(|r| r.document.len()).sum();
-        Cost { durable: self.handle.durable(), rows: batch.len(), bytes }
+        Cost { durable: self.handle.durable(), rows: batch.len(), bytes, ..Cost::default() }
     }
 
     /// What writes a batch, to be run in a transaction.

@@ -34,7 +34,7 @@ impl Connections {
     {
         let state = self.lock();
         if state.pending.is_empty() && !state.writing && state.paused == 0 {
-            return self.turn(state).writer(deadline)?.run_alone(cost.durable, deadline, run);
+            return self.turn(state).writer(deadline)?.run_alone(cost, deadline, run);
         }
         let (send, receive) = mpsc::sync_channel(1);
         let done = move |value| drop(send.send(value));

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::{
     failure::{self, describe, is_busy},
     schema::{self, Found},
+    space,
 };
 use crate::{
     clock,
@@ -21,7 +22,13 @@ const BUSY: Duration = Duration::from_millis(250);
 
 /// Pages in the log before a commit carries them over into the file: 16 MiB. More makes a hot page's way there
 /// rarer; less makes the log shorter.
-const CHECKPOINT_PAGES: u32 = 4_000;
+const CHECKPOINT_PAGES: u64 = 4_000;
+
+/// On a small disk the log is a quarter of what stays free there.
+fn checkpoint_pages(path: &Path) -> u64 {
+    let small = space::disk(path).map(|(_, total)| space::reserve(total) / 4 / space::PAGE);
+    small.map_or(CHECKPOINT_PAGES, |small| small.clamp(1, CHECKPOINT_PAGES))
+}
 
 /// The connection that writes, on a file that is ours and has its tables.
 pub(super) fn writer(path: &Path, deadline: Instant) -> Result<Connection> {
@@ -33,7 +40,7 @@ pub(super) fn writer(path: &Path, deadline: Instant) -> Result<Connection> {
         prepare(path, &connection)?;
         // Group commits wait for the lock themselves, because SQLite's own waiting is coarse.
         connection.busy_timeout(Duration::ZERO)?;
-        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "wal_autocheckpoint", checkpoint_pages(path) as i64)?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         connection.pragma_update(None, "cache_size", -16_384)?;
         Ok(connection)

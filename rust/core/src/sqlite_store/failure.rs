@@ -66,6 +66,15 @@ pub(super) fn locked(path: &Path) -> Error {
     Error::new(ErrorKind::Timeout, message)
 }
 
+/// What is free on the disk is kept for what is queued already.
+pub(super) fn no_room(path: &Path) -> Error {
+    let message = format!(
+        "the disk of `{}` is nearly full, expected room beyond what is kept so that queued messages can run; free some space, or let workers empty the queues",
+        path.display()
+    );
+    Error::new(ErrorKind::Storage, message)
+}
+
 /// The file or its directory is not writable.
 pub(super) fn read_only(path: &Path) -> Error {
     let message = format!(

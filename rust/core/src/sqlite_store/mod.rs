@@ -4,6 +4,7 @@
 //! written goes in group commits ([`commit`], [`writer`]), after which waiters here and in other processes are woken
 //! ([`notifier`]). It knows transactions, numbers and queue names; what a message or a result is, its users know. A file that is
 //! removed or replaced while it is open is noticed on the next use, and what is there then is opened ([`identity`]).
+//! Publishing leaves some of the disk free, so that what is queued can be claimed and settled ([`space`]).
 //!
 //! No connection ever crosses a fork: all are closed right before one and opened again on use, and a forked child finds
 //! nothing of its parent ([`forked`]). That costs a parent that forks a millisecond, and makes the order of fork and first use
@@ -17,6 +18,7 @@ mod notifier;
 mod connections;
 mod connect;
 mod schema;
+mod space;
 mod identity;
 mod failure;
 mod forked;

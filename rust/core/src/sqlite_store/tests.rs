@@ -186,7 +186,7 @@ fn who_is_past_its_deadline_does_not_fail_the_others() {
 #[test]
 fn many_threads_share_commits() {
     let (_dir, database) = database();
-    let cost = Cost { durable: true, rows: 1, bytes: 0 };
+    let cost = Cost { durable: true, rows: 1, ..Cost::default() };
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let database = &database;

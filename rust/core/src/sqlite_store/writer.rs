@@ -17,8 +17,9 @@ use super::{
     connect,
     failure::{self, is_busy},
     identity::Identity,
-    job::Job,
+    job::{Cost, Job},
     notifier::Notifier,
+    space::Space,
     tx::{Names, Tx},
 };
 use crate::{clock, error::Result};
@@ -45,6 +46,7 @@ pub(super) struct Writer {
     pub(super) file: Option<Identity>,
     /// Whether something failed that was no lock of another process: a new connection is better than this one.
     pub(super) failed: bool,
+    space: Space,
     names: Names,
     /// Whether commits are synced now.
     durable: Option<bool>,
@@ -58,6 +60,7 @@ impl Writer {
             path: path.to_owned(),
             notifier: notifier.clone(),
             failed: false,
+            space: Space::default(),
             names: Names::default(),
             durable: None,
         })
@@ -66,11 +69,14 @@ impl Writer {
     /// Runs one job in a transaction of its own.
     pub(super) fn run_alone<T>(
         &mut self,
-        durable: bool,
+        cost: Cost,
         deadline: Instant,
         run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        self.transaction(durable, deadline, run).map_err(|error| {
+        if !self.space.admits(&self.path, &self.connection, cost) {
+            return Err(failure::no_room(&self.path));
+        }
+        self.transaction(cost.durable, deadline, run).map_err(|error| {
             if is_busy(&error) { failure::locked(&self.path) } else { self.fail(&error) }
         })
     }
@@ -78,6 +84,13 @@ impl Writer {
     /// Runs the jobs in one transaction and answers them. What it had no time for, or what found the file locked and may still wait,
     /// is left in `group`, in order.
     pub(super) fn run_group(&mut self, group: &mut Jobs) {
+        for job in std::mem::take(group) {
+            if self.space.admits(&self.path, &self.connection, job.cost()) {
+                group.push_back(job);
+            } else {
+                job.done(Err(failure::no_room(&self.path)));
+            }
+        }
         let durable = group.iter().any(|job| job.cost().durable);
         let Some(deadline) = group.iter().map(|job| job.deadline()).min() else { return };
         let ran = self.transaction(durable, deadline, |tx| {

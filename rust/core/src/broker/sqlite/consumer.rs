@@ -150,7 +150,7 @@ impl SqliteConsumer {
 }
 
 fn cost(rows: usize, durable: bool) -> Cost {
-    Cost { durable, rows, bytes: 0 }
+    Cost { durable, rows, ..Cost::default() }
 }
 
 impl Consumer for SqliteConsumer {

@@ -55,7 +55,7 @@ impl SqliteBroker {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        let cost = Cost { durable: self.handle.durable(), rows: 1_000, bytes: 0 };
+        let cost = Cost { durable: self.handle.durable(), rows: 1_000, ..Cost::default() };
         self.handle.database().write(cost, clock::instant() + TIMEOUT, work)
     }
 }
@@ -66,7 +66,8 @@ impl Broker for SqliteBroker {
             return Ok(());
         }
         let bytes = batch.iter().map(|o| o.data.len()).sum();
-        let cost = Cost { durable: self.handle.durable(), rows: batch.len(), bytes };
+        let cost =
+            Cost { durable: self.handle.durable(), publishes: true, rows: batch.len(), bytes };
         let batch = batch.to_vec();
         self.handle.database().write(cost, deadline, move |tx| publish::publish(tx, &batch))
     }
