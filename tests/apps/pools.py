@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextvars import ContextVar
 from typing import Any
@@ -78,6 +80,15 @@ def asleep() -> str:
     return "noticed"
 
 
+def spoil(values: list[Any], fails: bool = False) -> int:
+    """Puts what JSON cannot write where the document of the result may look for the arguments."""
+    values.append(object())
+    current_task.update_state(state="PROGRESS", meta={"n": 1})
+    if fails:
+        raise ValueError("spoiled \udc80")
+    return len(values)
+
+
 def pid() -> int:
     return os.getpid()
 
@@ -132,6 +143,20 @@ def _say_and_wait(pipe: Any) -> None:
 
 def say(text: str) -> None:
     print(text)
+
+
+def stack() -> int:
+    """Bytes of stack of the thread that runs the task."""
+    libc = ctypes.CDLL(None)
+    libc.pthread_self.restype = ctypes.c_ulong
+    attributes, size = (ctypes.c_char * 256)(), ctypes.c_size_t()
+    assert libc.pthread_getattr_np(ctypes.c_ulong(libc.pthread_self()), attributes) == 0
+    assert libc.pthread_attr_getstacksize(attributes, ctypes.byref(size)) == 0
+    return size.value
+
+
+if "POOLS_STACK" in os.environ:
+    threading.stack_size(int(os.environ["POOLS_STACK"]))
 
 
 VISITED: ContextVar[bool] = ContextVar("pools_visited", default=False)
@@ -209,7 +234,7 @@ async def leaves(folder: str) -> str:
 
 TASKS = (
     add, echo, fail, leave, unencodable, hold, meet, busy, asleep, pid, die, segfault, draw, program,
-    fork, terminate, say, context, retried, awaits, leaves
+    fork, terminate, say, context, retried, awaits, leaves, stack, spoil
 )  # fmt: skip
 
 
@@ -221,4 +246,4 @@ def make(**conf: Any) -> Taskcore:
     return made
 
 
-app = make()
+app = make(result_extended="POOLS_EXTENDED" in os.environ)

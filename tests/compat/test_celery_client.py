@@ -150,6 +150,19 @@ def test_a_chain_of_the_client_is_followed_by_the_worker(mixed: Any, stock: Modu
     assert chain(stock.add.s(1, 1), stock.add.s(10), stock.add.s(100))().get(timeout=WAIT) == 112
 
 
+@pytest.mark.parametrize("kind", ["chain", "group of chains"])
+def test_who_waits_for_a_group_in_a_chain_learns_that_it_will_not_run(
+    mixed: Any, stock: ModuleType, kind: str
+) -> None:
+    from celery import chain, group
+
+    mixed.taskcore_worker()
+    made = chain(stock.add.s(1, 1), group(stock.add.s(2), stock.add.s(3)))
+    result = made() if kind == "chain" else group(made, stock.add.s(1, 1))()
+    with pytest.raises(Exception, match="followed by a group: only single tasks are supported"):
+        result.get(timeout=WAIT)
+
+
 def test_callbacks_and_errbacks(mixed: Any, stock: ModuleType) -> None:
     mixed.taskcore_worker("-c", "1")
     stock.echo.apply_async(("called back",), link=stock.log.s())

@@ -131,6 +131,31 @@ def test_what_a_coroutine_leaves_running_ends_with_it(site: Pools, pool: str) ->
     )
 
 
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("pool", POOLS)
+def test_what_json_cannot_write_is_no_reason_to_store_nothing(
+    site: Pools, pool: str, extended: bool
+) -> None:
+    env = {"POOLS_EXTENDED": "1"} if extended else {}
+    site.worker("-P", pool, "-c", "1", app="pools", env=env)
+    result = site.call("spoil", [1])
+    assert result.get(timeout=WAIT) == 2
+    if extended:
+        assert "<object object at" in result.args and result.kwargs == {}
+    with pytest.raises(ValueError, match="spoiled"):
+        site.get("spoil", [1], True)
+    with pytest.raises(Exception, match="object"):
+        site.get("unencodable")
+
+
+def test_threads_have_the_stack_of_pythons_own(site: Pools) -> None:
+    worker = start(site, "threads")
+    assert site.get("stack") == 8 << 20
+    worker.stop()
+    site.worker("-P", "threads", "-c", "1", app="pools", env={"POOLS_STACK": str(32 << 20)})
+    assert site.get("stack") == 32 << 20
+
+
 def test_a_hard_limit_kills_the_process_and_it_is_replaced(site: Pools) -> None:
     start(site, "prefork", "-c", "1")
     before = site.get("pid")

@@ -429,6 +429,24 @@ def test_the_next_step_of_a_chain(app: Any, core: Any) -> None:
     assert fields["chain"] == [step("last")] and template.fields["protocol"] == "celery"
 
 
+def test_a_failure_fails_all_inside_of_what_would_have_followed(app: Any, core: Any) -> None:
+    def task(task_id: str) -> dict[str, Any]:
+        return {"task": "u", "options": {"task_id": task_id}}
+
+    def composed(kind: str, task_id: str | None, **inside: Any) -> dict[str, Any]:
+        return {"subtask_type": kind, "kwargs": inside, "options": {"task_id": task_id}}
+
+    last = composed(
+        "chord", None, header=composed("group", "g2", tasks=[task("c")]), body=task("body")
+    )
+    group = composed("group", "g", tasks=[task("a"), composed("chain", "b2", tasks=[task("b1")])])
+    make(app, lambda: 1)
+    run(app, core, chain=[last, group], chord=task("chord"))
+    ended = {"body", "g", "g2", "a", "b1", "b2", "c", "chord"}
+    assert set(app.backend.documents) == ended
+    assert {one["status"] for one in app.backend.documents.values()} == {"FAILURE"}
+
+
 def test_a_failure_fails_the_rest_of_the_chain(app: Any, core: Any) -> None:
     make(app, failing(ValueError("x")))
     run(app, core, chain=[{"task": "u", "options": {"task_id": "later"}}])

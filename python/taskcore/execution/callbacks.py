@@ -7,7 +7,7 @@ user code runs: half a workflow is worse than none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from taskcore import states
@@ -109,7 +109,22 @@ def _store_chain(
     app: Any, carried: Mapping[str, Any], state: str, exc: BaseException, traceback: str | None
 ) -> None:
     results = app.results_or_none
-    for sig in (carried.get("chain") or ()) if results is not None else ():
-        task_id = (sig.get("options") or {}).get("task_id")
-        if task_id:
-            results.put(task_id, state, exception_codec.to_document(exc), traceback=traceback)
+    if results is None:
+        return
+    following = [*(carried.get("chain") or ()), *filter(None, [carried.get("chord")])]
+    for task_id in dict.fromkeys(_ids(following)):
+        results.put(task_id, state, exception_codec.to_document(exc), traceback=traceback)
+
+
+def _ids(sigs: Iterable[Any]) -> Iterator[str]:
+    """The ids of these signatures and of all that is inside of them: who waits for a group waits for its members."""
+    for sig in sigs:
+        if not isinstance(sig, Mapping):
+            continue
+        if task_id := (sig.get("options") or {}).get("task_id"):
+            yield task_id
+        if sig.get("subtask_type"):
+            inside = sig.get("kwargs") or {}
+            for part in ("tasks", "header", "body"):
+                found = inside.get(part) or ()
+                yield from _ids([found] if isinstance(found, Mapping) else found)

@@ -14,9 +14,9 @@ use std::{cell::RefCell, rc::Rc};
 use bytes::Bytes;
 use pyo3::{
     prelude::*,
-    types::{PyBool, PyBytes, PyDict, PyFloat, PyInt},
+    types::{PyBool, PyBytes, PyFloat, PyInt, PyString},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use taskcore::{
     clock::{self, Micros},
     message::{Compression, Message},
@@ -227,6 +227,8 @@ impl Executor {
         outcome: &mut Outcome,
     ) -> PyResult<()> {
         let (verdict, state, result, traceback, note): Told<'_> = ended.extract()?;
+        // Text of the user's own may hold lone surrogates.
+        let traceback = traceback.map(|text| text.to_string_lossy().into_owned());
         outcome.verdict = match verdict {
             0 => Verdict::Success,
             2 => Verdict::Retry,
@@ -252,7 +254,7 @@ impl Executor {
             )?);
         }
         if self.log_tasks || outcome.verdict != Verdict::Success {
-            outcome.note = note;
+            outcome.note = note.to_string_lossy().into_owned();
         }
         // What the task declares by `throws` is stored with its traceback and logged without.
         outcome.traceback = traceback.filter(|_| verdict != EXPECTED).unwrap_or_default();
@@ -280,17 +282,12 @@ impl Executor {
         outcome.note = format!("{words} (and describing it failed: {})", in_words(py, &second));
         outcome.traceback = in_words(py, &second);
         if !entry.ignores(this) || entry.store_errors {
-            let result = PyDict::new(py);
-            let fields = [
-                ("exc_type", "Exception"),
-                ("exc_message", &outcome.note),
-                ("exc_module", "builtins"),
-            ];
-            let described =
-                fields.into_iter().try_for_each(|(key, value)| result.set_item(key, value));
-            let document = described
-                .and_then(|()| self.document(entry, request, &State::Failure, &result, None));
-            outcome.document = document.ok();
+            let result = json!({
+                "exc_type": "Exception", "exc_message": &outcome.note, "exc_module": "builtins",
+            });
+            let result = result.to_string();
+            outcome.document =
+                Some(written(this, &State::Failure, result.as_bytes(), None, b"[]", &[]));
         }
     }
 
@@ -307,48 +304,34 @@ impl Executor {
         encoded.clear();
         codec::write(Format::Json, &mut encoded, result, "result")?;
         let children = this.children_json(request.py())?;
-        let extra = if entry.extended { self.extended(request)? } else { Vec::new() };
-        let extra: Vec<(&str, &[u8])> =
-            extra.iter().map(|(name, json)| (name.as_str(), &json[..])).collect();
-        let headers = &this.message().headers;
-        let document = Document {
-            state,
-            result: &encoded,
-            traceback,
-            children: Some(&children),
-            now_us: clock::wall_us(),
-            group_id: headers.rare().group.as_deref(),
-            parent_id: headers.parent_id.as_deref(),
-            extra: &extra,
-            task_id: &headers.id,
-        };
-        let document = document.write();
+        let extra = if entry.extended { self.extended(request) } else { Vec::new() };
+        let document = written(this, state, &encoded, traceback, &children, &extra);
         encoded.shrink_to(SCRATCH);
         self.scratch.replace(encoded);
         Ok(document)
     }
 
-    /// What `result_extended` adds, as JSON.
-    fn extended(&self, request: &Bound<'_, Request>) -> PyResult<Vec<(String, Vec<u8>)>> {
+    /// What `result_extended` adds, as JSON. Arguments may have no such form, or none any more: the task has had them.
+    fn extended(&self, request: &Bound<'_, Request>) -> Vec<(String, Vec<u8>)> {
         let (py, this) = (request.py(), request.get());
         let headers = &this.message().headers;
-        let json = |value: &Value| value.to_string().into_bytes();
+        let text = |value: &Value| value.to_string().into_bytes();
         let mut extra = vec![
-            ("name".to_owned(), json(&headers.task.as_str().into())),
-            ("args".to_owned(), codec::dumps_json(this.args(py), "args")?),
-            ("kwargs".to_owned(), codec::dumps_json(this.kwargs(py), "kwargs")?),
-            ("worker".to_owned(), json(&self.hostname.as_deref().into())),
-            ("retries".to_owned(), json(&headers.retries.into())),
-            ("queue".to_owned(), json(&this.queue().into())),
+            ("name".to_owned(), text(&headers.task.as_str().into())),
+            ("args".to_owned(), codec::dumps_json_or_repr(this.args(py))),
+            ("kwargs".to_owned(), codec::dumps_json_or_repr(this.kwargs(py))),
+            ("worker".to_owned(), text(&self.hostname.as_deref().into())),
+            ("retries".to_owned(), text(&headers.retries.into())),
+            ("queue".to_owned(), text(&this.queue().into())),
         ];
         if let Some(names) = &headers.rare().stamped_headers {
-            extra.push(("stamped_headers".to_owned(), json(&names.as_slice().into())));
+            extra.push(("stamped_headers".to_owned(), text(&names.as_slice().into())));
             let stamps = &headers.rare().stamps;
             extra.extend(
-                names.iter().map(|n| (n.clone(), json(stamps.get(n).unwrap_or(&Value::Null)))),
+                names.iter().map(|n| (n.clone(), text(stamps.get(n).unwrap_or(&Value::Null)))),
             );
         }
-        Ok(extra)
+        extra
     }
 
     /// The value for a log line: at once for what is short by nature, else by Python's own rules.
@@ -377,7 +360,34 @@ impl Executor {
 }
 
 /// `taskcore.execution.outcome.Outcome`: verdict, state, result, traceback, note.
-type Told<'py> = (u8, String, Bound<'py, PyAny>, Option<String>, String);
+type Told<'py> =
+    (u8, String, Bound<'py, PyAny>, Option<Bound<'py, PyString>>, Bound<'py, PyString>);
+
+/// The document of a result that is encoded, with further fields that are.
+fn written(
+    request: &Request,
+    state: &State,
+    result: &[u8],
+    traceback: Option<&str>,
+    children: &[u8],
+    extra: &[(String, Vec<u8>)],
+) -> Bytes {
+    let extra: Vec<(&str, &[u8])> =
+        extra.iter().map(|(name, json)| (name.as_str(), &json[..])).collect();
+    let headers = &request.message().headers;
+    let document = Document {
+        state,
+        result,
+        traceback,
+        children: Some(children),
+        now_us: clock::wall_us(),
+        group_id: headers.rare().group.as_deref(),
+        parent_id: headers.parent_id.as_deref(),
+        extra: &extra,
+        task_id: &headers.id,
+    };
+    document.write()
+}
 
 /// An exception in words, for the dead-letter queue.
 pub(crate) fn in_words(py: Python<'_>, error: &PyErr) -> String {

@@ -29,8 +29,8 @@ mod publisher;
 mod results;
 mod view;
 
-/// The Rust core behind taskcore.
-#[pyo3::pymodule]
+/// The Rust core behind taskcore. It relies on the interpreter lock: the codec borrows the items of lists and dicts.
+#[pyo3::pymodule(gil_used = true)]
 mod _core {
     use pyo3::prelude::*;
 

@@ -28,6 +28,8 @@ use crate::{
     serve::{Raise, Server, Shared, Slot, lock, raise_in},
 };
 
+/// Stack of a thread, as Python's own have by default on most systems; Rust's would have 2 MiB.
+const STACK: usize = 8 << 20;
 /// A call that has run for so long is reported as started.
 const LONG_US: Micros = 1_000;
 /// How often that is looked at while a call runs that was not reported.
@@ -56,6 +58,10 @@ impl ThreadPool {
         log_tasks: bool,
     ) -> PyResult<Self> {
         let pool = Self::new("threads", slots);
+        // 0 is the default of the interpreter.
+        let asked: usize =
+            execution.py().import("threading")?.call_method0("stack_size")?.extract()?;
+        let stack = if asked == 0 { STACK } else { asked };
         for index in 0..slots {
             let (shared, execution) = (pool.shared.clone(), execution.clone().unbind());
             let body = move || {
@@ -74,6 +80,7 @@ impl ThreadPool {
                 shared.bell.notify_one();
             };
             let thread = std::thread::Builder::new().name(format!("taskcore-{index}"));
+            let thread = thread.stack_size(stack);
             thread.spawn(body)?;
         }
         Ok(pool)

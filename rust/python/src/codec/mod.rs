@@ -114,6 +114,15 @@ pub(crate) fn dumps_json(value: &Bound<'_, PyAny>, root: &str) -> PyResult<Vec<u
     Ok(out)
 }
 
+/// The same, for what is only read by people: a value that has no form in JSON is its `repr`.
+pub(crate) fn dumps_json_or_repr(value: &Bound<'_, PyAny>) -> Vec<u8> {
+    dumps_json(value, "value").unwrap_or_else(|_| {
+        let repr = value.repr();
+        let text = repr.as_ref().map_or("<unprintable>".into(), |text| text.to_string_lossy());
+        serde_json::Value::from(text).to_string().into_bytes()
+    })
+}
+
 /// Reads one value.
 ///
 /// # Errors
