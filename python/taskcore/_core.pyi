@@ -176,6 +176,20 @@ class Results:
             TimeoutError: `timeout` seconds passed (taskcore.exceptions.TimeoutError).
             OperationalError: the store went away.
         """
+    def watch(
+        self,
+        task_id: str,
+        done: Callable[[dict[str, Any] | None, BaseException | None], object],
+        foreign: bool = False,
+    ) -> int:
+        """Has `done` called once, in a thread of the core's, with the document when it is in a ready state, or with the error that ended
+        the wait. Does not block; one thread serves all watches. Returns the key for `unwatch`.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+    def unwatch(self, key: int) -> None:
+        """Takes a `watch` back, after which `done` is not called any more; no error when it was called already."""
     def put(
         self,
         task_id: str,

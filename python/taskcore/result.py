@@ -7,11 +7,10 @@ from taskcore.exceptions import TimeoutError
 from taskcore.results.async_result import (
     AsyncResult,
     IgnoredResult,
-    allow_join_result,
-    assert_will_not_block,
     result_from_tuple,
 )
 from taskcore.results.eager_result import EagerResult
+from taskcore.results.joining import allow_join_result, assert_will_not_block
 from taskcore.results.result_set import ResultSet
 
 __all__ = [

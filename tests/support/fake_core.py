@@ -82,6 +82,8 @@ class Results:
         self.url = url
         self.options = options
         self.documents: dict[str, dict[str, Any]] = {}
+        self.watched: list[tuple[str, bool]] = []
+        self.unwatched: list[int] = []
         self.waited: list[tuple[str, float | None, bool]] = []
 
     def get(self, ids: Any) -> list[Any]:
@@ -94,6 +96,15 @@ class Results:
         if task_id not in self.documents:
             raise TimeoutError(f"no result of `{task_id}`")
         return self.documents[task_id]
+
+    def watch(self, task_id: str, done: Any, foreign: bool = False) -> int:
+        self.watched.append((task_id, foreign))
+        if task_id in self.documents:
+            done(self.documents[task_id], None)
+        return len(self.watched)
+
+    def unwatch(self, key: int) -> None:
+        self.unwatched.append(key)
 
     def put(
         self, task_id: str, state: str, result: Any, *, traceback: Any = None, fields: Any = None

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import datetime
 from time import monotonic
 from typing import Any, Generic, NoReturn, TypeVar
 
-from taskcore import context, current, states, unsupported
+from taskcore import current, states, unsupported
 from taskcore.exceptions import NotSupportedError, TaskRevokedError
 from taskcore.exceptions import TimeoutError as NotReady
+from taskcore.results.joining import assert_will_not_block
 from taskcore.utils import hint
 
 R = TypeVar("R")
@@ -35,31 +34,6 @@ _GET_OPTIONS = frozenset(
     ]
 )
 """Options of `get` beside those that it names."""
-
-_may_join: ContextVar[bool] = ContextVar("taskcore_may_join", default=False)
-
-
-@contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Allows waiting for results inside a task, for who knows that it cannot deadlock."""
-    token = _may_join.set(True)
-    try:
-        yield
-    finally:
-        _may_join.reset(token)
-
-
-def assert_will_not_block() -> None:
-    """Refuses to wait inside a task.
-
-    Raises:
-        RuntimeError: a task runs here: all slots of the workers may be waiting for one another.
-    """
-    if context.get_request() is not None and not _may_join.get():
-        raise RuntimeError(
-            "never call result.get() within a task: the workers may all wait for one another; "
-            "use link=, or allow_join_result() if you know better"
-        )
 
 
 class AsyncResult(Generic[R]):
@@ -129,11 +103,13 @@ class AsyncResult(Generic[R]):
 
     def _wait(self, timeout: float | None) -> dict[str, Any]:
         results = self._app.backend
-        foreign = self._reply_to is None or self._reply_to != results.reply_to
-        document: dict[str, Any] = results.wait(
-            self.id, timeout, foreign or self._app.conf.protocol == "celery"
-        )
+        document: dict[str, Any] = results.wait(self.id, timeout, self._is_foreign(results))
         return document
+
+    def _is_foreign(self, results: Any) -> bool:
+        """Whether nobody announces it on this process's own channel, as far as is known."""
+        foreign = self._reply_to is None or self._reply_to != results.reply_to
+        return foreign or self._app.conf.protocol == "celery"
 
     def _watch(self, timeout: float | None, options: Mapping[str, Any]) -> dict[str, Any]:
         """Waits in short steps and says what is seen in between."""
@@ -177,9 +153,19 @@ class AsyncResult(Generic[R]):
         return exc
 
     def __await__(self) -> Generator[Any, None, R]:
-        import asyncio
+        return self._awaited().__await__()
 
-        return asyncio.to_thread(self.get).__await__()
+    async def _awaited(self) -> R:
+        if self.ignored:
+            return None  # type: ignore[return-value] # as the caller asked
+        if self._document is None:
+            assert_will_not_block()
+            from taskcore.results.awaiting import wait
+
+            results = self._app.backend
+            self._document = await wait(results, self.id, self._is_foreign(results))
+        value: R = self._value(self._document, True)
+        return value
 
     # Reading
 

@@ -12,7 +12,8 @@ from time import monotonic
 from typing import Any, TypeVar, overload
 
 from taskcore import current, states
-from taskcore.results.async_result import AsyncResult, assert_will_not_block
+from taskcore.results.async_result import AsyncResult
+from taskcore.results.joining import assert_will_not_block
 
 R = TypeVar("R")
 

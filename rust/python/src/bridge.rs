@@ -55,6 +55,11 @@ pub(crate) fn attach<R>(f: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
     Python::attach(f)
 }
 
+/// The same where the interpreter may have come to its end, which is no time to call it.
+pub(crate) fn try_attach(f: impl for<'py> FnOnce(Python<'py>)) {
+    Python::try_attach(f);
+}
+
 /// Leaves the interpreter for the duration of `f`.
 pub(crate) fn detach<T: Send>(py: Python<'_>, f: impl FnOnce() -> T + Send) -> T {
     py.detach(f)

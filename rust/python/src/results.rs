@@ -4,14 +4,18 @@
 //! second to run signal handlers, so that Ctrl-C ends a `get()`. As with `Publisher`, a forked process makes its
 //! own connection and forgets the copy.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
+use bytes::Bytes;
 use pyo3::{prelude::*, types::PyDict};
 use taskcore::{
     assemble::{self, Options},
     clock,
     message::Compression,
-    result::{Origin, Record, ResultStore, State, record::Document},
+    result::{Observer, Origin, Record, ResultStore, State, Watch, record::Document},
 };
 
 use crate::{
@@ -40,6 +44,63 @@ pub(crate) struct Results {
 struct Link {
     process: u32,
     store: Arc<dyn ResultStore>,
+    callbacks: Arc<Callbacks>,
+}
+
+/// Python functions to be called with results. Locked for a moment with the interpreter attached.
+#[derive(Default)]
+struct Callbacks(Mutex<Watched>);
+
+#[derive(Default)]
+struct Watched {
+    /// By the keys that `watch` returns.
+    calls: HashMap<u64, Watcher>,
+    last: u64,
+}
+
+struct Watcher {
+    call: Py<PyAny>,
+    /// Dropped with this; none while the store is being asked for it.
+    watch: Option<Watch>,
+}
+
+impl Callbacks {
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, call: Py<PyAny>) -> u64 {
+        let mut watched = self.lock();
+        watched.last += 1;
+        let key = watched.last;
+        watched.calls.insert(key, Watcher { call, watch: None });
+        key
+    }
+
+    fn remove(&self, key: u64) -> Option<Watcher> {
+        self.lock().calls.remove(&key)
+    }
+}
+
+impl Observer for Callbacks {
+    fn ready(&self, outcomes: Vec<(u64, taskcore::Result<Bytes>)>) {
+        // Attached once for all: each time may mean to wait for another thread.
+        bridge::try_attach(|py| {
+            for (key, outcome) in outcomes {
+                let Some(watcher) = self.remove(key) else { continue };
+                let outcome = outcome
+                    .map_err(|error| errors::to_python(py, &error))
+                    .and_then(|bytes| document(py, &bytes));
+                let called = match outcome {
+                    Ok(document) => watcher.call.call1(py, (document, py.None())),
+                    Err(error) => watcher.call.call1(py, (py.None(), error.into_value(py))),
+                };
+                if let Err(error) = called {
+                    error.write_unraisable(py, None);
+                }
+            }
+        });
+    }
 }
 
 impl Drop for Results {
@@ -47,23 +108,30 @@ impl Drop for Results {
         let link = self.link.get_mut().unwrap_or_else(PoisonError::into_inner);
         if link.process != bridge::process() {
             std::mem::forget(link.store.clone());
+            std::mem::forget(link.callbacks.clone());
         }
     }
 }
 
 impl Results {
     fn connect(url: &str, options: &Options) -> taskcore::Result<Link> {
-        Ok(Link { process: bridge::process(), store: assemble::results(url, options)? })
+        let store = assemble::results(url, options)?;
+        Ok(Link { process: bridge::process(), store, callbacks: Arc::default() })
     }
 
     fn store(&self, py: Python<'_>) -> PyResult<Arc<dyn ResultStore>> {
+        Ok(self.link(py)?.store.clone())
+    }
+
+    /// The store of this process.
+    fn link(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Link>> {
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         if link.process != bridge::process() {
             let fresh = Self::connect(&self.address, &self.options)
                 .map_err(|e| errors::to_python(py, &e))?;
             std::mem::forget(std::mem::replace(&mut *link, fresh));
         }
-        Ok(link.store.clone())
+        Ok(link)
     }
 }
 
@@ -131,6 +199,36 @@ impl Results {
         found.map(|d| document(py, &d)).transpose()
     }
 
+    #[pyo3(signature = (task_id, done, foreign = false))]
+    fn watch(
+        &self,
+        py: Python<'_>,
+        task_id: &str,
+        done: Py<PyAny>,
+        foreign: bool,
+    ) -> PyResult<u64> {
+        let link = self.link(py)?;
+        let (store, callbacks) = (link.store.clone(), link.callbacks.clone());
+        drop(link);
+        let origin = if foreign { Origin::Foreign } else { Origin::Own };
+        let key = callbacks.add(done);
+        let observer: Arc<dyn Observer> = callbacks.clone();
+        let watch = store.watch(task_id, origin, key, &observer).map_err(|e| {
+            callbacks.remove(key);
+            errors::to_python(py, &e)
+        })?;
+        if let Some(watcher) = callbacks.lock().calls.get_mut(&key) {
+            watcher.watch = Some(watch);
+        }
+        Ok(key)
+    }
+
+    fn unwatch(&self, py: Python<'_>, key: u64) -> PyResult<()> {
+        let callbacks = self.link(py)?.callbacks.clone();
+        drop(callbacks.remove(key));
+        Ok(())
+    }
+
     #[pyo3(signature = (task_id, state, result, *, traceback = None, fields = None))]
     #[allow(clippy::too_many_arguments)] // each is a keyword in Python
     fn put(
@@ -147,7 +245,7 @@ impl Results {
         let mut extra = Vec::new();
         for (name, value) in fields.into_iter().flatten() {
             let name: String = name.extract()?;
-            let json = codec::dumps_json(&value, &name)?;
+            let json = codec::dumps_json_or_repr(&value);
             extra.push((name, json));
         }
         let extra: Vec<(&str, &[u8])> =

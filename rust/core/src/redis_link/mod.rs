@@ -19,9 +19,11 @@ use std::{
 };
 
 use redis::{
-    ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, ServerErrorKind,
+    ConnectionAddr, IntoConnectionInfo, PushInfo, RedisConnectionInfo, RedisError, ServerErrorKind,
     io::tcp::TcpSettings,
 };
+
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     broker::url::{Endpoint, RedisUrl, TlsFiles},
@@ -120,8 +122,27 @@ impl Link {
     /// A connection for many concurrent users inside the current runtime. The link is dead when no byte moves for
     /// `patience` while a reply is awaited.
     pub(crate) async fn multiplexed(&self, patience: Duration) -> Result<Multiplexed> {
-        let opening =
-            Multiplexed::open(&self.target.endpoint, self.tls.as_ref(), &self.settings, patience);
+        self.open(&self.settings, None, patience).await
+    }
+
+    /// The same, on which the server may push; `pushes` gets what it does.
+    pub(crate) async fn pushing(
+        &self,
+        pushes: UnboundedSender<PushInfo>,
+        patience: Duration,
+    ) -> Result<Multiplexed> {
+        let settings = self.settings.clone().set_protocol(redis::ProtocolVersion::RESP3);
+        self.open(&settings, Some(pushes), patience).await
+    }
+
+    async fn open(
+        &self,
+        settings: &RedisConnectionInfo,
+        pushes: Option<UnboundedSender<PushInfo>>,
+        patience: Duration,
+    ) -> Result<Multiplexed> {
+        let endpoint = &self.target.endpoint;
+        let opening = Multiplexed::open(endpoint, self.tls.as_ref(), settings, pushes, patience);
         tokio::time::timeout(CONNECT_TIMEOUT, opening)
             .await
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))

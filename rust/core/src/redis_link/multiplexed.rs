@@ -13,12 +13,14 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisFuture, RedisResult, Value,
+    AsyncConnectionConfig, Cmd, Pipeline, PushInfo, RedisConnectionInfo, RedisFuture, RedisResult,
+    ToRedisArgs, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, lookup_host},
+    sync::mpsc::UnboundedSender,
     task::AbortHandle,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -51,16 +53,39 @@ impl Multiplexed {
         endpoint: &Endpoint,
         tls: Option<&Tls>,
         settings: &RedisConnectionInfo,
+        pushes: Option<UnboundedSender<PushInfo>>,
         patience: Duration,
     ) -> RedisResult<Self> {
         let progress = Arc::new(Progress::new());
         let socket = Socket::open(endpoint, tls).await?;
         let stream = Watched { socket, progress: Arc::clone(&progress) };
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let config = match pushes {
+            Some(pushes) => config.set_push_sender(pushes),
+            None => config,
+        };
         let (con, driver) =
             MultiplexedConnection::new_with_config(settings, stream, config).await?;
         let driver = Arc::new(Driver(tokio::spawn(driver).abort_handle()));
         Ok(Self { con, progress, patience, _driver: driver })
+    }
+
+    /// Listens to more channels; needs a connection on which the server may push.
+    pub(crate) async fn subscribe(
+        &mut self,
+        channels: &[impl ToRedisArgs + Sync],
+    ) -> RedisResult<()> {
+        let request = self.con.subscribe(channels);
+        Self::reply(&self.progress, self.patience, request).await
+    }
+
+    /// The opposite.
+    pub(crate) async fn unsubscribe(
+        &mut self,
+        channels: &[impl ToRedisArgs + Sync],
+    ) -> RedisResult<()> {
+        let request = self.con.unsubscribe(channels);
+        Self::reply(&self.progress, self.patience, request).await
     }
 
     /// Waits for the reply to a request for as long as the connection is alive.
@@ -216,7 +241,7 @@ mod tests {
         std::thread::spawn(move || server(listener.accept().unwrap().0));
         let endpoint = Endpoint::Tcp { host: "127.0.0.1".into(), port, tls: false };
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-        Multiplexed::open(&endpoint, None, &settings, patience).await.unwrap()
+        Multiplexed::open(&endpoint, None, &settings, None, patience).await.unwrap()
     }
 
     #[tokio::test]

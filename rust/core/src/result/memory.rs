@@ -11,7 +11,12 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Origin, Record, ResultStore, State};
+use tokio::sync::watch;
+
+use super::{
+    Origin, Record, ResultStore, State,
+    watch::{Channel, Heard, Observer, Watch, Watchers},
+};
 use crate::{
     broker::BoxFuture,
     clock::{self, Millis},
@@ -37,8 +42,19 @@ impl Entry {
 struct Store {
     /// By task id. Every section is short.
     entries: Mutex<HashMap<String, Entry>>,
-    /// Rung after every write.
+    /// Rung after every write, for threads.
     written: Condvar,
+    /// The same, for those who watch.
+    changed: Changed,
+}
+
+/// Tells those who watch that something was written.
+struct Changed(watch::Sender<()>);
+
+impl Default for Changed {
+    fn default() -> Self {
+        Self(watch::Sender::new(()))
+    }
 }
 
 impl Store {
@@ -63,6 +79,13 @@ impl Store {
         }
         drop(entries);
         self.written.notify_all();
+        self.changed.0.send_replace(());
+    }
+
+    fn ready(&self, id: &str, now: Millis) -> Option<Bytes> {
+        let entries = self.lock();
+        let entry = entries.get(id).filter(|e| e.state.is_ready() && e.is_alive(now));
+        entry.map(|e| e.document.clone())
     }
 }
 
@@ -79,12 +102,45 @@ pub struct MemoryResults {
     url: String,
     reply_to: String,
     store: Arc<Store>,
+    watchers: Watchers,
+}
+
+/// Listens to a store.
+struct Listener {
+    store: Arc<Store>,
+    written: watch::Receiver<()>,
+}
+
+impl Channel for Listener {
+    async fn follow(&mut self, _: &[(String, Origin)]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn leave(&mut self, _: &[String]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn read(&mut self, ids: &[String]) -> Result<Vec<(String, Bytes)>> {
+        let now = clock::wall_ms();
+        Ok(ids.iter().filter_map(|id| Some((id.clone(), self.store.ready(id, now)?))).collect())
+    }
+
+    async fn next(&mut self) -> Result<Heard> {
+        // The sender lives in the store, which this keeps.
+        let _ = self.written.changed().await;
+        Ok(Heard::Something)
+    }
 }
 
 impl MemoryResults {
     /// A handle on the store called `name`; `url` is what is shown.
     pub fn new(url: &str, name: &str) -> Self {
-        Self { url: url.to_owned(), reply_to: super::fresh_reply_id(), store: store(name) }
+        Self {
+            url: url.to_owned(),
+            reply_to: super::fresh_reply_id(),
+            store: store(name),
+            watchers: Watchers::default(),
+        }
     }
 }
 
@@ -146,6 +202,19 @@ impl ResultStore for MemoryResults {
                 self.store.written.wait_timeout(entries, until.saturating_duration_since(now));
             entries = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    fn watch(
+        &self,
+        id: &str,
+        origin: Origin,
+        key: u64,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Watch> {
+        self.watchers.watch(id, origin, (key, observer), || Listener {
+            store: Arc::clone(&self.store),
+            written: self.store.changed.0.subscribe(),
+        })
     }
 
     fn forget(&self, id: &str) -> Result<()> {

@@ -7,12 +7,14 @@ pub mod memory;
 pub mod record;
 pub mod redis;
 pub mod sqlite;
+pub mod watch;
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
 pub use record::{Record, State};
+pub use watch::{Observer, Watch};
 
 use crate::{broker::BoxFuture, error::Result};
 
@@ -66,6 +68,20 @@ pub trait ResultStore: Send + Sync {
         deadline: Option<Instant>,
         interrupt: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Bytes>>;
+
+    /// Has `observer` told under `key`, once, when the document of `id` is in a ready state, unless the watch is dropped before. What
+    /// [`wait`](Self::wait) is for a thread, this is for an event loop: it returns at once, and any number of watches need one
+    /// thread and one connection. A store that is away for long is told as an error.
+    ///
+    /// # Errors
+    /// `Internal` when no thread can be started.
+    fn watch(
+        &self,
+        id: &str,
+        origin: Origin,
+        key: u64,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Watch>;
 
     /// Drops the document.
     fn forget(&self, id: &str) -> Result<()>;

@@ -7,19 +7,25 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Origin, Record, ResultStore, State};
+use super::{
+    Origin, Record, ResultStore, State,
+    watch::{Channel, Heard, Observer, Watch, Watchers},
+};
 use crate::{
     broker::BoxFuture,
     clock::{self, Millis},
     error::{Error, ErrorKind, Result},
-    sqlite_store::{Cost, Handle, Location, POLL_INTERVAL, TIMEOUT, Tx},
+    sqlite_store::{Cost, Database, Handle, Location, POLL_INTERVAL, TIMEOUT, Tx, Waiter},
 };
 
 /// How often a blocked wait asks whether it was interrupted.
@@ -36,6 +42,65 @@ pub struct SqliteResults {
     handle: Handle,
     /// When expired ones were last looked for.
     cleaned: AtomicI64,
+    watchers: Watchers,
+}
+
+/// Listens to a database file. What it hears is that something was stored, so all that is watched is read.
+struct Listener {
+    database: Arc<Database>,
+    /// Made when something is watched.
+    waiter: Option<Waiter>,
+    /// How many notifications there were before the last read.
+    seen: u64,
+}
+
+impl Channel for Listener {
+    async fn follow(&mut self, _: &[(String, Origin)]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn leave(&mut self, _: &[String]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn read(&mut self, ids: &[String]) -> Result<Vec<(String, Bytes)>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let notifier = self.database.notifier();
+        if self.waiter.is_none() {
+            // What is listened to exists as long as a connection does.
+            self.database.read(|_| Ok(()))?;
+            self.waiter = Some(notifier.waiter());
+        }
+        notifier.watch();
+        self.seen = notifier.count();
+        let now = clock::wall_ms();
+        let found = self.database.read(|connection| {
+            ids.iter().map(|id| find(connection, id, now)).collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let pairs = ids.iter().zip(found);
+        Ok(pairs
+            .filter_map(|(id, found)| {
+                let (state, document) = found?;
+                state.is_ready().then(|| (id.clone(), document))
+            })
+            .collect())
+    }
+
+    async fn next(&mut self) -> Result<Heard> {
+        let notifier = self.database.notifier();
+        loop {
+            let changed = notifier.notified();
+            if notifier.count() != self.seen {
+                return Ok(Heard::Something);
+            }
+            // A notification is a hint: where files cannot be watched, only this look finds what was stored.
+            if tokio::time::timeout(POLL_INTERVAL, changed).await.is_err() {
+                return Ok(Heard::Something);
+            }
+        }
+    }
 }
 
 impl SqliteResults {
@@ -47,6 +112,7 @@ impl SqliteResults {
             reply_to: super::fresh_reply_id(),
             handle,
             cleaned: AtomicI64::new(clock::wall_ms()),
+            watchers: Watchers::default(),
         })
     }
 
@@ -164,6 +230,20 @@ impl ResultStore for SqliteResults {
             let until = deadline.map_or(next_interrupt, |d| d.min(next_interrupt));
             notifier.wait(count, until.min(next_look));
         }
+    }
+
+    fn watch(
+        &self,
+        id: &str,
+        origin: Origin,
+        key: u64,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Watch> {
+        self.watchers.watch(id, origin, (key, observer), || Listener {
+            database: Arc::clone(self.handle.database()),
+            waiter: None,
+            seen: 0,
+        })
     }
 
     fn forget(&self, id: &str) -> Result<()> {

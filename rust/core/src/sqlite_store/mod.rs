@@ -33,7 +33,12 @@ use std::{
 use rusqlite::Connection;
 
 use self::connections::Connections;
-pub(crate) use self::{forked::PerProcess, job::Cost, notifier::Notifier, tx::Tx};
+pub(crate) use self::{
+    forked::PerProcess,
+    job::Cost,
+    notifier::{Notifier, Waiter},
+    tx::Tx,
+};
 use crate::{
     clock,
     error::{Error, ErrorKind, Result},

@@ -65,6 +65,15 @@ impl ResultStore for Servers {
     ) -> Result<Option<Bytes>> {
         unreachable!("the loop never waits")
     }
+    fn watch(
+        &self,
+        _: &str,
+        _: crate::result::Origin,
+        _: u64,
+        _: &Arc<dyn crate::result::Observer>,
+    ) -> Result<crate::result::Watch> {
+        unreachable!("the loop never watches")
+    }
     fn forget(&self, _: &str) -> Result<()> {
         unreachable!("the loop never forgets")
     }

@@ -1,5 +1,7 @@
 //! The promises of `result/mod.rs`.
 
+pub(crate) mod watch;
+
 use std::{sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
@@ -8,6 +10,10 @@ use taskcore::{
     result::{Origin, REPLY_PREFIX, Record, ResultStore, State},
 };
 
+pub(crate) use self::watch::{
+    a_watch_tells_what_is_stored_later, a_watch_tells_what_is_there,
+    a_watch_that_is_dropped_is_not_told, many_watches, many_watches_of_one,
+};
 use crate::{PATIENCE, unique};
 
 /// One fresh result store.
@@ -27,6 +33,8 @@ macro_rules! result_suite {
             wait_returns_what_is_there, wait_is_woken_by_a_worker, wait_is_woken_for_a_fresh_task,
             wait_is_woken_for_a_foreign_task, wait_is_woken_by_put,
             wait_passes_over_states_that_are_not_ready, wait_times_out, wait_is_interrupted, many_waiters, many_waiters_for_one, reply_ids_differ,
+            a_watch_tells_what_is_there, a_watch_tells_what_is_stored_later, many_watches, many_watches_of_one,
+            a_watch_that_is_dropped_is_not_told,
         );
     };
     (@ $adapter:ident, $start:path, $($test:ident),* $(,)?) => {

@@ -9,6 +9,7 @@
 
 mod room;
 mod wait;
+mod watch;
 
 use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
@@ -19,7 +20,10 @@ use bytes::Bytes;
 use redis::{Cmd, Script, cmd};
 use tokio::runtime;
 
-use super::{Origin, REPLY_PREFIX, Record, ResultStore, State, fresh_reply_id};
+use super::{
+    Origin, REPLY_PREFIX, Record, ResultStore, State, Watch, fresh_reply_id,
+    watch::{Observer, Watchers},
+};
 use crate::{
     broker::{BoxFuture, url::RedisUrl},
     clock,
@@ -27,6 +31,7 @@ use crate::{
     redis_link::{Link, Multiplexed, Pool, generation},
 };
 use room::Waiting;
+use watch::Subscriptions;
 
 /// How long a read or write from client code may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,6 +58,7 @@ pub struct RedisResults {
     pool: Pool,
     prefix: String,
     waiting: Waiting,
+    watchers: Watchers,
     /// The worker's connection and the runtime that drives it. Behind a std mutex because a section clones or replaces it.
     worker: Mutex<Option<(runtime::Id, Multiplexed)>>,
     /// The reply id and the process that it stands for: a forked process takes its own.
@@ -73,6 +79,7 @@ impl RedisResults {
             pool: Pool::new(Arc::clone(&link)),
             prefix: format!("{prefix}{joint}"),
             waiting: Waiting::default(),
+            watchers: Watchers::default(),
             worker: Mutex::default(),
             reply_id: Mutex::new((generation(), fresh_reply_id().leak())),
             link,
@@ -207,6 +214,19 @@ impl ResultStore for RedisResults {
         interrupt: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Bytes>> {
         wait::wait(self, wait::Wanted { id, origin, deadline }, interrupt)
+    }
+
+    fn watch(
+        &self,
+        id: &str,
+        origin: Origin,
+        key: u64,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Watch> {
+        self.watchers.watch(id, origin, (key, observer), || {
+            let channel = self.reply_channel(self.reply_to());
+            Subscriptions::new(Arc::clone(&self.link), self.key(""), channel)
+        })
     }
 
     fn forget(&self, id: &str) -> Result<()> {

@@ -247,7 +247,7 @@ pub(super) fn pushed(con: &mut Connection) -> RedisResult<Option<(Vec<u8>, Bytes
 }
 
 /// The task that a document belongs to.
-fn task_of(document: &[u8]) -> Option<Cow<'_, str>> {
+pub(super) fn task_of(document: &[u8]) -> Option<Cow<'_, str>> {
     // Celery writes it last. An id with escapes, or a peer that orders its fields otherwise, takes the long way.
     const FIELD: &[u8] = b"\"task_id\": \"";
     let short = document.strip_suffix(b"\"}").and_then(|head| {

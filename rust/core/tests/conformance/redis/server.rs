@@ -29,11 +29,21 @@ impl Server {
     pub(super) fn start(arguments: &[&str]) -> Option<Self> {
         Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().ok()?;
         // A port that is free now may be taken a moment later; then the server ends and the next one is tried.
-        (0..20).find_map(|_| Self::try_start(arguments))
+        (0..20).find_map(|_| {
+            let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+            Self::listening(port, arguments)
+        })
     }
 
-    fn try_start(arguments: &[&str]) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+    /// Ends it and starts another one, with nothing in it, on the same port.
+    pub(super) fn restarted(self) -> Self {
+        let _ = redis::cmd("SHUTDOWN").arg("NOSAVE").exec(&mut self.client());
+        let port = self.port;
+        drop(self);
+        (0..100).find_map(|_| Self::listening(port, &[])).expect("the port is its own")
+    }
+
+    fn listening(port: u16, arguments: &[&str]) -> Option<Self> {
         let mut shell = Command::new("sh")
             .args(["-c", "redis-server \"$@\" & read _; kill $!", "redis"])
             .args([

@@ -14,7 +14,12 @@ use taskcore::{
 };
 
 use super::server::*;
-use crate::{PATIENCE, broker::*, run, skipped, unique};
+use crate::{
+    PATIENCE,
+    broker::*,
+    result::watch::{next, observer},
+    run, skipped, unique,
+};
 
 #[test]
 fn a_wrong_password_says_so_and_is_not_shown() {
@@ -212,4 +217,35 @@ fn waiting_survives_a_broken_link() {
         run(store(&server).store(std::slice::from_ref(&done))).unwrap();
         assert_eq!(waiter.join().unwrap().unwrap(), Some(done.document));
     }
+}
+
+#[test]
+fn a_watch_survives_a_broken_link_and_a_restart() {
+    let Some(mut server) = Server::start(&[]) else { return skipped("redis") };
+    let client = assemble::results(&server.url(), &Options::default()).unwrap();
+    let (observer, told) = observer();
+    for (key, origin) in [(1, Origin::Own), (2, Origin::Foreign)] {
+        let (ready, id) = (unique("t"), unique("t"));
+        let _watch = client.watch(&id, origin, key, &observer).unwrap();
+        client.put(&ended(&ready, None)).unwrap();
+        let _ready = client.watch(&ready, Origin::Foreign, 0, &observer).unwrap();
+        assert_eq!(next(&told).0, 0, "it is listened to");
+        if origin == Origin::Own {
+            for kind in ["normal", "pubsub"] {
+                let words = ["KILL", "TYPE", kind];
+                redis::cmd("CLIENT").arg(&words).exec(&mut server.client()).unwrap();
+            }
+        } else {
+            server = server.restarted();
+        }
+        let end = ended(&id, Some(client.reply_to().to_owned()));
+        let worker = assemble::results(&server.url(), &Options::default()).unwrap();
+        run(worker.store(std::slice::from_ref(&end))).unwrap();
+        assert_eq!(next(&told), (key, end.document));
+    }
+}
+
+fn ended(id: &str, reply_to: Option<String>) -> Record {
+    let document = format!("{{\"status\": \"SUCCESS\", \"task_id\": \"{id}\"}}").into();
+    Record { id: id.to_owned(), state: State::Success, document, reply_to, expires_ms: None }
 }
