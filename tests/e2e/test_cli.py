@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.process import TASKCORE, run
-from support.redis_server import free_port
+from support.redis_server import RedisServer, free_port
 from support.site import Site
 
 WAIT = 30
@@ -382,3 +382,33 @@ def test_a_call_of_a_known_task_is_checked_and_has_its_options(sqlite_site: Site
     assert sqlite_site.queue("own")["depth"] == 1
     text = run(*where, "onw", "-a", "[1]", cwd=sqlite_site.folder, env=sqlite_site.env)
     assert "`onw` is no task of this app, did you mean `own`?" in text
+
+
+def test_an_outage_is_said_again_with_its_reason(sqlite_site: Site) -> None:
+    folder = sqlite_site.folder / "redis"
+    folder.mkdir()
+    server = RedisServer(folder, "--requirepass", "secret")
+    sqlite_site.broker = server.url(0)
+    worker = sqlite_site.worker("-c", "1", "-l", "warning", ready=False)
+    worker.wait_for("the broker is away.*refused")
+    worker.wait_for(r"the broker is still away attempt=\d+ .*refused")
+    server.start()
+    try:
+        worker.wait_for(r"the broker is still away attempt=\d+ .*password")
+    finally:
+        server.stop()
+    sqlite_site.broker = "redis://no-such-host.invalid/0"
+    worker = sqlite_site.worker("-c", "1", "-l", "warning", ready=False)
+    worker.wait_for("the broker is away.*lookup")
+
+
+def test_what_a_child_did_is_logged_with_its_name(sqlite_site: Site) -> None:
+    worker = sqlite_site.worker("-c", "1", "-l", "info")
+    done = sqlite_site.task("pid").delay()
+    pid = done.get(timeout=WAIT)
+    failed = sqlite_site.task("fail").delay("on purpose")
+    killed = sqlite_site.task("hard_limited").delay(60)
+    worker.wait_for(rf"INFO/Child-{pid}\] Task sample.pid\[{done.id}\] succeeded")
+    worker.wait_for(rf"ERROR/Child-{pid}\] Task sample.fail\[{failed.id}\] raised")
+    worker.wait_for(rf"ERROR/Child-{pid}\] Task sample.hard_limited\[{killed.id}\] was killed")
+    worker.wait_for(rf"INFO/MainProcess\] Task sample.pid\[{done.id}\] received")

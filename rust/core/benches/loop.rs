@@ -75,6 +75,7 @@ impl Pool for NoOp {
             }
             let news = self.done.drain(..n).map(|call| {
                 PoolNews::Done(Outcome {
+                    pid: 0,
                     key: call.key,
                     verdict: Verdict::Success,
                     runtime_us: 3,

@@ -135,6 +135,7 @@ fn inflight(c: &mut Criterion) {
                     requests.into_iter().map(|r| table.insert(Place::Ready, r)).collect();
                 for call in dispatch(&mut table, &mut ready, N, 0).calls {
                     let outcome = Outcome {
+                        pid: 0,
                         key: call.key,
                         verdict: Verdict::Success,
                         runtime_us: 1,

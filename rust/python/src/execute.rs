@@ -84,6 +84,7 @@ impl Executor {
     /// Runs a call. Never fails: whatever goes wrong is an outcome.
     pub(crate) fn execute(&mut self, py: Python<'_>, call: &Call, host: &mut dyn Host) -> Outcome {
         let mut outcome = Outcome {
+            pid: 0,
             key: call.key,
             verdict: Verdict::Undecodable,
             runtime_us: 0,

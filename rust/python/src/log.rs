@@ -83,9 +83,13 @@ where
             Level::INFO => "INFO",
             Level::DEBUG | Level::TRACE => "DEBUG",
         };
-        write!(out, "[{}: {level}/MainProcess] ", Local(clock::wall_us()))?;
         let mut fields = Fields::default();
         event.record(&mut fields);
+        write!(out, "[{}: {level}/", Local(clock::wall_us()))?;
+        match fields.child {
+            0 => write!(out, "MainProcess] "),
+            pid => write!(out, "Child-{pid}] "),
+        }?;
         if event.metadata().target() == journal::TARGET {
             fields.write_task(&mut out)?;
         } else {
@@ -110,6 +114,8 @@ struct Fields {
     id: String,
     note: String,
     traceback: String,
+    /// Process id of the child that it is about; 0 for the worker itself.
+    child: u64,
     seconds: f64,
     rest: Vec<(&'static str, String)>,
 }
@@ -198,6 +204,13 @@ fn boundary(text: &str, at: usize) -> usize {
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.text(field, value.to_owned());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "child" => self.child = value,
+            _ => self.text(field, value.to_string()),
+        }
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {

@@ -57,6 +57,8 @@ pub enum Verdict {
 pub struct Outcome {
     /// The call's number.
     pub key: u64,
+    /// Process id of the child that ran it, for the log; 0 inside the worker's process. The pool fills it in.
+    pub pid: u32,
     /// How it ended.
     pub verdict: Verdict,
     /// How long user code ran.
@@ -99,6 +101,8 @@ pub enum PoolNews {
     Lost {
         /// The call's number.
         key: u64,
+        /// Process id that ran it.
+        pid: u32,
         /// Why.
         why: Lost,
     },

@@ -28,7 +28,7 @@ impl Worker {
                     self.done(outcome, now);
                 }
                 PoolNews::Started { key, pid, at } => self.started(key, pid, at, now),
-                PoolNews::Lost { key, why } => self.lost(key, &why, now),
+                PoolNews::Lost { key, pid, why } => self.lost(key, (pid, &why), now),
                 PoolNews::Returned { key } => returned.push(key),
                 PoolNews::Notice(text) => {
                     tracing::warn!(note = text.as_str(), "pool");
@@ -56,7 +56,7 @@ impl Worker {
     }
 
     /// Settles what ran when the pool was killed.
-    pub(super) fn lost(&mut self, key: u64, why: &Lost, now: Now) {
+    pub(super) fn lost(&mut self, key: u64, (child, why): (u32, &Lost), now: Now) {
         let Some(mut request) = self.inflight.remove(key) else { return };
         if self.told(&mut request) {
             return;
@@ -64,7 +64,7 @@ impl Worker {
         let decision =
             settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
         let (task, max) = (self.shown(&request), self.config.max_deliveries);
-        journal::lost(task, &request, why, decision.settle.as_ref(), max);
+        journal::lost(task, &request, (child, why), decision.settle.as_ref(), max);
         self.counts.processed += 1;
         self.counts.failed += 1;
         self.conclude(decision, request);

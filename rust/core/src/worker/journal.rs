@@ -21,33 +21,33 @@ pub(super) fn received(task: &str, request: &Request) {
 /// An execution ended. `all` is whether good news are logged too.
 pub(super) fn finished(task: &str, request: &Request, outcome: &Outcome, all: bool) {
     let id = request.id.as_str();
-    let runtime = f64::from(outcome.runtime_us) / 1e6;
+    let (child, runtime) = (outcome.pid, f64::from(outcome.runtime_us) / 1e6);
     let (note, traceback) = (outcome.note.as_str(), outcome.traceback.as_str());
     match outcome.verdict {
         Verdict::Failure if !traceback.is_empty() => {
-            tracing::error!(target: TARGET, event = "failed", task, id, runtime, note, traceback, "task failed");
+            tracing::error!(target: TARGET, event = "failed", task, id, child, runtime, note, traceback, "task failed");
         }
         Verdict::Undecodable => {
-            tracing::error!(target: TARGET, event = "parked", task, id, note, "task parked");
+            tracing::error!(target: TARGET, event = "parked", task, id, child, note, "task parked");
         }
         _ if !all => {}
         Verdict::Failure => {
-            tracing::info!(target: TARGET, event = "expected", task, id, runtime, note, "task failed as declared");
+            tracing::info!(target: TARGET, event = "expected", task, id, child, runtime, note, "task failed as declared");
         }
         Verdict::Success => {
-            tracing::info!(target: TARGET, event = "succeeded", task, id, runtime, note, "task succeeded");
+            tracing::info!(target: TARGET, event = "succeeded", task, id, child, runtime, note, "task succeeded");
         }
         Verdict::Retry => {
-            tracing::info!(target: TARGET, event = "retried", task, id, runtime, note, traceback, "task retried");
+            tracing::info!(target: TARGET, event = "retried", task, id, child, runtime, note, traceback, "task retried");
         }
         Verdict::Ignore => {
-            tracing::info!(target: TARGET, event = "ignored", task, id, runtime, note, "task ignored");
+            tracing::info!(target: TARGET, event = "ignored", task, id, child, runtime, note, "task ignored");
         }
         Verdict::Reject => {
-            tracing::info!(target: TARGET, event = "rejected", task, id, runtime, note, "task rejected");
+            tracing::info!(target: TARGET, event = "rejected", task, id, child, runtime, note, "task rejected");
         }
         Verdict::Requeue => {
-            tracing::info!(target: TARGET, event = "requeued", task, id, runtime, note, "task requeued");
+            tracing::info!(target: TARGET, event = "requeued", task, id, child, runtime, note, "task requeued");
         }
     }
 }
@@ -59,21 +59,27 @@ pub(super) fn unlimited(task: &str, request: &Request, pool: &str) {
     tracing::warn!(target: TARGET, event = "unlimited", task, id, note = pool, limit, "hard time limit not kept");
 }
 
-/// What ran it is gone, and what was decided about it. `max` is how many losses a message may cost.
-pub(super) fn lost(task: &str, request: &Request, why: &Lost, settle: Option<&Settle>, max: u32) {
+/// What ran it, process `child`, is gone, and what was decided about it. `max` is how many losses a message may cost.
+pub(super) fn lost(
+    task: &str,
+    request: &Request,
+    (child, why): (u32, &Lost),
+    settle: Option<&Settle>,
+    max: u32,
+) {
     let id = request.id.as_str();
     match why {
         Lost::TimeLimit(us) => {
             let limit = *us as f64 / 1e6;
-            tracing::error!(target: TARGET, event = "timed_out", task, id, limit, "task exceeded its hard time limit");
+            tracing::error!(target: TARGET, event = "timed_out", task, id, child, limit, "task exceeded its hard time limit");
         }
         Lost::Died(how) => {
             let note = format!("{how}{}", fate(request, settle, max));
-            tracing::error!(target: TARGET, event = "lost", task, id, note, "task lost its process");
+            tracing::error!(target: TARGET, event = "lost", task, id, child, note, "task lost its process");
         }
         Lost::Shutdown => {
             let note = format!("cold shutdown{}", fate(request, settle, max));
-            tracing::warn!(target: TARGET, event = "interrupted", task, id, note, "task was killed");
+            tracing::warn!(target: TARGET, event = "interrupted", task, id, child, note, "task was killed");
         }
     }
 }

@@ -124,7 +124,7 @@ impl Worker {
         self.take_pool_news().await;
         let now: Now = self.now();
         for key in self.inflight.keys(|_| true) {
-            self.lost(key, &Lost::Shutdown, now);
+            self.lost(key, (0, &Lost::Shutdown), now);
         }
     }
 

@@ -1,21 +1,47 @@
 //! Outages: the broker, the lease or the result store goes away and comes back.
 //!
-//! An outage is one warning and one line when it is over, however long it lasts and however many attempts fail. What runs goes
-//! on, what is finished is kept. What was claimed may begin while the lease certainly stands; after that it waits, for another
+//! An outage of the broker is a warning when it begins, every ten seconds and when its reason changes, and one line when it is
+//! over, however many attempts fail; one of the store is one warning. What runs goes on, what is finished is kept. What was claimed may begin while the lease certainly stands; after that it waits, for another
 //! worker may have been given it. A lapsed lease voids everything that was held under it.
 
 use std::time::Duration;
 
 use crate::{
     broker::lease::LEASE_MS,
+    clock::Micros,
     error::{Error, ErrorKind},
     worker::{Now, Standing, Worker, flush::FlushNews, inflight::Place, link::LinkNews},
 };
 
-/// What is away, so that an outage is one line in the log.
+/// How often a lasting outage of the broker is said again.
+const AGAIN_US: Micros = 10_000_000;
+
+/// An outage of the broker.
+#[derive(Debug, Default)]
+struct Outage {
+    /// Failures since it began.
+    attempts: u32,
+    /// What was said last, and when.
+    said: Option<(String, Micros)>,
+}
+
+impl Outage {
+    /// Notes a failure; whether it is to be said.
+    fn fails(&mut self, error: &str, now: Micros) -> bool {
+        self.attempts += 1;
+        let known = |(text, at): &(String, Micros)| text == error && now < at + AGAIN_US;
+        if self.said.as_ref().is_some_and(known) {
+            return false;
+        }
+        self.said = Some((error.to_owned(), now));
+        true
+    }
+}
+
+/// What is away.
 #[derive(Debug, Default)]
 pub(super) struct Away {
-    broker: bool,
+    broker: Option<Outage>,
     store: bool,
     /// Whether the broker said that the lease is over.
     lapsed: bool,
@@ -78,7 +104,7 @@ impl Worker {
     fn connected(&mut self) {
         let epoch = self.link.consumer().map(|c| c.epoch().to_owned()).unwrap_or_default();
         let lapsed = std::mem::take(&mut self.away.lapsed);
-        if std::mem::take(&mut self.away.broker) {
+        if self.away.broker.take().is_some() {
             tracing::info!("the broker is back");
         }
         if lapsed || epoch != self.epoch {
@@ -102,10 +128,15 @@ impl Worker {
             // At once, and not when the connection stands again: others may have these messages already.
             self.fenced();
         }
-        if std::mem::replace(&mut self.away.broker, true) {
-            tracing::debug!(%error, "the broker is still away");
-        } else {
-            tracing::warn!(%error, "the broker is away, reconnecting until it is back");
+        let now = self.now().mono;
+        let outage = self.away.broker.get_or_insert_default();
+        if outage.fails(&error.to_string(), now) {
+            let attempt = outage.attempts;
+            if attempt == 1 {
+                tracing::warn!(%error, "the broker is away, reconnecting until it is back");
+            } else {
+                tracing::warn!(attempt, %error, "the broker is still away");
+            }
         }
     }
 
@@ -131,5 +162,21 @@ impl Worker {
         self.forget_waiting();
         self.flush.fenced();
         self.pool.recall();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_said_again_after_a_while_and_when_its_reason_changes() {
+        let mut outage = Outage::default();
+        assert!(outage.fails("refused", 0));
+        assert!(!outage.fails("refused", AGAIN_US - 1));
+        assert!(outage.fails("refused", AGAIN_US));
+        assert!(outage.fails("wrong password", AGAIN_US + 1));
+        assert!(!outage.fails("wrong password", AGAIN_US + 2));
+        assert_eq!(outage.attempts, 5);
     }
 }

@@ -36,6 +36,7 @@ fn held(acked: bool) -> Request {
 
 fn ended(verdict: Verdict) -> Outcome {
     Outcome {
+        pid: 0,
         key: 0,
         verdict,
         runtime_us: 1,

@@ -214,7 +214,8 @@ impl Child {
     /// An outcome that did not fit the ring comes through the socket, and may be overtaken there by
     /// the next ones in the ring.
     fn answer(&mut self, payload: BytesMut, report: &mut Report) -> Result<()> {
-        let (seq, outcome) = frame::read_outcome(payload.freeze())?;
+        let (seq, mut outcome) = frame::read_outcome(payload.freeze())?;
+        outcome.pid = self.pid;
         let ran = |call: &Sent| call.seq == seq && call.key == outcome.key;
         match self.calls.iter().position(ran).filter(|_| self.cell.has_begun(seq)) {
             Some(at) => {
@@ -353,9 +354,12 @@ impl Child {
         let _ = self.hear(report); // what a dying child wrote wrongly is lost with it
         self.take_back(report);
         let why = self.doom.clone().unwrap_or_else(|| Lost::Died(how.to_owned()));
-        report
-            .news
-            .extend(self.calls.drain(..).map(|c| PoolNews::Lost { key: c.key, why: why.clone() }));
+        let pid = self.pid;
+        report.news.extend(self.calls.drain(..).map(|c| PoolNews::Lost {
+            key: c.key,
+            pid,
+            why: why.clone(),
+        }));
     }
 
     /// Whether it has done all it was sent and may be told to exit.

@@ -130,7 +130,7 @@ pub fn read_outcome(mut frame: Bytes) -> Result<(u32, Outcome)> {
     let note = String::from_utf8_lossy(&frame.split_to(note)).into_owned();
     let traceback = String::from_utf8_lossy(&frame).into_owned();
     let document = (document != NONE_32).then_some(bytes);
-    Ok((seq, Outcome { key, verdict, runtime_us, document, note, traceback }))
+    Ok((seq, Outcome { key, pid: 0, verdict, runtime_us, document, note, traceback }))
 }
 
 fn verdict(byte: u8) -> Result<Verdict> {
@@ -172,7 +172,7 @@ mod tests {
     prop_compose! {
         fn an_outcome()(key: u64, v in 0u8..7, runtime_us: u32, document in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)),
                         note in "\\PC{0,40}", traceback in "\\PC{0,40}") -> Outcome {
-            Outcome { key, verdict: verdict(v).unwrap(), runtime_us, document: document.map(Bytes::from), note, traceback }
+            Outcome { key, pid: 0, verdict: verdict(v).unwrap(), runtime_us, document: document.map(Bytes::from), note, traceback }
         }
     }
 

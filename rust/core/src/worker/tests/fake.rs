@@ -436,7 +436,7 @@ impl ScriptedPool {
             "garbled" => Verdict::Undecodable,
             "die" => {
                 let why = Lost::Died("signal 9 (SIGKILL)".into());
-                return self.news.push(PoolNews::Lost { key: run.key, why });
+                return self.news.push(PoolNews::Lost { key: run.key, pid: 0, why });
             }
             "break" => {
                 self.broken = true;
@@ -449,14 +449,17 @@ impl ScriptedPool {
                 return self.oracle.changed.notify_waiters();
             }
             "limit" => {
-                return self
-                    .news
-                    .push(PoolNews::Lost { key: run.key, why: Lost::TimeLimit(1_000_000) });
+                return self.news.push(PoolNews::Lost {
+                    key: run.key,
+                    pid: 0,
+                    why: Lost::TimeLimit(1_000_000),
+                });
             }
             other => panic!("no such end: {other}"),
         };
         self.oracle.end(&run.id);
         self.news.push(PoolNews::Done(Outcome {
+            pid: 0,
             key: run.key,
             verdict,
             runtime_us: 10,

@@ -19,7 +19,7 @@ async fn a_hard_limit_kills_and_what_waited_comes_back() {
     bench.pool.submit(vec![slow, call(2, "x")]).unwrap();
     bench.until(|n| matches!(n, PoolNews::Returned { key: 2 })).await;
     let lost = bench.until(|n| matches!(n, PoolNews::Lost { .. })).await;
-    assert!(matches!(lost, PoolNews::Lost { key: 1, why: Lost::TimeLimit(20_000) }));
+    assert!(matches!(lost, PoolNews::Lost { key: 1, why: Lost::TimeLimit(20_000), .. }));
     let news = bench.run(vec![call(2, "x")]).await;
     assert!(news.iter().any(done(2)));
     assert!(bench.notices[0].contains("time limit of 0.02 s"), "{:?}", bench.notices);
@@ -58,7 +58,7 @@ async fn a_dead_child_loses_only_what_it_ran() {
     let lost: Vec<_> = news.iter().filter(|n| matches!(n, PoolNews::Lost { .. })).collect();
     assert_eq!(lost.len(), 1);
     assert!(
-        matches!(lost[0], PoolNews::Lost { key: 1_005, why: Lost::Died(how) } if how == "signal 11 (SIGSEGV)")
+        matches!(lost[0], PoolNews::Lost { key: 1_005, why: Lost::Died(how), .. } if how == "signal 11 (SIGSEGV)")
     );
     assert_eq!(news.iter().filter(|n| matches!(n, PoolNews::Done(_))).count() as u64, room - 1);
     assert!(bench.notices[0].contains("SIGSEGV"));
@@ -94,7 +94,7 @@ async fn kill_ends_the_call_that_runs() {
     bench.pool.submit(vec![call(1, "wait:never")]).unwrap();
     bench.until(|n| matches!(n, PoolNews::Started { .. })).await;
     bench.pool.kill(1);
-    bench.until(|n| matches!(n, PoolNews::Lost { key: 1, why: Lost::Died(_) })).await;
+    bench.until(|n| matches!(n, PoolNews::Lost { key: 1, why: Lost::Died(_), .. })).await;
     bench.until_room(1).await;
 }
 

@@ -163,7 +163,7 @@ fn live(socket: OwnedFd, cell: Cell, stage: &Stage, dead: &AtomicBool) -> Option
             let document = (call.message.len() > 40).then(|| call.message.clone());
             let traceback = String::new();
             let (key, verdict) = (call.key, Verdict::Success);
-            let outcome = Outcome { key, verdict, runtime_us, document, note, traceback };
+            let outcome = Outcome { key, pid: 0, verdict, runtime_us, document, note, traceback };
             if !link.reply(seq, &outcome, clock::mono_us()).unwrap() && link.send().is_err() {
                 return None;
             }
