@@ -1,4 +1,5 @@
-//! Worker epochs and their leases: the numbers and the one decision that all adapters share.
+//! Worker epochs and their leases: the numbers that all adapters share, and the decision of those whose workers share a clock.
+//! (Redis has a clock of its own; there a lease is judged by whether it moves.)
 //!
 //! A worker process start is an *epoch*. It renews one lease every [`RENEW_MS`]; a lease that was not renewed for [`LEASE_MS`]
 //! has lapsed, and any live worker that sweeps (every [`SWEEP_MS`]) puts back what that epoch held. The worst case from a crash to

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use redis::{Pipeline, RedisResult, Value, cmd, pipe};
 
 use super::{
-    keys::Lane,
+    keys::{Keys, Lane},
     scripts::{CANCEL, PURGE, REPLAY},
 };
 use crate::{
@@ -24,33 +24,51 @@ use crate::{
 /// Dead letters, or buckets of the due set, per script.
 const CHUNK: usize = 256;
 
-pub(super) fn stats(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<QueueStats> {
+pub(super) fn stats(lease: &mut Lease, keys: &Keys, lanes: &[Lane]) -> RedisResult<QueueStats> {
     let mut stats = QueueStats::default();
     let mut ask = pipe();
+    ask.cmd("ZRANGE").arg(keys.leases()).arg(0).arg(-1);
     for lane in lanes {
         ask.cmd("LLEN").arg(&lane.list);
-        ask.cmd("LLEN").arg(lane.again());
+        ask.cmd("LLEN").arg(lane.redelivered());
         ask.cmd("ZRANGE").arg(lane.due()).arg(0).arg(-1);
         ask.cmd("HLEN").arg(lane.dead());
-        ask.cmd("ZRANGE").arg(lane.leases()).arg(0).arg(-1);
     }
     let answers = lease.pipeline(&ask)?;
-    let (mut held, mut scheduled) = (pipe(), pipe());
-    for (lane, answer) in lanes.iter().zip(answers.chunks(5)) {
+    let (epochs, answers) = answers.split_first().expect("a reply for each command");
+    let epochs: Vec<String> = redis::from_redis_value_ref(epochs)?;
+    let mut scheduled = pipe();
+    for (lane, answer) in lanes.iter().zip(answers.chunks(4)) {
         let number = |i: usize| redis::from_redis_value_ref::<u64>(&answer[i]);
         stats.depth += number(0)? + number(1)?;
         for begin in redis::from_redis_value_ref::<Vec<Millis>>(&answer[2])? {
             scheduled.cmd("HLEN").arg(lane.bucket(begin));
         }
         stats.dead += number(3)?;
-        for epoch in redis::from_redis_value_ref::<Vec<String>>(&answer[4])? {
-            held.cmd("HLEN").arg(lane.held(&epoch));
-            held.cmd("LLEN").arg(lane.inbox(&epoch));
-        }
     }
-    stats.in_flight = sum(lease, &held)?;
     stats.scheduled = sum(lease, &scheduled)?;
+    stats.in_flight = in_flight(lease, &epochs, lanes)?;
     Ok(stats)
+}
+
+/// What these epochs have of these lanes.
+fn in_flight(lease: &mut Lease, epochs: &[String], lanes: &[Lane]) -> RedisResult<u64> {
+    let each = || epochs.iter().flat_map(|epoch| lanes.iter().map(move |lane| (epoch, lane)));
+    let mut ask = pipe();
+    for (epoch, lane) in each() {
+        ask.cmd("HLEN").arg(lane.unacked(epoch)).cmd("HGET").arg(lane.unacked(epoch)).arg("");
+    }
+    let answers = lease.pipeline(&ask)?;
+    let (mut total, mut moved) = (0, pipe());
+    for ((epoch, lane), answer) in each().zip(answers.chunks(2)) {
+        let mut held = redis::from_redis_value_ref::<u64>(&answer[0])?;
+        if let Some(session) = redis::from_redis_value_ref::<Option<String>>(&answer[1])? {
+            held = held.saturating_sub(1); // the session is a field of its own
+            moved.cmd("LLEN").arg(lane.moved(epoch, session));
+        }
+        total += held;
+    }
+    Ok(total + sum(lease, &moved)?)
 }
 
 /// The sum of what the commands answer.
@@ -73,7 +91,7 @@ pub(super) fn purge(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<u64> {
         let buckets = buckets(lease, lane)?;
         // At least one call, for what is ready.
         for chunk in chunks_or_none(&buckets) {
-            let mut keys = vec![lane.list.clone(), lane.again(), lane.due()];
+            let mut keys = vec![lane.list.clone(), lane.redelivered(), lane.due()];
             keys.extend(chunk.iter().map(|begin| lane.bucket(*begin)));
             let mut call = PURGE.call(&keys);
             call.arg(chunk);

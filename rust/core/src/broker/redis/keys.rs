@@ -1,23 +1,25 @@
 //! Every key that the broker uses, and what it holds.
 //!
-//! A queue is four lists, Celery's own, one per priority step; each list is a *lane*. Beside the list `L` of a lane live
-//! its records, under `{L}:...`: a list named without braces hashes as its whole name, which equals the tag, so a lane lies in one
-//! slot of a cluster and one script may touch all of it. Scripts are given every key; none builds one.
+//! A queue is four lists, Celery's own, one per priority step; each list is a *lane*. Beside the list `L` of a lane lie
+//! its records, whose names begin with a hash tag so that all of a lane lies in one slot of a cluster: `{L}:`, see [`base`].
+//! Scripts are given every key; none builds one. One that takes several lanes treats them one after the other and may be
+//! called for some of them alone, which is how it is called where they lie in several slots.
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
 //! | `L` | list | ready messages; producers push left, workers pop right |
-//! | `{L}:again` | list | ready messages whose worker was lost, each with its count; served before `L` |
-//! | `{L}:held:<epoch>` | hash | sequence number to message: what this worker claimed |
-//! | `{L}:inbox:<epoch>` | list | where a blocked wait lands a message, until the worker records it as held |
-//! | `{L}:leases` | zset | epoch to the end of its lease (ms); negative: declared dead then |
+//! | `{L}:redelivered` | list | ready messages that were lost with a worker, each with its count; served before `L` |
+//! | `{L}:unacked:<epoch>` | hash | sequence number to message: what this worker claimed; and under the empty name the session that may claim |
+//! | `{L}:moved:<epoch>:<session>` | list | where a wait moves a message, until the worker records it as unacked; a string when the session has ended |
 //! | `{L}:due` | zset | the buckets that hold scheduled messages: where each begins (ms), as name and score |
 //! | `{L}:due:<begin>` | hash | task id to what is due in these [`BUCKET_MS`], see [`bucket_offset`] |
 //! | `{L}:dead` | hash | key to dead letter |
-//! | `taskcore:queues` | set | names of the queues that were ever published to or consumed |
+//! | `{taskcore}:leases` | zset | epoch to when it was last renewed (ms, by the server's clock); 0: lapsed, being recovered |
+//! | `{taskcore}:queues:<epoch>` | set | names of the queues that an epoch consumes |
+//! | `{taskcore}:queues` | set | names of the queues that were ever published to or consumed |
 //!
 //! The count of lost deliveries travels with the message, in front of its bytes (`\0tc<count>\n`), wherever it lies except in
-//! `L`, which holds only what Celery may read. So an ack is one field less in `held` and leaves nothing else to forget.
+//! `L`, which holds only what Celery may read. So an ack is one field less in `unacked` and leaves nothing else to forget.
 
 use std::sync::Arc;
 
@@ -36,6 +38,8 @@ pub(super) const BUCKET_MS: Millis = 500;
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: Arc<str>,
+    /// What the names begin with that belong to no lane.
+    common: Arc<str>,
 }
 
 /// One list and the names of its records.
@@ -43,18 +47,25 @@ pub(super) struct Keys {
 pub(super) struct Lane {
     /// `L`.
     pub(super) list: String,
-    /// `{L}:`, or `L:` where the name of the list has a tag of its own.
+    /// What the names of its records begin with.
     base: String,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.into() }
+        Self { prefix: prefix.into(), common: base(&format!("{prefix}taskcore")).into() }
     }
 
-    /// `taskcore:queues`.
     pub(super) fn queues(&self) -> String {
-        format!("{}taskcore:queues", self.prefix)
+        format!("{}queues", self.common)
+    }
+
+    pub(super) fn leases(&self) -> String {
+        format!("{}leases", self.common)
+    }
+
+    pub(super) fn queues_of(&self, epoch: &str) -> String {
+        format!("{}queues:{epoch}", self.common)
     }
 
     /// The list of `queue` for a priority, which is all that a producer needs.
@@ -68,8 +79,7 @@ impl Keys {
 
     pub(super) fn lane(&self, queue: &str, step: usize) -> Lane {
         let list = self.list(queue, step);
-        let base = if has_tag(&list) { format!("{list}:") } else { format!("{{{list}}}:") };
-        Lane { list, base }
+        Lane { base: base(&list), list }
     }
 
     /// The lanes of a queue, in the order of service.
@@ -79,16 +89,12 @@ impl Keys {
 }
 
 impl Lane {
-    pub(super) fn held(&self, epoch: &str) -> String {
-        format!("{}held:{epoch}", self.base)
+    pub(super) fn unacked(&self, epoch: &str) -> String {
+        format!("{}unacked:{epoch}", self.base)
     }
 
-    pub(super) fn inbox(&self, epoch: &str) -> String {
-        format!("{}inbox:{epoch}", self.base)
-    }
-
-    pub(super) fn leases(&self) -> String {
-        format!("{}leases", self.base)
+    pub(super) fn moved(&self, epoch: &str, session: impl std::fmt::Display) -> String {
+        format!("{}moved:{epoch}:{session}", self.base)
     }
 
     pub(super) fn due(&self) -> String {
@@ -100,8 +106,8 @@ impl Lane {
         format!("{}due:{begin}", self.base)
     }
 
-    pub(super) fn again(&self) -> String {
-        format!("{}again", self.base)
+    pub(super) fn redelivered(&self) -> String {
+        format!("{}redelivered", self.base)
     }
 
     pub(super) fn dead(&self) -> String {
@@ -138,11 +144,39 @@ pub(super) fn step(priority: u8) -> usize {
     STEPS.iter().rposition(|s| *s <= priority).unwrap_or(0)
 }
 
-/// Whether Redis Cluster would hash only a part of the name.
-fn has_tag(list: &str) -> bool {
-    list.split_once('{')
-        .and_then(|(_, rest)| rest.split_once('}'))
-        .is_some_and(|(tag, _)| !tag.is_empty())
+/// What names begin with that share the slot of `name` in a cluster.
+///
+/// A cluster hashes what stands between the first `{` and the next `}`, or the whole name where that is nothing. So a name
+/// with a tag is the beginning itself, and one without becomes the tag. A name that has a `}` but no tag cannot: the tag would end there.
+/// For such a name a number is found that hashes to the same slot.
+fn base(name: &str) -> String {
+    if hashed(name).len() < name.len() {
+        format!("{name}:")
+    } else if name.contains('}') {
+        let slot = slot(name);
+        // Some sixteen thousand are tried on average; there are as many slots.
+        let tag = (0..u32::MAX).find(|tag| self::slot(&tag.to_string()) == slot);
+        let tag = tag.expect("numbers of six digits reach every slot");
+        format!("{{{tag}}}{name}:")
+    } else {
+        format!("{{{name}}}:")
+    }
+}
+
+/// The part of a name that a cluster hashes.
+fn hashed(name: &str) -> &str {
+    let tag = name.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    tag.filter(|tag| !tag.is_empty()).unwrap_or(name)
+}
+
+/// The slot of a name: the CRC16 that Redis uses (XMODEM), modulo the number of slots.
+fn slot(name: &str) -> u16 {
+    let crc = hashed(name).bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 }
+        })
+    });
+    crc % 16_384
 }
 
 #[cfg(test)]
@@ -187,12 +221,21 @@ mod tests {
     }
 
     #[test]
-    fn records_share_the_slot_of_their_list() {
+    fn names_of_records_begin_with_the_tag_of_their_list() {
         let keys = Keys::new("");
-        assert_eq!(keys.lane("q", 0).held("e"), "{q}:held:e");
+        assert_eq!(keys.lane("q", 0).unacked("e"), "{q}:unacked:e");
         assert_eq!(keys.lane("q", 1).due(), "{q\x06\x163}:due");
         assert_eq!(keys.lane("q", 0).bucket(1_500), "{q}:due:1500");
         assert_eq!(keys.lane("{tenant}.q", 0).dead(), "{tenant}.q:dead");
-        assert_eq!(keys.lane("{}q", 0).dead(), "{{}q}:dead");
+        assert_eq!(keys.leases(), "{taskcore}:leases");
+        assert_eq!(Keys::new("{x}").queues_of("e"), "{x}taskcore:queues:e");
+    }
+
+    #[test]
+    fn slots_are_those_that_redis_documents() {
+        // From the cluster specification, and asked of a server: `CLUSTER KEYSLOT`.
+        assert_eq!([slot("123456789"), slot("foo"), slot("{}q")], [12_739, 12_182, 14_410]);
+        assert_eq!(slot("{user1000}.following"), slot("user1000"));
+        assert_eq!(slot("foo{{bar}}zap"), slot("{bar"));
     }
 }

@@ -4,23 +4,16 @@
 //! leases, due set, delivery counts, dead letters) lies beside it under hash-tagged keys, which `keys` lists. Every change of more
 //! than one step is one script, so there is no moment at which a message is in no key at all.
 //!
-//! Producers are blocking and borrow a connection from a pool; a consumer has one multiplexed connection, and one more for
-//! each lane that blocks in `BLMOVE` while the lane is empty. That costs four sockets per queue, and buys delivery in one hop
-//! with neither polling nor a herd of workers woken for one message.
+//! Producers are blocking and borrow a connection from a pool. A consumer has a few connections, however many queues it serves
+//! (`consumer`), and an idle one neither polls nor wakes for others' messages more than it must.
 //!
 //! Needs Redis 6.2 (`BLMOVE`, `RPOP` with a count).
 
-mod admin;
-mod connect;
-mod consume;
-mod fetch;
 mod keys;
-mod ledger;
-mod publish;
-mod recover;
 mod scripts;
-mod settle;
-mod wait;
+mod publish;
+mod consumer;
+mod admin;
 
 use std::{
     collections::HashMap,
@@ -36,8 +29,8 @@ use crate::{
     error::Result,
     redis_link::{Link, Pool},
 };
+use consumer::Ledger;
 use keys::Keys;
-use ledger::Ledger;
 
 /// How long the questions of a command line may take; publishing has the deadline of its caller.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,7 +86,7 @@ impl Broker for RedisBroker {
     fn stats(&self, queue: &str) -> Result<QueueStats> {
         let lanes = self.keys.lanes(queue);
         self.pool.repeat("read the state of a queue", Self::admin_deadline(), |lease| {
-            admin::stats(lease, &lanes)
+            admin::stats(lease, &self.keys, &lanes)
         })
     }
 
@@ -138,7 +131,7 @@ impl Broker for RedisBroker {
     }
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
-        Box::pin(connect::consume(self, subscription))
+        Box::pin(consumer::consume(self, subscription))
     }
 
     fn url(&self) -> &str {

@@ -23,22 +23,22 @@ macro_rules! scripts {
 }
 
 scripts! {
-    SCHEDULE = "schedule.lua";
-    REGISTER = "register.lua";
-    CLAIM = "claim.lua";
-    NEAR = "near.lua";
-    DUE = "due.lua";
-    ADOPT = "adopt.lua";
-    UNCLAIM = "unclaim.lua";
-    BEGIN = "begin.lua";
-    SETTLE = "settle.lua";
-    LAPSED = "lapsed.lua";
-    CONDEMN = "condemn.lua";
-    RECOVER = "recover.lua";
-    RELEASE = "release.lua";
-    PURGE = "purge.lua";
-    CANCEL = "cancel.lua";
-    REPLAY = "replay.lua";
+    SCHEDULE = "lua/schedule.lua";
+    REGISTER = "lua/register.lua";
+    OPEN = "lua/open.lua";
+    CLAIM = "lua/claim.lua";
+    BUCKETS = "lua/buckets.lua";
+    DUE = "lua/due.lua";
+    RECORD = "lua/record.lua";
+    BEGIN = "lua/begin.lua";
+    SETTLE = "lua/settle.lua";
+    LAPSE = "lua/lapse.lua";
+    FENCE = "lua/fence.lua";
+    RECOVER = "lua/recover.lua";
+    RELEASE = "lua/release.lua";
+    PURGE = "lua/purge.lua";
+    CANCEL = "lua/cancel.lua";
+    REPLAY = "lua/replay.lua";
 }
 
 impl Lua {

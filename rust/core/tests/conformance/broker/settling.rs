@@ -40,6 +40,18 @@ pub(crate) async fn requeue_goes_to_the_tail(h: &impl Harness) {
     assert!(again.iter().all(|d| d.redeliveries == 0), "rejecting is not counted");
 }
 
+pub(crate) async fn requeue_keeps_the_count(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    publish(&*broker, &queue, &["x"]);
+    let worker = worker(&*broker, &[&queue]).await;
+    settle(&*worker, &take(&*worker, 1).await, |_| Settle::Redeliver { id: "id-x".into() }).await;
+    settle(&*worker, &take(&*worker, 1).await, |_| Settle::Requeue).await;
+    let got = take(&*worker, 1).await;
+    assert_eq!((bodies(&got), got[0].redeliveries), (vec!["x".to_owned()], 1));
+    settle(&*worker, &got, |_| Settle::Redeliver { id: "id-x".into() }).await;
+    assert_eq!(take(&*worker, 1).await[0].redeliveries, 2, "and counts on");
+}
+
 pub(crate) async fn redeliver_is_counted_and_parks(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     publish(&*broker, &queue, &["x"]);

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use taskcore::{
     ErrorKind,
+    assemble::{self, Options},
     broker::{QueueStats, Recovered},
     clock::wall_ms,
 };
 
-use super::server::*;
+use super::{link::Link, server::*};
 use crate::{PATIENCE, QUIET, broker::*, run, skipped, unique};
 
 #[test]
@@ -46,46 +47,69 @@ fn a_broken_link_keeps_the_epoch_and_everything_it_held() {
 }
 
 #[test]
-fn replies_that_a_broken_link_swallowed_are_asked_for() {
+fn what_a_wait_moved_without_being_heard_of_comes_back() {
     with_server(|server| {
         run(async {
             let (broker, queue, epoch, mut client) =
                 (broker(server), unique("q"), unique("epoch"), server.client());
             let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
-            // A wait whose message landed but whose reply never came, as after a cut between the two.
-            let mut fetch = first.fetch(1, 0);
-            assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
-            drop(fetch);
+            let moved = format!("{{{queue}}}:moved:{epoch}:1");
+            redis::cmd("LPUSH").arg(&moved).arg("moved").exec(&mut client).unwrap();
             drop(first);
-            redis::cmd("LPUSH")
-                .arg(format!("{{{queue}}}:inbox:{epoch}"))
-                .arg("landed")
-                .exec(&mut client)
-                .unwrap();
             let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
-            assert_eq!(bodies(&take(&*second, 1).await), ["landed"]);
-            // One that lands only after the new connection has looked comes back with the renewals.
-            redis::cmd("LPUSH")
-                .arg(format!("{{{queue}}}:inbox:{epoch}"))
-                .arg("late")
-                .exec(&mut client)
-                .unwrap();
-            second.renew().await.unwrap();
-            second.renew().await.unwrap();
-            assert_eq!(bodies(&take(&*second, 1).await), ["late"]);
+            assert_eq!(second.epoch(), &*epoch, "the lease stands");
+            let got = take(&*second, 1).await;
+            assert_eq!((bodies(&got), got[0].redeliveries), (vec!["moved".to_owned()], 0));
+            // A wait of the first that is left behind at the server can move nothing any more.
+            let late = redis::cmd("LPUSH").arg(&moved).arg("late").exec(&mut client);
+            assert_eq!(late.unwrap_err().code(), Some("WRONGTYPE"));
         });
     });
 }
 
 #[test]
-fn a_connection_that_was_replaced_can_do_nothing_more() {
+fn claims_whose_replies_never_come_go_back_and_come_again() {
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    run(async {
+        let (direct, queue, epoch) = (broker(&server), unique("q"), unique("epoch"));
+        let link = Link::to(server.port);
+        let broker = assemble::broker(&link.url(), &Options::default()).unwrap();
+        let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        link.swallow(true);
+        publish_numbers(&*direct, &queue, 50);
+        let mut fetch = first.fetch(50, 0);
+        while direct.stats(&queue).unwrap().in_flight == 0 {
+            let _ = tokio::time::timeout(Duration::from_millis(1), &mut fetch).await;
+        }
+        drop(fetch);
+        drop(first);
+        link.swallow(false);
+        let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        assert_eq!(second.epoch(), &*epoch, "the lease stands");
+        let got = take(&*second, 50).await;
+        assert_eq!(bodies(&got), numbers(0, 50));
+        assert!(got.iter().all(|d| d.redeliveries == 0));
+        ack(&*second, &got).await;
+        assert_eq!(direct.stats(&queue).unwrap(), QueueStats::default());
+    });
+}
+
+#[test]
+fn a_session_that_was_replaced_can_do_nothing_more() {
     with_server(|server| {
         run(async {
             let (broker, queue, epoch) = (broker(server), unique("q"), unique("epoch"));
             let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            // Its waits are at the server, and stay there.
+            let mut waiting = first.fetch(1, 0);
+            assert!(tokio::time::timeout(QUIET, &mut waiting).await.is_err());
             let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
-            assert_eq!(first.renew().await.unwrap_err().kind(), ErrorKind::Connection);
-            second.renew().await.unwrap();
+            publish(&*broker, &queue, &["x"]);
+            assert_eq!(bodies(&take(&*second, 1).await), ["x"]);
+            publish(&*broker, &queue, &["y"]);
+            let error = tokio::time::timeout(PATIENCE, waiting).await.expect("it is told");
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::Fenced);
+            assert_eq!(bodies(&take(&*second, 1).await), ["y"]);
         });
     });
 }
@@ -117,26 +141,40 @@ fn what_could_not_be_handed_back_is_handed_back_later() {
 }
 
 #[test]
-fn who_was_cut_off_gives_the_others_time_to_come_back() {
-    with_server(|server| {
-        run(async {
-            let (broker, queue, epoch) = (broker(server), unique("q"), unique("epoch"));
-            publish_numbers(&*broker, &queue, 1);
-            let other = worker(&*self::broker(server), &[&queue]).await;
-            take(&*other, 1).await;
-            let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
-            drop(first);
-            // The same outage took the other's lease a moment before this one's.
+fn a_lease_is_judged_by_whether_it_moves_and_not_by_the_servers_clock() {
+    // A server of its own: any worker recovers whatever it finds.
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    run(async {
+        let (broker, queue, mut client) = (broker(&server), unique("q"), server.client());
+        publish_numbers(&*broker, &queue, 2);
+        let lost = worker(&*broker, &[&queue]).await;
+        take(&*lost, 1).await;
+        let alive = worker(&*broker, &[&queue]).await;
+        take(&*alive, 1).await;
+        // As when the clock of the server is set back by ten minutes, or on.
+        for (worker, minutes) in [(&lost, 10), (&alive, -10)] {
             redis::cmd("ZADD")
-                .arg(format!("{{{queue}}}:leases"))
-                .arg(wall_ms() - 1_000)
-                .arg(other.epoch())
-                .exec(&mut server.client())
+                .arg("{taskcore}:leases")
+                .arg(wall_ms() + minutes * 60_000)
+                .arg(worker.epoch())
+                .exec(&mut client)
                 .unwrap();
-            let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
-            assert_eq!(second.recover().await.unwrap(), Recovered::default());
-            other.renew().await.unwrap();
+        }
+        let heir = worker(&*broker, &[&queue]).await;
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let recovered = tokio::time::timeout(PATIENCE, async {
+            loop {
+                tick.tick().await;
+                alive.renew().await.unwrap();
+                heir.renew().await.unwrap();
+                if heir.recover().await.unwrap().requeued > 0 {
+                    break;
+                }
+            }
         });
+        recovered.await.expect("the dead are found");
+        alive.renew().await.unwrap();
+        assert_eq!(broker.stats(&queue).unwrap().in_flight, 1, "and the living are left alone");
     });
 }
 
@@ -149,11 +187,10 @@ fn a_lost_lease_gives_a_fresh_epoch() {
             publish_numbers(&*broker, &queue, 2);
             let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
             let held = take(&*first, 1).await;
-            redis::cmd("ZREM")
-                .arg(format!("{{{queue}}}:leases"))
-                .arg(&*epoch)
-                .exec(&mut client)
-                .unwrap();
+            // As another worker does that has not seen the lease move.
+            redis::cmd("ZREM").arg("{taskcore}:leases").arg(&*epoch).exec(&mut client).unwrap();
+            let unacked = format!("{{{queue}}}:unacked:{epoch}");
+            redis::cmd("HDEL").arg(unacked).arg("").exec(&mut client).unwrap();
             assert_eq!(first.fetch(1, 0).await.unwrap_err().kind(), ErrorKind::Fenced);
             assert_eq!(first.renew().await.unwrap_err().kind(), ErrorKind::Fenced);
             drop(first);
@@ -169,40 +206,28 @@ fn a_lost_lease_gives_a_fresh_epoch() {
 }
 
 #[test]
-fn what_lands_for_a_dead_worker_is_found_later() {
-    with_server(|server| {
-        run(async {
-            let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
-            let heir = worker(&*broker, &[&queue]).await;
-            // The mark that recovery leaves, and a message that a stopped process's wait lands after it.
-            let dead_at = wall_ms() - 1_000;
-            redis::cmd("ZADD")
-                .arg(format!("{{{queue}}}:leases"))
-                .arg(-dead_at)
-                .arg("gone")
-                .exec(&mut client)
-                .unwrap();
-            redis::cmd("LPUSH")
-                .arg(format!("{{{queue}}}:inbox:gone"))
-                .arg("stray")
-                .exec(&mut client)
-                .unwrap();
-            assert_eq!(broker.stats(&queue).unwrap().in_flight, 1);
-            let mut tick = tokio::time::interval(Duration::from_millis(500));
-            let recovered = tokio::time::timeout(PATIENCE, async {
-                loop {
-                    tick.tick().await;
-                    heir.renew().await.unwrap();
-                    let recovered = heir.recover().await.unwrap();
-                    if recovered.requeued > 0 {
-                        break recovered.requeued;
-                    }
-                }
-            });
-            assert_eq!(recovered.await.expect("it is found"), 1);
-            let got = take(&*heir, 1).await;
-            // It never began, so it is not counted.
-            assert_eq!((bodies(&got), got[0].redeliveries), (vec!["stray".to_owned()], 0));
-        });
+fn what_a_wait_moved_for_a_lost_worker_is_recovered() {
+    // A server of its own: any worker recovers whatever it finds.
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    run(async {
+        let (broker, queue, mut client) = (broker(&server), unique("q"), server.client());
+        let lost = worker(&*broker, &[&queue]).await;
+        let moved = format!("{{{queue}}}:moved:{}:1", lost.epoch());
+        redis::cmd("LPUSH").arg(&moved).arg("moved").exec(&mut client).unwrap();
+        assert_eq!(broker.stats(&queue).unwrap().in_flight, 1);
+        // Somebody has taken its lease away and come to no end.
+        redis::cmd("ZADD")
+            .arg("{taskcore}:leases")
+            .arg(0)
+            .arg(lost.epoch())
+            .exec(&mut client)
+            .unwrap();
+        let heir = worker(&*broker, &[&queue]).await;
+        assert_eq!(heir.recover().await.unwrap(), Recovered { requeued: 1 });
+        let got = take(&*heir, 1).await;
+        assert_eq!((bodies(&got), got[0].redeliveries), (vec!["moved".to_owned()], 0));
+        // A wait that is left behind at the server can move nothing any more.
+        let late = redis::cmd("LPUSH").arg(&moved).arg("late").exec(&mut client);
+        assert_eq!(late.unwrap_err().code(), Some("WRONGTYPE"));
     });
 }

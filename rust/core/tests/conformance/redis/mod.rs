@@ -5,6 +5,9 @@ mod due;
 mod leases;
 mod servers;
 mod slow;
+mod link;
+mod many;
+mod misused;
 mod server;
 
 pub(crate) use server::harness;

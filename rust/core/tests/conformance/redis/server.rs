@@ -84,9 +84,9 @@ pub(super) fn shared() -> Option<&'static Server> {
     SERVER.get_or_init(|| Server::start(&[])).as_ref()
 }
 
-/// A harness on the server of all tests; names are unique, so they do not meet.
+/// A harness on the server of all tests.
 pub(crate) fn harness() -> Option<ByUrl> {
-    shared().map(|server| ByUrl::new(server.url()))
+    shared().map(|server| ByUrl::part_of(server.url()))
 }
 
 pub(super) fn broker(server: &Server) -> Arc<dyn Broker> {

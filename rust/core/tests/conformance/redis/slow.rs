@@ -1,59 +1,21 @@
 //! Links that are slow: what moves is waited for.
 
-use std::{
-    io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
-    thread,
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use taskcore::{
     assemble::{self, Options},
+    broker::Outgoing,
     result::{Record, State},
 };
 
-use super::server::*;
-use crate::{run, skipped, unique};
-
-/// Bytes that pass in each direction per [`TICK`].
-const PIECE: usize = 32 << 10;
-const TICK: Duration = Duration::from_millis(50);
-
-/// A link of some 5 Mbit/s to a server; its port.
-fn slow_link(server: u16) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for near in listener.incoming().map_while(Result::ok) {
-            let far = TcpStream::connect(("127.0.0.1", server)).unwrap();
-            let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
-            for (from, to) in [(near, far), back] {
-                thread::spawn(move || carry(from, &to));
-            }
-        }
-    });
-    port
-}
-
-fn carry(mut from: TcpStream, mut to: &TcpStream) {
-    let mut piece = vec![0; PIECE];
-    loop {
-        let count = from.read(&mut piece).unwrap_or(0);
-        if count == 0 || to.write_all(&piece[..count]).is_err() {
-            let _ = to.shutdown(Shutdown::Both);
-            return;
-        }
-        if count == PIECE {
-            thread::park_timeout(TICK);
-        }
-    }
-}
+use super::{link::Link, server::*};
+use crate::{broker::*, run, skipped, unique};
 
 #[test]
 fn a_large_result_passes_a_slow_link() {
     let Some(server) = Server::start(&[]) else { return skipped("redis") };
-    let url = format!("redis://127.0.0.1:{}/0", slow_link(server.port));
+    let url = Link::slow(server.port).url();
     let results = assemble::results(&url, &Options::default()).unwrap();
     let record = |bytes: usize| Record {
         id: unique("t").to_string(),
@@ -69,4 +31,42 @@ fn a_large_result_passes_a_slow_link() {
     assert!(near.get(&ids).unwrap().iter().all(Option::is_some));
     let got = results.get(&ids).unwrap();
     assert!(got.into_iter().eq(batch.into_iter().map(|record| Some(record.document))));
+}
+
+#[test]
+fn a_backlog_passes_a_slow_link() {
+    const SIZE: usize = 100_000;
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    let (direct, queue) = (broker(&server), unique("q"));
+    let large = |n: usize| Outgoing {
+        data: format!("{n}{}", "x".repeat(SIZE)).into(),
+        ..message(&queue, &n.to_string())
+    };
+    // One claim of all of them would take twice as long as a silent connection is believed to be alive.
+    let batch: Vec<_> = (0..80).map(large).collect();
+    direct.publish(&batch, soon()).unwrap();
+    let broker = assemble::broker(&Link::slow(server.port).url(), &Options::default()).unwrap();
+    run(async {
+        let worker = worker(&*broker, &[&queue]).await;
+        let renewing = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(500));
+            loop {
+                tick.tick().await;
+                // Answered beside what is claimed, and not behind it.
+                let answer = tokio::time::timeout(Duration::from_secs(3), worker.renew());
+                answer.await.expect("a renewal is answered soon").unwrap();
+            }
+        };
+        let fetching = async {
+            let (mut got, mut claims) = (Vec::new(), 0);
+            while got.len() < batch.len() {
+                got.extend(worker.fetch(1_000, 0).await.unwrap());
+                claims += 1;
+            }
+            assert!(claims > 4, "{claims} claims");
+            got
+        };
+        let got = tokio::select! { got = fetching => got, () = renewing => unreachable!() };
+        assert!(got.iter().map(|d| &d.raw).eq(batch.iter().map(|o| &o.data)));
+    });
 }

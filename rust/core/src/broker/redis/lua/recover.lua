@@ -1,20 +1,21 @@
--- Puts messages of a dead epoch back to the head, as suspects; what was marked as begun is counted.
+-- Puts messages of a lost epoch back to the head, as suspects; what was marked as begun is counted.
 --
--- KEYS  again, held
+-- KEYS  redelivered, unacked
 -- ARGV  sequence numbers, newest first
 -- Acts only on messages that are still there, so two workers that sweep at once move and count each message once.
 -- Returns how many. A suspect carries its count in front, as settle.lua says.
 local back = 0
+redis.call('HDEL', KEYS[2], '-') -- see register.lua
 for _, seq in ipairs(ARGV) do
   local raw = redis.call('HGET', KEYS[2], seq)
   if raw then
-    redis.call('HDEL', KEYS[2], seq)
     local count = 0
     local kind, before, start = string.match(raw, '^%zt([bc])(%d+)\n()')
     if kind then
       count, raw = before + (kind == 'b' and 1 or 0), string.sub(raw, start)
     end
     redis.call('RPUSH', KEYS[1], '\0tc' .. count .. '\n' .. raw)
+    redis.call('HDEL', KEYS[2], seq)
     back = back + 1
   end
 end

@@ -1,6 +1,6 @@
 -- Drops what is ready in one lane, and some buckets of what is scheduled there.
 --
--- KEYS  list, again, due, then the buckets
+-- KEYS  list, redelivered, due, then the buckets
 -- ARGV  where each bucket begins
 -- Returns how many messages that were.
 local n = redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2])

@@ -4,6 +4,7 @@
 -- ARGV  keys of the dead letters, oldest first
 -- Returns how many there were. A record is `at count idlen reasonlen\n`, the id, the reason, the message.
 local n = 0
+redis.call('HDEL', KEYS[2], '-') -- see register.lua
 for i = 1, #ARGV do
   local record = redis.call('HGET', KEYS[2], ARGV[i])
   if record then

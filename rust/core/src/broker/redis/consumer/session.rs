@@ -1,0 +1,211 @@
+//! One session of a consumer: the lanes it serves, and the connection that everything but fetching goes over.
+//!
+//! A session lasts as long as its connections. Every command that is not part of fetching goes through [`Session::run`], which puts
+//! the recording of freshly moved messages in front: so it costs no round trip of its own and nothing is settled before it is
+//! recorded.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use redis::{Pipeline, RedisError, Value, aio::ConnectionLike, pipe};
+
+use super::ledger::{Ledger, Moved};
+use crate::{
+    broker::{
+        Delivery, Tag,
+        lease::LEASE_MS,
+        redis::{
+            keys::{Keys, Lane, split_count},
+            scripts::{RECORD, REGISTER},
+        },
+    },
+    clock,
+    error::{Error, ErrorKind, Result},
+    redis_link::{Link, Multiplexed},
+};
+
+/// What the parts of a consumer share.
+pub(super) struct Session {
+    pub(super) link: Arc<Link>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) keys: Keys,
+    pub(super) epoch: String,
+    /// Its number under the epoch: what it claims is refused once another one was opened.
+    pub(super) number: u32,
+    pub(super) max_deliveries: u32,
+    pub(super) con: Multiplexed,
+    /// In the order of service: the first priority step of every queue, then the second.
+    pub(super) lanes: Vec<Served>,
+    /// Index into `lanes` by the lane number of a tag.
+    pub(super) by_tag: HashMap<u32, usize>,
+    /// When the lease was last renewed. Written by `register`, read by the waits.
+    renewed: Mutex<Instant>,
+    /// Keys that were complained about: once is enough.
+    complained: Mutex<HashSet<String>>,
+}
+
+/// A lane and the names of its keys for this epoch.
+pub(super) struct Served {
+    pub(super) queue: Arc<str>,
+    /// Index of the queue in the subscription.
+    pub(super) of: usize,
+    /// Index of the priority step.
+    pub(super) step: usize,
+    /// Its number in tags.
+    pub(super) number: u32,
+    pub(super) lane: Lane,
+    pub(super) redelivered: String,
+    pub(super) unacked: String,
+    pub(super) due: String,
+    /// Where a wait moves a message, for a lane that may be waited on.
+    pub(super) moved: Option<Arc<str>>,
+}
+
+impl Served {
+    /// A message of this lane as it is handed out.
+    pub(super) fn delivery(&self, seq: u64, value: Bytes) -> Delivery {
+        let (count, raw) = split_count(value);
+        Delivery {
+            tag: Tag { lane: self.number, seq },
+            queue: Arc::clone(&self.queue),
+            redeliveries: count.unwrap_or(0),
+            suspect: count.is_some(),
+            raw,
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn new(
+        (link, keys): (Arc<Link>, Keys),
+        ledger: Arc<Ledger>,
+        number: u32,
+        max_deliveries: u32,
+        con: Multiplexed,
+        lanes: Vec<Served>,
+    ) -> Self {
+        Self {
+            by_tag: lanes.iter().enumerate().map(|(at, served)| (served.number, at)).collect(),
+            epoch: ledger.epoch(),
+            renewed: Mutex::new(clock::instant()),
+            complained: Mutex::default(),
+            link,
+            keys,
+            ledger,
+            number,
+            max_deliveries,
+            con,
+            lanes,
+        }
+    }
+
+    /// Sends the commands behind those that record freshly moved messages; the replies, errors taken out.
+    pub(super) async fn run(&self, what: &str, commands: Pipeline) -> Result<Vec<Value>> {
+        let replies = self.replies(what, commands).await?.into_iter();
+        let replies = replies.map(Value::extract_error).collect::<std::result::Result<_, _>>();
+        replies.map_err(|e| self.link.error(what, e))
+    }
+
+    /// As [`Session::run`], where an error is the reply to a command and not the end of all.
+    pub(super) async fn replies(&self, what: &str, commands: Pipeline) -> Result<Vec<Value>> {
+        let moved = self.ledger.to_record();
+        let commands = if moved.is_empty() { commands } else { self.recording(&moved, &commands) };
+        let count = commands.len();
+        let sent = self.con.clone().req_packed_commands(&commands, 0, count).await;
+        let mut replies = sent.map_err(|e| self.link.error(what, e))?;
+        for reply in replies.drain(..moved.len()) {
+            reply.extract_error().map_err(|e| self.link.error(what, e))?;
+        }
+        if !moved.is_empty() {
+            let tags: Vec<Tag> = moved.iter().map(|message| message.tag).collect();
+            self.ledger.recorded(&tags);
+        }
+        Ok(replies)
+    }
+
+    /// The commands behind one for each moved message that records it as unacked.
+    fn recording(&self, moved: &[Moved], commands: &Pipeline) -> Pipeline {
+        let mut all = Pipeline::with_capacity(moved.len() + commands.len());
+        for message in moved {
+            match self.by_tag.get(&message.tag.lane).map(|at| &self.lanes[*at]) {
+                Some(served) => {
+                    let mut call = RECORD.call(&[&*message.to, &served.unacked, &served.lane.list]);
+                    all.add_command(call.arg(message.tag.seq).arg(&*message.raw).take());
+                }
+                // Of a queue that is not consumed any more; a reply is counted for every message.
+                None => drop(all.cmd("PING")),
+            }
+        }
+        for command in commands.cmd_iter() {
+            all.add_command(command.clone());
+        }
+        all
+    }
+
+    /// Reads a reply.
+    pub(super) fn read<T: redis::FromRedisValue>(
+        &self,
+        what: &str,
+        reply: Option<Value>,
+    ) -> Result<T> {
+        redis::from_redis_value(reply.unwrap_or(Value::Nil))
+            .map_err(|e| self.link.error(what, e.into()))
+    }
+
+    /// Takes or renews the lease.
+    pub(super) async fn register(&self, mode: &str, queues: &[Arc<str>]) -> Result<()> {
+        let keys = [self.keys.leases(), self.keys.queues_of(&self.epoch), self.keys.queues()];
+        let mut call = REGISTER.call(&keys);
+        call.arg(&self.epoch).arg(mode);
+        for queue in queues {
+            call.arg(&**queue);
+        }
+        let mut commands = pipe();
+        commands.add_command(call);
+        let asked = clock::instant();
+        self.run("renew the lease", commands).await?;
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        Ok(())
+    }
+
+    /// How much of the lease is left.
+    pub(super) fn lease_left(&self) -> Duration {
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = clock::instant().saturating_duration_since(renewed);
+        Duration::from_millis(LEASE_MS as u64).saturating_sub(age)
+    }
+
+    /// What an error of the server about one key means to the others: nothing, if only that key is to blame. Then it
+    /// is logged, once.
+    pub(super) fn spared(&self, what: &str, key: &str, error: RedisError) -> Result<()> {
+        let error = self.link.error(what, error);
+        if error.kind() != ErrorKind::Storage {
+            return Err(error);
+        }
+        self.complain(key, &error.to_string());
+        Ok(())
+    }
+
+    /// Logs, once, that a key is of no use.
+    pub(super) fn complain(&self, key: &str, error: &str) {
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.insert(key.to_owned()) {
+            tracing::error!(
+                key,
+                error,
+                "a key of the broker is of no use; the rest goes on without it"
+            );
+        }
+    }
+
+    /// What the server answered that makes no sense.
+    pub(super) fn nonsense(&self, what: &str, answer: &Value) -> Error {
+        let text =
+            format!("cannot {what} at redis `{}`: it answered `{answer:?}`", self.link.url());
+        Error::new(ErrorKind::Storage, text)
+    }
+}

@@ -1,0 +1,124 @@
+//! Keys that another program has made of another type, and a server whose memory is full.
+
+use taskcore::{
+    broker::{Outgoing, QueueStats, Settle},
+    clock::wall_ms,
+};
+
+use super::server::*;
+use crate::{PATIENCE, broker::*, run, skipped, unique};
+
+#[test]
+fn a_key_of_another_type_spares_the_rest() {
+    for name in ["redelivered", "due", "list", "unacked"] {
+        with_server(|server| {
+            run(async {
+                let (broker, queue, other) = (broker(server), unique("q"), unique("other"));
+                let (epoch, mut client) = (unique("epoch"), server.client());
+                let key = match name {
+                    "list" => queue.to_string(),
+                    "unacked" => format!("{{{queue}}}:unacked:{epoch}"),
+                    _ => format!("{{{queue}}}:{name}"),
+                };
+                redis::cmd("SET").arg(&key).arg("text").exec(&mut client).unwrap();
+                let mut both = subscription(&queue, &epoch);
+                both.queues.push(other.clone());
+                let worker = broker.consume(both).await.unwrap();
+                for round in 0..3 {
+                    let mut fetch = worker.fetch(4, 4);
+                    if round == 2 {
+                        let rest = std::time::Duration::from_millis(50);
+                        assert!(tokio::time::timeout(rest, &mut fetch).await.is_err());
+                    }
+                    publish(&*broker, &other, &["x"]);
+                    let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it comes");
+                    let got = got.unwrap_or_else(|e| panic!("{name}: {e}"));
+                    ack(&*worker, &got).await;
+                }
+                if name == "redelivered" {
+                    // What this key is not needed for works in its own queue too.
+                    publish_numbers(&*broker, &queue, 2);
+                    let got = take(&*worker, 2).await;
+                    // This cannot be done; that can.
+                    settle(&*worker, &got[..1], |_| Settle::Redeliver { id: "a".into() }).await;
+                    ack(&*worker, &got[1..]).await;
+                    redis::cmd("DEL").arg(&key).exec(&mut client).unwrap();
+                    worker.release().await.unwrap();
+                    let stats = QueueStats { depth: 1, ..QueueStats::default() };
+                    assert_eq!(broker.stats(&queue).unwrap(), stats, "and nothing is lost");
+                }
+            });
+        });
+    }
+}
+
+#[test]
+fn what_cannot_be_parked_or_deferred_is_not_lost() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
+            publish_numbers(&*broker, &queue, 3);
+            let worker = worker(&*broker, &[&queue]).await;
+            let got = take(&*worker, 3).await;
+            for key in ["dead", "due"] {
+                let key = format!("{{{queue}}}:{key}");
+                redis::cmd("SET").arg(key).arg("text").exec(&mut client).unwrap();
+            }
+            let park = Settle::Park { id: "0".into(), reason: "no".into() };
+            let defer = Settle::Defer { id: "1".into(), due: wall_ms() + 3_600_000 };
+            let how = |d: &_| if *d == got[0].tag { park.clone() } else { defer.clone() };
+            settle(&*worker, &got[..2], |d| how(&d.tag)).await;
+            ack(&*worker, &got[2..]).await;
+            worker.release().await.unwrap();
+            for key in ["dead", "due"] {
+                redis::cmd("DEL").arg(format!("{{{queue}}}:{key}")).exec(&mut client).unwrap();
+            }
+            let next = self::worker(&*broker, &[&queue]).await;
+            assert_eq!(bodies(&take(&*next, 2).await), ["0", "1"]);
+        });
+    });
+}
+
+#[test]
+fn a_server_whose_memory_is_full_can_be_emptied() {
+    const SIZE: usize = 10_000;
+    let Some(server) = Server::start(&["--maxmemory", "12mb"]) else { return skipped("redis") };
+    run(async {
+        let (broker, queue, mut client) = (broker(&server), unique("q"), server.client());
+        let large = |n: usize| Outgoing {
+            data: format!("{n:0>SIZE$}").into(),
+            due: (n % 50 == 0).then(|| wall_ms() + 2_600),
+            ..message(&queue, &n.to_string())
+        };
+        // A worker that has been there, with something unacked, and one that was lost.
+        let early = worker(&*broker, &[&queue]).await;
+        let mut count = 0;
+        while broker.publish(&[large(count)], soon()).is_ok() {
+            count += 1;
+        }
+        assert!(count > 300, "{count}");
+        let memory = ["CONFIG", "SET", "maxmemory", "1mb"];
+        redis::cmd(memory[0]).arg(&memory[1..]).exec(&mut client).unwrap();
+        let late = worker(&*broker, &[&queue]).await;
+        let mut done = 0;
+        while done < count {
+            for worker in [&early, &late] {
+                worker.renew().await.unwrap();
+                let fetch =
+                    tokio::time::timeout(std::time::Duration::from_millis(300), worker.fetch(9, 9));
+                let Ok(got) = fetch.await else { continue };
+                let got = got.unwrap();
+                // Some take a way round, which needs memory for a moment.
+                settle(&**worker, &got[..1], |_| Settle::Requeue).await;
+                ack(&**worker, &got[1..]).await;
+                done += got.len() - 1;
+            }
+            if broker.stats(&queue).unwrap().depth < 2 {
+                break;
+            }
+        }
+        early.release().await.unwrap();
+        late.release().await.unwrap();
+        assert!(broker.stats(&queue).unwrap().depth <= 4, "{:?}", broker.stats(&queue));
+    });
+}
