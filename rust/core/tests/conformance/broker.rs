@@ -24,7 +24,7 @@ use crate::{PATIENCE, QUIET, unique};
 macro_rules! broker_suite {
     ($adapter:ident, $start:path) => {
         $crate::broker_suite!(@ $adapter, $start,
-            fifo, priorities, queues_in_order_within_a_priority, fetch_many_claims_no_more_than_asked,
+            fifo, priorities, queues_in_order_within_a_priority, queues_take_turns, a_strict_order_is_kept, fetch_many_claims_no_more_than_asked,
             bytes_are_untouched, many_at_once, publish_wakes_a_blocked_fetch, one_message_goes_to_one_worker,
             a_dropped_fetch_loses_nothing, two_workers_share_everything_once, an_empty_batch_is_nothing,
             ack_forgets, hand_back_keeps_order_at_the_head, requeue_goes_to_the_tail, requeue_keeps_the_count, redeliver_is_counted_and_parks,

@@ -60,10 +60,7 @@ pub(crate) fn skipped(adapter: &str) {
 }
 
 broker_suite!(memory, crate::harness::memory);
-broker_suite!(@ memory_turns, crate::harness::memory, queues_take_turns, a_strict_order_is_kept);
-broker_suite!(@ redis_turns, crate::redis::harness, queues_take_turns, a_strict_order_is_kept);
 broker_suite!(sqlite, crate::harness::sqlite);
-broker_suite!(@ sqlite_turns, crate::harness::sqlite, queues_take_turns, a_strict_order_is_kept);
 result_suite!(memory_results, crate::harness::memory_results);
 result_suite!(sqlite_results, crate::harness::sqlite_results);
 broker_suite!(redis_broker, crate::redis::harness);

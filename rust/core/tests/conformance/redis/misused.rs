@@ -87,7 +87,7 @@ fn a_server_whose_memory_is_full_can_be_emptied() {
         let (broker, queue, mut client) = (broker(&server), unique("q"), server.client());
         let large = |n: usize| Outgoing {
             data: format!("{n:0>SIZE$}").into(),
-            due: (n % 50 == 0).then(|| wall_ms() + 2_600),
+            due: n.is_multiple_of(50).then(|| wall_ms() + 2_600),
             ..message(&queue, &n.to_string())
         };
         // A worker that has been there, with something unacked, and one that was lost.
