@@ -61,6 +61,10 @@ def echo(value: Any) -> Any:
     return value
 
 
+def repeat(text: str, times: int) -> str:
+    return text * times
+
+
 def fail(message: str) -> None:
     raise ValueError(message)
 
@@ -276,6 +280,7 @@ def make(**conf: Any) -> Taskcore:
     for plain in (
         add,
         echo,
+        repeat,
         fail,
         refuse,
         fail_unpicklable,

@@ -199,6 +199,16 @@ def test_every_exception_has_its_outcome(
     assert get_request() is None
 
 
+def test_a_result_that_is_too_long_fails_before_hooks_say_otherwise(app: Any, core: Any) -> None:
+    app.conf.result_max_size = 10
+    task = make(app, lambda: "x" * 9, base=Recorder)
+    ended = run(app, core)
+    assert ended.verdict == outcome.FAILURE
+    assert "`11` bytes, more than the `result_max_size` of `10`" in ended.note
+    assert "on_success" not in [step[0] for step in task.ran]
+    assert run(app, core, ignore_result=True).verdict == outcome.SUCCESS
+
+
 def test_an_exception_that_cannot_be_printed_is_still_an_outcome(app: Any, core: Any) -> None:
     class Broken(Exception):
         def __str__(self) -> str:

@@ -52,6 +52,8 @@ TABLE: Final = (
     _S("result_extended", "CELERY_RESULT_EXTENDED", "bool", False,
        "Store name, args, kwargs, worker, retries and queue with the result."),
     _S("result_serializer", "CELERY_RESULT_SERIALIZER", "json", "json", "How results are written; only json."),
+    _S("result_max_size", "", "count", 64 * 1024 * 1024,
+       "The longest encoded result, in bytes; a task that returns more ends as a FAILURE. taskcore's own."),
     # Messages.
     _S("task_protocol", "CELERY_TASK_PROTOCOL", "protocol", "compact",
        "`compact`, or 2 for Celery's messages, which a mixed fleet needs."),

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from taskcore import context, serialize, signals, states
-from taskcore.exceptions import Retry
+from taskcore.exceptions import EncodeError, Retry
 from taskcore.execution import callbacks, fork_guard, outcome
 from taskcore.execution.call import Call
 from taskcore.execution.failures import handle_ended, handle_exception, log
@@ -24,8 +24,8 @@ from taskcore.utils import shorten
 
 Step = Callable[[Call], Call]
 
-_WRITABLE = frozenset({type(None), bool, int, float, str})
-"""Values of these are written without a look."""
+_WRITABLE = frozenset({type(None), bool, int, float})
+"""Values of these are written without a look: they can be, and are short."""
 
 
 class Plan:
@@ -101,6 +101,12 @@ class Executor:
         """Node name of the worker; the core puts it into extended results."""
         hostname: str | None = self.app.hostname
         return hostname
+
+    @property
+    def result_max_size(self) -> int:
+        """Bytes of the longest encoded result."""
+        limit: int = self.app.conf["result_max_size"]
+        return limit
 
     def invalidate(self) -> None:
         """Drops what was derived from a configuration, hooks or receivers that have changed."""
@@ -231,7 +237,13 @@ def check_result(call: Call) -> Call:
     if type(call.retval) not in _WRITABLE and not (
         call.plan.ignore_result if ignored is None else ignored
     ):
-        serialize.dumps(call.retval, "json")
+        encoded = serialize.dumps(call.retval, "json")[2]
+        size, limit = len(encoded), call.task.app.conf["result_max_size"]
+        if size > limit:
+            raise EncodeError(
+                f"the result of `{call.task.name}` takes `{size}` bytes, more than the `result_max_size` of "
+                f"`{limit}`; store the data elsewhere and return where it is, or raise that setting"
+            )
     return call
 
 

@@ -36,6 +36,10 @@ use crate::{
 const MAX_BODY: usize = 1 << 30;
 /// What the buffer for encoded results may keep.
 const SCRATCH: usize = 64 * 1024;
+/// Characters of an exception whose description could not be stored.
+const WORDS: usize = 2_000;
+/// Bytes that the description of an exception may always take: more than twice [`WORDS`] do.
+const DESCRIPTION: usize = 64 << 10;
 /// `taskcore.execution.outcome.EXPECTED`: a failure that the task declared.
 const EXPECTED: u8 = 7;
 /// A task whose mean run time is below this is known to be short.
@@ -58,6 +62,8 @@ pub(crate) struct Executor {
     shorten: Option<Py<PyAny>>,
     hostname: Option<String>,
     log_tasks: bool,
+    /// Bytes of the longest result.
+    result_max_size: usize,
     /// For encoded results; taken while in use.
     scratch: RefCell<Vec<u8>>,
     entries: Entries,
@@ -76,6 +82,7 @@ impl Executor {
             shorten: shorten.map(Bound::unbind),
             hostname: hostname.and_then(|h| h.extract().ok()),
             log_tasks,
+            result_max_size: execution.getattr("result_max_size")?.extract()?,
             scratch: RefCell::default(),
             entries: Entries::new(execution),
         })
@@ -272,7 +279,7 @@ impl Executor {
     ) {
         let py = request.py();
         let this = request.get();
-        let words = in_words(py, &error);
+        let words = cut(in_words(py, &error));
         let call = (&entry.object, request, this.args(py), this.kwargs(py), error.into_value(py));
         let ended = self.execution.bind(py).call_method1("handle_exception", call);
         let Err(second) = ended.and_then(|ended| self.told(entry, request, &ended, outcome)) else {
@@ -280,8 +287,9 @@ impl Executor {
         };
         // Not even the failure could be described or encoded: its text is all that is left.
         outcome.verdict = Verdict::Failure;
-        outcome.note = format!("{words} (and describing it failed: {})", in_words(py, &second));
-        outcome.traceback = in_words(py, &second);
+        let second = cut(in_words(py, &second));
+        outcome.note = format!("{words} (and describing it failed: {second})");
+        outcome.traceback = second;
         if !entry.ignores(this) || entry.store_errors {
             let result = json!({
                 "exc_type": "Exception", "exc_message": &outcome.note, "exc_module": "builtins",
@@ -304,12 +312,27 @@ impl Executor {
         let mut encoded = self.scratch.take();
         encoded.clear();
         codec::write(Format::Json, &mut encoded, result, "result")?;
+        // What is no result but says why there is none has room whatever the limit.
+        let least = if *state == State::Success { 0 } else { DESCRIPTION };
+        if encoded.len() > self.result_max_size.max(least) {
+            return Err(self.too_large(request, encoded.len()));
+        }
         let children = this.children_json(request.py())?;
         let extra = if entry.extended { self.extended(request) } else { Vec::new() };
         let document = written(this, state, &encoded, traceback, &children, &extra);
         encoded.shrink_to(SCRATCH);
         self.scratch.replace(encoded);
         Ok(document)
+    }
+
+    #[cold]
+    fn too_large(&self, request: &Bound<'_, Request>, size: usize) -> PyErr {
+        let (task, limit) = (&request.get().message().headers.task, self.result_max_size);
+        let text = format!(
+            "the result of `{task}` takes `{size}` bytes, more than the `result_max_size` of `{limit}`; store the data elsewhere \
+             and return where it is, or raise that setting"
+        );
+        errors::encode(request.py(), text)
     }
 
     /// What `result_extended` adds, as JSON. Arguments may have no such form, or none any more: the task has had them.
@@ -388,6 +411,14 @@ fn written(
         task_id: &headers.id,
     };
     document.write()
+}
+
+/// The beginning of a text of any length.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(WORDS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
 }
 
 /// An exception in words, for the dead-letter queue.

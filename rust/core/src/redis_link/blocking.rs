@@ -1,20 +1,25 @@
-//! A blocking connection that stays awake for a reply.
+//! A blocking connection that stays awake for a reply, and that ends in time.
 //!
 //! A server nearby answers in some ten microseconds, but a thread that went to sleep meanwhile, and often a processor with it, takes
 //! several times as long to wake up. So the reply to a lone command is looked for during [`AWAKE`] before the thread sleeps, giving the
 //! processor to whoever wants it between two looks. A server that takes longer is far away or busy, and for the next [`ASLEEP`]
-//! replies the thread sleeps at once.
+//! replies the thread sleeps at once. Behind TLS it always sleeps.
 //!
-//! The library's own blocking connection does not show its socket. It serves where there is more than a socket: TLS.
+//! What an operation may take is a [`Limit`], which is looked at before each read and write of the socket: a server that answers byte by
+//! byte does not stretch it.
 
 use std::{
     io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs},
+    sync::{Arc, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
 use redis::{ConnectionLike, ErrorKind, Parser, RedisError, RedisResult, Value, cmd};
+use rustls::{ClientConnection, StreamOwned};
 
+use super::tls::Tls;
 use crate::{
     broker::url::{Endpoint, RedisUrl},
     clock,
@@ -24,34 +29,63 @@ use crate::{
 const AWAKE: Duration = Duration::from_micros(50);
 /// How many replies are awaited asleep after one that took longer.
 const ASLEEP: u32 = 64;
+/// How far a socket's timeout may be from the time that is left before it is set again: setting it is a system call.
+const TIMEOUT_SLACK: Duration = Duration::from_millis(50);
+
+/// What an operation may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Limit {
+    /// It ends by then, whatever moves.
+    Until(Instant),
+    /// It ends when nothing moves for so long.
+    Silence(Duration),
+}
+
+impl Limit {
+    /// What the next read or write may take.
+    fn left(self) -> io::Result<Duration> {
+        match self {
+            Self::Until(deadline) => left(deadline),
+            Self::Silence(time) => Ok(time),
+        }
+    }
+}
 
 /// A connection for one user at a time, who reads a reply for each command.
-pub(crate) enum Connection {
-    Plain(Plain),
-    Tls(Box<redis::Connection>),
+pub(crate) struct Connection {
+    stream: Stream,
+    parser: Parser,
+    db: i64,
+    /// So many of the next replies are awaited asleep.
+    asleep: u32,
 }
 
 impl Connection {
-    /// Connects to `target` and introduces itself; `library` knows the certificates.
+    /// Connects to `target` and introduces itself.
     pub(super) fn open(
         target: &RedisUrl,
-        library: &redis::Client,
+        tls: Option<&Tls>,
         deadline: Instant,
     ) -> RedisResult<Self> {
         let socket = match &target.endpoint {
-            Endpoint::Tcp { tls: true, .. } => {
-                let con = library.get_connection_with_timeout(left(deadline)?)?;
-                return Ok(Self::Tls(Box::new(con)));
-            }
             Endpoint::Tcp { host, port, .. } => Socket::tcp(host, *port, deadline)?,
             #[cfg(unix)]
-            Endpoint::Unix(path) => Socket::Unix(std::os::unix::net::UnixStream::connect(path)?),
+            Endpoint::Unix(path) => Socket::unix(path, deadline)?,
             #[cfg(not(unix))]
             Endpoint::Unix(_) => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
-        let mut con =
-            Self::Plain(Plain { socket, parser: Parser::new(), db: target.db, asleep: 0 });
-        con.limit(left(deadline)?)?;
+        let wire = Wire { socket, limit: Limit::Until(deadline), timeout: Duration::ZERO };
+        let stream = match tls {
+            None => Stream::Plain(wire),
+            Some(Tls { config, name }) => {
+                let client = ClientConnection::new(Arc::clone(config), name.clone())
+                    .map_err(io::Error::other)?;
+                let mut tls = StreamOwned::new(client, wire);
+                tls.conn.complete_io(&mut tls.sock)?;
+                Stream::Tls(Box::new(tls))
+            }
+        };
+        let mut con = Self { stream, parser: Parser::new(), db: target.db, asleep: 0 };
         con.introduce(target)?;
         Ok(con)
     }
@@ -73,41 +107,58 @@ impl Connection {
         if target.db != 0 { cmd("SELECT").arg(target.db).exec(self) } else { Ok(()) }
     }
 
+    /// Sets what the operations from now on may take.
+    pub(super) fn limit(&mut self, limit: Limit) {
+        match &mut self.stream {
+            Stream::Plain(wire) => wire.limit = limit,
+            Stream::Tls(tls) => tls.sock.limit = limit,
+        }
+    }
+
     /// Sends packed commands.
     pub(super) fn send(&mut self, packed: &[u8]) -> RedisResult<()> {
-        match self {
-            Self::Plain(plain) => Ok(plain.socket.write_all(packed)?),
-            Self::Tls(con) => con.send_packed_command(packed),
+        let sent = self.stream.write_all(packed).and_then(|()| self.stream.flush());
+        sent.map_err(|error| {
+            let error = RedisError::from(error);
+            self.last_words().filter(|_| !error.is_timeout()).unwrap_or(error)
+        })
+    }
+
+    /// Why the server closed the connection in the middle of a command, if it said so.
+    fn last_words(&mut self) -> Option<RedisError> {
+        loop {
+            if let Err(refusal) = self.receive().ok()?.extract_error() {
+                return Some(refusal);
+            }
         }
     }
 
     /// Reads the next reply, asleep until it comes.
     pub(super) fn receive(&mut self) -> RedisResult<Value> {
-        match self {
-            Self::Plain(plain) => plain.parser.parse_value(&mut plain.socket),
-            Self::Tls(con) => con.recv_response(),
-        }
+        self.parser.parse_value(&mut self.stream)
     }
 
-    /// Lets no single read or write last longer than `left`.
-    pub(super) fn limit(&self, left: Duration) -> RedisResult<()> {
-        match self {
-            Self::Plain(Plain { socket, .. }) => Ok(socket.limit(left)?),
-            Self::Tls(con) => {
-                con.set_read_timeout(Some(left))?;
-                con.set_write_timeout(Some(left))
-            }
+    /// Reads the reply to a lone command.
+    fn reply(&mut self) -> RedisResult<Value> {
+        let Stream::Plain(wire) = &mut self.stream else { return self.receive() };
+        if self.asleep > 0 {
+            self.asleep -= 1;
+            return self.parser.parse_value(wire);
         }
+        let until = clock::instant() + AWAKE;
+        let mut reader = Awake { wire, until: Some(until) };
+        let value = self.parser.parse_value(&mut reader);
+        if reader.until.is_none() {
+            self.asleep = ASLEEP;
+        }
+        value
     }
 }
 
 impl ConnectionLike for Connection {
     fn req_packed_command(&mut self, packed: &[u8]) -> RedisResult<Value> {
         self.send(packed)?;
-        match self {
-            Self::Plain(plain) => plain.reply(),
-            Self::Tls(con) => con.recv_response(),
-        }
+        self.reply()
     }
 
     fn req_packed_commands(
@@ -124,10 +175,7 @@ impl ConnectionLike for Connection {
     }
 
     fn get_db(&self) -> i64 {
-        match self {
-            Self::Plain(plain) => plain.db,
-            Self::Tls(con) => con.get_db(),
-        }
+        self.db
     }
 
     fn check_connection(&mut self) -> bool {
@@ -139,35 +187,40 @@ impl ConnectionLike for Connection {
     }
 }
 
-/// A connection without TLS.
-pub(crate) struct Plain {
-    socket: Socket,
-    parser: Parser,
-    db: i64,
-    /// So many of the next replies are awaited asleep.
-    asleep: u32,
+/// What commands are written to and replies read from.
+enum Stream {
+    Plain(Wire),
+    Tls(Box<StreamOwned<ClientConnection, Wire>>),
 }
 
-impl Plain {
-    /// Reads the reply to a lone command.
-    fn reply(&mut self) -> RedisResult<Value> {
-        if self.asleep > 0 {
-            self.asleep -= 1;
-            return self.parser.parse_value(&mut self.socket);
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.read(buffer),
+            Self::Tls(tls) => tls.read(buffer),
         }
-        let until = clock::instant() + AWAKE;
-        let mut reader = Awake { socket: &mut self.socket, until: Some(until) };
-        let value = self.parser.parse_value(&mut reader);
-        if reader.until.is_none() {
-            self.asleep = ASLEEP;
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
         }
-        value
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(wire) => wire.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
     }
 }
 
 /// Reads without sleeping until a moment, then as the socket does.
 struct Awake<'a> {
-    socket: &'a mut Socket,
+    wire: &'a mut Wire,
     /// `None` when it has passed.
     until: Option<Instant>,
 }
@@ -175,10 +228,10 @@ struct Awake<'a> {
 impl Read for Awake<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some(until) = self.until {
-            match self.socket.look(buffer) {
+            match self.wire.socket.look(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     if clock::instant() < until {
-                        std::thread::yield_now();
+                        thread::yield_now();
                     } else {
                         self.until = None;
                     }
@@ -186,7 +239,51 @@ impl Read for Awake<'_> {
                 done => return done,
             }
         }
-        self.socket.read(buffer)
+        self.wire.read(buffer)
+    }
+}
+
+/// A socket whose operations end in time.
+struct Wire {
+    socket: Socket,
+    limit: Limit,
+    /// What the socket's timeouts are set to.
+    timeout: Duration,
+}
+
+impl Wire {
+    /// Lets the next read or write last no longer than it may.
+    fn in_time(&mut self) -> io::Result<()> {
+        let left = self.limit.left()?;
+        if self.timeout.abs_diff(left) > TIMEOUT_SLACK || self.timeout.is_zero() {
+            self.socket.limit(left)?;
+            self.timeout = left;
+        }
+        Ok(())
+    }
+}
+
+impl Read for Wire {
+    /// A signal, which Python handles later, is no reason to lose a reply.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.in_time()?;
+            match self.socket.read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.in_time()?;
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -199,9 +296,9 @@ enum Socket {
 
 impl Socket {
     /// Connects to the first address of `host` that accepts.
-    fn tcp(host: &str, port: u16, deadline: Instant) -> RedisResult<Self> {
+    fn tcp(host: &str, port: u16, deadline: Instant) -> io::Result<Self> {
         let mut refusal = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in (host, port).to_socket_addrs()? {
+        for address in resolve(host, port, deadline)? {
             match TcpStream::connect_timeout(&address, left(deadline)?) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
@@ -210,7 +307,17 @@ impl Socket {
                 Err(error) => refusal = error,
             }
         }
-        Err(refusal.into())
+        Err(refusal)
+    }
+
+    /// Connects to a socket in the file system: a server that accepts nobody makes even that wait.
+    #[cfg(unix)]
+    fn unix(path: &std::path::Path, deadline: Instant) -> io::Result<Self> {
+        use redis::io::tcp::socket2::{Domain, SockAddr, Socket, Type};
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_write_timeout(Some(left(deadline)?))?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        Ok(Self::Unix(std::os::fd::OwnedFd::from(socket).into()))
     }
 
     fn limit(&self, left: Duration) -> io::Result<()> {
@@ -243,26 +350,15 @@ impl Socket {
     fn look(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read(buffer)
     }
-}
 
-impl Read for Socket {
-    /// A signal, which Python handles later, is no reason to lose a reply.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = match self {
-                Self::Tcp(stream) => stream.read(buffer),
-                #[cfg(unix)]
-                Self::Unix(stream) => stream.read(buffer),
-            };
-            match read {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                done => return done,
-            }
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.read(buffer),
         }
     }
-}
 
-impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
@@ -270,10 +366,22 @@ impl Write for Socket {
             Self::Unix(stream) => stream.write(bytes),
         }
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+/// The addresses of a name. The system's resolver knows no deadline, so it is asked by a thread that may be left behind.
+fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
     }
+    let (send, found) = mpsc::channel();
+    let host = host.to_owned();
+    thread::Builder::new().name("taskcore-resolve".into()).spawn(move || {
+        // Nobody listens any more when the deadline has passed.
+        let _ = send.send((host, port).to_socket_addrs().map(Iterator::collect));
+    })?;
+    found.recv_timeout(left(deadline)?).unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time"))
+    })
 }
 
 /// The time until `deadline`.
@@ -285,17 +393,21 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{net::TcpListener, thread};
+    use std::net::TcpListener;
+
+    fn connection(socket: Socket) -> Connection {
+        let limit = Limit::Until(clock::instant() + Duration::from_secs(30));
+        let stream = Stream::Plain(Wire { socket, limit, timeout: Duration::ZERO });
+        Connection { stream, parser: Parser::new(), db: 0, asleep: 0 }
+    }
 
     /// A connection to `server`, which runs in a thread with the other end.
-    fn connected(server: impl FnOnce(TcpStream) + Send + 'static) -> Plain {
+    fn connected(server: impl FnOnce(TcpStream) + Send + 'static) -> Connection {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         thread::spawn(move || server(listener.accept().unwrap().0));
         let deadline = clock::instant() + Duration::from_secs(30);
-        let socket = Socket::tcp("127.0.0.1", port, deadline).unwrap();
-        socket.limit(Duration::from_secs(30)).unwrap();
-        Plain { socket, parser: Parser::new(), db: 0, asleep: 0 }
+        connection(Socket::tcp("127.0.0.1", port, deadline).unwrap())
     }
 
     /// Lets more time pass than a reply is awaited awake.
@@ -306,20 +418,28 @@ mod tests {
         }
     }
 
+    /// Answers byte by byte, for ever.
+    fn dribble(mut stream: TcpStream) {
+        let _ = stream.write_all(b"$1000000\r\n");
+        while stream.write_all(b"x").is_ok() {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn a_reply_that_is_there_is_read_awake() {
-        let mut plain = connected(|mut stream| {
+        let mut con = connected(|mut stream| {
             stream.write_all(b"+OK\r\n:7\r\n").unwrap();
             let _ = stream.read(&mut [0]); // until the test is over
         });
-        assert_eq!(plain.parser.parse_value(&mut plain.socket).unwrap(), Value::Okay);
-        assert_eq!(plain.reply().unwrap(), Value::Int(7));
-        assert_eq!(plain.asleep, 0);
+        assert_eq!(con.receive().unwrap(), Value::Okay);
+        assert_eq!(con.reply().unwrap(), Value::Int(7));
+        assert_eq!(con.asleep, 0);
     }
 
     #[test]
     fn a_slow_server_is_awaited_asleep_for_a_while() {
-        let mut plain = connected(|mut stream| {
+        let mut con = connected(|mut stream| {
             for piece in [b":1\r\n$2\r", b"\nab\r\n:3"] {
                 dawdle();
                 stream.write_all(piece).unwrap();
@@ -327,22 +447,32 @@ mod tests {
             stream.write_all(b"\r\n").unwrap();
             let _ = stream.read(&mut [0]);
         });
-        assert_eq!(plain.reply().unwrap(), Value::Int(1));
-        assert_eq!(plain.asleep, ASLEEP);
-        assert_eq!(plain.reply().unwrap(), Value::BulkString(b"ab".into()));
-        assert_eq!(plain.asleep, ASLEEP - 1);
-        plain.asleep = 1;
-        assert_eq!(plain.reply().unwrap(), Value::Int(3));
-        assert_eq!(plain.asleep, 0, "then it is tried again");
+        assert_eq!(con.reply().unwrap(), Value::Int(1));
+        assert_eq!(con.asleep, ASLEEP);
+        assert_eq!(con.reply().unwrap(), Value::BulkString(b"ab".into()));
+        assert_eq!(con.asleep, ASLEEP - 1);
+        con.asleep = 1;
+        assert_eq!(con.reply().unwrap(), Value::Int(3));
+        assert_eq!(con.asleep, 0, "then it is tried again");
     }
 
     #[test]
     fn a_silent_server_and_one_that_hangs_up_are_errors() {
         let mut silent = connected(|mut stream| drop(stream.read(&mut [0])));
-        silent.socket.limit(Duration::from_millis(1)).unwrap();
+        silent.limit(Limit::Silence(Duration::from_millis(1)));
         assert!(silent.reply().unwrap_err().is_timeout());
         let mut gone = connected(drop);
         assert!(gone.reply().unwrap_err().is_io_error());
+    }
+
+    #[test]
+    fn a_server_that_answers_byte_by_byte_does_not_stretch_a_deadline() {
+        for asleep in [0, ASLEEP] {
+            let mut con = connected(dribble);
+            con.asleep = asleep;
+            con.limit(Limit::Until(clock::instant() + Duration::from_millis(100)));
+            assert!(con.reply().unwrap_err().is_timeout());
+        }
     }
 
     #[test]
@@ -351,7 +481,7 @@ mod tests {
             ("-ERR max number of clients reached\r\n", None),
             ("-ERR AUTH <password> called without any password configured\r\n", Some(())),
         ] {
-            let plain = connected(move |mut stream| {
+            let mut con = connected(move |mut stream| {
                 stream.write_all(said.as_bytes()).unwrap();
                 let _ = stream.read(&mut [0; 99]);
             });
@@ -362,7 +492,7 @@ mod tests {
                 db: 0,
                 tls: crate::broker::url::TlsFiles::default(),
             };
-            let error = Connection::Plain(plain).introduce(&target).unwrap_err();
+            let error = con.introduce(&target).unwrap_err();
             let found = (error.kind() == ErrorKind::AuthenticationFailed).then_some(());
             assert_eq!(found, kind, "{error}");
         }
@@ -372,10 +502,25 @@ mod tests {
     #[test]
     fn a_socket_in_the_file_system_and_a_passed_deadline() {
         let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut plain =
-            Plain { socket: Socket::Unix(near), parser: Parser::new(), db: 0, asleep: 0 };
+        let mut con = connection(Socket::Unix(near));
         far.write_all(b"+OK\r\n").unwrap();
-        assert_eq!(plain.reply().unwrap(), Value::Okay);
+        assert_eq!(con.reply().unwrap(), Value::Okay);
         assert_eq!(left(clock::instant()).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_that_accepts_nobody_is_given_up() {
+        use redis::io::tcp::socket2::{Domain, SockAddr, Socket as Raw, Type};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("full");
+        let server = Raw::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        server.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        server.listen(0).unwrap();
+        // One waits to be accepted, and there is no room for another.
+        let soon = || clock::instant() + Duration::from_millis(100);
+        let waiting: Vec<_> = (0..3).map(|_| Socket::unix(&path, soon())).collect();
+        let refused = waiting.into_iter().find_map(Result::err).unwrap();
+        assert!(RedisError::from(refused).is_timeout());
     }
 }

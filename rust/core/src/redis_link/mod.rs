@@ -40,8 +40,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server: how to connect to it, and its name in errors.
 pub(crate) struct Link {
-    client: redis::Client,
-    /// The same in the protocol that can push.
+    /// For connections on which the server pushes.
     push_client: redis::Client,
     /// Who we are to the server, for connections of a runtime.
     settings: RedisConnectionInfo,
@@ -83,23 +82,14 @@ impl Link {
             .into_connection_info()
             .map_err(invalid)?
             .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let client = |settings: RedisConnectionInfo| {
-            let info = info.clone().set_redis_settings(settings);
-            if url.tls == TlsFiles::default() {
-                redis::Client::open(info).map_err(invalid)
-            } else {
-                redis::Client::build_with_tls(info, certificates(&url.tls)?).map_err(invalid)
-            }
+        let info =
+            info.set_redis_settings(settings.clone().set_protocol(redis::ProtocolVersion::RESP3));
+        let push_client = if url.tls == TlsFiles::default() {
+            redis::Client::open(info).map_err(invalid)?
+        } else {
+            redis::Client::build_with_tls(info, certificates(&url.tls)?).map_err(invalid)?
         };
-        let push_client = client(settings.clone().set_protocol(redis::ProtocolVersion::RESP3))?;
-        Ok(Self {
-            client: client(settings.clone())?,
-            push_client,
-            settings,
-            tls,
-            target: url.clone(),
-            url: redacted.into(),
-        })
+        Ok(Self { push_client, settings, tls, target: url.clone(), url: redacted.into() })
     }
 
     /// The URL with its password hidden.
@@ -110,7 +100,8 @@ impl Link {
     /// A blocking connection, opened before `deadline`.
     fn connect(&self, deadline: Instant) -> Result<Connection> {
         self.time_left(deadline)?;
-        Connection::open(&self.target, &self.client, deadline).map_err(|e| self.error("connect", e))
+        Connection::open(&self.target, self.tls.as_ref(), deadline)
+            .map_err(|e| self.error("connect", e))
     }
 
     /// A blocking connection, opened before `deadline`, on which the server may push.
@@ -205,6 +196,15 @@ fn meaning(error: &RedisError) -> (ErrorKind, &'static str) {
             "WRONGTYPE" => (
                 ErrorKind::Storage,
                 "another program uses a key of this name; choose another queue or database",
+            ),
+            "OOM" => (
+                ErrorKind::Storage,
+                "its memory is full; raise its `maxmemory`, or let workers empty the queues",
+            ),
+            "MISCONF" => (ErrorKind::Storage, "it cannot write to its disk; its log says why"),
+            "ERR" if error.detail().is_some_and(|d| d.contains("invalid bulk length")) => (
+                ErrorKind::TooLarge,
+                "more than its `proto-max-bulk-len`; send less, or raise that",
             ),
             "BUSY" => (ErrorKind::Connection, "a script of another program is blocking the server"),
             "ERR" if error.detail().is_some_and(|d| d.contains("max number of clients")) => {

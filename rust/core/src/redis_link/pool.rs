@@ -12,7 +12,7 @@ use std::{
 
 use redis::ConnectionLike;
 
-use super::{Connection, Link, meaning};
+use super::{Connection, Link, blocking::Limit, meaning};
 use crate::{
     clock,
     error::{ErrorKind, Result},
@@ -24,9 +24,6 @@ const RESTED: Duration = Duration::from_secs(5);
 const PROBE: Duration = Duration::from_secs(1);
 /// How many connections wait for their next user; more are closed after use.
 const IDLE_MAX: usize = 16;
-/// How far a socket's timeout may be from the time that is left before it is set again: setting it is a system call.
-const TIMEOUT_SLACK: Duration = Duration::from_millis(50);
-
 /// A number that differs between a process and those forked from it. Not the process id, which costs a system call in the
 /// middle of every publish.
 #[cfg(unix)]
@@ -57,6 +54,8 @@ pub(crate) fn generation() -> u32 {
 /// Blocking connections between two uses.
 pub(crate) struct Pool {
     link: Arc<Link>,
+    /// Whether a deadline bounds the silences of an operation, not the whole of it.
+    patient: bool,
     /// Behind a std mutex because a section is one push or pop, from threads that have no runtime.
     idle: Mutex<Idle>,
 }
@@ -80,13 +79,18 @@ pub(crate) struct Lease {
     pub(crate) said: HashSet<Arc<str>>,
     /// A buffer to pack a command in, kept for its memory.
     pub(crate) packed: Vec<u8>,
-    timeout: Duration,
 }
 
 impl Pool {
-    /// A pool that opens connections when they are asked for.
+    /// A pool that opens connections when they are asked for. Its operations end by their deadlines.
     pub(crate) fn new(link: Arc<Link>) -> Self {
-        Self { link, idle: Mutex::new(Idle { of: generation(), connections: Vec::new() }) }
+        let idle = Mutex::new(Idle { of: generation(), connections: Vec::new() });
+        Self { link, patient: false, idle }
+    }
+
+    /// The same for replies of any size: as long as bytes move, an operation may last longer than its deadline says.
+    pub(crate) fn patient(link: Arc<Link>) -> Self {
+        Self { patient: true, ..Self::new(link) }
     }
 
     /// Runs `operation` on a connection, which goes back to the pool unless it failed. `what` completes "cannot ..." in errors.
@@ -133,21 +137,21 @@ impl Pool {
     }
 
     fn take(&self, deadline: Instant) -> Result<Lease> {
-        loop {
+        let mut lease = loop {
             let left = self.link.time_left(deadline)?;
             let rested = self.idle().connections.pop();
-            let Some(Rested { mut lease, since }) = rested else { break };
+            let Some(Rested { mut lease, since }) = rested else {
+                let con = self.link.connect(deadline)?;
+                break Lease { con, said: HashSet::new(), packed: Vec::new() };
+            };
             let fresh = clock::instant().saturating_duration_since(since) < RESTED;
-            if (fresh || lease.is_alive(left)) && lease.limit(left).is_ok() {
-                return Ok(lease);
+            if fresh || lease.is_alive(left) {
+                break lease;
             }
-        }
-        let con = self.link.connect(deadline)?;
-        let mut lease =
-            Lease { con, said: HashSet::new(), packed: Vec::new(), timeout: Duration::ZERO };
-        lease
-            .limit(self.link.time_left(deadline)?)
-            .map_err(|e| self.link.error("use a connection", e))?;
+        };
+        let left = self.link.time_left(deadline)?;
+        let limit = if self.patient { Limit::Silence(left) } else { Limit::Until(deadline) };
+        lease.con.limit(limit);
         Ok(lease)
     }
 
@@ -195,15 +199,7 @@ impl Lease {
     /// Whether the server still answers here, soon. What keeps silent, a firewall that forgot the connection, must leave time
     /// for another one.
     fn is_alive(&mut self, left: Duration) -> bool {
-        self.limit(left.min(PROBE)).is_ok() && self.con.check_connection()
-    }
-
-    /// Lets no single read or write last longer than `left`.
-    fn limit(&mut self, left: Duration) -> redis::RedisResult<()> {
-        if self.timeout.abs_diff(left) > TIMEOUT_SLACK {
-            self.con.limit(left)?;
-            self.timeout = left;
-        }
-        Ok(())
+        self.con.limit(Limit::Until(clock::instant() + left.min(PROBE)));
+        self.con.check_connection()
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Origin, Record, ResultStore, State,
+    Origin, Record, ResultStore, State, Stored,
     watch::{Channel, Heard, Observer, Watch, Watchers},
 };
 use crate::{
@@ -145,10 +145,10 @@ impl MemoryResults {
 }
 
 impl ResultStore for MemoryResults {
-    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
         Box::pin(async move {
             self.store.write(batch);
-            Ok(())
+            Ok(Stored::default())
         })
     }
 

@@ -16,7 +16,10 @@ use bytes::Bytes;
 pub use record::{Record, State};
 pub use watch::{Observer, Watch};
 
-use crate::{broker::BoxFuture, error::Result};
+use crate::{
+    broker::BoxFuture,
+    error::{Error, Result},
+};
 
 /// Prefix of the `reply_to` property that a taskcore client sends: a worker that sees it also announces on the
 /// client's own channel, which saves the client a subscription per task.
@@ -44,12 +47,23 @@ pub enum Origin {
     Foreign,
 }
 
+/// What a store says to a batch.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Records that it will never take, by their index in the batch: too large for it, or under a key that is not its own.
+    pub refused: Vec<(usize, Error)>,
+}
+
 /// The port of result stores. Blocking methods are callable from any thread; `store` belongs to the worker's runtime.
 pub trait ResultStore: Send + Sync {
-    /// Writes and announces a batch from the worker.
-    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>>;
+    /// Writes and announces a batch from the worker. Storing a record again does no harm.
+    ///
+    /// # Errors
+    /// The store is away or cannot write at all: the same batch may be stored later. A record that it will never take is no error:
+    /// the others are stored, and the answer names it.
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>>;
 
-    /// Writes one record from client code (`update_state`, revoke), blocking.
+    /// Writes one record from client code (`update_state`, revoke), blocking. One that the store will never take is an error.
     fn put(&self, record: &Record) -> Result<()>;
 
     /// The documents of these ids, in order; `None` where nothing is stored.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    Origin, Record, ResultStore, State,
+    Origin, Record, ResultStore, State, Stored,
     watch::{Channel, Heard, Observer, Watch, Watchers},
 };
 use crate::{
@@ -34,6 +34,9 @@ const INTERRUPT: Duration = Duration::from_millis(100);
 /// How often a storing process looks for expired ones, and how many it deletes then.
 const CLEAN_MS: Millis = 5_000;
 const CLEAN_SLICE: i64 = 2_000;
+
+/// The longest document: a row has at most 10^9 bytes (`SQLITE_MAX_LENGTH`).
+const LARGEST: usize = 999_000_000;
 
 /// The result store in a database file.
 pub struct SqliteResults {
@@ -131,7 +134,7 @@ impl SqliteResults {
         if clean {
             self.cleaned.store(now, Ordering::Relaxed);
         }
-        let batch = batch.to_vec();
+        let batch: Vec<Record> = batch.iter().filter(|record| fits(record)).cloned().collect();
         move |tx| {
             for record in &batch {
                 write(tx, record)?;
@@ -142,6 +145,16 @@ impl SqliteResults {
             tx.notify();
             Ok(())
         }
+    }
+
+    #[cold]
+    fn too_large(&self, record: &Record) -> Error {
+        let (size, url) = (record.document.len(), &self.url);
+        let text = format!(
+            "the result takes `{size}` bytes, more than the `{LARGEST}` that a row of `{url}` can hold; store it elsewhere and \
+             return where it is"
+        );
+        Error::new(ErrorKind::TooLarge, text)
     }
 
     fn change<T, F>(&self, work: F) -> Result<T>
@@ -161,16 +174,21 @@ impl SqliteResults {
 }
 
 impl ResultStore for SqliteResults {
-    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
         Box::pin(async move {
-            if batch.is_empty() {
-                return Ok(());
+            let refused = batch.iter().enumerate().filter(|(_, record)| !fits(record));
+            let stored = Stored { refused: refused.map(|(n, r)| (n, self.too_large(r))).collect() };
+            if stored.refused.len() < batch.len() {
+                self.handle.database().write_async(self.cost(batch), self.writing(batch)).await?;
             }
-            self.handle.database().write_async(self.cost(batch), self.writing(batch)).await
+            Ok(stored)
         })
     }
 
     fn put(&self, record: &Record) -> Result<()> {
+        if !fits(record) {
+            return Err(self.too_large(record));
+        }
         let batch = std::slice::from_ref(record);
         self.handle.database().write(
             self.cost(batch),
@@ -298,6 +316,10 @@ fn write(tx: &Tx<'_>, record: &Record) -> rusqlite::Result<()> {
             .execute((hash, &record.id, state, expires, document)),
     }
     .map(drop)
+}
+
+fn fits(record: &Record) -> bool {
+    record.document.len() <= LARGEST
 }
 
 /// Deletes a slice of what has expired; how many.

@@ -56,6 +56,13 @@ pub(super) fn of_message(message: &Message, told: &Told<'_>, now: i64, ttl: Opti
     write(&message.headers.id, message, message.properties.reply_to.clone(), told, now, ttl)
 }
 
+/// The record of an exception in the place of one that cannot be stored. Nothing is left of the message by then.
+pub(super) fn instead_of(record: &Record, raised: &Raised, now: i64) -> Record {
+    let reply_to = record.reply_to.clone();
+    let told = Told::Raised(raised);
+    write(&record.id, &Message::default(), reply_to, &told, now, record.expires_ms)
+}
+
 fn write(
     id: &str,
     message: &Message,

@@ -9,6 +9,7 @@ use crate::{
     pool::{Lost, Outcome, PoolNews, Verdict},
     worker::{
         Now, Worker,
+        flush::After,
         inflight::{Place, Request},
         journal,
         settle::{self, Context, Decision},
@@ -89,7 +90,7 @@ impl Worker {
         let settlement =
             decision.settle.filter(|_| lease == self.lease).map(|how| Settlement { tag, how });
         if decision.store.is_some() || settlement.is_some() {
-            self.flush.push(decision.store, settlement);
+            self.flush.push(decision.store, After { settlement, once: decision.once });
         }
     }
 

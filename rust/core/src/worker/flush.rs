@@ -3,9 +3,12 @@
 //! One store and one settle are under way at a time; what comes meanwhile gathers for the next, which makes batches grow with
 //! load by themselves. A new batch leaves at once when none left lately, else after [`GATHER_US`] or [`GATHER`] entries; records,
 //! for which somebody may be waiting, also leave when the worker has nothing else to do. Nobody waits for an acknowledgement, and in
-//! front of the next message's result it would only be in the way. A settlement that belongs to a record waits until the record is stored. Nothing is
-//! dropped while a server is away: it is kept and sent after, and the loop claims no more work when too much is kept. The
-//! exceptions are settlements under a lapsed lease, which are void, and a record that the store refuses for what it is.
+//! front of the next message's result it would only be in the way. A settlement that belongs to a record waits until the record is stored.
+//!
+//! Nothing is dropped while a server is away: it is kept and sent after, and the loop takes and begins no more work when too much is
+//! kept. The exceptions are settlements under a lapsed lease, which are void, a record that the store refuses for what it is, and
+//! what is left when a worker must end. A record of [`LARGE`] bytes travels alone, in turn with batches of the others, so that what its size
+//! does to a link or a server never holds them up.
 
 use std::{
     sync::Arc,
@@ -17,8 +20,8 @@ use crate::{
     backoff,
     broker::{BoxFuture, Consumer, Settle, Settlement, Tag},
     clock::Micros,
-    error::{Error, ErrorKind, Result},
-    result::{Record, ResultStore},
+    error::{Error, Result},
+    result::{Record, ResultStore, Stored},
 };
 
 /// A batch waits for company at most this long after the last one left.
@@ -27,37 +30,113 @@ const GATHER_US: u64 = 2_000;
 const GATHER: usize = 256;
 /// Most records in one batch.
 const STORE_MOST: usize = 2_000;
-/// When so many are kept, no more work is claimed.
-const BACKLOG: usize = 20_000;
+/// A document of more bytes is stored alone.
+const LARGE: usize = 1 << 20;
+/// When so many entries or bytes are kept, no more work is begun, until half of them have left.
+const KEPT: usize = 20_000;
+const KEPT_BYTES: usize = 64 << 20;
+/// What a kept record costs beside its document.
+const OVERHEAD: usize = 256;
 /// First ceiling of the wait before a failed batch is tried again, and the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// What came of a batch.
 #[derive(Debug)]
 pub(super) enum FlushNews {
-    /// Records are stored.
-    Stored,
+    /// Records are stored, except those that the store will never take.
+    Stored(Vec<Refused>),
     /// Settlements are confirmed.
     Settled,
     /// The store failed; it will be tried again.
     StoreFailed(Error),
-    /// The store refuses this record whatever happens; it was dropped.
-    Refused(String, Error),
     /// The broker failed; the batch is sent again over the next connection.
     SettleFailed(Error),
 }
 
-type Stored = (Vec<Record>, Result<()>);
+/// A record that the store will never take; it is not kept.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The record.
+    pub(super) record: Record,
+    /// What was to be settled after it.
+    pub(super) after: After,
+    /// Why.
+    pub(super) error: Error,
+}
+
+/// What is settled after a record.
+#[derive(Debug, Default)]
+pub(super) struct After {
+    /// What is sent to the broker.
+    pub(super) settlement: Option<Settlement>,
+    /// The task ran and must not run again: when its record cannot be stored, the message is settled all the same.
+    pub(super) once: bool,
+}
+
+impl From<Option<Settlement>> for After {
+    fn from(settlement: Option<Settlement>) -> Self {
+        Self { settlement, once: false }
+    }
+}
+
+/// A record that was given up.
+#[derive(Debug)]
+pub(super) struct GivenUp {
+    /// The record.
+    pub(super) record: Record,
+    /// Whether its message is still held, and so goes back to its queue.
+    pub(super) held: bool,
+}
+
+/// Records, and beside each what is settled after it.
+#[derive(Default)]
+struct Kept {
+    records: Vec<Record>,
+    after: Vec<After>,
+}
+
+impl Kept {
+    fn push(&mut self, record: Record, after: After) {
+        self.records.push(record);
+        self.after.push(after);
+    }
+
+    fn append(&mut self, mut later: Self) {
+        self.records.append(&mut later.records);
+        self.after.append(&mut later.after);
+    }
+
+    /// Takes the first `count`.
+    fn take(&mut self, count: usize) -> Self {
+        if count >= self.records.len() {
+            return std::mem::take(self);
+        }
+        Self {
+            records: self.records.drain(..count).collect(),
+            after: self.after.drain(..count).collect(),
+        }
+    }
+}
+
+/// A batch on its way to the store.
+struct Storing {
+    /// Shared with `reply`.
+    records: Arc<Vec<Record>>,
+    after: Vec<After>,
+    reply: BoxFuture<'static, Result<Stored>>,
+}
 
 /// What waits to be stored and settled.
 pub(super) struct Flush {
     results: Option<Arc<dyn ResultStore>>,
-    /// Records, and beside each what is settled after it.
-    records: Vec<Record>,
-    after: Vec<Option<Settlement>>,
-    storing: Option<BoxFuture<'static, Stored>>,
-    storing_after: Vec<Option<Settlement>>,
-    store_most: usize,
+    small: Kept,
+    large: Kept,
+    /// Whether it is the turn of a large record.
+    large_next: bool,
+    storing: Option<Storing>,
+    /// Bytes of all records that are kept or on their way.
+    bytes: usize,
+    full: bool,
     stored_at: Micros,
     store_retry: Retry,
     /// Settlements that wait for no record any more.
@@ -78,11 +157,12 @@ impl Flush {
     ) -> Self {
         Self {
             results,
-            records: Vec::new(),
-            after: Vec::new(),
+            small: Kept::default(),
+            large: Kept::default(),
+            large_next: false,
             storing: None,
-            storing_after: Vec::new(),
-            store_most: STORE_MOST,
+            bytes: 0,
+            full: false,
             stored_at: 0,
             store_retry: Retry::default(),
             ready: Vec::new(),
@@ -95,38 +175,50 @@ impl Flush {
     }
 
     /// Takes a record, and what is settled after it.
-    pub(super) fn push(&mut self, record: Option<Record>, settlement: Option<Settlement>) {
+    pub(super) fn push(&mut self, record: Option<Record>, after: After) {
         match record.filter(|_| self.results.is_some()) {
             Some(record) => {
-                self.records.push(record);
-                self.after.push(settlement);
+                self.bytes += weight(&record);
+                let kept =
+                    if record.document.len() > LARGE { &mut self.large } else { &mut self.small };
+                kept.push(record, after);
             }
-            None => self.ready.extend(settlement),
+            None => self.ready.extend(after.settlement),
         }
     }
 
     /// Whether the settlement of this message is not confirmed. A walk over all that is kept.
     pub(super) fn holds(&self, tag: Tag) -> bool {
-        let after = self.after.iter().chain(&self.storing_after).flatten();
-        after.chain(&self.ready).chain(&self.sent).any(|settlement| settlement.tag == tag)
+        let storing = self.storing.iter().flat_map(|storing| &storing.after);
+        let after = self.small.after.iter().chain(&self.large.after).chain(storing);
+        let settlements = after.filter_map(|after| after.settlement.as_ref());
+        settlements.chain(&self.ready).chain(&self.sent).any(|settlement| settlement.tag == tag)
     }
 
     /// How many are not confirmed.
     pub(super) fn len(&self) -> usize {
-        self.records.len() + self.storing_after.len() + self.ready.len() + self.sent.len()
+        let storing = self.storing.as_ref().map_or(0, |storing| storing.after.len());
+        self.waiting() + storing + self.ready.len() + self.sent.len()
     }
 
-    /// Whether so much is kept that no more work should be claimed.
-    pub(super) fn is_full(&self) -> bool {
-        self.len() >= BACKLOG
+    /// Bytes of the records that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether so much is kept that no more work should be begun.
+    pub(super) fn is_full(&mut self) -> bool {
+        let part = if self.full { 2 } else { 1 };
+        self.full = self.len() >= KEPT / part || self.bytes >= KEPT_BYTES / part;
+        self.full
     }
 
     /// Sends what should leave now. `idle`: the worker has nothing else to do.
     pub(super) fn kick(&mut self, consumer: Option<&Arc<dyn Consumer>>, idle: bool, now: Micros) {
         if self.storing.is_none()
-            && !self.records.is_empty()
+            && self.waiting() > 0
             && now >= self.store_retry.at
-            && leaves(idle, self.records.len(), self.stored_at, now)
+            && leaves(idle, self.waiting(), self.stored_at, now)
         {
             self.stored_at = now;
             self.store();
@@ -144,7 +236,7 @@ impl Flush {
 
     /// When [`Flush::kick`] should be called again, if nothing happens before.
     pub(super) fn next_wake(&self, connected: bool) -> Option<Micros> {
-        let store = (self.storing.is_none() && !self.records.is_empty())
+        let store = (self.storing.is_none() && self.waiting() > 0)
             .then(|| (self.stored_at + GATHER_US).max(self.store_retry.at));
         let settle = (connected && self.settling.is_none() && !self.ready.is_empty())
             .then(|| (self.settled_at + GATHER_US).max(self.settle_retry.at));
@@ -170,23 +262,48 @@ impl Flush {
         self.settling = None;
         self.sent.clear();
         self.ready.clear();
-        self.after.iter_mut().for_each(|s| *s = None);
-        self.storing_after.iter_mut().for_each(|s| *s = None);
+        let storing = self.storing.iter_mut().flat_map(|storing| &mut storing.after);
+        for after in self.small.after.iter_mut().chain(&mut self.large.after).chain(storing) {
+            after.settlement = None;
+        }
+    }
+
+    /// Gives up what is not stored. What must not run again, or has not ended and so goes on elsewhere, is still settled; the
+    /// other messages stay held, so that they go back to their queues.
+    pub(super) fn give_up(&mut self) -> Vec<GivenUp> {
+        let mut kept = self.storing.take().map_or_else(Kept::default, |storing| Kept {
+            records: Arc::unwrap_or_clone(storing.records),
+            after: storing.after,
+        });
+        kept.append(std::mem::take(&mut self.small));
+        kept.append(std::mem::take(&mut self.large));
+        self.bytes = 0;
+        let mut given_up = Vec::with_capacity(kept.records.len());
+        for (record, after) in kept.records.into_iter().zip(kept.after) {
+            let mut settlement = after.settlement;
+            if after.once || !record.state.is_ready() {
+                self.ready.extend(settlement.take());
+            }
+            given_up.push(GivenUp { record, held: settlement.is_some() });
+        }
+        given_up
+    }
+
+    /// How many records wait to be sent.
+    fn waiting(&self) -> usize {
+        self.small.records.len() + self.large.records.len()
     }
 
     fn store(&mut self) {
-        let n = self.records.len().min(self.store_most);
-        let (records, after) = if n == self.records.len() {
-            (std::mem::take(&mut self.records), std::mem::take(&mut self.after))
-        } else {
-            (self.records.drain(..n).collect(), self.after.drain(..n).collect())
-        };
-        self.storing_after = after;
+        let large =
+            !self.large.records.is_empty() && (self.large_next || self.small.records.is_empty());
+        self.large_next = !large;
+        let batch = if large { self.large.take(1) } else { self.small.take(STORE_MOST) };
         let store = Arc::clone(self.results.as_ref().expect("records are only kept for a store"));
-        self.storing = Some(Box::pin(async move {
-            let result = store.store(&records).await;
-            (records, result)
-        }));
+        let records = Arc::new(batch.records);
+        let sent = Arc::clone(&records);
+        let reply = Box::pin(async move { store.store(&sent).await });
+        self.storing = Some(Storing { records, after: batch.after, reply });
     }
 
     fn settle(&mut self, consumer: &Arc<dyn Consumer>) {
@@ -199,13 +316,9 @@ impl Flush {
 
     fn poll(&mut self, cx: &mut Context<'_>, now: Micros) -> Poll<FlushNews> {
         if let Some(storing) = &mut self.storing
-            && let Poll::Ready((records, result)) = storing.as_mut().poll(cx)
+            && let Poll::Ready(result) = storing.reply.as_mut().poll(cx)
         {
-            self.storing = None;
-            return Poll::Ready(match result {
-                Ok(()) => self.stored(),
-                Err(error) => self.store_failed(records, error, now),
-            });
+            return Poll::Ready(self.stored(result, now));
         }
         if let Some(settling) = &mut self.settling
             && let Poll::Ready(result) = settling.as_mut().poll(cx)
@@ -223,33 +336,40 @@ impl Flush {
         Poll::Pending
     }
 
-    fn stored(&mut self) -> FlushNews {
+    /// Takes the store's answer to the batch that is under way.
+    fn stored(&mut self, result: Result<Stored>, now: Micros) -> FlushNews {
+        let Some(Storing { records, mut after, reply }) = self.storing.take() else {
+            return FlushNews::Stored(Vec::new());
+        };
+        drop(reply);
+        let records = Arc::unwrap_or_clone(records);
+        let stored = match result {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.store_retry.later(now, (self.random)());
+                let large = records.first().is_some_and(|record| record.document.len() > LARGE);
+                let kept = if large { &mut self.large } else { &mut self.small };
+                let later = std::mem::replace(kept, Kept { records, after });
+                kept.append(later);
+                return FlushNews::StoreFailed(error);
+            }
+        };
         self.store_retry = Retry::default();
-        self.store_most = STORE_MOST;
-        self.ready.extend(self.storing_after.drain(..).flatten());
-        FlushNews::Stored
+        self.bytes -= records.iter().map(weight).sum::<usize>();
+        let refused = stored.refused.into_iter().map(|(index, error)| Refused {
+            record: records[index].clone(),
+            after: std::mem::take(&mut after[index]),
+            error,
+        });
+        let refused = refused.collect();
+        self.ready.extend(after.into_iter().filter_map(|after| after.settlement));
+        FlushNews::Stored(refused)
     }
+}
 
-    fn store_failed(&mut self, mut records: Vec<Record>, error: Error, now: Micros) -> FlushNews {
-        // Trying again helps when the store was away or full. Otherwise one of the records is to blame: halve the batch until
-        // it stands alone.
-        let passing =
-            error.is_retryable() || matches!(error.kind(), ErrorKind::Storage | ErrorKind::Fenced);
-        if !passing && records.len() == 1 {
-            self.stored();
-            return FlushNews::Refused(records.remove(0).id, error);
-        }
-        if passing {
-            self.store_retry.later(now, (self.random)());
-        } else {
-            self.store_most = (records.len() / 2).max(1);
-        }
-        records.append(&mut self.records);
-        self.records = records;
-        self.storing_after.append(&mut self.after);
-        self.after = std::mem::take(&mut self.storing_after);
-        FlushNews::StoreFailed(error)
-    }
+/// What a record costs while it is kept.
+fn weight(record: &Record) -> usize {
+    record.document.len() + OVERHEAD
 }
 
 /// When a failed batch may be tried again.

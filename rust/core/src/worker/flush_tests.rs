@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::{
     broker::{Delivery, Recovered},
+    error::ErrorKind,
     result::State,
 };
 
@@ -37,17 +38,15 @@ impl Servers {
 }
 
 impl ResultStore for Servers {
-    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
         let ids: Vec<&str> = batch.iter().map(|r| r.id.as_str()).collect();
-        let poisoned =
-            self.poison.lock().expect("whole").as_deref().is_some_and(|p| ids.contains(&p));
+        let poison = self.poison.lock().expect("whole");
+        let poisoned = ids.iter().position(|id| poison.as_deref() == Some(id));
         let entry = format!("store {}", ids.join(","));
         Box::pin(async move {
-            if poisoned {
-                Err(Error::new(ErrorKind::TooLarge, "too large"))
-            } else {
-                self.take(entry).await
-            }
+            self.take(entry).await?;
+            let refused = poisoned.map(|n| (n, Error::new(ErrorKind::TooLarge, "too large")));
+            Ok(Stored { refused: refused.into_iter().collect() })
         })
     }
     fn put(&self, _: &Record) -> Result<()> {
@@ -142,11 +141,11 @@ fn settlement(seq: u64, how: Settle) -> Settlement {
 
 impl Bench {
     fn ack(&mut self, seq: u64) {
-        self.flush.push(None, Some(settlement(seq, Settle::Ack)));
+        self.flush.push(None, Some(settlement(seq, Settle::Ack)).into());
     }
 
     fn both(&mut self, id: &str, seq: u64) {
-        self.flush.push(Some(record(id)), Some(settlement(seq, Settle::Ack)));
+        self.flush.push(Some(record(id)), Some(settlement(seq, Settle::Ack)).into());
     }
 
     fn kick(&mut self, idle: bool, now: Micros) {
@@ -249,24 +248,60 @@ async fn a_store_that_is_away_keeps_records_and_their_settlements() {
 }
 
 #[tokio::test]
-async fn one_impossible_record_is_found_and_dropped() {
+async fn one_impossible_record_is_told_apart() {
     let mut b = bench(Servers { poison: Mutex::new(Some("d".into())), ..Servers::default() });
     for (seq, id) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
         b.both(id, seq as u64);
     }
-    let news = b.run(0).await;
-    let refused: Vec<&str> = news
-        .iter()
-        .filter_map(|n| if let FlushNews::Refused(id, _) = n { Some(id.as_str()) } else { None })
-        .collect();
-    assert_eq!(refused, ["d"]);
+    let mut news = b.run(0).await.into_iter();
+    let Some(FlushNews::Stored(mut refused)) = news.next() else { panic!("nothing was stored") };
+    let one = refused.remove(0);
+    assert_eq!((one.record.id.as_str(), one.error.kind()), ("d", ErrorKind::TooLarge));
+    assert!(refused.is_empty());
+    // The worker decides what becomes of it.
+    assert_eq!(b.servers.log(), ["store a,b,c,d,e", "settle 0,1,2,4"]);
+    b.flush.push(None, one.after);
+    b.run(GATHER_US).await;
+    assert_eq!(b.servers.log(), ["settle 3"]);
+    assert_eq!((b.flush.len(), b.flush.bytes()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_large_record_travels_alone_and_in_turn() {
+    let mut b = bench(Servers::default());
+    let large = Record { document: Bytes::from(vec![0; LARGE + 1]), ..record("large") };
+    b.flush.push(Some(large.clone()), Some(settlement(1, Settle::Ack)).into());
+    b.both("a", 2);
+    b.both("b", 3);
+    b.flush.push(Some(Record { id: "larger".into(), ..large }), After::default());
+    b.servers.refusals.lock().expect("whole").push(ErrorKind::Connection);
+    b.run(0).await;
+    assert_eq!(b.servers.log(), [""; 0]);
+    let retry = b.flush.next_wake(true).expect("it will be tried again");
+    b.both("c", 4);
+    b.run(retry).await;
     let log = b.servers.log();
-    let stored: Vec<&str> =
-        log.iter().filter_map(|l| l.strip_prefix("store ")).flat_map(|l| l.split(',')).collect();
-    let settled: Vec<&str> =
-        log.iter().filter_map(|l| l.strip_prefix("settle ")).flat_map(|l| l.split(',')).collect();
-    assert_eq!(stored, ["a", "b", "c", "e"]);
-    assert_eq!(settled, ["0", "1", "2", "3", "4"]);
+    let stored: Vec<&str> = log.iter().filter_map(|l| l.strip_prefix("store ")).collect();
+    assert_eq!(stored, ["large", "a,b,c", "larger"], "what failed does not stand in the way");
+    assert_eq!((b.flush.len(), b.flush.bytes()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_held_unless_it_must_not_run_again() {
+    let mut b = bench(Servers { gate: Some(Semaphore::new(0)), ..Servers::default() });
+    let of = |state| Record { state, ..record("x") };
+    let ack = |seq, once| After { settlement: Some(settlement(seq, Settle::Ack)), once };
+    b.flush.push(Some(of(State::Success)), ack(1, true));
+    b.run(0).await; // on its way
+    b.flush.push(Some(of(State::Success)), ack(2, false));
+    b.flush.push(Some(of(State::Retry)), ack(3, false));
+    b.flush.push(Some(of(State::Success)), After::default());
+    let held: Vec<bool> = b.flush.give_up().iter().map(|one| one.held).collect();
+    assert_eq!(held, [false, true, false, false]);
+    b.servers.gate.as_ref().expect("set").add_permits(9);
+    b.run(GATHER_US).await;
+    assert_eq!(b.servers.log(), ["settle 1,3"]);
+    assert_eq!((b.flush.len(), b.flush.bytes()), (0, 0));
 }
 
 #[tokio::test]
@@ -293,7 +328,7 @@ async fn settlements_outlive_the_connection_but_not_the_lease() {
 async fn what_is_handed_back_goes_in_the_order_of_claims() {
     let mut b = bench(Servers::default());
     for seq in [5, 2, 9] {
-        b.flush.push(None, Some(settlement(seq, Settle::HandBack)));
+        b.flush.push(None, Some(settlement(seq, Settle::HandBack)).into());
     }
     b.ack(1);
     b.run(0).await;
@@ -301,11 +336,20 @@ async fn what_is_handed_back_goes_in_the_order_of_claims() {
 }
 
 #[tokio::test]
-async fn a_backlog_is_noticed() {
+async fn a_backlog_is_noticed_until_half_of_it_is_gone() {
     let mut b = bench(Servers::default());
-    for seq in 0..BACKLOG as u64 {
+    for seq in 0..KEPT as u64 {
         assert!(!b.flush.is_full());
         b.ack(seq);
     }
+    assert!(b.flush.is_full());
+    b.flush.ready.truncate(KEPT / 2);
+    assert!(b.flush.is_full());
+    b.flush.ready.truncate(KEPT / 2 - 1);
+    assert!(!b.flush.is_full());
+    let half = Record { document: Bytes::from(vec![0; KEPT_BYTES / 2]), ..record("half") };
+    b.flush.push(Some(half.clone()), After::default());
+    assert!(!b.flush.is_full());
+    b.flush.push(Some(half), After::default());
     assert!(b.flush.is_full());
 }

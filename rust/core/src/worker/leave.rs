@@ -10,6 +10,7 @@ use crate::{
     pool::Lost,
     worker::{
         Now, Worker,
+        flush::GivenUp,
         inflight::Place,
         shutdown::{Step, Stop},
         suspect::Suspects,
@@ -56,20 +57,7 @@ impl Worker {
         self.phase.ask(Stop::Cold, now.mono, None);
         self.hand_back_unbegun();
         self.kill().await;
-        let last = async {
-            while self.flush.len() > 0 {
-                let now = self.now();
-                self.flush.kick(self.link.consumer(), true, now.mono);
-                tokio::select! {
-                    news = self.flush.news(now.mono) => self.flush_news(news),
-                    news = self.link.news() => self.link_news(news, now),
-                    () = tokio::time::sleep(PATIENCE) => {}
-                }
-            }
-        };
-        if tokio::time::timeout(LAST, last).await.is_err() {
-            tracing::warn!("results or acknowledgements could not be sent in time");
-        }
+        self.drain().await;
     }
 
     /// The last acts, in order.
@@ -77,6 +65,10 @@ impl Worker {
         let force = self.inflight.at_pool() > 0;
         if tokio::time::timeout(LAST, self.pool.shutdown(force)).await.is_err() {
             tracing::warn!("the pool did not end in time");
+        }
+        self.give_up_results();
+        if self.link.consumer().is_some() {
+            self.drain().await;
         }
         let Some(consumer) = self.link.close() else {
             // A worker that was never connected holds nothing.
@@ -95,6 +87,40 @@ impl Worker {
             Err(_) => tracing::warn!(
                 "the lease was not released in time, what it held returns when it lapses"
             ),
+        }
+    }
+
+    /// Sends what is left, in a bounded time.
+    async fn drain(&mut self) {
+        let last = async {
+            while self.flush.len() > 0 {
+                let now = self.now();
+                self.flush.kick(self.link.consumer(), true, now.mono);
+                tokio::select! {
+                    news = self.flush.news(now.mono) => self.flush_news(news, now),
+                    news = self.link.news() => self.link_news(news, now),
+                    () = tokio::time::sleep(PATIENCE) => {}
+                }
+            }
+        };
+        if tokio::time::timeout(LAST, last).await.is_err() {
+            tracing::warn!("results or acknowledgements could not be sent in time");
+        }
+    }
+
+    /// Says which results could not be stored. The messages of late-acked tasks are still held, and go back with the lease.
+    fn give_up_results(&mut self) {
+        for GivenUp { record, held } in self.flush.give_up() {
+            let (task_id, state) = (record.id.as_str(), record.state.as_str());
+            if held {
+                tracing::error!(
+                    task_id,
+                    state,
+                    "a result could not be stored, the task goes back to its queue"
+                );
+            } else if record.state.is_ready() {
+                tracing::error!(task_id, state, "a result could not be stored, it is lost");
+            }
         }
     }
 

@@ -233,7 +233,7 @@ impl Worker {
                     Step::Nothing
                 }
                 News::Flush(news) => {
-                    self.flush_news(news);
+                    self.flush_news(news, now);
                     Step::Nothing
                 }
                 News::Tick => Step::Nothing,
@@ -252,8 +252,10 @@ impl Worker {
         }
         self.release_limited(now);
         if self.phase.works() {
-            self.dispatch(now)?;
-            self.fetch();
+            if !self.is_overloaded() {
+                self.dispatch(now)?;
+                self.fetch();
+            }
         } else {
             let left = Left { at_pool: self.inflight.at_pool(), unsettled: self.flush.len() };
             let step = self.phase.turn(left, now.mono);
@@ -301,7 +303,7 @@ impl Worker {
     }
 
     fn fetch(&mut self) {
-        if !self.link.can_fetch() || self.flush.is_full() {
+        if !self.link.can_fetch() {
             return;
         }
         let claimed = self.inflight.claimed();

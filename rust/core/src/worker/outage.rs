@@ -10,9 +10,17 @@ use crate::{
     broker::lease::LEASE_MS,
     clock::Micros,
     error::{Error, ErrorKind},
-    worker::{Now, Standing, Worker, flush::FlushNews, inflight::Place, link::LinkNews},
+    worker::{
+        Now, Standing, Worker,
+        flush::{FlushNews, Refused},
+        inflight::Place,
+        link::LinkNews,
+        settle,
+    },
 };
 
+/// A document of fewer bytes is not replaced when it is refused for its size: its replacement would not be smaller.
+const OVERSIZED: usize = 4 << 10;
 /// How often a lasting outage of the broker is said again.
 const AGAIN_US: Micros = 10_000_000;
 
@@ -38,11 +46,24 @@ impl Outage {
     }
 }
 
+/// How much is kept for servers that are away or slow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Backlog {
+    /// So little that tasks are begun.
+    #[default]
+    Small,
+    /// Too much; it may be a matter of a moment.
+    Full,
+    /// Too much, and the log says so.
+    Reported,
+}
+
 /// What is away.
 #[derive(Debug, Default)]
 pub(super) struct Away {
     broker: Option<Outage>,
     store: bool,
+    kept: Backlog,
     /// Whether the broker said that the lease is over.
     lapsed: bool,
 }
@@ -73,11 +94,14 @@ impl Worker {
     }
 
     /// Takes what came of a batch.
-    pub(super) fn flush_news(&mut self, news: FlushNews) {
+    pub(super) fn flush_news(&mut self, news: FlushNews, now: Now) {
         match news {
-            FlushNews::Stored => {
+            FlushNews::Stored(refused) => {
                 if std::mem::take(&mut self.away.store) {
                     tracing::info!("the result store is back");
+                }
+                for one in refused {
+                    self.refused(one, now);
                 }
             }
             FlushNews::Settled => {}
@@ -86,13 +110,49 @@ impl Worker {
                     tracing::warn!(%error, "results cannot be stored, they are kept and tried again");
                 }
             }
-            FlushNews::Refused(id, error) => {
-                tracing::error!(id, %error, "the result store refuses a result, it is dropped");
-            }
             FlushNews::SettleFailed(error) => {
                 self.link.fail(error.kind());
                 self.disconnected(&error);
             }
+        }
+    }
+
+    /// Whether so much is kept for servers that are away, or slow, that nothing more is begun.
+    pub(super) fn is_overloaded(&mut self) -> bool {
+        let was = self.away.kept;
+        if !self.flush.is_full() {
+            self.away.kept = Backlog::Small;
+            if was == Backlog::Reported {
+                tracing::info!("tasks are begun again");
+            }
+            return false;
+        }
+        if was == Backlog::Small {
+            // What waits behind a running call would add its result as well.
+            self.pool.recall();
+            self.away.kept = Backlog::Full;
+        }
+        if was != Backlog::Reported && (self.away.store || self.away.broker.is_some()) {
+            self.away.kept = Backlog::Reported;
+            let (entries, bytes) = (self.flush.len(), self.flush.bytes());
+            tracing::warn!(
+                entries,
+                bytes,
+                "so much waits to be stored or settled that no task is begun"
+            );
+        }
+        true
+    }
+
+    /// The store will never take a record. For its size it ends as a failure that says so; else only the log can say it.
+    fn refused(&mut self, Refused { record, after, error }: Refused, now: Now) {
+        let task_id = record.id.as_str();
+        if error.kind() == ErrorKind::TooLarge && record.document.len() > OVERSIZED {
+            tracing::error!(task_id, %error, "the result store refuses a result for its size, the task ends as a failure");
+            self.flush.push(Some(settle::oversized(&record, &error, now.wall)), after);
+        } else {
+            tracing::error!(task_id, %error, "the result store refuses a result, it is lost");
+            self.flush.push(None, after);
         }
     }
 

@@ -189,12 +189,12 @@ impl Worker {
 
     fn refuse(&mut self, delivery: &Delivery, decision: Decision) {
         let settlement = decision.settle.map(|how| Settlement { tag: delivery.tag, how });
-        self.flush.push(decision.store, settlement);
+        self.flush.push(decision.store, settlement.into());
     }
 
     /// Settles a message under the present lease that leaves no record.
     pub(super) fn give(&mut self, tag: crate::broker::Tag, how: Settle) {
-        self.flush.push(None, Some(Settlement { tag, how }));
+        self.flush.push(None, Some(Settlement { tag, how }).into());
     }
 }
 

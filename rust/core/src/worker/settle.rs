@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::{
     broker::Settle,
     config::TaskSpec,
+    error::Error,
     message::Message,
     pool::{Lost, Outcome, Verdict},
     result::{Record, State},
@@ -60,6 +61,8 @@ pub struct Decision {
     pub settle: Option<Settle>,
     /// What the task ended with when the worker ended it: whoever follows the task is still to be told.
     pub end: Option<Raised>,
+    /// The task ran and is acknowledged early: it does not run again because its record cannot be stored.
+    pub once: bool,
 }
 
 /// The task has begun (and is still running).
@@ -69,7 +72,7 @@ pub fn started(request: &Request, spec: &TaskSpec, pid: u32, ctx: Context<'_>) -
     Decision {
         store: wanted.then(|| document::of_request(request, &told, ctx.now, ctx.ttl)),
         settle: (!spec.acks_late && !request.acked).then_some(Settle::Ack),
-        end: None,
+        ..Decision::default()
     }
 }
 
@@ -98,7 +101,7 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         reply_to: request.reply_to,
         expires_ms: ctx.ttl,
     });
-    Decision { store, settle, end: None }
+    Decision { store, settle, once: !late, ..Decision::default() }
 }
 
 /// The task had begun and what ran it is gone.
@@ -128,7 +131,7 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
     let raised = Raised { state: State::Failure, exc_type, args, module: BILLIARD };
     let store = wants_failure(request.ignore_result, spec)
         .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
-    Decision { store, settle: open(settle), end: Some(raised) }
+    Decision { store, settle: open(settle), end: Some(raised), once: !spec.acks_late }
 }
 
 /// It cost too many workers their life; it is not run once more.
@@ -141,7 +144,12 @@ pub fn exhausted(request: &Request, spec: &TaskSpec, ctx: Context<'_>) -> Decisi
         Raised { state: State::Failure, exc_type: "WorkerLostError", args, module: BILLIARD };
     let store = wants_failure(request.ignore_result, spec)
         .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
-    Decision { store, settle: Some(park(request, reason)), end: Some(raised) }
+    Decision {
+        store,
+        settle: Some(park(request, reason)),
+        end: Some(raised),
+        ..Decision::default()
+    }
 }
 
 /// Its body could not be decoded where it was to run; user code has not begun.
@@ -150,7 +158,11 @@ fn undecodable(reason: String, request: &Request, spec: &TaskSpec, ctx: Context<
     let raised = Raised { state: State::Failure, exc_type: "DecodeError", args, module: KOMBU };
     let store = wants_failure(request.ignore_result, spec)
         .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
-    Decision { store, settle: (!request.acked).then(|| park(request, reason)), end: None }
+    Decision {
+        store,
+        settle: (!request.acked).then(|| park(request, reason)),
+        ..Decision::default()
+    }
 }
 
 /// Its content type is not accepted here.
@@ -162,7 +174,7 @@ pub fn refused(message: &Message, reason: String, spec: &TaskSpec, ctx: Context<
     let store = wants_failure(ignored, spec)
         .then(|| document::of_message(message, &Told::Raised(&raised), ctx.now, ctx.ttl));
     let id = Arc::from(message.headers.id.as_str());
-    Decision { store, settle: Some(Settle::Park { id, reason }), end: None }
+    Decision { store, settle: Some(Settle::Park { id, reason }), ..Decision::default() }
 }
 
 /// Its time had passed before it began, at receipt or later.
@@ -172,7 +184,7 @@ pub fn expired(message: &Message, ignore_result: bool, ctx: Context<'_>) -> Deci
         Raised { state: State::Revoked, exc_type: "TaskRevokedError", args, module: CELERY };
     let told = Told::Raised(&raised);
     let store = (!ignore_result).then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
-    Decision { store, settle: Some(Settle::Ack), end: Some(raised) }
+    Decision { store, settle: Some(Settle::Ack), end: Some(raised), ..Decision::default() }
 }
 
 /// No task of that name is registered here.
@@ -183,7 +195,14 @@ pub fn unknown(message: &Message, reason: String, ctx: Context<'_>) -> Decision 
     let store = (!message.headers.id.is_empty())
         .then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
     let id = Arc::from(message.headers.id.as_str());
-    Decision { store, settle: Some(Settle::Park { id, reason }), end: None }
+    Decision { store, settle: Some(Settle::Park { id, reason }), ..Decision::default() }
+}
+
+/// The store refuses the record of `refused` for its size; who waits for the task learns that.
+pub fn oversized(refused: &Record, error: &Error, now: i64) -> Record {
+    let args = json!([error.to_string()]);
+    let raised = Raised { state: State::Failure, exc_type: "EncodeError", args, module: KOMBU };
+    document::instead_of(refused, &raised, now)
 }
 
 fn wants_failure(ignore_result: bool, spec: &TaskSpec) -> bool {

@@ -3,31 +3,33 @@
 //! A stock client or worker on the same database sees no difference. For taskcore's own clients a worker also announces on the
 //! client's one reply channel, so that a client with a thousand tasks in flight has one subscription (`wait`).
 //!
-//! A batch is one script, because of the rule that SUCCESS is final: checked and written apart, a late FAILURE of a redelivered
-//! task could slip in between. The worker stores over a multiplexed connection of its runtime; client code
-//! reads, writes and waits from any thread over blocking connections.
+//! A client's channel carries documents as they are, which name their tasks, one per line; or [`NOTICE`] and the id of a task whose document
+//! is to be read. A stored SUCCESS is final, so checking and writing are one step of the server, a command or a script. The
+//! worker stores over a multiplexed connection of its runtime; client code reads, writes and waits from any thread over
+//! blocking connections.
 
 mod room;
+mod store;
 mod wait;
 mod watch;
 
 use std::{
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use redis::{Cmd, Script, cmd};
+use redis::cmd;
 use tokio::runtime;
 
 use super::{
-    Origin, REPLY_PREFIX, Record, ResultStore, State, Watch, fresh_reply_id,
+    Origin, Record, ResultStore, State, Stored, Watch, fresh_reply_id,
     watch::{Observer, Watchers},
 };
 use crate::{
     broker::{BoxFuture, url::RedisUrl},
     clock,
-    error::{ErrorKind, Result},
+    error::Result,
     redis_link::{Link, Multiplexed, Pool, generation},
 };
 use room::Waiting;
@@ -35,15 +37,11 @@ use watch::Subscriptions;
 
 /// How long a read or write from client code may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Records per script: the server does nothing else while one runs.
-const CHUNK: usize = 200;
-/// Bytes per script, for the same reason.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Documents per read.
 const GET_CHUNK: usize = 500;
 
-static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
-const SOURCE: &str = include_str!("store.lua");
+/// Begins a message on a client's channel that names a task instead of carrying its document.
+const NOTICE: char = '@';
 
 /// What `result_backend_transport_options` may say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,7 +74,7 @@ impl RedisResults {
         let joint =
             if prefix.is_empty() || prefix.ends_with([':', '_', '-', '.']) { "" } else { "_" };
         Ok(Self {
-            pool: Pool::new(Arc::clone(&link)),
+            pool: Pool::patient(Arc::clone(&link)),
             prefix: format!("{prefix}{joint}"),
             waiting: Waiting::default(),
             watchers: Watchers::default(),
@@ -94,52 +92,6 @@ impl RedisResults {
         format!("{}taskcore:reply:{reply_to}", self.prefix)
     }
 
-    /// The call that stores a batch of one time to live.
-    fn store_call(&self, batch: &[Record]) -> Cmd {
-        let bytes: usize = batch.iter().map(|record| record.document.len() + 128).sum();
-        let mut call = Cmd::with_capacity(batch.len() * 3 + 5, bytes + 64);
-        call.arg("EVALSHA").arg(STORE.get_hash()).arg(batch.len());
-        for record in batch {
-            call.arg(self.key(&record.id));
-        }
-        match batch.first().and_then(|record| record.expires_ms) {
-            Some(ms) => call.arg(ms.max(1)),
-            None => call.arg(""),
-        };
-        for record in batch {
-            call.arg(&*record.document);
-            // Who waits on the reply channel waits for the end.
-            let reply = record.reply_to.as_deref();
-            match reply.filter(|to| record.state.is_ready() && to.starts_with(REPLY_PREFIX)) {
-                Some(to) => call.arg(self.reply_channel(to)),
-                None => call.arg(""),
-            };
-        }
-        call
-    }
-
-    async fn store_all(&self, batch: &[Record]) -> Result<()> {
-        let mut con = self.connection().await?;
-        for chunk in chunks(batch) {
-            let call = self.store_call(chunk);
-            let mut stored = call.exec_async(&mut con).await;
-            if stored.as_ref().is_err_and(|e| e.code() == Some("NOSCRIPT")) {
-                stored = match load().exec_async(&mut con).await {
-                    Ok(()) => call.exec_async(&mut con).await,
-                    failed => failed,
-                };
-            }
-            stored.map_err(|e| {
-                let error = self.link.error("store results", e);
-                if error.kind() != ErrorKind::Storage {
-                    *self.worker() = None;
-                }
-                error
-            })?;
-        }
-        Ok(())
-    }
-
     /// The worker's connection, opened when there is none in this runtime.
     async fn connection(&self) -> Result<Multiplexed> {
         let here = runtime::Handle::current().id();
@@ -151,6 +103,11 @@ impl RedisResults {
         let con = self.link.multiplexed(TIMEOUT).await?;
         *self.worker() = Some((here, con.clone()));
         Ok(con)
+    }
+
+    /// The worker's connection is broken.
+    fn disconnect(&self) {
+        *self.worker() = None;
     }
 
     fn worker(&self) -> std::sync::MutexGuard<'_, Option<(runtime::Id, Multiplexed)>> {
@@ -177,11 +134,8 @@ impl RedisResults {
 }
 
 impl ResultStore for RedisResults {
-    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
         Box::pin(async move {
-            if batch.is_empty() {
-                return Ok(());
-            }
             let reused = self.worker().is_some();
             match self.store_all(batch).await {
                 // The connection may have died of old age; storing twice does no harm.
@@ -192,14 +146,17 @@ impl ResultStore for RedisResults {
     }
 
     fn put(&self, record: &Record) -> Result<()> {
-        let call = self.store_call(std::slice::from_ref(record));
-        self.pool.repeat("store a result", Self::soon(), |lease| match call.exec(&mut lease.con) {
-            Err(error) if error.code() == Some("NOSCRIPT") => {
-                load().exec(&mut lease.con)?;
-                call.exec(&mut lease.con)
+        let call = self.store_call(std::iter::once(record));
+        let refused: Vec<usize> = self.pool.repeat("store a result", Self::soon(), |lease| {
+            match call.query(&mut lease.con) {
+                Err(error) if error.code() == Some("NOSCRIPT") => {
+                    store::load().exec(&mut lease.con)?;
+                    call.query(&mut lease.con)
+                }
+                done => done,
             }
-            done => done,
-        })
+        })?;
+        if refused.is_empty() { Ok(()) } else { Err(self.foreign(&record.id)) }
     }
 
     fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>> {
@@ -278,30 +235,6 @@ fn is_ready(document: &[u8]) -> bool {
     )
 }
 
-fn load() -> Cmd {
-    let mut load = cmd("SCRIPT");
-    load.arg("LOAD").arg(SOURCE);
-    load
-}
-
-/// Cuts a batch into what one script takes: of one time to live, and not too much.
-fn chunks(mut batch: &[Record]) -> impl Iterator<Item = &[Record]> {
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let ttl = batch.first().and_then(|record| record.expires_ms);
-        let fits = batch.iter().take(CHUNK).take_while(|record| {
-            let before = bytes;
-            bytes += record.document.len();
-            // The first always fits, however large.
-            record.expires_ms == ttl && (before == 0 || bytes <= CHUNK_BYTES)
-        });
-        let n = fits.count();
-        let (chunk, rest) = batch.split_at(n);
-        batch = rest;
-        (n > 0).then_some(chunk)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,23 +266,5 @@ mod tests {
             let options = RedisResultOptions { global_keyprefix: prefix.into() };
             assert_eq!(RedisResults::new(&url, "unix:///none", &options).unwrap().key("1"), key);
         }
-    }
-
-    #[test]
-    fn batches_are_cut_by_count_bytes_and_expiry() {
-        let record = |bytes: usize| Record {
-            id: "i".into(),
-            state: State::Success,
-            document: vec![b'x'; bytes].into(),
-            reply_to: None,
-            expires_ms: None,
-        };
-        let sizes = |batch: &[Record]| chunks(batch).map(<[_]>::len).collect::<Vec<_>>();
-        assert_eq!(sizes(&[]), [0; 0]);
-        assert_eq!(sizes(&vec![record(10); 450]), [200, 200, 50]);
-        assert_eq!(
-            sizes(&[record(CHUNK_BYTES * 2), record(1), record(CHUNK_BYTES), record(1)]),
-            [1, 1, 1, 1]
-        );
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use redis::{Connection, PushKind, RedisResult, Value, cmd};
 
-use super::{RedisResults, ResultStore, is_ready};
+use super::{NOTICE, RedisResults, ResultStore, is_ready};
 use crate::{error::Result, redis_link::generation};
 
 /// Connections kept for tasks with a channel of their own.
@@ -76,8 +76,23 @@ impl Waiting {
         }
     }
 
-    /// Gives a document to those who wait for its task.
-    fn deliver(&self, document: &Bytes) {
+    /// Gives what a message carries to those who wait for it: documents, one per line, or the id of a task whose document is to be
+    /// read.
+    fn deliver(&self, message: &Bytes) {
+        if let Some(id) = message.strip_prefix(NOTICE.encode_utf8(&mut [0; 4]).as_bytes()) {
+            let id = String::from_utf8_lossy(id);
+            for waiter in self.room().waiters.get(&*id).cloned().unwrap_or_default() {
+                waiter.news().reread = true;
+                waiter.changed.notify_one();
+            }
+            return;
+        }
+        for line in message.split(|byte| *byte == b'\n') {
+            self.deliver_one(&message.slice_ref(line));
+        }
+    }
+
+    fn deliver_one(&self, document: &Bytes) {
         let Some(id) = task_of(document).filter(|_| is_ready(document)) else { return };
         let waiters = self.room().waiters.get(&*id).cloned().unwrap_or_default();
         for waiter in waiters {
@@ -120,6 +135,21 @@ impl Drop for Entry<'_> {
                 room.waiters.remove(self.id);
             }
         }
+        // It may have been promoted when its own document had come already.
+        if !room.has_reader {
+            room.promote(None);
+        }
+    }
+}
+
+impl Room {
+    /// Wakes a waiter that takes the post of the reader, but not `leaving`, who would let it lie.
+    fn promote(&self, leaving: Option<&Arc<Waiter>>) {
+        let stays = |waiter: &&Arc<Waiter>| leaving.is_none_or(|left| !Arc::ptr_eq(waiter, left));
+        if let Some(next) = self.waiters.values().flatten().find(stays) {
+            next.news().promoted = true;
+            next.changed.notify_one();
+        }
     }
 }
 
@@ -139,19 +169,22 @@ impl Waiter {
 /// The post of the reader, held by one thread at a time.
 pub(super) struct Post<'a> {
     waiting: &'a Waiting,
+    holder: Arc<Waiter>,
     con: Option<Connection>,
     /// What the socket's timeout is set to.
     pulse: Duration,
 }
 
 impl<'a> Post<'a> {
-    /// Takes the post if it is free.
-    pub(super) fn take(waiting: &'a Waiting) -> Option<Self> {
+    /// Takes the post for the thread of `entry` if it is free.
+    pub(super) fn take(entry: &Entry<'a>) -> Option<Self> {
+        let waiting = entry.waiting;
         let mut room = waiting.room();
         if std::mem::replace(&mut room.has_reader, true) {
             return None;
         }
-        Some(Self { waiting, con: room.subscribed.take(), pulse: Duration::ZERO })
+        let holder = Arc::clone(&entry.waiter);
+        Some(Self { waiting, holder, con: room.subscribed.take(), pulse: Duration::ZERO })
     }
 
     /// Subscribes to the process's reply channel when the link is not up.
@@ -200,12 +233,7 @@ impl Drop for Post<'_> {
         let mut room = self.waiting.room();
         room.has_reader = false;
         room.subscribed = self.con.take();
-        let next = room.waiters.values().flatten().next().cloned();
-        drop(room);
-        if let Some(next) = next {
-            next.news().promoted = true;
-            next.changed.notify_one();
-        }
+        room.promote(Some(&self.holder));
     }
 }
 
@@ -264,6 +292,26 @@ pub(super) fn task_of(document: &[u8]) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_leaves_the_post_hands_it_to_somebody_who_stays() {
+        let waiting = Waiting::default();
+        for _ in 0..20 {
+            let reader = Entry::new(&waiting, "reader");
+            let post = Post::take(&reader).unwrap();
+            let (second, third) = (Entry::new(&waiting, "b"), Entry::new(&waiting, "c"));
+            assert!(Post::take(&second).is_none());
+            drop(post);
+            let promoted = |entry: &Entry<'_>| entry.waiter.news().promoted;
+            assert!(promoted(&second) || promoted(&third), "not whoever leaves");
+            drop(reader);
+            let (heir, other) = if promoted(&second) { (second, third) } else { (third, second) };
+            assert!(promoted(&heir));
+            // It leaves without having looked.
+            drop(heir);
+            assert!(promoted(&other));
+        }
+    }
 
     #[test]
     fn documents_name_their_task() {

@@ -1,9 +1,10 @@
 -- Stores and announces result documents. A stored SUCCESS is final, and a state that is not ready never undoes one that is
 -- (`State::yields_to`; the state is the first field of a document).
 --
--- KEYS  the documents' keys, which are also the channels on which Celery's clients wait
--- ARGV  time to live in ms or '', then two per key: document, and the channel of the client that published the task or ''
--- A client's own channel carries the document as it is, which names its task: framing it here would cost more than storing it.
+-- KEYS   the documents' keys, which are also the channels on which Celery's clients wait
+-- ARGV   time to live in ms or '', then three per key: document, the channel of the client that published the task or '',
+--        and what is said there, or '' for the document itself
+-- Reply  numbers of the keys that hold a value of another type, which is not touched
 local call, ttl = redis.call, ARGV[1]
 local function set(key, document, ...)
   if ttl == '' then return call('SET', key, document, ...) end
@@ -14,16 +15,26 @@ local function stays(old, new)
   local rank = READY[old]
   return rank == 2 or (rank == 1 and not READY[string.sub(new, 1, 20)])
 end
+local foreign = {}
 for i = 1, #KEYS do
-  local key, document, channel = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
+  local key, document, channel, said = KEYS[i], ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
   -- Nearly always nothing is there yet, and one command does it.
-  local stored = set(key, document, 'NX')
-  if not stored and not stays(call('GETRANGE', key, 0, 19), document) then
-    stored = set(key, document)
+  local announced = set(key, document, 'NX')
+  if not announced then
+    local old = redis.pcall('GETRANGE', key, 0, 19)
+    if type(old) == 'table' then
+      if not string.find(old.err, 'WRONGTYPE', 1, true) then return old end
+      foreign[#foreign + 1] = i
+    elseif not stays(old, document) then
+      announced = set(key, document)
+    else
+      -- The very same document: who stored it may have lost its link before it could announce it.
+      announced = call('GET', key) == document
+    end
   end
-  if stored then
+  if announced then
     call('PUBLISH', key, document)
-    if channel ~= '' then call('PUBLISH', channel, document) end
+    if channel ~= '' then call('PUBLISH', channel, said ~= '' and said or document) end
   end
 end
-return redis.status_reply('OK')
+return foreign

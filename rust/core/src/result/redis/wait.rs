@@ -159,7 +159,7 @@ fn wait_own(
     let mut post = None;
     if store.waiting.room().subscribed.is_none() {
         // Subscribed before the first read, or the read would be for nothing.
-        post = Post::take(&store.waiting);
+        post = Post::take(&entry);
         if let Some(post) = &mut post {
             post.connect(store, clock.step())?;
         }
@@ -167,7 +167,7 @@ fn wait_own(
     if clock.wanted.origin == Origin::Fresh && post.is_none() {
         // Subscribed since before the task was published: the push says all that a read could, without standing in front of the
         // result in the server.
-        post = Post::take(&store.waiting);
+        post = Post::take(&entry);
         if let Some(post) = &mut post {
             post.read(store, clock.step(), HEADSTART)?;
         }
@@ -182,7 +182,7 @@ fn wait_own(
     loop {
         let pulse = clock.pulse()?;
         if post.is_none() {
-            post = Post::take(&store.waiting);
+            post = Post::take(&entry);
         }
         match &mut post {
             Some(post) => post.read(store, clock.step(), pulse)?,

@@ -30,10 +30,13 @@ use crate::{
     message::{Encoding, Message},
     pool::{Call, Lost, Outcome, Pool, PoolNews, Verdict},
     result::{ResultStore, memory::MemoryResults},
+    worker::tests::flaky_results::FlakyResults,
     worker::{Handle, Now, Stats, Stop, Surroundings, Worker},
 };
 
 pub(crate) const QUEUE: &str = "q";
+/// Bytes of the document of a task that ends `large`.
+pub(crate) const LARGE: usize = 16 << 20;
 
 /// A name for a store that no other test has.
 fn fresh() -> String {
@@ -421,7 +424,7 @@ impl ScriptedPool {
 
     fn finish(&mut self, run: &Run) {
         let verdict = match run.end.as_str() {
-            "ok" | "last" => Verdict::Success,
+            "ok" | "large" | "last" => Verdict::Success,
             "swap" => {
                 // As two children give back what waits at them, each at its own moment.
                 let back = self.queued.drain(..).rev();
@@ -463,7 +466,10 @@ impl ScriptedPool {
             key: run.key,
             verdict,
             runtime_us: 10,
-            document: Some(Bytes::from(run.end.clone())),
+            document: Some(match run.end.as_str() {
+                "large" => Bytes::from(vec![0; LARGE]),
+                end => Bytes::copy_from_slice(end.as_bytes()),
+            }),
             note: format!("it says {}", run.end),
             traceback: String::new(),
         }));
@@ -570,6 +576,7 @@ pub(crate) fn config() -> WorkerConfig {
 pub(crate) struct Lab {
     pub(crate) broker: Arc<Flaky>,
     pub(crate) results: Arc<MemoryResults>,
+    pub(crate) store: Arc<FlakyResults>,
     pub(crate) oracle: Arc<Oracle>,
     pub(crate) handle: Handle,
     /// How long the process did not run while the clocks went on, in microseconds.
@@ -628,9 +635,10 @@ impl Lab {
         };
         let pool = Box::new(ScriptedPool::new(2, Arc::clone(&oracle)));
         let cable = Arc::new(Cable(Arc::clone(&broker)));
-        let store: Arc<dyn ResultStore> = results.clone();
-        let (worker, handle) = Worker::within(surroundings, config, cable, Some(store), pool);
-        Self { broker, results, oracle, handle, stopped, run: tokio::spawn(worker.run()) }
+        let store = FlakyResults::new(Arc::clone(&results));
+        let (worker, handle) =
+            Worker::within(surroundings, config, cable, Some(store.clone()), pool);
+        Self { broker, results, store, oracle, handle, stopped, run: tokio::spawn(worker.run()) }
     }
 
     /// Stops the process for so long.

@@ -2,7 +2,9 @@
 
 pub(crate) mod crashes;
 mod fake;
+mod flaky_results;
 mod outages;
 mod outcomes;
 mod stopping;
+mod stores;
 mod timing;

@@ -3,6 +3,7 @@
 mod lists;
 mod due;
 mod leases;
+mod refusals;
 mod servers;
 mod slow;
 mod link;

@@ -1,0 +1,276 @@
+//! Storing batches from the worker.
+//!
+//! A few records are one script and one round trip, because somebody waits for them. For many the server's time counts, and a
+//! script spends more of it on carrying arguments in and out than the commands themselves take: so they are bare `SET NX`, with
+//! the question who listens behind them, and then one announcement for each client with all of its documents, and one for
+//! each task that somebody else waits for. A record whose key exists goes through the script, which knows which state yields
+//! to which. Everything may be sent again: what is stored already, word for word, is announced again.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use redis::{
+    Cmd, Pipeline, RedisResult, Script, Value, aio::ConnectionLike, cmd, from_redis_value,
+};
+
+use super::{NOTICE, RedisResults};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    redis_link::Multiplexed,
+    result::{REPLY_PREFIX, Record, Stored},
+};
+
+/// So many records are stored by the script.
+const FEW: usize = 8;
+/// Records per pipeline.
+const PIECE: usize = 2_000;
+/// Bytes per pipeline and per announcement: less than any server's `proto-max-bulk-len`.
+const PIECE_BYTES: usize = 512 << 10;
+/// A document of more bytes is stored alone, and its client is told to read it: pushing it would send it over the link twice, and
+/// a server cuts off subscribers that have much before them.
+const LARGE: usize = 64 << 10;
+
+static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
+const SOURCE: &str = include_str!("store.lua");
+
+/// Makes the server know the script.
+pub(super) fn load() -> Cmd {
+    let mut load = cmd("SCRIPT");
+    load.arg("LOAD").arg(SOURCE);
+    load
+}
+
+impl RedisResults {
+    /// Stores a batch over the worker's connection.
+    pub(super) async fn store_all(&self, batch: &[Record]) -> Result<Stored> {
+        let mut stored = Stored::default();
+        let mut first = 0;
+        for piece in pieces(batch) {
+            let mut con = self.connection().await?;
+            let result = if piece.len() > FEW {
+                self.store_many(&mut con, piece).await
+            } else {
+                self.store_few(&mut con, piece).await
+            };
+            let failed = result.map(|foreign| {
+                let refused = |n: usize| (first + n, self.foreign(&piece[n].id));
+                stored.refused.extend(foreign.into_iter().map(refused));
+            });
+            if let Err(error) = failed.map_err(|e| self.link.error("store results", e)) {
+                if error.kind() != ErrorKind::Storage {
+                    self.disconnect();
+                }
+                if error.kind() != ErrorKind::TooLarge || piece.len() > 1 {
+                    return Err(error);
+                }
+                stored.refused.push((first, error));
+            }
+            first += piece.len();
+        }
+        Ok(stored)
+    }
+
+    /// The key of a task holds a value of another type.
+    pub(super) fn foreign(&self, id: &str) -> Error {
+        let (key, url) = (self.key(id), self.link.url());
+        let text = format!(
+            "the key `{key}` at redis `{url}` holds a value of another type, which another program must have put there; delete it"
+        );
+        Error::new(ErrorKind::Storage, text)
+    }
+
+    /// The call that stores records of one time to live. Its reply are the numbers of those that are refused, from 1.
+    pub(super) fn store_call<'a>(&self, records: impl Iterator<Item = &'a Record> + Clone) -> Cmd {
+        let (count, bytes) =
+            records.clone().fold((0, 0), |(n, bytes), r| (n + 1, bytes + r.document.len() + 128));
+        let mut call = Cmd::with_capacity(count * 4 + 4, bytes + 64);
+        call.arg("EVALSHA").arg(STORE.get_hash()).arg(count);
+        for record in records.clone() {
+            call.arg(self.key(&record.id));
+        }
+        match records.clone().next().and_then(|record| record.expires_ms) {
+            Some(ms) => call.arg(ms.max(1)),
+            None => call.arg(""),
+        };
+        for record in records {
+            call.arg(&*record.document);
+            match client(record) {
+                Some(to) => call.arg(self.reply_channel(to)),
+                None => call.arg(""),
+            };
+            if record.document.len() > LARGE {
+                call.arg(format!("{NOTICE}{}", record.id));
+            } else {
+                call.arg("");
+            }
+        }
+        call
+    }
+
+    /// Stores records by the script; which of them are refused.
+    async fn store_few(&self, con: &mut Multiplexed, piece: &[Record]) -> RedisResult<Vec<usize>> {
+        self.run(con, &self.store_call(piece.iter())).await
+    }
+
+    async fn run(&self, con: &mut Multiplexed, call: &Cmd) -> RedisResult<Vec<usize>> {
+        let mut reply: RedisResult<Vec<usize>> = call.query_async(con).await;
+        if reply.as_ref().is_err_and(|e| e.code() == Some("NOSCRIPT")) {
+            load().exec_async(con).await?;
+            reply = call.query_async(con).await;
+        }
+        reply.map(|numbers| numbers.into_iter().map(|n| n - 1).collect())
+    }
+
+    /// Stores records by bare commands; which of them are refused.
+    async fn store_many(&self, con: &mut Multiplexed, piece: &[Record]) -> RedisResult<Vec<usize>> {
+        let ask = self.asking(piece);
+        let mut replies = con.req_packed_commands(&ask, 0, ask.len()).await?.into_iter();
+        let (mut new, mut old) = (Vec::with_capacity(piece.len()), Vec::new());
+        for (index, reply) in replies.by_ref().take(piece.len()).enumerate() {
+            match reply.extract_error()? {
+                Value::Nil => old.push(index),
+                _ => new.push(index),
+            }
+        }
+        let listeners = Listeners::new(replies.next(), replies.next());
+        let say = self.saying(piece, &new, &listeners);
+        if !say.is_empty() {
+            let replies = con.req_packed_commands(&say, 0, say.len()).await?;
+            replies.into_iter().try_for_each(|reply| reply.extract_error().map(drop))?;
+        }
+        if old.is_empty() {
+            return Ok(Vec::new());
+        }
+        let refused = self.run(con, &self.store_call(old.iter().map(|&n| &piece[n]))).await?;
+        Ok(refused.into_iter().map(|n| old[n]).collect())
+    }
+
+    /// Stores what is new, and asks who listens.
+    fn asking(&self, piece: &[Record]) -> Pipeline {
+        let mut ask = Pipeline::with_capacity(piece.len() + 2);
+        let mut listeners = Cmd::with_capacity(piece.len() + 2, piece.len() * 64);
+        listeners.arg("PUBSUB").arg("NUMSUB");
+        for record in piece {
+            let key = self.key(&record.id);
+            let mut set = Cmd::with_capacity(6, key.len() + record.document.len() + 24);
+            set.arg("SET").arg(&key).arg(&*record.document);
+            if let Some(ms) = record.expires_ms {
+                set.arg("PX").arg(ms.max(1));
+            }
+            set.arg("NX");
+            ask.add_command(set);
+            listeners.arg(key);
+        }
+        ask.add_command(listeners);
+        ask.cmd("PUBSUB").arg("NUMPAT");
+        ask
+    }
+
+    /// Announces the records that are new.
+    fn saying(&self, piece: &[Record], new: &[usize], listeners: &Listeners) -> Pipeline {
+        let mut say = Pipeline::new();
+        let mut clients: HashMap<&str, Vec<u8>> = HashMap::new();
+        for &index in new {
+            let record = &piece[index];
+            if listeners.has(index) {
+                say.cmd("PUBLISH").arg(self.key(&record.id)).arg(&*record.document);
+            }
+            if let Some(to) = client(record) {
+                let documents = clients.entry(to).or_default();
+                if !documents.is_empty() {
+                    documents.push(b'\n');
+                }
+                documents.extend_from_slice(&record.document);
+            }
+        }
+        for (to, documents) in clients {
+            say.cmd("PUBLISH").arg(self.reply_channel(to)).arg(documents);
+        }
+        say
+    }
+}
+
+/// Who waits on the channels that Celery's clients use.
+struct Listeners {
+    /// How many, per record; `None` when the server would not say, or when somebody listens by a pattern.
+    counts: Option<Vec<u64>>,
+}
+
+impl Listeners {
+    fn new(channels: Option<Value>, patterns: Option<Value>) -> Self {
+        let patterns = patterns.and_then(|reply| from_redis_value::<u64>(reply).ok());
+        let channels = channels.and_then(|reply| from_redis_value::<Vec<(Value, u64)>>(reply).ok());
+        let counts = channels.filter(|_| patterns == Some(0));
+        Self { counts: counts.map(|pairs| pairs.into_iter().map(|(_, count)| count).collect()) }
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.counts.as_ref().is_none_or(|counts| counts.get(index).is_none_or(|count| *count > 0))
+    }
+}
+
+/// The taskcore client that waits for this record: for the end of its task.
+fn client(record: &Record) -> Option<&str> {
+    let to = record.reply_to.as_deref()?;
+    (record.state.is_ready() && to.starts_with(REPLY_PREFIX)).then_some(to)
+}
+
+/// Cuts a batch into pieces of one time to live, and not too much; a large record is one of its own.
+fn pieces(mut batch: &[Record]) -> impl Iterator<Item = &[Record]> {
+    std::iter::from_fn(move || {
+        let first = batch.first()?;
+        let mut bytes = 0;
+        let fits = batch.iter().take(PIECE).take_while(|record| {
+            bytes += record.document.len();
+            record.expires_ms == first.expires_ms
+                && record.document.len() <= LARGE
+                && bytes <= PIECE_BYTES
+        });
+        let (piece, rest) = batch.split_at(fits.count().max(1));
+        batch = rest;
+        Some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::result::State;
+
+    fn record(bytes: usize) -> Record {
+        Record {
+            id: "i".into(),
+            state: State::Success,
+            document: Bytes::from(vec![b'x'; bytes]),
+            reply_to: None,
+            expires_ms: None,
+        }
+    }
+
+    #[test]
+    fn batches_are_cut_by_count_bytes_and_expiry() {
+        let sizes = |batch: &[Record]| pieces(batch).map(<[_]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&vec![record(10); 4_500]), [2_000, 2_000, 500]);
+        assert_eq!(sizes(&[record(0), record(0), record(LARGE)]), [3]);
+        assert_eq!(
+            sizes(&[record(LARGE + 1), record(1), record(LARGE + 1), record(1), record(1)]),
+            [1, 1, 1, 2]
+        );
+        assert_eq!(sizes(&vec![record(LARGE); 9]), [8, 1]);
+        let short = Record { expires_ms: Some(1), ..record(1) };
+        assert_eq!(sizes(&[record(1), short.clone(), short]), [1, 2]);
+    }
+
+    #[test]
+    fn who_does_not_say_has_listeners() {
+        let pair = |count| [Value::BulkString(b"c".to_vec()), Value::Int(count)];
+        let channels = || Some(Value::Array([pair(0), pair(1)].concat()));
+        let none = Listeners::new(channels(), Some(Value::Int(0)));
+        assert!(!none.has(0) && none.has(1));
+        assert!(Listeners::new(channels(), Some(Value::Int(1))).has(0), "a pattern may mean it");
+        assert!(Listeners::new(None, Some(Value::Int(0))).has(0));
+        assert!(Listeners::new(channels(), None).has(0));
+    }
+}

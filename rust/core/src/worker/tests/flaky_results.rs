@@ -1,0 +1,94 @@
+//! The in-process result store, that can go away and that refuses what is too large.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    broker::BoxFuture,
+    error::{Error, ErrorKind, Result},
+    result::{Observer, Origin, Record, ResultStore, Stored, Watch, memory::MemoryResults},
+};
+
+pub(crate) struct FlakyResults {
+    inner: Arc<MemoryResults>,
+    down: AtomicBool,
+    largest: AtomicUsize,
+}
+
+impl FlakyResults {
+    pub(crate) fn new(inner: Arc<MemoryResults>) -> Arc<Self> {
+        Arc::new(Self { inner, down: AtomicBool::default(), largest: AtomicUsize::new(usize::MAX) })
+    }
+
+    /// Pulls or plugs the cable.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Refuses documents of more bytes.
+    pub(crate) fn limit(&self, bytes: usize) {
+        self.largest.store(bytes, Ordering::Relaxed);
+    }
+}
+
+impl ResultStore for FlakyResults {
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
+        Box::pin(async move {
+            if self.down.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::Connection, "unplugged"));
+            }
+            let mut stored = Stored::default();
+            for (n, record) in batch.iter().enumerate() {
+                if record.document.len() > self.largest.load(Ordering::Relaxed) {
+                    stored.refused.push((n, Error::new(ErrorKind::TooLarge, "too many bytes")));
+                } else {
+                    self.inner.put(record)?;
+                }
+            }
+            Ok(stored)
+        })
+    }
+    fn put(&self, record: &Record) -> Result<()> {
+        self.inner.put(record)
+    }
+    fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        self.inner.get(ids)
+    }
+    fn wait(
+        &self,
+        id: &str,
+        origin: Origin,
+        deadline: Option<Instant>,
+        interrupt: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Bytes>> {
+        self.inner.wait(id, origin, deadline, interrupt)
+    }
+    fn watch(
+        &self,
+        id: &str,
+        origin: Origin,
+        key: u64,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Watch> {
+        self.inner.watch(id, origin, key, observer)
+    }
+    fn forget(&self, id: &str) -> Result<()> {
+        self.inner.forget(id)
+    }
+    fn cleanup(&self) -> Result<u64> {
+        self.inner.cleanup()
+    }
+    fn reply_to(&self) -> &str {
+        self.inner.reply_to()
+    }
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+}

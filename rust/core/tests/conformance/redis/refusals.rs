@@ -1,0 +1,115 @@
+//! What a server will not take: it is told apart, and the rest goes on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use taskcore::{
+    ErrorKind,
+    assemble::{self, Options},
+    result::{Origin, Record, ResultStore, State},
+};
+
+use super::server::*;
+use crate::{broker::*, run, skipped, unique};
+
+fn results(server: &Server) -> Arc<dyn ResultStore> {
+    assemble::results(&server.url(), &Options::default()).unwrap()
+}
+
+fn record(bytes: usize) -> Record {
+    let id = unique("t").to_string();
+    let filler = "x".repeat(bytes);
+    let document =
+        format!("{{\"status\": \"SUCCESS\", \"result\": \"{filler}\", \"task_id\": \"{id}\"}}");
+    Record {
+        id,
+        state: State::Success,
+        document: document.into(),
+        reply_to: None,
+        expires_ms: None,
+    }
+}
+
+fn stored(store: &dyn ResultStore, batch: &[Record]) -> Vec<bool> {
+    let ids: Vec<&str> = batch.iter().map(|record| &*record.id).collect();
+    // One by one: reading many does not tell a key of another type apart.
+    ids.iter().map(|id| store.get(&[id]).unwrap()[0].is_some()).collect()
+}
+
+#[test]
+fn a_key_of_another_type_refuses_its_own_result_alone() {
+    with_server(|server| {
+        for count in [3, 300] {
+            let store = results(server);
+            let batch: Vec<_> = (0..count).map(|_| record(9)).collect();
+            let key = format!("celery-task-meta-{}", batch[1].id);
+            redis::cmd("LPUSH").arg(&key).arg("x").exec(&mut server.client()).unwrap();
+            let refused = run(store.store(&batch)).unwrap().refused;
+            let [(1, error)] = &refused[..] else { panic!("{refused:?}") };
+            assert!(error.to_string().contains(&key), "{error}");
+            assert!(!error.is_retryable());
+            let put = store.put(&batch[1]).unwrap_err();
+            assert!(put.to_string().contains(&key), "{put}");
+            let mut expected = vec![true; count];
+            expected[1] = false;
+            assert_eq!(stored(&*store, &batch), expected);
+        }
+    });
+}
+
+#[test]
+fn a_result_that_is_too_large_for_the_server_is_refused_alone() {
+    let Some(server) = Server::start(&["--proto-max-bulk-len", "1mb"]) else {
+        return skipped("redis");
+    };
+    let store = results(&server);
+    let batch = [9, 5 << 20, 9, 9].map(record);
+    let refused = run(store.store(&batch)).unwrap().refused;
+    let [(1, error)] = &refused[..] else { panic!("{refused:?}") };
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(error.to_string().contains("proto-max-bulk-len"), "{error}");
+    assert_eq!(stored(&*store, &batch), [true, false, true, true]);
+    let put = store.put(&batch[1]).unwrap_err();
+    assert_eq!(put.kind(), ErrorKind::TooLarge, "{put}");
+    // A message likewise.
+    let (broker, queue) = (broker(&server), unique("q"));
+    let mut large = message(&queue, "x");
+    large.data = Bytes::from(vec![b'x'; 5 << 20]);
+    let error = broker.publish(&[large], soon()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    publish(&*broker, &queue, &["x"]);
+}
+
+#[test]
+fn a_full_server_says_what_to_do() {
+    let Some(server) = Server::start(&["--maxmemory", "1"]) else { return skipped("redis") };
+    let error = broker(&server).publish(&[message(&unique("q"), "x")], soon()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Storage);
+    assert!(error.to_string().contains("raise its `maxmemory`"), "{error}");
+}
+
+#[test]
+fn what_was_stored_but_not_announced_is_announced_when_it_is_stored_again() {
+    with_server(|server| {
+        for (count, origin) in [(1, Origin::Foreign), (100, Origin::Own)] {
+            let (client, worker) = (results(server), results(server));
+            let mut batch: Vec<_> = (0..count).map(|_| record(9)).collect();
+            batch[0].reply_to = Some(client.reply_to().to_owned());
+            let id = batch[0].id.clone();
+            // As a worker leaves it whose link broke between the two.
+            let key = format!("celery-task-meta-{id}");
+            let document = batch[0].document.to_vec();
+            let (blocked_send, blocked) = std::sync::mpsc::channel();
+            let waiter = std::thread::spawn(move || {
+                client.wait(&id, origin, Some(soon()), &mut || {
+                    let _ = blocked_send.send(());
+                    false
+                })
+            });
+            blocked.recv_timeout(crate::PATIENCE).expect("the wait blocks");
+            redis::cmd("SET").arg(key).arg(document).exec(&mut server.client()).unwrap();
+            run(worker.store(&batch)).unwrap();
+            assert_eq!(waiter.join().unwrap().unwrap().as_ref(), Some(&batch[0].document));
+        }
+    });
+}
