@@ -33,6 +33,7 @@ pub enum Place {
 
 /// A delivery accepted for a known task.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, each learned by another station
 pub struct Request {
     /// How to settle it. Written at receipt, read by settle.
     pub tag: Tag,

@@ -105,12 +105,7 @@ impl Worker {
             }
             Verdict::Exhausted { task } => {
                 let request = self.request(task, delivery, message);
-                let (spec, context) = (self.registry.spec(task), self.context(now));
-                let decision = settle::exhausted(&request, spec, context);
-                if let Some(Settle::Park { reason, .. }) = &decision.settle {
-                    journal::parked(self.shown(&request), &request.id, &request.queue, reason);
-                }
-                self.conclude(decision, request);
+                self.exhaust(request, now);
             }
             Verdict::Unknown { reason } => {
                 journal::parked(
@@ -134,6 +129,16 @@ impl Worker {
                 self.refuse(&delivery, decision);
             }
         }
+    }
+
+    /// Parks a request that cost as many workers their life as it may.
+    fn exhaust(&mut self, request: Request, now: Now) {
+        let decision =
+            settle::exhausted(&request, self.registry.spec(request.task), self.context(now));
+        if let Some(Settle::Park { reason, .. }) = &decision.settle {
+            journal::parked(self.shown(&request), &request.id, &request.queue, reason);
+        }
+        self.conclude(decision, request);
     }
 
     fn accept(&mut self, task: u32, place: Place, delivery: Delivery, message: Message) -> u64 {
