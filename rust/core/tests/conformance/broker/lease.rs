@@ -109,11 +109,11 @@ pub(crate) async fn a_suspect_is_one_until_it_has_run(h: &impl Harness) {
     let got = take(&*heir, 3).await;
     heir.begin(got.iter().map(|d| d.tag).collect()).await.unwrap();
     settle(&*heir, &got, |_| Settle::HandBack).await;
-    let again = take(&*heir, 2).await;
-    assert_eq!(bodies(&again), ["0", "1"]);
-    assert!(again.iter().all(|d| d.suspect && d.redeliveries == 0), "{again:?}");
-    heir.begin(again.iter().map(|d| d.tag).collect()).await.unwrap();
-    settle(&*heir, &again, |_| Settle::Requeue).await;
+    let retried = take(&*heir, 2).await;
+    assert_eq!(bodies(&retried), ["0", "1"]);
+    assert!(retried.iter().all(|d| d.suspect && d.redeliveries == 0), "{retried:?}");
+    heir.begin(retried.iter().map(|d| d.tag).collect()).await.unwrap();
+    settle(&*heir, &retried, |_| Settle::Requeue).await;
     let last = take(&*heir, 3).await;
     assert_eq!(bodies(&last), ["2", "0", "1"]);
     assert!(last[1..].iter().all(|d| !d.suspect && d.redeliveries == 0), "{last:?}");
