@@ -114,9 +114,9 @@ pub(crate) async fn a_suspect_is_one_until_it_has_run(h: &impl Harness) {
     assert!(retried.iter().all(|d| d.suspect && d.redeliveries == 0), "{retried:?}");
     heir.begin(retried.iter().map(|d| d.tag).collect()).await.unwrap();
     settle(&*heir, &retried, |_| Settle::Requeue).await;
-    let last = take(&*heir, 3).await;
-    assert_eq!(bodies(&last), ["2", "0", "1"]);
-    assert!(last[1..].iter().all(|d| !d.suspect && d.redeliveries == 0), "{last:?}");
+    let requeued = take(&*heir, 3).await;
+    assert_eq!(bodies(&requeued), ["2", "0", "1"]);
+    assert!(requeued[1..].iter().all(|d| !d.suspect && d.redeliveries == 0), "{requeued:?}");
     heir.release().await.unwrap();
     assert_eq!(broker.stats(&queue).unwrap().depth, 3);
 }
