@@ -13,7 +13,11 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import taskcore
+from taskcore.app import registry
 from taskcore.config import settings
+
+for _name in ("Decorator", "BoundDecorator"):  # they exist for type checkers alone
+    setattr(registry, _name, type(_name, (), {}))
 
 project = "taskcore"
 author = "the taskcore developers"
