@@ -412,3 +412,11 @@ def test_what_a_child_did_is_logged_with_its_name(sqlite_site: Site) -> None:
     worker.wait_for(rf"ERROR/Child-{pid}\] Task sample.fail\[{failed.id}\] raised")
     worker.wait_for(rf"ERROR/Child-{pid}\] Task sample.hard_limited\[{killed.id}\] was killed")
     worker.wait_for(rf"INFO/MainProcess\] Task sample.pid\[{done.id}\] received")
+
+
+def test_two_workers_of_one_name_are_warned_about_and_a_restarted_one_is_not(site: Site) -> None:
+    site.worker("-n", "restarted").kill()
+    restarted = site.worker("-n", "restarted")
+    site.worker("-n", "twin")
+    site.worker("-n", "twin").wait_for("another worker has the same name")
+    assert "the same name" not in restarted.output  # which looked before

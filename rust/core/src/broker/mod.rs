@@ -221,6 +221,9 @@ pub trait Consumer: Send + Sync {
     /// Puts back, as suspects and in order, what workers with a lapsed lease held, and counts what they had marked as begun; the worker calls it every [`lease::SWEEP_MS`].
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>>;
 
+    /// The epochs whose lease stands, at least those on the queues of this consumer, with its own.
+    fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>>;
+
     /// Hands back, in order, everything still held under this epoch, and drops the lease. The last call.
     fn release(&self) -> BoxFuture<'_, Result<()>>;
 

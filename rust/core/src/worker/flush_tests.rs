@@ -104,6 +104,10 @@ impl Consumer for Servers {
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         unreachable!("flush never sweeps")
     }
+    fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         unreachable!("flush never releases")
     }

@@ -45,6 +45,8 @@ pub(super) enum LinkNews {
     Marked,
     /// What a sweep put back.
     Recovered(Recovered),
+    /// The epochs whose lease stands, asked once when those of workers that are gone have ended.
+    Epochs(Vec<String>),
     /// The connection failed or could not be made; it will be tried again.
     Down(Error),
     /// It can never be made.
@@ -57,6 +59,7 @@ struct Up {
     mark: Option<BoxFuture<'static, Result<()>>>,
     renew: Chore<((), Duration)>,
     sweep: Chore<Recovered>,
+    epochs: Option<Chore<Vec<String>>>,
 }
 
 /// A consumer, and how long it took to connect.
@@ -103,6 +106,11 @@ impl Link {
             State::Up(up) => Some(&up.consumer),
             _ => None,
         }
+    }
+
+    /// What the names of this worker's epochs begin with.
+    pub(super) fn own_epoch(&self) -> &str {
+        &self.subscription.epoch
     }
 
     /// Whether a fetch may be begun.
@@ -184,8 +192,15 @@ impl Link {
             Ok((consumer, took)) => {
                 self.stood = true;
                 let (renew, sweep) = (Chore::every(RENEW_MS), Chore::every(SWEEP_MS));
-                self.state =
-                    State::Up(Box::new(Up { consumer, fetch: None, mark: None, renew, sweep }));
+                let epochs = Some(Chore::every(LEASE_MS as u64 + RENEW_MS));
+                self.state = State::Up(Box::new(Up {
+                    consumer,
+                    fetch: None,
+                    mark: None,
+                    renew,
+                    sweep,
+                    epochs,
+                }));
                 LinkNews::Up(took)
             }
             Err(error)
@@ -244,6 +259,15 @@ impl Up {
         };
         if let Poll::Ready(result) = self.sweep.poll(cx, || sweep(Arc::clone(consumer))) {
             return Poll::Ready(result.map(LinkNews::Recovered));
+        }
+        let epochs = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {
+            Box::pin(async move { c.epochs().await })
+        };
+        if let Some(chore) = &mut self.epochs
+            && let Poll::Ready(result) = chore.poll(cx, || epochs(Arc::clone(consumer)))
+        {
+            self.epochs = None;
+            return Poll::Ready(result.map(LinkNews::Epochs));
         }
         Poll::Pending
     }

@@ -90,6 +90,10 @@ impl Consumer for Shared {
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
         Box::pin(async { Ok(Recovered::default()) })
     }
+    fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         unreachable!("the loop releases")
     }

@@ -84,12 +84,24 @@ impl Worker {
                     tracing::warn!(requeued = found.requeued, "put back what a lost worker held");
                 }
             }
+            LinkNews::Epochs(epochs) => self.look_for_namesakes(&epochs),
             LinkNews::Up(took) => {
                 self.connected();
                 self.leased(now, took);
             }
             LinkNews::Down(error) => self.disconnected(&error),
             LinkNews::Fatal(_) => {}
+        }
+    }
+
+    /// A name of two workers is no harm to their messages, but whoever reads their logs takes them for one.
+    fn look_for_namesakes(&self, epochs: &[String]) {
+        let hostname = self.config.hostname.as_str();
+        if epochs.iter().any(|epoch| is_namesake(epoch, hostname, self.link.own_epoch())) {
+            tracing::warn!(
+                note = hostname,
+                "another worker has the same name, give one of them another with -n"
+            );
         }
     }
 
@@ -225,6 +237,11 @@ impl Worker {
     }
 }
 
+/// Whether an epoch is that of another worker named `hostname`. The epochs of one process begin with `own`.
+fn is_namesake(epoch: &str, hostname: &str, own: &str) -> bool {
+    !epoch.starts_with(own) && epoch.rsplit_once(':').is_some_and(|(name, _)| name == hostname)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,5 +255,20 @@ mod tests {
         assert!(outage.fails("wrong password", AGAIN_US + 1));
         assert!(!outage.fails("wrong password", AGAIN_US + 2));
         assert_eq!(outage.attempts, 5);
+    }
+
+    #[test]
+    fn a_namesake_is_another_process_of_the_same_name() {
+        let own = "w@h:0123";
+        for (epoch, expected) in [
+            ("w@h:4567", true),
+            ("w@h:4567/2", true),
+            ("w@h:0123", false),
+            ("w@h:0123/2", false),
+            ("w@hh:4567", false),
+            ("v@h:4567", false),
+        ] {
+            assert_eq!(is_namesake(epoch, "w@h", own), expected, "{epoch}");
+        }
     }
 }

@@ -244,6 +244,10 @@ impl Consumer for MemoryConsumer {
         })
     }
 
+    fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(async { Ok(self.store.lock().standing(self.store.now())) })
+    }
+
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.store.lock().release(self.holder);

@@ -259,6 +259,12 @@ impl State {
         recovered
     }
 
+    /// The epochs whose lease stands.
+    pub(super) fn standing(&self, now: Millis) -> Vec<String> {
+        let standing = self.holders.values().filter(|holder| holder.until >= now);
+        standing.map(|holder| holder.epoch.clone()).collect()
+    }
+
     /// Puts back, as suspects, what a holder that is lost held; how many.
     fn lost(&mut self, holder: u64) -> u64 {
         let held = self.holders.remove(&holder).map(|holder| holder.held).unwrap_or_default();

@@ -201,6 +201,10 @@ impl Consumer for SqliteConsumer {
         })
     }
 
+    fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(async { self.database.read(|c: &_| lease::standing(c, clock::wall_ms())) })
+    }
+
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.released.store(true, Ordering::Release);

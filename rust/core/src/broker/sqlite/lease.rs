@@ -52,6 +52,12 @@ fn end(connection: &Connection, holder: i64) -> rusqlite::Result<Option<Millis>>
         .optional()
 }
 
+/// The epochs whose lease stands.
+pub(super) fn standing(connection: &Connection, now: Millis) -> rusqlite::Result<Vec<String>> {
+    let mut select = connection.prepare_cached("SELECT epoch FROM lease WHERE until >= ?1")?;
+    select.query_map([now], |row| row.get(0))?.collect()
+}
+
 /// Puts back, uncounted and in order, what the holder has, and ends its lease.
 pub(super) fn release(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<()> {
     for (key, _) in take_from(tx, holder)? {

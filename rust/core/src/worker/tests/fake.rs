@@ -291,6 +291,10 @@ impl Consumer for Plug {
             self.inner.recover().await
         })
     }
+    fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.check()?;

@@ -63,6 +63,17 @@ async fn sweep(sweeper: &dyn Consumer, others: &[&dyn Consumer]) -> Recovered {
     .expect("the lapsed lease is found")
 }
 
+pub(crate) async fn the_leases_that_stand_are_known(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let first = worker(&*broker, &[&queue]).await;
+    let second = worker(&*h.broker(), &[&queue]).await;
+    let epochs = second.epochs().await.unwrap();
+    assert!([first.epoch(), second.epoch()].iter().all(|e| epochs.iter().any(|o| o == e)));
+    first.release().await.unwrap();
+    let epochs = second.epochs().await.unwrap();
+    assert!(epochs.iter().all(|epoch| epoch != first.epoch()), "{epochs:?}");
+}
+
 pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     publish_numbers(&*broker, &queue, 6);

@@ -118,6 +118,10 @@ impl Consumer for RedisConsumer {
         Box::pin(recover::recover(&self.session, &self.watch))
     }
 
+    fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(recover::standing(&self.session))
+    }
+
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
             self.fetcher.abort();

@@ -23,7 +23,7 @@ use crate::{
             scripts::{FENCE, LAPSE, RECOVER},
         },
     },
-    clock,
+    clock::{self, Millis},
     error::Result,
 };
 
@@ -88,6 +88,19 @@ pub(super) async fn recover(session: &Arc<Session>, watch: &Mutex<Watch>) -> Res
         total.requeued += of_epoch(session, &epoch, &lease).await?;
     }
     Ok(total)
+}
+
+/// The epochs that have renewed their lease within its length, by the server's clock.
+pub(super) async fn standing(session: &Session) -> Result<Vec<String>> {
+    const WHAT: &str = "list leases";
+    let mut commands = pipe();
+    commands.cmd("TIME");
+    commands.cmd("ZRANGE").arg(session.keys.leases()).arg(0).arg(-1).arg("WITHSCORES");
+    let mut replies = session.run(WHAT, commands).await?.into_iter();
+    let (seconds, _): (Millis, Millis) = session.read(WHAT, replies.next())?;
+    let leases: Vec<(String, f64)> = session.read(WHAT, replies.next())?;
+    let stands = |(_, renewed): &(String, f64)| *renewed as Millis + LEASE_MS >= seconds * 1_000;
+    Ok(leases.into_iter().filter(stands).map(|(epoch, _)| epoch).collect())
 }
 
 /// Recovers what an epoch had, if its lease is still as it was seen.
