@@ -17,6 +17,7 @@ from taskcore.exceptions import TaskcoreError
 from taskcore.result import AsyncResult
 
 WAIT = 30
+COUNT = 200
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -56,22 +57,23 @@ def test_a_worker_answers(site: Site) -> None:
     asyncio.run(main())
 
 
-def test_a_thousand_need_no_more_threads_than_one(app: Taskcore) -> None:
+def test_many_need_no_thread_each(app: Taskcore) -> None:
     async def main() -> list[Any]:
         first = asyncio.create_task(value_of(app, "first"))
         app.backend.put("ready", "SUCCESS", 0)
         assert await value_of(app, "ready") == 0
-        one = threads()
-        many = [asyncio.create_task(value_of(app, f"{n}")) for n in range(1000)]
+        of_python, of_all = threading.active_count(), threads()
+        many = [asyncio.create_task(value_of(app, f"{n}")) for n in range(COUNT)]
         assert await value_of(app, "ready") == 0
-        assert threads() == one
-        for n in range(1000):
+        # Those of Python's executor, and all; of the others some may begin or end with what earlier tests left.
+        assert threading.active_count() == of_python and threads() < of_all + COUNT / 10
+        for n in range(COUNT):
             app.backend.put(f"{n}", "SUCCESS", n)
         app.backend.put("first", "SUCCESS", "one")
         assert await asyncio.to_thread(lambda: "free") == "free"
         return [await first, *await asyncio.gather(*many)]
 
-    assert asyncio.run(asyncio.wait_for(main(), WAIT)) == ["one", *range(1000)]
+    assert asyncio.run(asyncio.wait_for(main(), WAIT)) == ["one", *range(COUNT)]
 
 
 def test_a_timeout_takes_effect_at_once_and_leaves_nothing(app: Taskcore) -> None:
