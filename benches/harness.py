@@ -1,9 +1,11 @@
-"""taskcore and its peers under the same work on the same machine in one sitting; prints one Markdown table.
+"""taskcore and its peers under the same work on the same machine in one sitting; prints one
+Markdown table.
 
-Per run and system: an empty Redis, N messages published before any worker exists, then a worker of two processes that drains
-them. The rate is what lies between the first and the last execution, seen from inside the tasks (`tally.py`); CPU is that of
-all the worker's processes from their start on; memory is the largest PSS seen. Medians of `--runs`. The round trip is one
-client waiting for one result after the other on an idle worker.
+Per run and system: an empty Redis, N messages published before any worker exists, then a worker of
+two processes that drains them. The rate is what lies between the first and the last execution,
+seen from inside the tasks (`tally.py`); CPU is that of all the worker's processes from their start
+on; memory is the largest PSS seen. Medians of `--runs`. The round trip is one client waiting for
+one result after the other on an idle worker.
 
     python benches/harness.py                                  # everything; some twenty minutes
     python benches/harness.py --peers taskcore,huey --kinds noop --runs 3

@@ -1,8 +1,9 @@
-"""Counts executions from inside whatever process runs a task, at a cost that no system under test can feel.
+"""Counts executions from inside whatever process runs a task, at a cost that no system under test
+can feel.
 
-Each process maps one small file: how often it marked, and the monotonic times (one clock for the whole machine) of its
-first and its last mark. Reading means adding the files up. Imported by every peer's app, so it needs nothing but the
-standard library.
+Each process maps one small file: how often it marked, and the monotonic times (one clock for the
+whole machine) of its first and its last mark. Reading means adding the files up. Imported by every
+peer's app, so it needs nothing but the standard library.
 """
 
 import itertools
@@ -59,7 +60,8 @@ def total() -> tuple[int, float]:
 
 
 def reset(folder: Path) -> None:
-    """Forgets everything and counts in `folder` from now on (in this process and in those started after)."""
+    """Forgets everything and counts in `folder` from now on (in this process and in those started
+    after)."""
     global FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.tally"):

@@ -1,7 +1,8 @@
 """How the pages of this folder become a site: `make docs` writes it to target/docs.
 
-Two parts of it are not written by hand: the settings reference comes from the table that the program itself reads, and the
-API reference from the signatures and docstrings of the installed package, so neither can differ from what runs.
+Two parts of it are not written by hand: the settings reference comes from the table that the
+program itself reads, and the API reference from the signatures and docstrings of the installed
+package, so neither can differ from what runs.
 """
 
 import importlib
@@ -55,7 +56,8 @@ class Settings(SphinxDirective):
 
 
 class Names(SphinxDirective):
-    """`{names} NAME`: the names that a table of `taskcore.config.settings` lists, with their remedies where there are any."""
+    """`{names} NAME`: the names that a table of `taskcore.config.settings` lists, with their
+    remedies where there are any."""
 
     required_arguments = 1
 

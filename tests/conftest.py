@@ -1,4 +1,5 @@
-"""Fixtures of the tests that need real processes: a Redis server, database files, workers from the installed wheel."""
+"""Fixtures of the tests that need real processes: a Redis server, database files, workers from the
+installed wheel."""
 
 import os
 import sys
@@ -40,7 +41,8 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(params=["sqlite", "redis"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """An app, its broker and result store, and a folder; over every broker that several processes can share."""
+    """An app, its broker and result store, and a folder; over every broker that several processes
+    can share."""
     if request.param == "redis":
         url = results = request.getfixturevalue("redis_url")
     else:

@@ -1,4 +1,5 @@
-"""Installed wheel, no server, no pytest: publishes to a database file, starts a worker through the command line, reads the result.
+"""Installed wheel, no server, no pytest: publishes to a database file, starts a worker through the
+command line, reads the result.
 
 Run by the wheel builds of every platform; `threads` because not all of them can fork.
 """

@@ -1,7 +1,9 @@
-"""Prints the five longest files and functions of the sources, tests left out, so that the tail stays in sight.
+"""Prints the five longest files and functions of the sources, tests left out, so that the tail
+stays in sight.
 
-Lines of a file end at its test module (`#[cfg(test)]`). A function's length is counted from its signature to its closing
-brace (Rust) or its last statement (Python). Over the limit of STYLE is marked, not refused: the reviewer decides.
+Lines of a file end at its test module (`#[cfg(test)]`). A function's length is counted from its
+signature to its closing brace (Rust) or its last statement (Python). Over the limit of STYLE is
+marked, not refused: the reviewer decides.
 """
 
 import ast

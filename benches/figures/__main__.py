@@ -1,4 +1,5 @@
-"""All figures, one after the other, each in a process of its own: `python benches/figures [--runs N] [NAME ...]`."""
+"""All figures, one after the other, each in a process of its own: `python benches/figures [--runs
+N] [NAME ...]`."""
 
 import subprocess
 import sys

@@ -1,4 +1,5 @@
-"""What every figure does: prints one line with the value, the least that is asked of it, and whether it is reached."""
+"""What every figure does: prints one line with the value, the least that is asked of it, and
+whether it is reached."""
 
 import argparse
 import json
@@ -29,7 +30,8 @@ def note(name: str, value: float, unit: str) -> None:
 
 
 def client(code: str, env: dict[str, str], python: str = sys.executable) -> list[float]:
-    """Runs a producer in a process of its own, with the bench app as `m`; it prints a JSON list of numbers last."""
+    """Runs a producer in a process of its own, with the bench app as `m`; it prints a JSON list of
+    numbers last."""
     done = subprocess.run(
         [python, "-c", code], env=env, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -38,7 +40,8 @@ def client(code: str, env: dict[str, str], python: str = sys.executable) -> list
 
 
 def runs(default: int = 5) -> int:
-    """How many times each figure is taken; `--runs N` or the environment of `make bench` says otherwise."""
+    """How many times each figure is taken; `--runs N` or the environment of `make bench` says
+    otherwise."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=int(os.environ.get("BENCH_RUNS", default)))
     return int(parser.parse_known_args()[0].runs)

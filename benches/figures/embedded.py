@@ -1,4 +1,5 @@
-"""The embedded default: a sqlite file, its durability as shipped; publishing in bulk, and executing what was published."""
+"""The embedded default: a sqlite file, its durability as shipped; publishing in bulk, and
+executing what was published."""
 
 import statistics
 import time

@@ -1,4 +1,5 @@
-"""How late tasks with an ETA start: 10,000 of them, spread evenly over ten seconds that begin a little ahead."""
+"""How late tasks with an ETA start: 10,000 of them, spread evenly over ten seconds that begin a
+little ahead."""
 
 import statistics
 

@@ -1,4 +1,5 @@
-"""A connected worker of two children with nothing to do: its CPU, and its memory beyond the interpreter with the same imports."""
+"""A connected worker of two children with nothing to do: its CPU, and its memory beyond the
+interpreter with the same imports."""
 
 import statistics
 import subprocess

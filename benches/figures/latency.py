@@ -1,7 +1,9 @@
-"""On an idle worker: `delay().get()`, and from before `delay()` to the first line of the task, also for a stock producer.
+"""On an idle worker: `delay().get()`, and from before `delay()` to the first line of the task,
+also for a stock producer.
 
-Both clocks are the machine's monotonic one. Each call waits for the result of the one before, and then a little longer, so
-that the worker has settled everything and waits blocked at its broker again.
+Both clocks are the machine's monotonic one. Each call waits for the result of the one before, and
+then a little longer, so that the worker has settled everything and waits blocked at its broker
+again.
 """
 
 import statistics
@@ -34,8 +36,9 @@ for number in range({CALLS} + 100):
 print(json.dumps(spans[100:]))
 """
 
-# A stock Celery client makes and stages the messages; what is timed begins when the bytes of the LPUSH that puts one into the
-# queue leave, as encoding it takes Celery longer than everything that comes after.
+# A stock Celery client makes and stages the messages; what is timed begins when the bytes of the
+# LPUSH that puts one into the queue leave, as encoding it takes Celery longer than everything that
+# comes after.
 STOCK = f"""
 import json, socket, time
 from urllib.parse import urlsplit

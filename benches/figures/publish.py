@@ -1,7 +1,8 @@
 """`delay()` from one thread, each confirmed, and publishing in bulk; on Redis, no worker.
 
-The first stands beside the rate of bare round trips taken just before it, a hand-written LPUSH of the same size over one
-socket: what a round trip costs differs by a factor of two with where the kernel puts the two processes.
+The first stands beside the rate of bare round trips taken just before it, a hand-written LPUSH of
+the same size over one socket: what a round trip costs differs by a factor of two with where the
+kernel puts the two processes.
 """
 
 import statistics

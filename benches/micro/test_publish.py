@@ -1,4 +1,5 @@
-"""One call, confirmed; a thousand calls in bulk; encoding alone (nothing leaves the process with `memory://`)."""
+"""One call, confirmed; a thousand calls in bulk; encoding alone (nothing leaves the process with
+`memory://`)."""
 
 from typing import Any
 

@@ -1,6 +1,7 @@
 """The task queue application: one task that counts one file.
 
-Nothing about brokers is configured here, so the embedded default serves: a database file in the current directory.
+Nothing about brokers is configured here, so the embedded default serves: a database file in the
+current directory.
 """
 
 from counts import Counts, count_file

@@ -1,7 +1,9 @@
-"""What is counted in one source file, and how counts of many files become a table. Knows nothing of taskcore.
+"""What is counted in one source file, and how counts of many files become a table. Knows nothing
+of taskcore.
 
-The demonstration runs these functions twice, once spread over worker processes and once in a single process, and compares
-what comes out. Keeping them free of the queue is what makes that comparison a proof.
+The demonstration runs these functions twice, once spread over worker processes and once in a
+single process, and compares what comes out. Keeping them free of the queue is what makes that
+comparison a proof.
 """
 
 import sysconfig
@@ -35,8 +37,8 @@ def source_files(root: Path) -> list[Path]:
 def count_file(root: str, relative: str) -> Counts:
     """Tokenizes one file and counts what is in it.
 
-    The standard library ships files that are broken on purpose, for its own tests: what comes before the error is
-    counted, and the file adds one to `broken`.
+    The standard library ships files that are broken on purpose, for its own tests: what comes
+    before the error is counted, and the file adds one to `broken`.
     """
     path = Path(root, relative)
     counts = dict.fromkeys(COLUMNS, 0) | {"files": 1, "bytes": path.stat().st_size, "broken": 0}

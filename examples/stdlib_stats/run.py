@@ -1,8 +1,10 @@
-"""Counts the tokens of Python's standard library twice: with a taskcore worker, and in this process alone.
+"""Counts the tokens of Python's standard library twice: with a taskcore worker, and in this
+process alone.
 
-It starts its own worker through the installed command line, publishes one task per file, joins the results, prints the ten
-largest packages, then does the same work without taskcore and compares. Everything happens in a temporary directory;
-nothing is left behind, but for the name of the queue in a Redis. Exit code 1 means that the two tables differ.
+It starts its own worker through the installed command line, publishes one task per file, joins the
+results, prints the ten largest packages, then does the same work without taskcore and compares.
+Everything happens in a temporary directory; nothing is left behind, but for the name of the queue
+in a Redis. Exit code 1 means that the two tables differ.
 
     python run.py                                      # the embedded default, no server
     python run.py --broker redis://localhost:6379/0    # the same program on Redis

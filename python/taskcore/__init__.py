@@ -54,7 +54,8 @@ _MODULES = {
     "uuid": "taskcore.utils",
     "__version__": "taskcore._core",
 }
-"""Where each name is; it is imported when it is first asked for, so that a program pays for what it uses."""
+"""Where each name is; it is imported when it is first asked for, so that a program pays for what
+it uses."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
-"""The Rust core behind taskcore: publishing, results, the worker, and the child that runs user code.
+"""The Rust core behind taskcore: publishing, results, the worker, and the child that runs user
+code.
 
-Only the packages `app`, `publishing`, `results` and `worker` and the module `serialize` import it. Every
-call that may block releases the interpreter lock and lets Python signal handlers run.
+Only the packages `app`, `publishing`, `results` and `worker` and the module `serialize` import it.
+Every call that may block releases the interpreter lock and lets Python signal handlers run.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -46,7 +47,8 @@ class Template:
         Args:
             task: registered name.
             queue: queue (and, for `protocol="celery"`, routing key) to publish to.
-            serializer: `json`, `msgpack`, `pickle`, `yaml` or a name registered in `taskcore.serialize`.
+            serializer: `json`, `msgpack`, `pickle`, `yaml` or a name registered in
+                `taskcore.serialize`.
             protocol: `compact`, or `celery` (protocol 2 in kombu's envelope).
             priority: 0 to 9; 0 is served first.
             compression: `gzip`, `bzip2`, `zstd` or None.
@@ -73,12 +75,17 @@ class Publisher:
         """Parses the URL; connects on first use.
 
         Args:
-            url: `sqlite:///path`, `memory://`, `redis://`, `rediss://`, `redis+socket://`, `unix://`.
-            timeout: seconds that one publish may take in all, connecting and retrying included; in a bulk publish, one chunk.
-            max_retries: attempts after the first, None for as many as the timeout allows. The waits before them are
-                `interval_start`, then `interval_step` more each time, up to `interval_max` (seconds).
-            max_body: bytes of encoded arguments, before compression, above which a publish is refused.
-            options: `broker_transport_options`: `global_keyprefix`, `durability` (sqlite: `full` or `normal`), `queue_order_strategy`.
+            url: `sqlite:///path`, `memory://`, `redis://`, `rediss://`, `redis+socket://`,
+                `unix://`.
+            timeout: seconds that one publish may take in all, connecting and retrying included; in
+                a bulk publish, one chunk.
+            max_retries: attempts after the first, None for as many as the timeout allows. The waits
+                before them are `interval_start`, then `interval_step` more each time, up to
+                `interval_max` (seconds).
+            max_body: bytes of encoded arguments, before compression, above which a publish is
+                refused.
+            options: `broker_transport_options`: `global_keyprefix`, `durability` (sqlite: `full` or
+                `normal`), `queue_order_strategy`.
         Raises:
             ValueError: a malformed URL or an unknown option.
         """
@@ -97,13 +104,16 @@ class Publisher:
         """Publishes one message, confirmed, and returns its task id. Blocks up to `timeout`.
 
         Args:
-            fields: what differs from the template: `task_id`, `queue`, `priority`, `serializer`, `compression`, `eta` and
-                `expires` (Unix seconds, float), `retries`, `time_limit`, `soft_time_limit`, `ignore_result`, `root_id`, `parent_id`, `group`,
-                `group_index`, `shadow`, `origin`, `argsrepr`, `kwargsrepr`, `reply_to`, `headers` (dict, merged), `stamps`,
-                `stamped_headers`, `replaced_task_nesting`, `callbacks`, `errbacks`, `chain` (lists of signature dicts), `chord` (signature dict),
-                `delivery_mode`, `timeout`, `retry` (bool), `retry_policy` (dict). None values mean absent.
+            fields: what differs from the template: `task_id`, `queue`, `priority`, `serializer`,
+                `compression`, `eta` and `expires` (Unix seconds, float), `retries`, `time_limit`,
+                `soft_time_limit`, `ignore_result`, `root_id`, `parent_id`, `group`, `group_index`,
+                `shadow`, `origin`, `argsrepr`, `kwargsrepr`, `reply_to`, `headers` (dict, merged),
+                `stamps`, `stamped_headers`, `replaced_task_nesting`, `callbacks`, `errbacks`,
+                `chain` (lists of signature dicts), `chord` (signature dict), `delivery_mode`,
+                `timeout`, `retry` (bool), `retry_policy` (dict). None values mean absent.
         Raises:
-            OperationalError: the broker could not be reached or did not confirm within the deadline.
+            OperationalError: the broker could not be reached or did not confirm within the
+                deadline.
             EncodeError: an argument cannot be written with the serializer, or is nested too deeply.
             ValueError: the body is larger than `max_body`; an unknown field.
         """
@@ -115,21 +125,24 @@ class Publisher:
         fields: dict[str, Any] | None = None,
         check: Callable[..., object] | None = None,
     ) -> list[str]:
-        """Publishes one message per item of `calls` (each the positional arguments), pipelined in chunks; returns the task ids in order.
+        """Publishes one message per item of `calls` (each the positional arguments), pipelined in
+        chunks; returns the task ids in order.
 
         Args:
-            check: called with the arguments of each item, spread, before it is encoded; raises TypeError when they do not fit.
+            check: called with the arguments of each item, spread, before it is encoded; raises
+                TypeError when they do not fit.
         Raises:
-            As `publish`, and whatever `calls` and `check` raise. The exception's attribute `published` holds the ids that were
-            published for certain; of the chunk that failed some may be, when the connection broke while it was sent.
+            As `publish`, and whatever `calls` and `check` raise. The exception's attribute
+            `published` holds the ids that were published for certain; of the chunk that failed some
+            may be, when the connection broke while it was sent.
         """
 
     def publish_each(
         self,
         messages: Iterable[tuple[Template, Sequence[Any], dict[str, Any], dict[str, Any] | None]],
     ) -> list[str]:
-        """As `publish_many`, each item with its own template, args, kwargs and fields. Neighbours with the same `timeout`, `retry` and
-        `retry_policy` share a chunk."""
+        """As `publish_many`, each item with its own template, args, kwargs and fields. Neighbours
+        with the same `timeout`, `retry` and `retry_policy` share a chunk."""
 
     def stats(self, queue: str) -> dict[str, int]:
         """`depth`, `in_flight`, `scheduled`, `dead` of a queue."""
@@ -144,8 +157,8 @@ class Publisher:
         """Drops a scheduled message."""
 
     def dead(self, queue: str, limit: int = 100) -> list[dict[str, Any]]:
-        """Newest dead letters: `key`, `id`, `task` (None when it cannot be read), `reason`, `at` (Unix seconds), `redeliveries`,
-        `raw` (bytes)."""
+        """Newest dead letters: `key`, `id`, `task` (None when it cannot be read), `reason`, `at`
+        (Unix seconds), `redeliveries`, `raw` (bytes)."""
 
     def replay(self, queue: str, keys: list[str] | None = None) -> int:
         """Puts dead letters back; how many."""
@@ -182,14 +195,16 @@ class Results:
         done: Callable[[dict[str, Any] | None, BaseException | None], object],
         foreign: bool = False,
     ) -> int:
-        """Has `done` called once, in a thread of the core's, with the document when it is in a ready state, or with the error that ended
-        the wait. Does not block; one thread serves all watches. Returns the key for `unwatch`.
+        """Has `done` called once, in a thread of the core's, with the document when it is in a
+        ready state, or with the error that ended the wait. Does not block; one thread serves all
+        watches. Returns the key for `unwatch`.
 
         Raises:
             RuntimeError: no thread can be started.
         """
     def unwatch(self, key: int) -> None:
-        """Takes a `watch` back, after which `done` is not called any more; no error when it was called already."""
+        """Takes a `watch` back, after which `done` is not called any more; no error when it was
+        called already."""
     def put(
         self,
         task_id: str,
@@ -206,7 +221,8 @@ class Results:
 
 @final
 class Request:
-    """One execution as the child sees it; behind `self.request`. Attributes are read-only and decoded on access."""
+    """One execution as the child sees it; behind `self.request`. Attributes are read-only and
+    decoded on access."""
 
     @property
     def id(self) -> str: ...
@@ -227,10 +243,12 @@ class Request:
     def has_embed(self) -> bool:
         """Whether the message carries callbacks, errbacks, a chain or a chord."""
     def to_dict(self) -> dict[str, Any]:
-        """Everything that Celery's `self.request` shows: id, task, args, kwargs, retries, eta and expires (ISO text or None), group,
-        group_index, root_id, parent_id, reply_to, correlation_id, timelimit ([hard, soft]), callbacks, errbacks, chain, chord, headers (unknown
-        ones), stamps, stamped_headers, shadow, origin, ignore_result, replaced_task_nesting, argsrepr, kwargsrepr,
-        delivery_info (exchange, routing_key, priority, redelivered), properties (dict), redeliveries, serializer (name), compression, queue,
+        """Everything that Celery's `self.request` shows: id, task, args, kwargs, retries, eta and
+        expires (ISO text or None), group, group_index, root_id, parent_id, reply_to,
+        correlation_id, timelimit ([hard, soft]), callbacks, errbacks, chain, chord, headers
+        (unknown ones), stamps, stamped_headers, shadow, origin, ignore_result,
+        replaced_task_nesting, argsrepr, kwargsrepr, delivery_info (exchange, routing_key, priority,
+        redelivered), properties (dict), redeliveries, serializer (name), compression, queue,
         protocol (`compact` or `celery`)."""
     def add_child(self, task_id: str, parent: Any = None) -> None:
         """Records a task published during this execution, for the `children` of the result."""
@@ -256,46 +274,59 @@ class Worker:
     ) -> Self:
         """
         Args:
-            config: attributes `broker_url`, `result_url` (or None), `broker_options`, `result_options` (dicts), `hostname`, `queues` (list of str), `pool`
-                (`prefork`, `threads`, `solo`), `concurrency`, `prefetch` (None = auto, 0 = no limit, n = per slot, -1 = disabled), `prefetch_bytes`,
-                `accept_content` (list of MIME types), `max_deliveries`, `result_expires` (seconds or None), `log_level` (int, as in logging), `log_file`
-                (str or None), `max_tasks_per_child` (int or None), `time_limit`, `soft_time_limit` (seconds or None), `shutdown_timeout` (seconds or None),
-                `disable_rate_limits`.
-            tasks: objects with `name`, `acks_late`, `acks_on_failure_or_timeout`, `reject_on_worker_lost`, `ignore_result`,
-                `store_errors_even_if_ignored`, `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit` (seconds or None),
-                `has_failure_handlers`.
-            executor: `taskcore.execution.executor.Executor`, used by pools that run in this process.
-            zygote: file descriptor of the control socket of the zygote, and its process id, for `prefork`.
+            config: attributes `broker_url`, `result_url` (or None), `broker_options`,
+                `result_options` (dicts), `hostname`, `queues` (list of str), `pool` (`prefork`,
+                `threads`, `solo`), `concurrency`, `prefetch` (None = auto, 0 = no limit, n = per
+                slot, -1 = disabled), `prefetch_bytes`, `accept_content` (list of MIME types),
+                `max_deliveries`, `result_expires` (seconds or None), `log_level` (int, as in
+                logging), `log_file` (str or None), `max_tasks_per_child` (int or None),
+                `time_limit`, `soft_time_limit` (seconds or None), `shutdown_timeout` (seconds or
+                None), `disable_rate_limits`.
+            tasks: objects with `name`, `acks_late`, `acks_on_failure_or_timeout`,
+                `reject_on_worker_lost`, `ignore_result`, `store_errors_even_if_ignored`,
+                `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit`
+                (seconds or None), `has_failure_handlers`.
+            executor: `taskcore.execution.executor.Executor`, used by pools that run in this
+                process.
+            zygote: file descriptor of the control socket of the zygote, and its process id, for
+                `prefork`.
         """
     def start(self) -> bool:
-        """Connects and starts the loop on its own thread. Returns true when the first connection stands, false when the worker was stopped
-        before that; raises when the configuration can never work."""
+        """Connects and starts the loop on its own thread. Returns true when the first connection
+        stands, false when the worker was stopped before that; raises when the configuration can
+        never work."""
     def wait(self) -> int:
-        """Blocks until the worker has stopped; the `solo` pool runs its tasks in here. Python signal handlers run meanwhile. Returns the number of tasks processed.
+        """Blocks until the worker has stopped; the `solo` pool runs its tasks in here. Python
+        signal handlers run meanwhile. Returns the number of tasks processed.
 
         Raises:
             OperationalError: the broker failed for good."""
     def stop(self, warm: bool = True) -> None:
-        """Asks the worker to stop: warm lets running tasks finish, cold kills them. Callable from a signal handler; returns at once."""
+        """Asks the worker to stop: warm lets running tasks finish, cold kills them. Callable from a
+        signal handler; returns at once."""
     def stats(self) -> dict[str, Any]:
-        """`processed`, `active`, `reserved`, `scheduled`, `prefetch`, `connected`, `children` (pids), `succeeded`, `failed`, `retried`."""
+        """`processed`, `active`, `reserved`, `scheduled`, `prefetch`, `connected`, `children`
+        (pids), `succeeded`, `failed`, `retried`."""
 
 def run_child(fd: int, pages: Pages, slot: int, executor: object, log_tasks: bool) -> int:
-    """The life of a pool child: receive, execute, reply, until the parent closes the socket or says stop. Returns the exit code."""
+    """The life of a pool child: receive, execute, reply, until the parent closes the socket or says
+    stop. Returns the exit code."""
 
 def invalidate_tasks() -> None:
-    """Says that hooks, receivers of signals or settings have changed: every thread that runs tasks in this process looks them up
-    again before its next call. Does not block."""
+    """Says that hooks, receivers of signals or settings have changed: every thread that runs tasks
+    in this process looks them up again before its next call. Does not block."""
 
 def soft_limit_due() -> bool:
     """In a child's SIGUSR1 handler: whether the signal is meant for the call that runs now."""
 
 def dumps(value: Any, serializer: str) -> bytes:
-    """Encodes with the native `json` (kombu's, byte for byte) or `msgpack`. Both write datetime, date, time, Decimal and UUID as
-    `{"__type__": ..., "__value__": ...}`, and an object with `__json__` as what that returns.
+    """Encodes with the native `json` (kombu's, byte for byte) or `msgpack`. Both write datetime,
+    date, time, Decimal and UUID as `{"__type__": ..., "__value__": ...}`, and an object with
+    `__json__` as what that returns.
 
     Raises:
-        EncodeError: a value that has no form, with its place; nesting deeper than 512 levels, or a cycle.
+        EncodeError: a value that has no form, with its place; nesting deeper than 512 levels, or a
+            cycle.
         ValueError: another serializer.
     """
 
@@ -310,7 +341,8 @@ def loads(data: bytes, serializer: str) -> Any:
 def read_message(raw: bytes) -> dict[str, Any]:
     """A task message in either encoding as a dict of `Request.to_dict` keys, for the CLI and tests.
 
-    `args` and `kwargs` are None when the body was written by a serializer of Python's: nothing foreign is opened here.
+    `args` and `kwargs` are None when the body was written by a serializer of Python's: nothing
+    foreign is opened here.
 
     Raises:
         DecodeError: not a task message.

@@ -1,8 +1,9 @@
 """The current request: what `self.request` shows while a task runs.
 
-One context variable holds the request as the core made it; publishing inside a task reads its ids from there. The view
-with Celery's attributes (`Context`) is made on the first look at `self.request` and decodes the rest of the message
-only when an attribute beyond the common ones is asked for, so a task that never looks pays nothing.
+One context variable holds the request as the core made it; publishing inside a task reads its ids
+from there. The view with Celery's attributes (`Context`) is made on the first look at
+`self.request` and decodes the rest of the message only when an attribute beyond the common ones is
+asked for, so a task that never looks pays nothing.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ if TYPE_CHECKING:
 
 
 class LocalRequest:
-    """The request of a call that came without a message: `task.apply(...)`, or `task(...)`, which has no id."""
+    """The request of a call that came without a message: `task.apply(...)`, or `task(...)`, which
+    has no id."""
 
     __slots__ = ("children", "fields", "outer")
 
@@ -128,8 +130,8 @@ class LocalRequest:
 
 
 class Context:
-    """`self.request`: one execution, with Celery's attribute names, and the caller's own headers beside them. Unknown names raise
-    AttributeError."""
+    """`self.request`: one execution, with Celery's attribute names, and the caller's own headers
+    beside them. Unknown names raise AttributeError."""
 
     def __init__(self, request: TaskRequest | None = None, hostname: str | None = None) -> None:
         self._request = request
@@ -216,7 +218,8 @@ reset_request = _current.reset
 
 
 def get_parent_request() -> TaskRequest | None:
-    """The execution that tasks published now belong to: the current one, or the one that called it directly."""
+    """The execution that tasks published now belong to: the current one, or the one that called it
+    directly."""
     request = _current.get()
     while request is not None and request.id is None:
         request = getattr(request, "outer", None)

@@ -1,8 +1,9 @@
-"""The current app: the one that is meant when none was named, and the tasks that every app takes on.
+"""The current app: the one that is meant when none was named, and the tasks that every app takes
+on.
 
-This is the one file with that state. Each thread and each asyncio task may have a current app of its own (a context
-variable); where none was set, the app made last is used. `shared_task` leaves its functions here, because they are
-defined before the app that will run them exists.
+This is the one file with that state. Each thread and each asyncio task may have a current app of
+its own (a context variable); where none was set, the app made last is used. `shared_task` leaves
+its functions here, because they are defined before the app that will run them exists.
 """
 
 from __future__ import annotations

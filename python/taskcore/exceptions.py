@@ -1,9 +1,11 @@
-"""Every exception of taskcore in one tree, with Celery's names; one sentence each says when it is raised.
+"""Every exception of taskcore in one tree, with Celery's names; one sentence each says when it is
+raised.
 
-The core looks these classes up here once and raises them, so this module imports nothing of taskcore. Constructors keep their
-arguments in `args`: a result document carries exactly those, and the reader rebuilds the exception from them. Names
-that Celery, kombu and billiard spread over three packages live in this one place; `results/exception_codec.py` knows which
-package to name in a document, so that a stock Celery client finds its own class.
+The core looks these classes up here once and raises them, so this module imports nothing of
+taskcore. Constructors keep their arguments in `args`: a result document carries exactly those, and
+the reader rebuilds the exception from them. Names that Celery, kombu and billiard spread over
+three packages live in this one place; `results/exception_codec.py` knows which package to name in
+a document, so that a stock Celery client finds its own class.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class NotSupportedError(TaskcoreError, NotImplementedError):
 
 
 class _KombusToo(TaskcoreError):
-    """Base of what kombu has a class of the same name for: where kombu is loaded, `except` of its class catches ours."""
+    """Base of what kombu has a class of the same name for: where kombu is loaded, `except` of its
+    class catches ours."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

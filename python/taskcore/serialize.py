@@ -1,9 +1,11 @@
-"""Serializers by name and by content type: json, msgpack, pickle, yaml, and what the user registers.
+"""Serializers by name and by content type: json, msgpack, pickle, yaml, and what the user
+registers.
 
-json and msgpack are the core's own, with Celery's typed values (datetime, Decimal, UUID, bytes, ...). The others are
-Python's; the packages that they need are imported on first use. This module decides how bytes are written and read; it
-does not decide what a worker opens: that is `accept_content`, enforced by the core. Whoever adds `pickle` there lets
-anyone who can write to the queue run code in the worker.
+json and msgpack are the core's own, with Celery's typed values (datetime, Decimal, UUID, bytes,
+...). The others are Python's; the packages that they need are imported on first use. This module
+decides how bytes are written and read; it does not decide what a worker opens: that is
+`accept_content`, enforced by the core. Whoever adds `pickle` there lets anyone who can write to
+the queue run code in the worker.
 """
 
 from __future__ import annotations
@@ -121,7 +123,8 @@ def content_type_of(name: str) -> str:
 
 
 def content_types(accept: Iterable[str]) -> list[str]:
-    """`accept_content` as content types: names of serializers are translated, content types kept as they are."""
+    """`accept_content` as content types: names of serializers are translated, content types kept as
+    they are."""
     return [
         item if item not in _by_name and "/" in item else content_type_of(item) for item in accept
     ]

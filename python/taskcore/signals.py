@@ -1,9 +1,11 @@
 """Signals: named moments that a program can listen to, under Celery's names.
 
-A `Signal` keeps its receivers and calls them; who sends it, and when, is said beside each name below. A receiver that
-raises is logged and changes nothing. A task whose signals nobody listens to pays nothing for them: the sender looks at
-`receivers` first, and the execution of plain tasks never enters Python code of taskcore. Whoever has decided by them how
-tasks are run (`Signal.watch`) is told when they change. A receiver counts in the process in which it is connected.
+A `Signal` keeps its receivers and calls them; who sends it, and when, is said beside each name
+below. A receiver that raises is logged and changes nothing. A task whose signals nobody listens to
+pays nothing for them: the sender looks at `receivers` first, and the execution of plain tasks
+never enters Python code of taskcore. Whoever has decided by them how tasks are run
+(`Signal.watch`) is told when they change. A receiver counts in the process in which it is
+connected.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class _Receiver:
         self.sender = sender
         """Whom it listens to; None: anybody."""
         self.get = get
-        """Gives the receiver, or None once it no longer exists. An address is no identity: it is used again."""
+        """Gives the receiver, or None once it no longer exists. An address is no identity: it is
+        used again."""
 
 
 class Signal:
@@ -69,7 +72,8 @@ class Signal:
         """Adds a receiver; also a decorator, with or without parentheses.
 
         Args:
-            receiver: called as `receiver(sender=..., signal=..., **named)`; it should take `**kwargs`.
+            receiver: called as `receiver(sender=..., signal=..., **named)`; it should take
+                `**kwargs`.
             sender: listen only to this sender: a task, or the name of one.
             weak: do not keep the receiver alive.
             dispatch_uid: identity of the receiver, so that connecting twice has no effect.

@@ -1,7 +1,8 @@
 """The states of a task, with Celery's names and sets.
 
-PENDING is never stored: it is what a reader sees when there is no document. RECEIVED and REJECTED exist in events
-only. Any other text is a state of the user's own (`update_state`), which is neither ready nor an exception.
+PENDING is never stored: it is what a reader sees when there is no document. RECEIVED and REJECTED
+exist in events only. Any other text is a state of the user's own (`update_state`), which is
+neither ready nor an exception.
 """
 
 from typing import Final

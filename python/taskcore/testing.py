@@ -1,7 +1,8 @@
 """Helpers for tests of programs that use taskcore.
 
-`memory_app` makes an app whose broker and results live in this process; `eager` runs tasks at the call. Both are plain
-context managers, usable from any test framework; `celery_app`-style fixtures are two lines around them.
+`memory_app` makes an app whose broker and results live in this process; `eager` runs tasks at the
+call. Both are plain context managers, usable from any test framework; `celery_app`-style fixtures
+are two lines around them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from taskcore.utils import uuid
 
 @contextmanager
 def memory_app(main: str = "tests", **settings: Any) -> Iterator[Taskcore]:
-    """An app of its own, with a broker in memory that no other app shares; the current app while it lasts."""
+    """An app of its own, with a broker in memory that no other app shares; the current app while it
+    lasts."""
     url = f"memory://{uuid()}"
     before = current.get_app_or_none()
     app = Taskcore(

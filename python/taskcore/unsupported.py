@@ -1,8 +1,9 @@
 """Celery's names that this version does not have, each with what to do instead.
 
-A program that is moved over must not find them out by an AttributeError in the middle of its work. The owners (the app, a
-task, a result, the package) ask here when a name is missing; a name that is Celery's gets one clear error, any other name
-the ordinary one. Nothing is defined by this: `hasattr` is still False on objects.
+A program that is moved over must not find them out by an AttributeError in the middle of its work.
+The owners (the app, a task, a result, the package) ask here when a name is missing; a name that is
+Celery's gets one clear error, any other name the ordinary one. Nothing is defined by this:
+`hasattr` is still False on objects.
 """
 
 from __future__ import annotations

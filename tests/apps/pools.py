@@ -163,7 +163,8 @@ VISITED: ContextVar[bool] = ContextVar("pools_visited", default=False)
 
 
 async def context(value: Any) -> list[Any]:
-    """What a coroutine sees of its own call: id, arguments, and whether an earlier call left something."""
+    """What a coroutine sees of its own call: id, arguments, and whether an earlier call left
+    something."""
     visited = VISITED.get()
     VISITED.set(True)
     await asyncio.sleep(0)

@@ -1,6 +1,8 @@
-"""The app of the end-to-end tests: imported by workers as `sample`, and made with other settings by clients.
+"""The app of the end-to-end tests: imported by workers as `sample`, and made with other settings
+by clients.
 
-Tasks write what the tests want to know into a ledger, one line per write, which the operating system appends atomically.
+Tasks write what the tests want to know into a ledger, one line per write, which the operating
+system appends atomically.
 """
 
 import asyncio
@@ -183,7 +185,8 @@ def spin(seconds: float) -> None:
 
 
 def start_program(then: str, path: str = "") -> int:
-    """Starts a program that waits for the file at `path`, and says its process id; then waits for its end, or dies."""
+    """Starts a program that waits for the file at `path`, and says its process id; then waits for
+    its end, or dies."""
     program = f"while [ ! -e '{path}' ]; do sleep 0.02; done"
     popen = subprocess.Popen(["/bin/sh", "-c", program])
     write(popen.pid)

@@ -1,4 +1,5 @@
-"""The other side: a stock Celery app with the tasks that the compatibility tests call, by the same names."""
+"""The other side: a stock Celery app with the tasks that the compatibility tests call, by the same
+names."""
 
 import os
 import time

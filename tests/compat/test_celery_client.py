@@ -91,7 +91,8 @@ def test_retries(mixed: Any, stock: ModuleType) -> None:
 def test_a_retry_is_published_so_that_a_stock_worker_can_take_it(
     mixed: Any, stock: ModuleType
 ) -> None:
-    """The message that a taskcore worker publishes for a retry is Celery's again, as the one that it came from."""
+    """The message that a taskcore worker publishes for a retry is Celery's again, as the one that
+    it came from."""
     import json
 
     import redis

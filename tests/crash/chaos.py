@@ -1,7 +1,9 @@
-"""Kills workers, children and the broker at random moments under load for some minutes; an oracle counts every task.
+"""Kills workers, children and the broker at random moments under load for some minutes; an oracle
+counts every task.
 
-Not a pytest test: it runs as long as it is told to. Prints a line per kill and a verdict, and exits with 1 when a task was lost.
-The seed is printed, so that a bad night can be repeated in kind, though not in its exact timing.
+Not a pytest test: it runs as long as it is told to. Prints a line per kill and a verdict, and
+exits with 1 when a task was lost. The seed is printed, so that a bad night can be repeated in
+kind, though not in its exact timing.
 
     make chaos MINUTES=10
 """

@@ -1,6 +1,7 @@
 """Mixed load for an hour on one worker: its memory, its children and its open files must not grow.
 
-Not a pytest test: it runs as long as it is told to. Prints a line a minute and exits with 1 when something grew.
+Not a pytest test: it runs as long as it is told to. Prints a line a minute and exits with 1 when
+something grew.
 
     make soak MINUTES=60
 """

@@ -37,7 +37,8 @@ def test_a_killed_workers_tasks_are_run_by_the_others(site: Site) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_worker_that_dies_while_others_run_is_noticed_by_them(site: Site) -> None:
-    """The victim holds claimed tasks behind one that never ends; the others were there before and take them over."""
+    """The victim holds claimed tasks behind one that never ends; the others were there before and
+    take them over."""
     gate = site.gate()
     victim = site.worker("-c", "1", "-Q", "taskcore", "-l", "warning")
     site.task("hold_late").delay(str(gate), "stuck")
@@ -115,7 +116,8 @@ def test_a_publisher_that_is_killed_leaves_whole_messages(site: Site) -> None:
 
 @pytest.mark.timeout(180)
 def test_what_cost_too_many_workers_is_parked_and_its_caller_learns_it(site: Site) -> None:
-    """The whole worker dies with its task: the first time nobody knows of which, the second time it is counted."""
+    """The whole worker dies with its task: the first time nobody knows of which, the second time it
+    is counted."""
     result = site.app.send_task("fragile.die")
     for _ in range(2):
         dead = site.worker("-P", "solo", app="fragile", ready=False)

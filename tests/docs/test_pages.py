@@ -1,4 +1,5 @@
-"""Every code block of the guide runs, in the order of its page; see `support/page.py` for what the comments mean."""
+"""Every code block of the guide runs, in the order of its page; see `support/page.py` for what the
+comments mean."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""Every code block of the README runs: Python in an interpreter of its own, shell as commands of the installed wheel."""
+"""Every code block of the README runs: Python in an interpreter of its own, shell as commands of
+the installed wheel."""
 
 import re
 import shlex

@@ -65,7 +65,8 @@ def test_many_need_no_thread_each(app: Taskcore) -> None:
         of_python, of_all = threading.active_count(), threads()
         many = [asyncio.create_task(value_of(app, f"{n}")) for n in range(COUNT)]
         assert await value_of(app, "ready") == 0
-        # Those of Python's executor, and all; of the others some may begin or end with what earlier tests left.
+        # Those of Python's executor, and all; of the others some may begin or end with what earlier
+        # tests left.
         assert threading.active_count() == of_python and threads() < of_all + COUNT / 10
         for n in range(COUNT):
             app.backend.put(f"{n}", "SUCCESS", n)

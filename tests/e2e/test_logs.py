@@ -1,4 +1,5 @@
-"""What becomes of work when its log cannot be written: the lines are dropped and counted, the work goes on."""
+"""What becomes of work when its log cannot be written: the lines are dropped and counted, the work
+goes on."""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""Signals of the operating system that are no request to stop, and what a request to stop is answered with."""
+"""Signals of the operating system that are no request to stop, and what a request to stop is
+answered with."""
 
 import fcntl
 import os

@@ -1,4 +1,5 @@
-"""Programs that tasks start: they end with the process that runs their task, and no signal meant for the worker reaches them."""
+"""Programs that tasks start: they end with the process that runs their task, and no signal meant
+for the worker reaches them."""
 
 import os
 import signal
@@ -78,7 +79,8 @@ def test_a_killed_worker_leaves_none(program: Program) -> None:
 
 
 def test_ctrl_c_leaves_them_to_their_task(program: Program) -> None:
-    """A terminal sends it to the whole foreground group; a warm stop lets the task finish, and so its program."""
+    """A terminal sends it to the whole foreground group; a warm stop lets the task finish, and so
+    its program."""
     result = program.start()
     os.killpg(program.worker.pid, signal.SIGINT)
     program.worker.wait_for("(?i)warm shutdown")

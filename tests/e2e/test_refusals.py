@@ -14,7 +14,8 @@ from taskcore.exceptions import ContentDisallowed, EncodeError, OperationalError
 
 WAIT = 30
 
-# Takes the superuser's right to write anywhere away, so that read-only means read-only in tests run by root too.
+# Takes the superuser's right to write anywhere away, so that read-only means read-only in tests run
+# by root too.
 UNPRIVILEGED = (
     "import ctypes, os, sys; libc = ctypes.CDLL(None); "
     "[libc.prctl(24, capability, 0, 0, 0) for capability in (1, 2)]; os.execv(sys.argv[1], sys.argv[1:])"

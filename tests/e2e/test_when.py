@@ -1,4 +1,5 @@
-"""When and in which order tasks run. Order is observed; of time only what is promised is checked: never too early."""
+"""When and in which order tasks run. Order is observed; of time only what is promised is checked:
+never too early."""
 
 import datetime as dt
 import time
@@ -92,7 +93,8 @@ def test_a_rate_limit_spaces_the_starts(site: Site) -> None:
     results = site.task("paced").apply_many([() for _ in range(4)])
     site.worker()
     ran = sorted(result.get(timeout=WAIT) for result in results)
-    # Five a second with a bucket of one: three gaps of 0.2 s, of which the first may shrink where the first start was slow.
+    # Five a second with a bucket of one: three gaps of 0.2 s, of which the first may shrink where
+    # the first start was slow.
     assert ran[-1] - ran[0] >= 0.3
 
 

@@ -1,7 +1,7 @@
 """A stand-in for `taskcore._core` that keeps what is published and stored in lists and dicts.
 
-It encodes nothing (json through the standard library) and connects to nothing; it refuses what the real one refuses where the
-Python layer relies on the refusal.
+It encodes nothing (json through the standard library) and connects to nothing; it refuses what the
+real one refuses where the Python layer relies on the refusal.
 """
 
 import json

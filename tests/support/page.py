@@ -7,8 +7,9 @@ A comment in front of a block says what it is; without one the language decides:
     <!-- error: TypeError -->   the Python block ends with this exception
     <!-- not run: REASON -->    it cannot run here, and why; ini, yaml and toml are still parsed
 
-`python` runs in an interpreter of its own, `sh` line by line. A worker is started in the background, is ready before the
-next block runs, and is stopped at the end of the page, or before the next worker.
+`python` runs in an interpreter of its own, `sh` line by line. A worker is started in the
+background, is ready before the next block runs, and is stopped at the end of the page, or before
+the next worker.
 """
 
 import configparser

@@ -156,7 +156,8 @@ def run(
     code: int | None = 0,
     timeout: float = DEADLINE,
 ) -> str:
-    """Runs `taskcore` to its end and returns what it wrote to both streams; fails when it exits with anything but `code`."""
+    """Runs `taskcore` to its end and returns what it wrote to both streams; fails when it exits
+    with anything but `code`."""
     done = subprocess.run(
         [TASKCORE, *arguments],
         cwd=cwd,

@@ -1,4 +1,5 @@
-"""A place where one test plays: a folder, a broker, a result store, the sample app, and the workers it started."""
+"""A place where one test plays: a folder, a broker, a result store, the sample app, and the
+workers it started."""
 
 import json
 import os

@@ -1,7 +1,8 @@
 """Waiting for an event that another process brings about.
 
-Where the event can be received (a line of a log, a result, an exit code) it is received; where it can only be looked for,
-`until` looks again at short intervals. Both end with an error that says what was awaited.
+Where the event can be received (a line of a log, a result, an exit code) it is received; where it
+can only be looked for, `until` looks again at short intervals. Both end with an error that says
+what was awaited.
 """
 
 import time

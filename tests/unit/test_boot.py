@@ -1,4 +1,5 @@
-"""Booting a worker: what is decided from options and settings, in which order things happen, and what is refused."""
+"""Booting a worker: what is decided from options and settings, in which order things happen, and
+what is refused."""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""Celery's commands and options on our command line: they work, or one sentence says what to do instead."""
+"""Celery's commands and options on our command line: they work, or one sentence says what to do
+instead."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""The native json and msgpack against Python's `json`, kombu and msgpack: same bytes out, same values in, both directions."""
+"""The native json and msgpack against Python's `json`, kombu and msgpack: same bytes out, same
+values in, both directions."""
 
 import enum
 import json

@@ -19,7 +19,8 @@ def test_what_a_signal_handler_raises_in_the_loop_is_raised_in_the_coroutine() -
     seen: list[str] = []
 
     async def body() -> None:
-        # As Ctrl-C while the loop waits: raised in the code of asyncio, between two steps of the coroutine.
+        # As Ctrl-C while the loop waits: raised in the code of asyncio, between two steps of the
+        # coroutine.
         asyncio.get_running_loop().call_soon(_raise, KeyboardInterrupt())
         try:
             await asyncio.sleep(600)

@@ -1,4 +1,5 @@
-"""The rules about the boundary that import-linter cannot see: who may import the compiled core, and who reads the environment."""
+"""The rules about the boundary that import-linter cannot see: who may import the compiled core,
+and who reads the environment."""
 
 import ast
 from collections.abc import Iterator

@@ -69,7 +69,8 @@ def test_a_state_that_is_not_final_is_asked_for_again(app: Any) -> None:
 
 
 def test_who_waits_says_whether_the_worker_knows_it(app: Any) -> None:
-    """A result published here is pushed to this process; any other must be looked for on Celery's channel."""
+    """A result published here is pushed to this process; any other must be looked for on Celery's
+    channel."""
     done(app, "i", 1)
     AsyncResult("i", app, "tc-fake").get()
     AsyncResult("i", app, "tc-other").get()

@@ -1,4 +1,5 @@
-"""What a type checker sees: parameters of a task's function are those of `delay`, its return value is that of `get`."""
+"""What a type checker sees: parameters of a task's function are those of `delay`, its return value
+is that of `get`."""
 
 import os
 import re

@@ -1,4 +1,5 @@
-"""The Python layer against the captured bytes: every message is read, and what is published looks like what Celery published."""
+"""The Python layer against the captured bytes: every message is read, and what is published looks
+like what Celery published."""
 
 import base64
 import json
@@ -237,7 +238,8 @@ def test_a_broker_that_does_not_answer_is_given_up_at_the_deadline() -> None:
         with pytest.raises(OperationalError, match="cannot publish to"):
             patient = _core.Publisher(url, timeout=60)
             patient.publish(_core.Template("t", queue="q"), (), {}, {"timeout": 0.2})
-        # One deadline for the whole chunk, not one for each of its commands: those would add up to minutes.
+        # One deadline for the whole chunk, not one for each of its commands: those would add up to
+        # minutes.
         many = [(_core.Template("t", queue=f"q{i}"), (), {}, None) for i in range(1000)]
         with pytest.raises(OperationalError, match="cannot publish to"):
             publisher.publish_each(many)

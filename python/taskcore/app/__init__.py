@@ -1,4 +1,5 @@
-"""The app: configuration, registry of tasks, shared tasks, discovery of modules; `celery.app` in Celery."""
+"""The app: configuration, registry of tasks, shared tasks, discovery of modules; `celery.app` in
+Celery."""
 
 from typing import NoReturn
 

@@ -1,8 +1,9 @@
 """The app: configuration, registry of tasks, and the way to the broker and the results.
 
-`Taskcore` ties the other parts together and does little itself: tasks are made here, sent by the producer, executed by
-`Executor`. Everything that needs the core is made on first use, so that defining tasks costs nothing and a program
-that only imports them opens no connection. What was made from the configuration is dropped when it changes.
+`Taskcore` ties the other parts together and does little itself: tasks are made here, sent by the
+producer, executed by `Executor`. Everything that needs the core is made on first use, so that
+defining tasks costs nothing and a program that only imports them opens no connection. What was
+made from the configuration is dropped when it changes.
 """
 
 from __future__ import annotations
@@ -64,10 +65,12 @@ class Taskcore:
         Args:
             main: name of the main module, for the names of tasks that are defined in it.
             broker: URL; default: a database file in the current directory.
-            backend: URL of the result store; default: beside the tasks, if no broker is named either.
+            backend: URL of the result store; default: beside the tasks, if no broker is named
+                either.
             include: modules that a worker imports.
             set_as_current: let `shared_task` and `current_app` mean this app.
-            values: settings by name; also `config_source`, `namespace`, `task_cls`, `strict_typing`.
+            values: settings by name; also `config_source`, `namespace`, `task_cls`,
+                `strict_typing`.
         Raises:
             ImproperlyConfigured: an unknown setting or a wrong value.
         """
@@ -78,7 +81,8 @@ class Taskcore:
         """Node name of the worker that this process belongs to; set at its start."""
         self.finalized = False
         self._is_default = False
-        """Whether nobody made this app: it may run tasks here, but it sends nowhere unless it is configured."""
+        """Whether nobody made this app: it may run tasks here, but it sends nowhere unless it is
+        configured."""
         self._zone: tzinfo | None = None
         self._node: str | None = None
         self._results: Any = None
@@ -113,7 +117,8 @@ class Taskcore:
         force: bool = False,
         namespace: str | None = None,
     ) -> None:
-        """Takes settings from a module (or its name), an object or a dict; a name is imported on first use, or now with `force`."""
+        """Takes settings from a module (or its name), an object or a dict; a name is imported on
+        first use, or now with `force`."""
         self.conf.load(source, namespace, silent)
         if force:
             self.conf.keys()
@@ -141,7 +146,8 @@ class Taskcore:
 
     @property
     def executor(self) -> Executor:
-        """What executes calls of the app's tasks in this process; made on first use, because a producer has none."""
+        """What executes calls of the app's tasks in this process; made on first use, because a
+        producer has none."""
         if self._executor is None:
             from taskcore.execution.executor import Executor
 
@@ -187,7 +193,8 @@ class Taskcore:
         """Makes a task of a function; with or without options.
 
         Args:
-            options: `bind` (the task is the first argument), `base` (a class), `name`, and any option of `Task`.
+            options: `bind` (the task is the first argument), `base` (a class), `name`, and any
+                option of `Task`.
         Raises:
             TypeError: an unknown option; the nearest is named.
         Warns:
@@ -224,8 +231,8 @@ class Taskcore:
         """Has a worker import `tasks` of each package, where it exists.
 
         Args:
-            packages: names of packages, of classes in them (as Django's INSTALLED_APPS has them), or a function that gives
-                these; default: the applications of a Django project.
+            packages: names of packages, of classes in them (as Django's INSTALLED_APPS has them),
+                or a function that gives these; default: the applications of a Django project.
             related_name: the module to import; None: the packages themselves.
             force: import now.
         """

@@ -1,6 +1,8 @@
-"""Imports the modules in which tasks are defined: those that are named, and those that are discovered.
+"""Imports the modules in which tasks are defined: those that are named, and those that are
+discovered.
 
-A module that is named must exist. One that is discovered may be missing, but an error inside of it is an error.
+A module that is named must exist. One that is discovered may be missing, but an error inside of it
+is an error.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def _names(packages: Any) -> Iterable[str]:
 
 
 def _django_applications() -> list[str] | None:
-    """The packages in INSTALLED_APPS, after Django was set up; None in a program that does not configure Django."""
+    """The packages in INSTALLED_APPS, after Django was set up; None in a program that does not
+    configure Django."""
     conf = sys.modules.get("django.conf")
     if not (names_django() or (conf is not None and conf.settings.configured)):
         return None

@@ -1,8 +1,8 @@
 """The registry of an app: tasks by name, how a function becomes one of them, and how it is named.
 
-A name belongs to one function, because messages carry only the name. Defining the same function again (a module that is
-loaded twice, a notebook cell that is run again) replaces the task; of two functions with one name the first has it, as in
-Celery, with a warning.
+A name belongs to one function, because messages carry only the name. Defining the same function
+again (a module that is loaded twice, a notebook cell that is run again) replaces the task; of two
+functions with one name the first has it, as in Celery, with a warning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     # Protocols are slow to make, and only a type checker looks at these.
 
     class Decorator(Protocol):
-        """What `app.task(...)` gives: makes a task of a function, of the awaited value of an `async def`."""
+        """What `app.task(...)` gives: makes a task of a function, of the awaited value of an `async
+        def`."""
 
         @overload
         def __call__(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
@@ -67,7 +68,8 @@ class TaskRegistry(dict[str, Task[..., Any]]):
 
 
 def base_class(task_cls: Any) -> type:
-    """The class that the tasks of an app derive from; text names its module and itself, as in `proj.base:MyTask`.
+    """The class that the tasks of an app derive from; text names its module and itself, as in
+    `proj.base:MyTask`.
 
     Raises:
         ImproperlyConfigured: there is no such class, or it is none of tasks.
@@ -101,7 +103,8 @@ def check_options(options: Mapping[str, Any], default_base: type) -> None:
 
 
 def make_task(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> Task[..., Any]:
-    """Makes a task of a function and registers it; gives the one that has the name where that is another function's."""
+    """Makes a task of a function and registers it; gives the one that has the name where that is
+    another function's."""
     given = dict(options)
     check_options(given, app.Task)
     bound, base = bool(given.pop("bind", False)), given.pop("base", None)
@@ -169,7 +172,8 @@ def automatic_name(name: str, module: str | None, main: str | None) -> str:
 def _same(task: Task[..., Any], fun: Callable[..., Any]) -> bool:
     """Whether a task was made of this function, perhaps before its module was loaded again.
 
-    Two functions of one file that share a name stand on different lines; a cell that is run again has a file of its own.
+    Two functions of one file that share a name stand on different lines; a cell that is run again
+    has a file of its own.
     """
     made = getattr(task, "__wrapped__", None)
     if made is None or any(getattr(made, k, None) != getattr(fun, k, None) for k in _NAMED_BY):

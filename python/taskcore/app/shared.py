@@ -1,7 +1,8 @@
 """Tasks for whichever app is current, and the stand-ins `current_app` and `current_task`.
 
-A library defines tasks before it knows the app: `shared_task` registers the function with every app that exists or will
-exist and returns a stand-in that resolves to the current app's task at each use.
+A library defines tasks before it knows the app: `shared_task` registers the function with every
+app that exists or will exist and returns a stand-in that resolves to the current app's task at
+each use.
 """
 
 from __future__ import annotations

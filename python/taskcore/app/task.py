@@ -1,4 +1,5 @@
-"""The base class of tasks and the class of `self.request`, under the module name that Celery gives them."""
+"""The base class of tasks and the class of `self.request`, under the module name that Celery gives
+them."""
 
 from taskcore.context import Context
 from taskcore.task import Task

@@ -1,8 +1,9 @@
 """Signature: a call as a value, to be kept, passed on and sent later.
 
-It is a dict with exactly Celery's six keys, so it crosses the wire as it is, in both directions. What it is bound to
-(the app, and through it the task) is an attribute beside the dict and never sent. A signature from the wire may be
-plain: every function here that takes a signature takes a dict as well.
+It is a dict with exactly Celery's six keys, so it crosses the wire as it is, in both directions.
+What it is bound to (the app, and through it the task) is an attribute beside the dict and never
+sent. A signature from the wire may be plain: every function here that takes a signature takes a
+dict as well.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The command line: `taskcore -A proj worker`, `call`, `result`, `queues`, `purge`, `dead`.
 
-Options in front of the command say which app and, where they differ from its configuration, which broker and result
-store. The app is imported when a command needs it, so that `--help` works anywhere. An error that taskcore raises on
-purpose is one sentence on standard error and exit code 1; a wrong command line is exit code 2, as click does it.
+Options in front of the command say which app and, where they differ from its configuration, which
+broker and result store. The app is imported when a command needs it, so that `--help` works
+anywhere. An error that taskcore raises on purpose is one sentence on standard error and exit code
+1; a wrong command line is exit code 2, as click does it.
 """
 
 from typing import Any
@@ -21,8 +22,9 @@ __all__ = ["main"]
 
 
 class Commands(click.Group):
-    """A group whose commands end with a sentence, not a traceback, for the errors that taskcore raises on purpose; Celery's
-    commands and options that are not here are answered with what to do instead."""
+    """A group whose commands end with a sentence, not a traceback, for the errors that taskcore
+    raises on purpose; Celery's commands and options that are not here are answered with what to do
+    instead."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with explained(unsupported.PROGRAM_OPTIONS):

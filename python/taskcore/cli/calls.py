@@ -50,7 +50,8 @@ def call(
 ) -> None:
     """Publish the task NAME and print its id.
 
-    A task of the app is called with its own options, and its arguments are checked. Any other name is sent as it is.
+    A task of the app is called with its own options, and its arguments are checked. Any other name
+    is sent as it is.
     """
     if options["countdown"] is not None and options["eta"] is not None:
         raise click.UsageError("`--countdown` and `--eta` both say when: give one of them")

@@ -1,12 +1,14 @@
 """Finds the app that `-A` names, by Celery's rules.
 
-`proj:attr` names a module and an attribute. `proj` alone is searched: attribute `app`, attribute `celery`, any other
-app among the module's attributes, and for a package its submodules `celery`, `app` and `tasks` in the same way. `proj.attr`
-is taken as an attribute when there is no such module.
+`proj:attr` names a module and an attribute. `proj` alone is searched: attribute `app`, attribute
+`celery`, any other app among the module's attributes, and for a package its submodules `celery`,
+`app` and `tasks` in the same way. `proj.attr` is taken as an attribute when there is no such
+module.
 
-A module that is not there is a mistake of the command line and answered in one sentence; an error raised while a module
-is imported is a mistake in that module, and keeps its traceback. The two are told apart by the name of what was missing:
-only the module asked for, or a parent of it, counts as not there.
+A module that is not there is a mistake of the command line and answered in one sentence; an error
+raised while a module is imported is a mistake in that module, and keeps its traceback. The two are
+told apart by the name of what was missing: only the module asked for, or a parent of it, counts as
+not there.
 """
 
 import importlib

@@ -1,4 +1,5 @@
-"""`queues` shows what the broker holds, `purge` empties queues, `dead` lists, replays and drops what was parked."""
+"""`queues` shows what the broker holds, `purge` empties queues, `dead` lists, replays and drops
+what was parked."""
 
 import datetime as dt
 import json

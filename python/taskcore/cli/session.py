@@ -49,7 +49,8 @@ class Session:
         return app
 
     def existing(self) -> "Taskcore":
-        """The app, for a command that looks at what is there and must not make a database of a path that was mistyped.
+        """The app, for a command that looks at what is there and must not make a database of a path
+        that was mistyped.
 
         Raises:
             click.ClickException: the broker is a database file that does not exist.

@@ -1,4 +1,5 @@
-"""How the command line shows an error that is not its own: the user's part of the traceback, then one sentence."""
+"""How the command line shows an error that is not its own: the user's part of the traceback, then
+one sentence."""
 
 import importlib
 import os
@@ -14,7 +15,8 @@ _PACKAGES.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + o
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of `error` from the first frame that is neither the command line's nor the import system's."""
+    """The traceback of `error` from the first frame that is neither the command line's nor the
+    import system's."""
     tb = error.__traceback__
     while tb is not None and _is_way_there(tb):
         tb = tb.tb_next

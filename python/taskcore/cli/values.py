@@ -85,7 +85,8 @@ class SecondsOrWhen(When):
 
 
 def printable(text: str, most: int = 80) -> str:
-    """Text from outside for a terminal: on one line, without control characters, not longer than `most`."""
+    """Text from outside for a terminal: on one line, without control characters, not longer than
+    `most`."""
     shown = text if text.isprintable() else repr(text)[1:-1]
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 

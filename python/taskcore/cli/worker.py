@@ -1,7 +1,8 @@
 """`taskcore worker`: reads its options, boots the worker, shows what was started.
 
-The command line wins over the app's configuration, and what neither says is a default of `taskcore.config.settings`. The banner goes to
-standard output and everything logged to standard error, so that a log holds nothing but log lines.
+The command line wins over the app's configuration, and what neither says is a default of
+`taskcore.config.settings`. The banner goes to standard output and everything logged to standard
+error, so that a log holds nothing but log lines.
 """
 
 import logging
@@ -23,7 +24,8 @@ POOLS = ("prefork", "processes", "threads", "solo")
 
 
 def node_name(pattern: str, host: str) -> str:
-    """`%h` is the host, `%n` its first part, `%d` the rest; a name without `@` gets the host behind it."""
+    """`%h` is the host, `%n` its first part, `%d` the rest; a name without `@` gets the host behind
+    it."""
     first, _, domain = host.partition(".")
     name = pattern if "@" in pattern else f"{pattern}@%h"
     return name.replace("%h", host).replace("%n", first).replace("%d", domain)
@@ -146,8 +148,8 @@ def worker(
 ) -> None:
     """Start a worker.
 
-    The first SIGTERM or SIGINT stops it warm: running tasks finish, claimed ones that have not begun go back in order.
-    The second stops it cold.
+    The first SIGTERM or SIGINT stops it warm: running tasks finish, claimed ones that have not
+    begun go back in order. The second stops it cold.
     """
     app = session.app
     level = logging.getLevelNamesMapping()[loglevel.upper()]

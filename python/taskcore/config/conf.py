@@ -1,9 +1,11 @@
-"""The configuration of an app: from keyword, dict, module, object or environment to one checked set of values.
+"""The configuration of an app: from keyword, dict, module, object or environment to one checked
+set of values.
 
-Owns names, types, defaults and precedence: what was set on the app wins over what an object or module says, that over
-the environment, that over the default. Names are strict; the nearest is proposed. Nobody else reads the environment.
-Values stay changeable until a worker starts, as tests want; every change is checked at once and announced to the app,
-which drops what it had derived from the old values.
+Owns names, types, defaults and precedence: what was set on the app wins over what an object or
+module says, that over the environment, that over the default. Names are strict; the nearest is
+proposed. Nobody else reads the environment. Values stay changeable until a worker starts, as tests
+want; every change is checked at once and announced to the app, which drops what it had derived
+from the old values.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ class Config:
         )
 
     def load(self, source: object, namespace: str | None = None, silent: bool = False) -> None:
-        """Takes values from a module (or its name), an object or a dict. A name is imported on the first look at a value.
+        """Takes values from a module (or its name), an object or a dict. A name is imported on the
+        first look at a value.
 
         Args:
             namespace: take only names that begin with it and an underscore, whatever their case.
@@ -130,7 +133,8 @@ class Config:
         )
 
     def transport_options(self, setting: str) -> dict[str, Any]:
-        """The transport options that mean something here; others of Celery's were named in a warning when they were set."""
+        """The transport options that mean something here; others of Celery's were named in a
+        warning when they were set."""
         options = self[setting]
         return {
             key: value
@@ -207,10 +211,12 @@ class Config:
             self._changed()
 
     def _load_pending(self) -> None:
-        """Takes over what was named and not yet read. Whoever needs a value first imports, and so does every other thread that
-        needs one meanwhile: none goes on with defaults, and a module that cannot be read is an error each time.
+        """Takes over what was named and not yet read. Whoever needs a value first imports, and so
+        does every other thread that needs one meanwhile: none goes on with defaults, and a module
+        that cannot be read is an error each time.
 
-        Importing under the lock would wait for ever for a module that is being imported elsewhere and asks for a value here.
+        Importing under the lock would wait for ever for a module that is being imported elsewhere
+        and asks for a value here.
         """
         if not self._named and (module := _from_environment("config_module")):
             self.load(module)
@@ -310,10 +316,12 @@ def check(
 
     Args:
         given: the settings.
-        say: called with the name of a setting without effect and a sentence about it; otherwise the caller's line is warned about.
+        say: called with the name of a setting without effect and a sentence about it; otherwise the
+            caller's line is warned about.
 
     Raises:
-        ImproperlyConfigured: an unknown or unsupported name, a wrong type, or two spellings that disagree.
+        ImproperlyConfigured: an unknown or unsupported name, a wrong type, or two spellings that
+            disagree.
     """
     say = say or _ignored
     accepted: dict[str, Any] = {}

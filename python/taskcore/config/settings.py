@@ -1,9 +1,9 @@
 """The one table of settings: name, Celery's old name, type, default, meaning.
 
-`conf.py` is the machine that reads it; nothing here does anything. Below the table stand Celery's settings that this
-version knows but does not honour, in two kinds: those that change nothing that taskcore does (accepted with a warning),
-and those that a program may rely on (refused, because to accept them in silence would be a lie). A kind with `?` also
-takes None.
+`conf.py` is the machine that reads it; nothing here does anything. Below the table stand Celery's
+settings that this version knows but does not honour, in two kinds: those that change nothing that
+taskcore does (accepted with a warning), and those that a program may rely on (refused, because to
+accept them in silence would be a lie). A kind with `?` also takes None.
 """
 
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,8 @@ class Setting(NamedTuple):
     old: str
     """Names of Celery 3 style, separated by spaces."""
     kind: str
-    """`bool int float str url names dict policy seconds rate routes protocol zone`, or `a|b|c` for a choice; `?` allows None."""
+    """`bool int float str url names dict policy seconds rate routes protocol zone`, or `a|b|c` for
+    a choice; `?` allows None."""
     default: Any
     doc: str
 
@@ -144,7 +145,8 @@ TRANSPORT_OPTIONS_IGNORED: Final = frozenset(
         "confirm_publish",
     ]
 )
-"""Transport options of kombu's that change nothing here: taskcore has no visibility timeout and does not poll."""
+"""Transport options of kombu's that change nothing here: taskcore has no visibility timeout and
+does not poll."""
 
 IGNORED: Final = frozenset(
     [
@@ -234,7 +236,8 @@ IGNORED: Final = frozenset(
 
 
 class _Refused(dict[str, Any]):
-    """The value of a refused setting that is a dict in Celery: what is put into it would have no effect."""
+    """The value of a refused setting that is a dict in Celery: what is put into it would have no
+    effect."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -326,4 +329,5 @@ REFUSED_PREFIXES: Final = (
 """Families of settings of result stores, and of signing, that this version does not have."""
 
 OLD_FAMILIES: Final = ("CELERY", "CELERYD_", "CELERYBEAT_", "BROKER_", "CELERYMON_")
-"""A capitalised name that begins so is meant for taskcore; other capitalised names of a module are not."""
+"""A capitalised name that begins so is meant for taskcore; other capitalised names of a module are
+not."""

@@ -1,6 +1,8 @@
-"""Where settings come from: a module or its name, an object, a mapping, and Celery's old spellings of names.
+"""Where settings come from: a module or its name, an object, a mapping, and Celery's old spellings
+of names.
 
-Pure but for the import of a module that is named, and for warnings about what it says. What a name means, and whether its value fits, is `conf`'s.
+Pure but for the import of a module that is named, and for warnings about what it says. What a name
+means, and whether its value fits, is `conf`'s.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def is_known(name: str) -> bool:
 
 
 def read(source: object, namespace: str | None = None, silent: bool = False) -> dict[str, Any]:
-    """The settings in a module (or its name), an object, or a mapping, under the names that they have there.
+    """The settings in a module (or its name), an object, or a mapping, under the names that they
+    have there.
 
     Raises:
         ImproperlyConfigured: the module does not exist.
@@ -130,8 +133,8 @@ def _without(name: str, prefix: str) -> str:
 
 
 def _is_meant(name: str, value: object) -> bool:
-    """Whether an attribute of a module or object is a setting: not an import, a function, a class, or another
-    program's capitalised constant."""
+    """Whether an attribute of a module or object is a setting: not an import, a function, a class,
+    or another program's capitalised constant."""
     if new_name(name):
         return True
     if name != name.lower():

@@ -1,7 +1,8 @@
 """What a value of each kind of setting looks like: the checks behind the table of settings.
 
-Each check takes what the user gave and returns it as it is kept, or raises TypeError or ValueError; `conf` says which
-setting it was. `priority` and `rate_per_second` are also the checks of the task options of the same kind.
+Each check takes what the user gave and returns it as it is kept, or raises TypeError or
+ValueError; `conf` says which setting it was. `priority` and `rate_per_second` are also the checks
+of the task options of the same kind.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def priority(value: Any) -> int:
 
 
 def unroutable(queue: Any, routing_key: Any, exchange: Any) -> str | None:
-    """Why a message cannot be published to this routing key or exchange; None when it goes to its queue anyway."""
+    """Why a message cannot be published to this routing key or exchange; None when it goes to its
+    queue anyway."""
     for name, value in (("routing_key", routing_key), ("exchange", exchange)):
         value = getattr(value, "name", value)
         if value and value != getattr(queue, "name", queue):
@@ -182,7 +184,8 @@ def _zone(value: Any) -> str | tzinfo:
         return value
     if not isinstance(value, tzinfo):
         raise TypeError
-    # A zone of pytz is wrong by minutes unless each time is made by its own method; it has the name of the right one.
+    # A zone of pytz is wrong by minutes unless each time is made by its own method; it has the name
+    # of the right one.
     name = getattr(value, "zone", None)
     return name if isinstance(name, str) else value
 
@@ -202,7 +205,8 @@ def _json(value: Any) -> str:
 
 
 def _routes(value: Any) -> tuple[tuple[str | re.Pattern[str], dict[str, Any]], ...]:
-    """Pairs of pattern and route, in the order in which they are tried: of each map the full names first, as in Celery."""
+    """Pairs of pattern and route, in the order in which they are tried: of each map the full names
+    first, as in Celery."""
     maps = value if isinstance(value, (list, tuple)) else [value]
     if all(_is_pair(part) for part in maps):
         maps = [maps]

@@ -1,4 +1,5 @@
-"""One call on its way through the steps of its execution: what is known of it, and what has become of it."""
+"""One call on its way through the steps of its execution: what is known of it, and what has become
+of it."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Call:
         self.runtime = 0.0
         """Seconds; as `retval`."""
         self.exc: BaseException | None = None
-        """Set by whatever ended the call early; the final one, so a Retry when it was retried automatically."""
+        """Set by whatever ended the call early; the final one, so a Retry when it was retried
+        automatically."""
         self.outcome: Outcome = _UNFINISHED
         """Set by `succeed` or `failed`."""
 

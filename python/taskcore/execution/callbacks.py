@@ -1,8 +1,9 @@
-"""What follows a task by the message that called it: callbacks, error callbacks, and the rest of a chain.
+"""What follows a task by the message that called it: callbacks, error callbacks, and the rest of a
+chain.
 
-Celery's clients send these with `link=`, `link_error=` and chains, so a worker in a mixed fleet must carry them on,
-although composing them is not yet part of taskcore's own API. A composition inside (group, chord) is refused before
-user code runs: half a workflow is worse than none.
+Celery's clients send these with `link=`, `link_error=` and chains, so a worker in a mixed fleet
+must carry them on, although composing them is not yet part of taskcore's own API. A composition
+inside (group, chord) is refused before user code runs: half a workflow is worse than none.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def check_supported(request: Mapping[str, Any]) -> None:
 
 
 def publish_callbacks(app: Any, request: Any, retval: Any) -> None:
-    """Publishes the callbacks and the next step of the chain, each with the result as its first argument."""
+    """Publishes the callbacks and the next step of the chain, each with the result as its first
+    argument."""
     carried = request.to_dict()
     callbacks = carried.get("callbacks") or []
     # One callback is a task by itself, several are a group; monitors show them so.
@@ -98,7 +100,8 @@ def revoke_chain(app: Any, request: Any, exc: BaseException) -> None:
 def _call_errback(
     task: Any, sig: Signature, request: Any, exc: BaseException, traceback: str
 ) -> None:
-    """The style that takes (request, exc, traceback): called in this process, because none of them can be sent."""
+    """The style that takes (request, exc, traceback): called in this process, because none of them
+    can be sent."""
     from taskcore.context import Context
 
     args, kwargs, _ = sig.merged((Context(request), exc, traceback))
@@ -117,7 +120,8 @@ def _store_chain(
 
 
 def _ids(sigs: Iterable[Any]) -> Iterator[str]:
-    """The ids of these signatures and of all that is inside of them: who waits for a group waits for its members."""
+    """The ids of these signatures and of all that is inside of them: who waits for a group waits
+    for its members."""
     for sig in sigs:
         if not isinstance(sig, Mapping):
             continue

@@ -1,10 +1,10 @@
 """Runs the coroutines of `async def` tasks in pools that run one task at a time per thread.
 
-Each thread keeps one loop for its life, so that clients bound to a loop survive from task to task. All else ends with
-the call: it has a context of its own, a copy of the thread's, and the asyncio tasks that it leaves running are
-cancelled, because they would go on inside the next call and be blamed on it. A pool child must not inherit a loop over
-fork, hence the process id beside it. This module is imported with the first such task, because asyncio costs every
-child a few megabytes.
+Each thread keeps one loop for its life, so that clients bound to a loop survive from task to task.
+All else ends with the call: it has a context of its own, a copy of the thread's, and the asyncio
+tasks that it leaves running are cancelled, because they would go on inside the next call and be
+blamed on it. A pool child must not inherit a loop over fork, hence the process id beside it. This
+module is imported with the first such task, because asyncio costs every child a few megabytes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _mine = threading.local()
 
 
 class SoftTimeLimitExceeded(exceptions.SoftTimeLimitExceeded, asyncio.CancelledError):
-    """The limit as a coroutine sees it: a cancellation as well, so that a task group, `asyncio.timeout` or `wait_for`
-    around the await ends what it has begun."""
+    """The limit as a coroutine sees it: a cancellation as well, so that a task group,
+    `asyncio.timeout` or `wait_for` around the await ends what it has begun."""
 
     __module__ = exceptions.__name__
 
@@ -83,8 +83,8 @@ class _Kept:
 class _Driver:
     """A coroutine as its asyncio task drives it, with a way in for what is raised from outside.
 
-    asyncio can throw nothing but CancelledError at an await. So the task is cancelled, and what is due is put in the
-    place of that, here, where the task meets the coroutine.
+    asyncio can throw nothing but CancelledError at an await. So the task is cancelled, and what is
+    due is put in the place of that, here, where the task meets the coroutine.
     """
 
     __slots__ = ("_coroutine", "_due", "_loop", "_task", "close", "send")
@@ -159,8 +159,8 @@ Coroutine.register(_Driver)
 
 
 def _divert(loop: asyncio.AbstractEventLoop, problem: dict[str, Any]) -> None:
-    """The loop's exception handler. A limit that was raised in a thread from outside may come between two steps of the
-    coroutine, where asyncio catches it."""
+    """The loop's exception handler. A limit that was raised in a thread from outside may come
+    between two steps of the coroutine, where asyncio catches it."""
     exc, driver = problem.get("exception"), interrupt.running.get(threading.get_ident())
     if isinstance(exc, SoftTimeLimitExceeded) and isinstance(driver, _Driver):
         driver.throw_soon(exc)

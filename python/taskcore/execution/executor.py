@@ -1,10 +1,12 @@
 """The execution of one call, as a list of named steps.
 
-`Executor` is what the core calls in the process that runs tasks. Each step takes the one state object (`call.Call`) and
-returns it; a step that a task does not need is not in its list, and a task that needs none of them is `plain`: the core
-calls its function directly and comes here only for exceptions. Every exception, exit and return becomes an Outcome in
-`failures` or at the end of the list, nowhere else. Nothing is stored or acknowledged here; the core does that after the
-outcome. Hence on_success and error callbacks run just before the result can be read, where Celery's run just after.
+`Executor` is what the core calls in the process that runs tasks. Each step takes the one state
+object (`call.Call`) and returns it; a step that a task does not need is not in its list, and a
+task that needs none of them is `plain`: the core calls its function directly and comes here only
+for exceptions. Every exception, exit and return becomes an Outcome in `failures` or at the end of
+the list, nowhere else. Nothing is stored or acknowledged here; the core does that after the
+outcome. Hence on_success and error callbacks run just before the result can be read, where
+Celery's run just after.
 """
 
 from __future__ import annotations
@@ -123,7 +125,8 @@ class Executor:
         self, plan: Plan, request: Any, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Call:
         """As `run`, giving all that is known at the end."""
-        # The task finds itself by its own name, so signatures and local calls look up the plan in the app.
+        # The task finds itself by its own name, so signatures and local calls look up the plan in
+        # the app.
         call = Call(plan, request, args, kwargs)
         token = context.set_request(request)
         try:
@@ -161,7 +164,8 @@ class Executor:
         kwargs: dict[str, Any],
         end: Mapping[str, Any],
     ) -> None:
-        """Tells whoever follows a call that the worker ended: hooks, signals, error callbacks, the rest of the chain.
+        """Tells whoever follows a call that the worker ended: hooks, signals, error callbacks, the
+        rest of the chain.
 
         Args:
             end: the exception as in a result document, and the `state`.
@@ -248,7 +252,8 @@ def check_result(call: Call) -> Call:
 
 
 def publish_callbacks(call: Call) -> Call:
-    """Success callbacks and the next step of the chain; before the result is stored, so that its children are complete."""
+    """Success callbacks and the next step of the chain; before the result is stored, so that its
+    children are complete."""
     callbacks.publish_callbacks(call.task.app, call.request, call.retval)
     return call
 
@@ -273,7 +278,8 @@ def send_success(call: Call) -> Call:
 
 
 def after_return(call: Call) -> Call:
-    """The hook of that name; a call that will run again, or of which nothing is kept, has not returned."""
+    """The hook of that name; a call that will run again, or of which nothing is kept, has not
+    returned."""
     if call.outcome.verdict in _NOT_RETURNED:
         return call
     retval = call.retval if call.exc is None else call.exc

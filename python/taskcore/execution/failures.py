@@ -1,8 +1,8 @@
 """How a call that raised ends: the one place where exceptions become outcomes.
 
-`Ignore`, `Reject` and `Retry` say themselves how; an exception that the task retries for becomes a Retry first; all
-others, exits included, are failures. Hooks, signals and error callbacks of that ending run here, and what they raise is
-logged: it can no longer change the outcome.
+`Ignore`, `Reject` and `Retry` say themselves how; an exception that the task retries for becomes a
+Retry first; all others, exits included, are failures. Hooks, signals and error callbacks of that
+ending run here, and what they raise is logged: it can no longer change the outcome.
 """
 
 from __future__ import annotations
@@ -35,17 +35,20 @@ def handle_exception(call: Call, exc: BaseException) -> Call:
 
 
 def handle_ended(call: Call, exc: BaseException, state: str) -> Call:
-    """What follows a call that the worker ended, so that it did not raise `exc` itself; never raises.
+    """What follows a call that the worker ended, so that it did not raise `exc` itself; never
+    raises.
 
     Args:
-        state: FAILURE (killed for its hard time limit, or lost with its process) or REVOKED (expired before it ran).
+        state: FAILURE (killed for its hard time limit, or lost with its process) or REVOKED
+            (expired before it ran).
     """
     call.exc = exc
     if state == states.FAILURE:
         return _failed(call, exc)
     call.outcome = Outcome(outcome.IGNORE, state, None, None, str(exc))
     try:
-        # DIFFERENCE: Celery leaves the rest of the chain PENDING for ever. Error callbacks are for failures only, as there.
+        # DIFFERENCE: Celery leaves the rest of the chain PENDING for ever. Error callbacks are for
+        # failures only, as there.
         callbacks.revoke_chain(call.task.app, call.request, exc)
     except Exception:
         log("ending the chain of task `%s` failed", call)
@@ -98,7 +101,8 @@ def _rejected(call: Call, exc: Reject) -> Call:
 
 
 def _requeued(call: Call) -> bool:
-    """Whether the message was published again, with the mark that it is; otherwise the broker puts it back as it was."""
+    """Whether the message was published again, with the mark that it is; otherwise the broker puts
+    it back as it was."""
     known = call.request.to_dict()
     if known.get("is_eager"):
         return False

@@ -1,8 +1,9 @@
 """Processes that tasks fork: they are the user's own, and no workers.
 
-A fork copies everything, so the copy of a pool process would take calls, answer the one that forked it a second time, and
-treat the signals of its own life as its parent's. Here its signals become those of any Python process, and a copy that comes back
-from user code ends as a program does: SystemExit is its exit code, any other exception is printed.
+A fork copies everything, so the copy of a pool process would take calls, answer the one that
+forked it a second time, and treat the signals of its own life as its parent's. Here its signals
+become those of any Python process, and a copy that comes back from user code ends as a program
+does: SystemExit is its exit code, any other exception is printed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def fork_count() -> int:
 
 
 def reset_in_forks(handlers: dict[int, Any]) -> None:
-    """Gives the processes that this one forks the system's handlers in place of these; a handler of the user's stays."""
+    """Gives the processes that this one forks the system's handlers in place of these; a handler of
+    the user's stays."""
     _handlers.update(handlers)
 
 

@@ -1,8 +1,9 @@
 """Outcome: how the execution of one call ended, as handed from Python to the core.
 
-It holds what only Python can know: the verdict, the value or the exception in the form in which it is stored, and the
-text for the log. It does not hold the result document; the core writes that, because it knows the message. A tuple
-rather than an object with methods: it is read field by field on the other side of the language border.
+It holds what only Python can know: the verdict, the value or the exception in the form in which it
+is stored, and the text for the log. It does not hold the result document; the core writes that,
+because it knows the message. A tuple rather than an object with methods: it is read field by field
+on the other side of the language border.
 """
 
 from typing import Any, Final, NamedTuple
@@ -15,7 +16,8 @@ IGNORE: Final = 3
 REJECT: Final = 4
 REQUEUE: Final = 5
 EXPECTED: Final = 7
-"""A failure that the task declared by `throws`: logged at INFO, without its traceback. To the core it is a FAILURE."""
+"""A failure that the task declared by `throws`: logged at INFO, without its traceback. To the core
+it is a FAILURE."""
 
 
 class Outcome(NamedTuple):

@@ -1,8 +1,9 @@
 """Whether arguments fit a function, decided as fast as a call.
 
-`checker` makes, from the code object of a task's function, a function with the same parameters that does nothing.
-Calling it with the arguments of a publish raises the interpreter's own TypeError, naming the task's function, before
-anything is sent. Compared with binding an `inspect.Signature` this costs a fiftieth, and `inspect` is not imported.
+`checker` makes, from the code object of a task's function, a function with the same parameters
+that does nothing. Calling it with the arguments of a publish raises the interpreter's own
+TypeError, naming the task's function, before anything is sent. Compared with binding an
+`inspect.Signature` this costs a fiftieth, and `inspect` is not imported.
 """
 
 from __future__ import annotations

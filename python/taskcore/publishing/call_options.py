@@ -1,8 +1,8 @@
 """The options of a call, and what each becomes in the message.
 
-Pure: the options of `apply_async`, `send_task` and signatures come in, the fields of the core's publisher go out; the
-time is an argument. Option names are Celery's and strict. A field is only there when it differs from the task's
-template, so that the common message stays small and cheap.
+Pure: the options of `apply_async`, `send_task` and signatures come in, the fields of the core's
+publisher go out; the time is an argument. Option names are Celery's and strict. A field is only
+there when it differs from the task's template, so that the common message stays small and cheap.
 """
 
 from __future__ import annotations

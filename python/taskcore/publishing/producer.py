@@ -1,8 +1,9 @@
 """The client's side of sending: from a task and the options of a call to the core's publisher.
 
-Owns the templates (what all messages of a task share, made once and kept until the configuration changes), routes, the
-ids that tie a published task to the one that publishes it, and the publish signals. It does not encode, connect or
-retry: that is the core's. Sending is synchronous and confirmed; what is not confirmed within the deadline raises.
+Owns the templates (what all messages of a task share, made once and kept until the configuration
+changes), routes, the ids that tie a published task to the one that publishes it, and the publish
+signals. It does not encode, connect or retry: that is the core's. Sending is synchronous and
+confirmed; what is not confirmed within the deadline raises.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Producer:
         for key in ("serializer", "priority", "time_limit", "soft_time_limit"):
             own[key] = vars(task).get(key, getattr(type(task), key))
         call_options.check_limits(task.soft_time_limit, task.time_limit)
-        # Said aloud in Celery's messages; a compact one leaves it to the worker's own knowledge of the task.
+        # Said aloud in Celery's messages; a compact one leaves it to the worker's own knowledge of
+        # the task.
         own["ignore_result"] = bool(task.ignore_result) or (False if protocol == "celery" else None)
         return {key: value for key, value in own.items() if value is not None}
 
@@ -148,7 +150,8 @@ class Producer:
         fields: dict[str, Any],
         protocol: str,
     ) -> None:
-        """Publishes a message that was published before: nobody is told, because nobody called the task."""
+        """Publishes a message that was published before: nobody is told, because nobody called the
+        task."""
         self.publisher.publish(self.template(task, protocol), args, kwargs, fields)
 
     def _complete(
@@ -157,8 +160,8 @@ class Producer:
         options: dict[str, Any],
         parent: context.TaskRequest | None,
     ) -> tuple[dict[str, Any], bool, type[AsyncResult[Any]]]:
-        """The fields of a call: its options, the task's, and the ids of the execution that publishes it; whether a result is
-        awaited, and the class of what stands for it."""
+        """The fields of a call: its options, the task's, and the ids of the execution that
+        publishes it; whether a result is awaited, and the class of what stands for it."""
         ignored = options.get("ignore_result")
         if not isinstance(target, str):
             if target.expires is not None and options.get("expires") is None:
@@ -189,7 +192,8 @@ class Producer:
     def _announce(
         self, name: str, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any]
     ) -> Callable[[], None]:
-        """Sends before_task_publish, takes over the headers that receivers add; gives what sends after_task_publish."""
+        """Sends before_task_publish, takes over the headers that receivers add; gives what sends
+        after_task_publish."""
         task_id = fields.setdefault("task_id", uuid())
         queue = (
             fields.get("queue")
@@ -232,7 +236,8 @@ class Producer:
 
     def _prepare(self, task: Task[..., Any]) -> None:
         """Gives a task its short path, if its `delay` can take one."""
-        # The short path of a task that another has replaced would outlive changes of the configuration.
+        # The short path of a task that another has replaced would outlive changes of the
+        # configuration.
         registered = self.app.tasks.get(task.name) is task
         if task._has_plain_delay and registered and not self.app.conf["task_always_eager"]:
             ignored = task.ignore_result
@@ -254,9 +259,11 @@ class Producer:
         options: dict[str, Any],
         protocol: str | None,
     ) -> None:
-        """Sends what follows the current execution by its message: a callback, an error callback, a chain's next step.
+        """Sends what follows the current execution by its message: a callback, an error callback, a
+        chain's next step.
 
-        It goes in the protocol of that message, because its sender may be a stock client whose workers must read it.
+        It goes in the protocol of that message, because its sender may be a stock client whose
+        workers must read it.
         """
         target = self.app.tasks.get(name) or name
         known = call_options.NAMES.union(options.get("stamped_headers") or ())

@@ -1,8 +1,9 @@
 """The result of one task.
 
-An AsyncResult is an id and an app, nothing else until it is asked; making one costs a fraction of a microsecond, so
-`delay` can return it for every call. Waiting is by push in the core, without the interpreter lock; no polling. What is
-final is kept, so that asking twice is free. Documents are Celery's, hence every reader works with either worker.
+An AsyncResult is an id and an app, nothing else until it is asked; making one costs a fraction of
+a microsecond, so `delay` can return it for every call. Waiting is by push in the core, without the
+interpreter lock; no polling. What is final is kept, so that asking twice is free. Documents are
+Celery's, hence every reader works with either worker.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class AsyncResult(Generic[R]):
     ) -> None:
         """
         Args:
-            backend, task_name: accepted for Celery's sake; the app knows its store, and the store the name.
+            backend, task_name: accepted for Celery's sake; the app knows its store, and the store
+                the name.
             reply_to: the reply id that the task was published with, when this process published it.
         """
         self.id = id
@@ -79,8 +81,9 @@ class AsyncResult(Generic[R]):
             timeout: seconds; default: for ever.
             propagate: raise what the task raised; otherwise return the exception.
             disable_sync_subtasks: False allows the call inside a task.
-            options: `on_message` is called with the document of each state that is seen, `on_interval` every `interval` seconds
-                (0.5), `callback` with id and value in the end. `no_ack` and `follow_parents` have no meaning here.
+            options: `on_message` is called with the document of each state that is seen,
+                `on_interval` every `interval` seconds (0.5), `callback` with id and value in the
+                end. `no_ack` and `follow_parents` have no meaning here.
         Raises:
             TimeoutError: not ready in time.
             RuntimeError: called inside a task.
@@ -195,7 +198,8 @@ class AsyncResult(Generic[R]):
 
     @property
     def state(self) -> str:
-        """PENDING (also: unknown), STARTED, RETRY, SUCCESS, FAILURE, REVOKED, or a state of the task's own."""
+        """PENDING (also: unknown), STARTED, RETRY, SUCCESS, FAILURE, REVOKED, or a state of the
+        task's own."""
         return str(self._read()["status"])
 
     status = state
@@ -279,13 +283,15 @@ class AsyncResult(Generic[R]):
     throw = maybe_reraise = maybe_throw
 
     def exists(self) -> bool:
-        """Whether the store has anything about it; nothing tells an unknown id from a task that has not begun."""
+        """Whether the store has anything about it; nothing tells an unknown id from a task that has
+        not begun."""
         return self._document is not None or self._app.backend.get([self.id])[0] is not None
 
     # The tasks that it published
 
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, AsyncResult[Any]]]:
-        """This result and, parent by parent, those of the tasks that were published, as (parent, result).
+        """This result and, parent by parent, those of the tasks that were published, as (parent,
+        result).
 
         Args:
             intermediate: go on where a task is not ready.
@@ -336,7 +342,8 @@ class AsyncResult(Generic[R]):
         """Cancels the task while it is scheduled for later.
 
         Raises:
-            NotSupportedError: it is not scheduled; this version cannot stop a task that is queued or runs.
+            NotSupportedError: it is not scheduled; this version cannot stop a task that is queued
+                or runs.
         """
         if options or not self._app.cancel(self.id):
             raise NotSupportedError(

@@ -11,7 +11,8 @@ from typing import Any
 
 
 async def wait(results: Any, task_id: str, foreign: bool) -> dict[str, Any]:
-    """The document of a task once it is in a ready state. Cancelled at any moment, nothing stays behind.
+    """The document of a task once it is in a ready state. Cancelled at any moment, nothing stays
+    behind.
 
     Args:
         foreign: as for `Results.watch`.

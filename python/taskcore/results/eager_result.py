@@ -1,4 +1,5 @@
-"""The result of a task that ran here: everything is known from the start, and there is no store to ask."""
+"""The result of a task that ran here: everything is known from the start, and there is no store to
+ask."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """Exceptions on their way into result documents and back.
 
-Owns the three fields `exc_type`, `exc_message`, `exc_module` and the text of tracebacks. Celery's clients and workers
-read and write the same fields, so classes that taskcore shares with Celery are written under Celery's module names and
-found here whichever of them a document names. Reading is safe: a document never makes this process import a module,
-and never yields anything but an exception. The price is that an exception of a module the reader has not loaded comes
-back as a made-up class of the same name.
+Owns the three fields `exc_type`, `exc_message`, `exc_module` and the text of tracebacks. Celery's
+clients and workers read and write the same fields, so classes that taskcore shares with Celery are
+written under Celery's module names and found here whichever of them a document names. Reading is
+safe: a document never makes this process import a module, and never yields anything but an
+exception. The price is that an exception of a module the reader has not loaded comes back as a
+made-up class of the same name.
 """
 
 from __future__ import annotations
@@ -136,8 +137,9 @@ def from_document(document: Any) -> BaseException:
 def ordinary(exc: BaseException) -> Exception:
     """The exception of a task as it may be raised in another program.
 
-    SystemExit, KeyboardInterrupt, CancelledError and what else is no `Exception` would end the caller, or the event loop
-    in which it waits, for what happened elsewhere. It arrives as a failure that has its name and arguments.
+    SystemExit, KeyboardInterrupt, CancelledError and what else is no `Exception` would end the
+    caller, or the event loop in which it waits, for what happened elsewhere. It arrives as a
+    failure that has its name and arguments.
     """
     if isinstance(exc, Exception):
         return exc
@@ -147,7 +149,8 @@ def ordinary(exc: BaseException) -> Exception:
 
 
 class NotRebuilt(exceptions.TaskcoreError):
-    """Stands in for an exception whose own class cannot be raised here; its subclass has that one's name."""
+    """Stands in for an exception whose own class cannot be raised here; its subclass has that one's
+    name."""
 
     def __str__(self) -> str:
         name, text = type(self).__name__, super().__str__()
@@ -180,7 +183,8 @@ def _made_up(
 
 
 def format_traceback(exc: BaseException) -> str:
-    """The traceback as text, without the frames of taskcore itself: they are the same in every traceback."""
+    """The traceback as text, without the frames of taskcore itself: they are the same in every
+    traceback."""
     from traceback import TracebackException
 
     formatted = TracebackException.from_exception(exc)

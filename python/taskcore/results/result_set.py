@@ -1,8 +1,8 @@
 """The results of many tasks, in the order of their publishing.
 
-Holds ids; an AsyncResult is made when one is looked at. Documents are fetched by the thousand, and those that are
-final are kept, so a progress bar over a large batch costs one round trip per thousand unfinished tasks and a finished
-batch costs nothing more.
+Holds ids; an AsyncResult is made when one is looked at. Documents are fetched by the thousand, and
+those that are final are kept, so a progress bar over a large batch costs one round trip per
+thousand unfinished tasks and a finished batch costs nothing more.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class ResultSet(Sequence[AsyncResult[R]]):
 
         Args:
             timeout: seconds for all together.
-            propagate: raise what the first failed task raised; otherwise its place holds the exception.
+            propagate: raise what the first failed task raised; otherwise its place holds the
+                exception.
         """
         if disable_sync_subtasks:
             assert_will_not_block()

@@ -1,7 +1,9 @@
-"""The options of a task: what the decorator takes, what a class may set, and what applies when neither does.
+"""The options of a task: what the decorator takes, what a class may set, and what applies when
+neither does.
 
-Names and defaults are Celery's. Options with a setting behind them are read from the app's configuration at the moment
-of use, so tasks can be defined before the app is configured and follow it when it changes.
+Names and defaults are Celery's. Options with a setting behind them are read from the app's
+configuration at the moment of use, so tasks can be defined before the app is configured and follow
+it when it changes.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ OPTIONS = frozenset(
 """What may be set on a task, by the decorator or in a class."""
 
 FOLLOWED = OPTIONS | {"run"}
-"""What decides how a task is sent and run: a change of it on a registered task has effect from then on."""
+"""What decides how a task is sent and run: a change of it on a registered task has effect from
+then on."""
 
 NOT_YET = frozenset(
     [
@@ -223,7 +226,8 @@ class TaskOptions:
     """Base of Task: the options alone."""
 
     _registered = False
-    """Whether the app has it; from then on, a change of its options is told to the app. Set by the registry."""
+    """Whether the app has it; from then on, a change of its options is told to the app. Set by the
+    registry."""
     name: str = ""
     queue: str | None = None
     routing_key: str | None = None

@@ -1,9 +1,9 @@
 """Retries: how long to wait, and the message that runs the task again.
 
-Pure. A retry is a new message with the same id and one more in `retries`; everything that the first message carried
-(workflow, limits, stamps, headers, reply address, queue, encoding) is carried on, and only the parent becomes the task
-itself. Jitter comes from the system and not from `random`, because children forked from one process share its state and
-would all wait equally long.
+Pure. A retry is a new message with the same id and one more in `retries`; everything that the
+first message carried (workflow, limits, stamps, headers, reply address, queue, encoding) is
+carried on, and only the parent becomes the task itself. Jitter comes from the system and not from
+`random`, because children forked from one process share its state and would all wait equally long.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _CARRIED = [
     "serializer",
 ]
 NO_MORE = "_taskcore_no_more_retries"
-"""Attribute of an exception with which `retry(max_retries=...)` has ended the call: `autoretry_for` leaves it alone."""
+"""Attribute of an exception with which `retry(max_retries=...)` has ended the call:
+`autoretry_for` leaves it alone."""
 REQUEUE_SECONDS = 1.0
 """Between two runs of a task that refuses its message again and again."""
 _COMPRESSIONS = {
@@ -44,8 +45,8 @@ _COMPRESSIONS = {
 
 
 def backoff(retries: int, factor: float, maximum: float, jitter: bool) -> float:
-    """Seconds before retry number `retries` (from 0): doubling from `factor`, at most `maximum`; with jitter, evenly
-    between 0 and that."""
+    """Seconds before retry number `retries` (from 0): doubling from `factor`, at most `maximum`;
+    with jitter, evenly between 0 and that."""
     factor = float(max(1, int(factor)))  # whole seconds, as in Celery
     # 2.0 ** 1024 does not exist; long before that every maximum is reached.
     wait = min(float(maximum), factor * 2.0 ** min(retries, 64))
@@ -59,7 +60,8 @@ def arguments(
 ) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """The arguments of a retry that names new positional ones, new named ones, both, or neither.
 
-    What it does not name stays as it was, also where the call had given the same parameter in the other way.
+    What it does not name stays as it was, also where the call had given the same parameter in the
+    other way.
 
     Args:
         run: the body of the task.
@@ -121,9 +123,11 @@ def carried(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def requeued(request: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """The fields of the message that brings `request` again after `Reject(requeue=True)`, marked as redelivered like Celery's.
+    """The fields of the message that brings `request` again after `Reject(requeue=True)`, marked as
+    redelivered like Celery's.
 
-    A task that goes on refusing would otherwise run hundreds of times a second: from the second time on it waits.
+    A task that goes on refusing would otherwise run hundreds of times a second: from the second
+    time on it waits.
 
     Args:
         now: Unix seconds.
@@ -140,7 +144,7 @@ def requeued(request: Mapping[str, Any], now: float) -> dict[str, Any]:
 def protocol_of(request: Mapping[str, Any]) -> str:
     """The encoding in which the message of an execution came.
 
-    A pool child gets every message in the compact encoding. Whoever writes Celery's also writes `origin`, and nobody
-    else does, so that tells where the message does not.
+    A pool child gets every message in the compact encoding. Whoever writes Celery's also writes
+    `origin`, and nobody else does, so that tells where the message does not.
     """
     return str(request.get("protocol") or ("celery" if request.get("origin") else "compact"))

@@ -1,9 +1,10 @@
 """Task: a function that can be called elsewhere, later, and again.
 
-Owns what a user calls and overrides: options, `delay` and its relatives, `retry`, the hooks. It does not own how a
-message is sent (the app's producer) nor how a call is executed (`execution`). Options that were not set on the task are
-read from the configuration at the moment they are used, so a task can be defined before the app is configured. `delay`
-has a short path of its own: about a microsecond of Python between the call and the core.
+Owns what a user calls and overrides: options, `delay` and its relatives, `retry`, the hooks. It
+does not own how a message is sent (the app's producer) nor how a call is executed (`execution`).
+Options that were not set on the task are read from the configuration at the moment they are used,
+so a task can be defined before the app is configured. `delay` has a short path of its own: about a
+microsecond of Python between the call and the core.
 """
 
 from __future__ import annotations
@@ -47,17 +48,20 @@ class Task(TaskOptions, Generic[P, R]):
     _bound = False
     _check_arguments: Callable[..., object] | None = None
     _fast_path: Any = None
-    """Everything that `delay` needs, or None; made by the producer, dropped when the configuration or an option changes."""
+    """Everything that `delay` needs, or None; made by the producer, dropped when the configuration
+    or an option changes."""
 
     # What the app does with it
 
     def bind(
         self, app: Any, name: str, fun: Callable[..., Any] | None = None, bound: bool = False
     ) -> None:
-        """Ties the task to an app, under a name, and to the function that is its body. Called once, by the app."""
+        """Ties the task to an app, under a name, and to the function that is its body. Called once,
+        by the app."""
         self._app, self.name, self._bound = app, name, bound
         if fun is not None:
-            # `run` is the function itself, not a method around it: nothing stands between the worker and user code.
+            # `run` is the function itself, not a method around it: nothing stands between the
+            # worker and user code.
             self.run = fun.__get__(self) if bound else fun
             self.__wrapped__ = fun
             for attribute in ("__module__", "__doc__", "__name__", "__qualname__"):
@@ -206,7 +210,8 @@ class Task(TaskOptions, Generic[P, R]):
         throw: bool | None = None,
         **options: Any,
     ) -> EagerResult[R]:
-        """Executes the task here and now as a worker does: hooks, signals, retries, callbacks, but no broker.
+        """Executes the task here and now as a worker does: hooks, signals, retries, callbacks, but
+        no broker.
 
         Args:
             throw: raise what the task raises; default: the setting `task_eager_propagates`.
@@ -256,10 +261,12 @@ class Task(TaskOptions, Generic[P, R]):
     def apply_many(
         self, calls: Iterable[Sequence[Any]], **options: Unpack[call_options.CallOptions]
     ) -> ResultSet[R]:
-        """Publishes one call per item, each the positional arguments of that call, in few round trips.
+        """Publishes one call per item, each the positional arguments of that call, in few round
+        trips.
 
         Raises:
-            As `apply_async`. The exception's attribute `published` holds the ids of what was sent before.
+            As `apply_async`. The exception's attribute `published` holds the ids of what was sent
+            before.
         """
         result: ResultSet[R] = self.app.producer.send_calls(self, calls, {**options})
         return result
@@ -362,7 +369,8 @@ class Task(TaskOptions, Generic[P, R]):
             )
         except OperationalError as failed:
             if self.acks_late:
-                # The message is still the broker's: putting it back loses nothing. DIFFERENCE: Celery drops it.
+                # The message is still the broker's: putting it back loses nothing. DIFFERENCE:
+                # Celery drops it.
                 raise Reject(failed, requeue=True) from failed
             raise
 
@@ -430,7 +438,8 @@ class Task(TaskOptions, Generic[P, R]):
 
 
 def _find_task(name: str, module: str) -> Task[..., Any]:
-    """The task `name` of the current app, or of whichever has it; pickles of tasks name it and its module."""
+    """The task `name` of the current app, or of whichever has it; pickles of tasks name it and its
+    module."""
     if module != "__main__":
         from importlib import import_module
 

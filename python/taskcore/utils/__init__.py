@@ -1,8 +1,8 @@
 """Small helpers that any part may use; they know nothing of tasks.
 
-`nearest` is what makes strict names bearable: every unknown name is answered with the one that was probably meant.
-`uuid` is Celery's helper of that name. Both import what they need on use: neither is on a hot path, and both modules
-cost more memory in each pool child than the helpers are worth.
+`nearest` is what makes strict names bearable: every unknown name is answered with the one that was
+probably meant. `uuid` is Celery's helper of that name. Both import what they need on use: neither
+is on a hot path, and both modules cost more memory in each pool child than the helpers are worth.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,8 @@ def hint(name: str, names: Iterable[str]) -> str:
 
 
 def warn(text: str, category: type[Warning]) -> None:
-    """A warning that points at the line of the user's that leads here: the nearest that is not of taskcore, nor of an import."""
+    """A warning that points at the line of the user's that leads here: the nearest that is not of
+    taskcore, nor of an import."""
     import sys
     import warnings
 
@@ -46,9 +47,11 @@ def _is_passed_over(module: str) -> bool:
 
 
 def shorten(value: object, size: int = 1024) -> str:
-    """The `repr` of a value, at most `size` characters; a value that cannot be printed is named by its type."""
+    """The `repr` of a value, at most `size` characters; a value that cannot be printed is named by
+    its type."""
     try:
-        # Text is cut first: the repr of a whole document would cost more than the task that returned it.
+        # Text is cut first: the repr of a whole document would cost more than the task that
+        # returned it.
         text = repr(value[: size + 1]) if isinstance(value, (str, bytes)) else repr(value)
     except Exception:
         return f"<unprintable {type(value).__name__}>"

@@ -1,7 +1,7 @@
 """Loggers for task modules, under Celery's names.
 
-Only loggers are made here. The root logger, stdout and stderr belong to the user's program and are left alone; what
-the worker itself prints is decided by the command line.
+Only loggers are made here. The root logger, stdout and stderr belong to the user's program and are
+left alone; what the worker itself prints is decided by the command line.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """Boots a worker: from the app and the options of the command line to the core's `Worker`.
 
-Owns the order of things. Everything of the user's is imported first; then the zygote is forked, while this process has
-neither threads nor connections; only then is the core's worker made, which has both. What runs per task is not here at all:
-the loop is in the core.
+Owns the order of things. Everything of the user's is imported first; then the zygote is forked,
+while this process has neither threads nor connections; only then is the core's worker made, which
+has both. What runs per task is not here at all: the loop is in the core.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         ImproperlyConfigured: no queues, or serializers that do not exist.
     """
     conf = app.conf
-    # Read now, so that a zone that does not exist is said at the start and not by the first naive time.
+    # Read now, so that a zone that does not exist is said at the start and not by the first naive
+    # time.
     _ = app.timezone
     pool = options.pool or conf["worker_pool"]
     queues = list(
@@ -261,7 +262,8 @@ def check_pool(config: WorkerConfig) -> None:
 
 
 def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, tuple[int, int]]:
-    """Makes the shared pages and the process that will fork the children; gives its control socket and its process id."""
+    """Makes the shared pages and the process that will fork the children; gives its control socket
+    and its process id."""
     import threading
 
     from taskcore.worker.zygote import start_zygote  # it needs fork

@@ -1,9 +1,10 @@
 """Where the records of task loggers go while a worker runs.
 
-The core writes the worker's own lines. This gives the loggers of `taskcore` (and with them those of `get_task_logger`)
-one handler, so that what tasks log at the worker's level is seen, each line with the task that wrote it. The root
-logger is configured only when `worker_hijack_root_logger` asks for it; with handlers of the user's on it, or a receiver
-of `setup_logging`, nothing is done here.
+The core writes the worker's own lines. This gives the loggers of `taskcore` (and with them those
+of `get_task_logger`) one handler, so that what tasks log at the worker's level is seen, each line
+with the task that wrote it. The root logger is configured only when `worker_hijack_root_logger`
+asks for it; with handlers of the user's on it, or a receiver of `setup_logging`, nothing is done
+here.
 """
 
 from __future__ import annotations
@@ -83,8 +84,9 @@ def set_up(app: Any, level: int, path: str | None) -> None:
 
 
 def path_of(pattern: str | None, node: str) -> str | None:
-    """Where the log goes: `%p` is the node's name, `%n` and `%h` what is before and behind its `@`, `%d` the host's domain. Every
-    process writes to one file, so `%i` and `%I`, which number files in Celery, are as for its main process."""
+    """Where the log goes: `%p` is the node's name, `%n` and `%h` what is before and behind its `@`,
+    `%d` the host's domain. Every process writes to one file, so `%i` and `%I`, which number files
+    in Celery, are as for its main process."""
     name, _, host = node.partition("@")
     meant = {
         "p": node,

@@ -1,9 +1,10 @@
 """What the operating system's signals mean to a worker.
 
-The first SIGTERM or SIGINT is a warm stop, the next a cold one, SIGQUIT is cold at once,
-and SIGTERM too where the environment asks for it as Celery does (`REMAP_SIGTERM`). Each is answered on standard error, at
-any log level: what is awaited, and what one more does. SIGUSR1 writes what every process is doing into the log. SIGHUP and SIGUSR2
-have no meaning yet: they are ignored with a line in the log. A SIGHUP that the end of the terminal sent is a warm stop.
+The first SIGTERM or SIGINT is a warm stop, the next a cold one, SIGQUIT is cold at once, and
+SIGTERM too where the environment asks for it as Celery does (`REMAP_SIGTERM`). Each is answered on
+standard error, at any log level: what is awaited, and what one more does. SIGUSR1 writes what
+every process is doing into the log. SIGHUP and SIGUSR2 have no meaning yet: they are ignored with
+a line in the log. A SIGHUP that the end of the terminal sent is a warm stop.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ class OsSignals:
         figures = ", ".join(f"{name} {value}" for name, value in self.worker.stats().items())
         log_setup.logger.warning("stacks of this worker (%s)\n%s", figures, stacks())
         if self.zygote is not None:
-            # It alone knows which of its children have not ended: another process may have their number.
+            # It alone knows which of its children have not ended: another process may have their
+            # number.
             os.kill(self.zygote, signal.SIGUSR1)
 
 

@@ -1,8 +1,10 @@
-"""Standard output and standard error of a worker's processes: what cannot be written is dropped, and the task goes on.
+"""Standard output and standard error of a worker's processes: what cannot be written is dropped,
+and the task goes on.
 
-A terminal that was stopped, a pipe that nobody reads or whose reader is gone, a full disk: none of them is the fault of the
-task that prints, and none may block or fail it. A reader that is only slow is waited for. The core's own log lines, which
-are many, leave by a thread of the core instead.
+A terminal that was stopped, a pipe that nobody reads or whose reader is gone, a full disk: none of
+them is the fault of the task that prints, and none may block or fail it. A reader that is only
+slow is waited for. The core's own log lines, which are many, leave by a thread of the core
+instead.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 _PATIENCE_MS = 1000
-"""How long a write waits for a reader that takes nothing. While it goes on taking nothing, the next ones do not wait."""
+"""How long a write waits for a reader that takes nothing. While it goes on taking nothing, the
+next ones do not wait."""
 
 
 class Output(io.RawIOBase):
-    """A file descriptor to which every write succeeds; what did not get through is counted and reported later.
+    """A file descriptor to which every write succeeds; what did not get through is counted and
+    reported later.
 
     Args:
         fd: where to write.
@@ -91,10 +95,11 @@ class Output(io.RawIOBase):
 
 
 def _writer(fd: int) -> tuple[Callable[[bytes], int], int | None]:
-    """What writes to `fd`, as far as possible without ever blocking, and the descriptor that it needs for that.
+    """What writes to `fd`, as far as possible without ever blocking, and the descriptor that it
+    needs for that.
 
-    Whoever else writes there may take the room between the question for it and the write. The descriptor itself cannot be
-    made one that does not block, because other processes use it.
+    Whoever else writes there may take the room between the question for it and the write. The
+    descriptor itself cannot be made one that does not block, because other processes use it.
     """
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
@@ -116,7 +121,8 @@ def stream(raw: Output, encoding: str = "utf-8", errors: str = "backslashreplace
 
 
 def say(line: str) -> None:
-    """Writes a line to standard error at once, also from a signal's handler that interrupted another write."""
+    """Writes a line to standard error at once, also from a signal's handler that interrupted
+    another write."""
     raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
     if raw is None:
         print(line, file=sys.stderr)
@@ -134,7 +140,8 @@ class LogFileHandler(logging.FileHandler):
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """While it lasts, standard output and standard error of this process, and of those forked from it, never fail."""
+    """While it lasts, standard output and standard error of this process, and of those forked from
+    it, never fail."""
     before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
     guards = {name: _guard(file) for name, file in before.items()}
     try:

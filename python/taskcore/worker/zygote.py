@@ -1,11 +1,14 @@
-"""The zygote, which forks the children of a process pool, and the life of a child around `_core.run_child`.
+"""The zygote, which forks the children of a process pool, and the life of a child around
+`_core.run_child`.
 
-The zygote is forked from the worker after the app was imported and before any thread, connection or runtime exists; it
-keeps that state and forks children from it on request, so they start in milliseconds and share its memory. It imports
-nothing, runs no user code and knows no tasks: it forks, signals, reaps and reports, on one control socket. Signals meant
-for the worker's process group (Ctrl-C) change nothing here: the worker decides, and its end is the end of all. Each child
-leads a session of its own: no Ctrl-C reaches the programs that its task started, and whatever kills the child kills them
-too. The price of forking early is that a change of code needs a new worker, as everywhere.
+The zygote is forked from the worker after the app was imported and before any thread, connection
+or runtime exists; it keeps that state and forks children from it on request, so they start in
+milliseconds and share its memory. It imports nothing, runs no user code and knows no tasks: it
+forks, signals, reaps and reports, on one control socket. Signals meant for the worker's process
+group (Ctrl-C) change nothing here: the worker decides, and its end is the end of all. Each child
+leads a session of its own: no Ctrl-C reaches the programs that its task started, and whatever
+kills the child kills them too. The price of forking early is that a change of code needs a new
+worker, as everywhere.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ def start_zygote(
 
     Args:
         pages: the memory that worker and children share.
-        make_executor: called once in each child, before it takes calls; gives its `taskcore.execution.executor.Executor`.
+        make_executor: called once in each child, before it takes calls; gives its
+            `taskcore.execution.executor.Executor`.
         log_tasks: whether outcomes carry the printable result.
         on_exit: called in a child that ends in order.
         dumps: descriptor that SIGUSR1 to the zygote has the stacks of its children written to.
@@ -128,7 +132,8 @@ class _Zygote:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
-        # What exists now is never garbage; untouched by the collector it stays shared between the children.
+        # What exists now is never garbage; untouched by the collector it stays shared between the
+        # children.
         gc.collect()
         gc.freeze()
         poll = select.poll()
@@ -184,8 +189,8 @@ class _Zygote:
                 break
             self.children.discard(pid)
             if status:
-                # Its task is lost, and may run again elsewhere: nothing of it may go on here. No new process gets this
-                # number while a group of that name exists.
+                # Its task is lost, and may run again elsewhere: nothing of it may go on here. No
+                # new process gets this number while a group of that name exists.
                 _kill_group(pid)
             self.say(_EXITED, pid, status)
 
@@ -235,7 +240,8 @@ class _Zygote:
 
 
 def _kill_group(leader: int) -> None:
-    """Kills a child and the programs of its task; nothing when it has none yet, or is gone without any."""
+    """Kills a child and the programs of its task; nothing when it has none yet, or is gone without
+    any."""
     with contextlib.suppress(
         ProcessLookupError, PermissionError
     ):  # macOS refuses a group of zombies
@@ -253,7 +259,8 @@ def _soft_limit(signum: int, frame: Any) -> None:
 
 
 def _dump_on_sigusr2(fd: int) -> None:
-    """Has the stacks of all threads written, also while the process is inside of a library that is not Python."""
+    """Has the stacks of all threads written, also while the process is inside of a library that is
+    not Python."""
     faulthandler.register(signal.SIGUSR2, file=fd)
 
     def in_fork() -> None:

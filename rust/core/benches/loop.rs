@@ -1,7 +1,9 @@
-//! What the whole loop costs per task: in-process broker, a pool that answers at once, results off and on.
+//! What the whole loop costs per task: in-process broker, a pool that answers at once, results off
+//! and on.
 //!
-//! Prints CPU time of the process per task, not wall time only: the machine may be busy. The broker's own share (claim and
-//! acknowledge in the in-process broker, which is a test double and not fast) is measured alone and shown beside it.
+//! Prints CPU time of the process per task, not wall time only: the machine may be busy. The
+//! broker's own share (claim and acknowledge in the in-process broker, which is a test double and
+//! not fast) is measured alone and shown beside it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,14 +15,14 @@ use std::{
 use bytes::Bytes;
 use taskcore::{
     broker::{
-        BoxFuture, Broker, Outgoing, QueueOrder, Settle, Settlement, Subscription,
-        memory::MemoryBroker,
+        Broker, Outgoing, QueueOrder, Settle, Settlement, Subscription, memory::MemoryBroker,
     },
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
     error::Result,
+    future::BoxFuture,
     message::{Encoding, Message},
-    pool::{Call, Outcome, Pool, PoolNews, Verdict},
+    pool::{Call, Outcome, Pool, PoolNews, Status},
     result::{ResultStore, memory::MemoryResults},
     worker::{Handle, Stats, Stop, Worker},
 };
@@ -77,7 +79,7 @@ impl Pool for NoOp {
                 PoolNews::Done(Outcome {
                     pid: 0,
                     key: call.key,
-                    verdict: Verdict::Success,
+                    status: Status::Success,
                     runtime_us: 3,
                     document: self.document.clone(),
                     note: String::new(),
@@ -137,7 +139,7 @@ fn fill(broker: &MemoryBroker) {
             priority: 0,
             due: None,
             id: Arc::from(""),
-            fresh: true,
+            new_id: true,
             data: message(n, None),
         })
         .collect();
@@ -225,7 +227,8 @@ fn run(broker: Arc<MemoryBroker>, store: Option<Arc<dyn ResultStore>>, mut pool:
     runtime().block_on(worker.run()).expect("a clean end")
 }
 
-/// Milliseconds by which tasks spread evenly over some seconds are submitted late: median, 99th percentile, worst.
+/// Milliseconds by which tasks spread evenly over some seconds are submitted late: median, 99th
+/// percentile, worst.
 fn lateness() -> [f64; 3] {
     const COUNT: usize = 10_000;
     const SPREAD_US: i64 = 10_000_000;
@@ -240,7 +243,7 @@ fn lateness() -> [f64; 3] {
             priority: 0,
             due: Some(eta / 1_000),
             id: Arc::from(n.to_string()),
-            fresh: true,
+            new_id: true,
             data: message(n, Some(*eta)),
         })
         .collect();

@@ -1,7 +1,7 @@
 //! What a message costs: reading and writing both encodings, and asking a body for its links.
 //!
-//! `small` is what most tasks are: a name, an id, a reply id, two arguments. `celery` is what a stock client sends for the
-//! same call.
+//! `small` is what most tasks are: a name, an id, a reply id, two arguments. `celery` is what a
+//! stock client sends for the same call.
 
 use std::hint::black_box;
 

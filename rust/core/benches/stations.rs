@@ -8,7 +8,7 @@ use taskcore::{
     broker::Tag,
     config::{Prefetch, TaskSpec},
     message::Message,
-    pool::{Outcome, Verdict},
+    pool::{Outcome, Status},
     worker::{
         dispatch::dispatch,
         eta::EtaHeap,
@@ -137,7 +137,7 @@ fn inflight(c: &mut Criterion) {
                     let outcome = Outcome {
                         pid: 0,
                         key: call.key,
-                        verdict: Verdict::Success,
+                        status: Status::Success,
                         runtime_us: 1,
                         document: None,
                         note: String::new(),

@@ -1,7 +1,7 @@
 //! From a URL to a broker and a result store: the only place that names adapters.
 //!
-//! `broker/url.rs` reads the URL; here its target meets its adapter and the options that this one knows. Other options are refused, because
-//! a misspelt one that is ignored is worse than an error.
+//! `url.rs` reads the URL; here its target meets its adapter and the options that this one
+//! knows. Other options are refused, because a misspelt one that is ignored is worse than an error.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +11,6 @@ use crate::{
         memory::MemoryBroker,
         redis::{RedisBroker, RedisOptions},
         sqlite::SqliteBroker,
-        url::{BrokerUrl, Target},
     },
     error::{Error, ErrorKind, Result},
     result::{
@@ -20,9 +19,11 @@ use crate::{
         redis::{RedisResultOptions, RedisResults},
         sqlite::SqliteResults,
     },
+    url::{BrokerUrl, Target},
 };
 
-/// Options beside the URL, by name: `broker_transport_options` and `result_backend_transport_options` as text.
+/// Options beside the URL, by name: `broker_transport_options` and
+/// `result_backend_transport_options` as text.
 pub type Options = BTreeMap<String, String>;
 
 /// Celery's option that is put before every key.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Exponential backoff with full jitter: attempt 0 waits up to `base`, doubling to at most `cap`. `random` is in `0..1`.
+/// Exponential backoff with full jitter: attempt 0 waits up to `base`, doubling to at most `cap`.
+/// `random` is in `0..1`.
 pub fn exponential(attempt: u32, base: Duration, cap: Duration, random: f64) -> Duration {
     let ceiling = base.saturating_mul(2u32.saturating_pow(attempt.min(20))).min(cap);
     ceiling.mul_f64(random.clamp(0.0, 1.0))

@@ -1,7 +1,8 @@
 //! The only reader of clocks.
 //!
-//! Stations take time as an argument; whoever calls them asks here. `Millis` is wall time, because due times and
-//! expiry are agreed between machines; `Micros` is monotonic, because run times and limits must not jump.
+//! Stations take time as an argument; whoever calls them asks here. `Millis` is wall time, because
+//! due times and expiry are agreed between machines; `Micros` is monotonic, because run times and
+//! limits must not jump.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,7 +34,8 @@ pub fn mono_us() -> Micros {
     ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000
 }
 
-/// Monotonic time that goes on while the machine sleeps, where the system has such a clock: by it a lease has lapsed.
+/// Monotonic time that goes on while the machine sleeps, where the system has such a clock: by it a
+/// lease has lapsed.
 #[allow(unsafe_code)]
 pub fn boot_us() -> Micros {
     #[cfg(target_os = "linux")]

@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::broker::QueueOrder;
 
-/// Everything the worker loop needs to know. Built by the Python layer from the app's frozen configuration.
+/// Everything the worker loop needs to know. Built by the Python layer from the app's frozen
+/// configuration.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// Node name, `celery@host` style; in logs and STARTED documents.
@@ -27,7 +28,8 @@ pub struct WorkerConfig {
     pub result_expires_ms: Option<u64>,
     /// Whether received and finished tasks are logged (log level INFO or lower).
     pub log_tasks: bool,
-    /// Seconds a warm shutdown waits for running tasks before it becomes cold; `None` waits for ever.
+    /// Seconds a warm shutdown waits for running tasks before it becomes cold; `None` waits for
+    /// ever.
     pub shutdown_timeout_ms: Option<u64>,
     /// Whether rate limits are ignored (`worker_disable_rate_limits`).
     pub disable_rate_limits: bool,
@@ -36,7 +38,8 @@ pub struct WorkerConfig {
 /// How many messages a worker claims beyond what runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefetch {
-    /// Celery's four per slot, and more while tasks are so short that the window holds little time of work.
+    /// Celery's four per slot, and more while tasks are so short that the window holds little time
+    /// of work.
     Auto,
     /// Exactly this many per slot, as set by `worker_prefetch_multiplier`; 0 means no limit.
     PerSlot(u32),
@@ -52,7 +55,8 @@ pub struct TaskSpec {
     pub acks_late: bool,
     /// With `acks_late`: acknowledge although the task failed or timed out. Default true.
     pub acks_on_failure_or_timeout: bool,
-    /// With `acks_late`: redeliver when the process that ran it died (taskcore's default: true, counted).
+    /// With `acks_late`: redeliver when the process that ran it died (taskcore's default: true,
+    /// counted).
     pub reject_on_worker_lost: bool,
     /// Store no result.
     pub ignore_result: bool,
@@ -66,6 +70,7 @@ pub struct TaskSpec {
     pub soft_us: Option<u64>,
     /// Hard limit in microseconds.
     pub hard_us: Option<u64>,
-    /// Whether hooks of the task, or receivers of signals, want to know of a failure that the worker decides.
+    /// Whether hooks of the task, or receivers of signals, want to know of a failure that the
+    /// worker decides.
     pub has_failure_handlers: bool,
 }

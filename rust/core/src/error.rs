@@ -1,8 +1,8 @@
 //! The one error of the core.
 //!
-//! An error says the value, what was expected and what to do; it is lower case and ends without a full stop. A
-//! cause is never dropped: `context` puts a sentence in front of it. Callers branch on predicates and on
-//! [`ErrorKind`], never on text.
+//! An error says the value, what was expected and what to do; it is lower case and ends without a
+//! full stop. A cause is never dropped: `context` puts a sentence in front of it. Callers branch on
+//! predicates and on [`ErrorKind`], never on text.
 
 use std::fmt;
 

@@ -1,18 +1,22 @@
-//! The core of taskcore: everything between `delay()` and the acknowledgement, except the user's code.
+//! The core of taskcore: everything between `delay()` and the acknowledgement, except the user's
+//! code.
 //!
 //! ```text
 //! Message --broker--> Delivery --triage--> Request --dispatch--> Call --pool--> Outcome --settle--> ack + result
 //! ```
 //!
-//! Each station takes one noun and gives the next; no station calls back up the path. The modules are listed in
-//! the order of the path. Nothing here knows Python: the PyO3 layer lives in the crate `taskcore-python`.
+//! Each station takes one noun and gives the next; no station calls back up the path. The modules
+//! are listed in the order of the path. Nothing here knows Python: the PyO3 layer lives in the
+//! crate `taskcore-python`.
 
 pub mod error;
 pub mod clock;
 pub mod backoff;
-pub mod near;
+pub mod spelling;
 pub mod config;
-mod redis_link;
+pub mod future;
+pub mod url;
+mod redis_connection;
 
 mod sqlite_store;
 

@@ -1,4 +1,5 @@
-//! Forks under load. A binary of its own with one test, because a fork must not meet other tests in the middle of something.
+//! Forks under load. A binary of its own with one test, because a fork must not meet other tests in
+//! the middle of something.
 
 #![cfg(unix)]
 
@@ -20,7 +21,7 @@ fn publish(broker: &dyn Broker, body: &str) -> bool {
         priority: 0,
         due: None,
         id: body.into(),
-        fresh: false,
+        new_id: false,
         data: Bytes::from(body.to_owned()),
     };
     broker.publish(&[outgoing], clock::instant() + Duration::from_secs(20)).is_ok()

@@ -1,7 +1,8 @@
-//! A disk that the queue itself has filled: what is on it can be claimed and settled, and then there is room again.
+//! A disk that the queue itself has filled: what is on it can be claimed and settled, and then
+//! there is room again.
 //!
-//! The disk is a small tmpfs that only the thread of the test sees, so nothing is left behind. Mounting takes root; without it
-//! the test is skipped.
+//! The disk is a small tmpfs that only the thread of the test sees, so nothing is left behind.
+//! Mounting takes root; without it the test is skipped.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
@@ -22,7 +23,8 @@ fn mount(at: &Path, size: &str) -> bool {
     let text = |text: &str| CString::new(text).unwrap();
     let (kind, root, size) = (text("tmpfs"), text("/"), text(&format!("size={size}")));
     let at = text(at.to_str().unwrap());
-    // SAFETY: the pointers are to strings that outlive the calls; the namespace is this thread's own from here on.
+    // SAFETY: the pointers are to strings that outlive the calls; the namespace is this thread's
+    // own from here on.
     unsafe {
         libc::unshare(libc::CLONE_NEWNS) == 0
             && libc::mount(
@@ -42,7 +44,7 @@ fn batch(from: usize) -> Vec<Outgoing> {
         priority: 0,
         due: None,
         id: Arc::from(format!("id-{n}")),
-        fresh: true,
+        new_id: true,
         data: Bytes::from(vec![b'x'; 2_000]),
     };
     (from..from + 100).map(message).collect()

@@ -1,4 +1,5 @@
-//! Against what stock Celery 5.7 stored: every captured result document is written again byte for byte from its parts.
+//! Against what stock Celery 5.7 stored: every captured result document is written again byte for
+//! byte from its parts.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Against what stock Celery 5.7 wrote: every captured task message is read, and written again as it was.
+//! Against what stock Celery 5.7 wrote: every captured task message is read, and written again as
+//! it was.
 
 use std::path::Path;
 

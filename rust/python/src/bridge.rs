@@ -1,13 +1,15 @@
-//! The door between the languages: the only place that attaches to and detaches from the interpreter.
+//! The door between the languages: the only place that attaches to and detaches from the
+//! interpreter.
 //!
-//! Class files call [`blocking`] for anything that may wait: it releases the interpreter lock, maps the core's
-//! error and runs Python's signal handlers before it returns, so that Ctrl-C works during a slow publish.
-//! [`interruptible`] does the same for waits without an end, which poll the signals themselves. Threads that Rust
-//! owns enter through [`attach`].
+//! Class files call [`blocking`] for anything that may wait: it releases the interpreter lock, maps
+//! the core's error and runs Python's signal handlers before it returns, so that Ctrl-C works
+//! during a slow publish. [`interruptible`] does the same for waits without an end, which poll the
+//! signals themselves. Threads that Rust owns enter through [`attach`].
 //!
-//! It also knows in which process it runs. A fork copies connections, random numbers and ids; whoever owns such
-//! state keeps the [`process`] number it was made in and starts afresh when the number has changed. A handler that
-//! counts forks costs one atomic load where `getpid` costs a system call.
+//! It also knows in which process it runs. A fork copies connections, random numbers and ids;
+//! whoever owns such state keeps the [`process`] number it was made in and starts afresh when the
+//! number has changed. A handler that counts forks costs one atomic load where `getpid` costs a
+//! system call.
 
 use std::sync::{
     Once,
@@ -30,7 +32,8 @@ pub(crate) fn watch_forks() {
     ONCE.call_once(|| {
         #[cfg(unix)]
         #[allow(unsafe_code)]
-        // SAFETY: the handler only increments an atomic, which is async-signal-safe and allowed after a fork.
+        // SAFETY: the handler only increments an atomic, which is async-signal-safe and allowed
+        // after a fork.
         unsafe {
             libc::pthread_atfork(None, None, Some(forked));
         }
@@ -42,7 +45,8 @@ pub(crate) fn process() -> u32 {
     PROCESS.load(Ordering::Relaxed)
 }
 
-/// User code forked, and the new process has come back from it. It is no worker: it must not answer, nor take calls.
+/// User code forked, and the new process has come back from it. It is no worker: it must not
+/// answer, nor take calls.
 pub(crate) fn leave_fork(execution: &Bound<'_, PyAny>, raised: Option<PyErr>) -> ! {
     let raised = raised.map(|e| e.into_value(execution.py()));
     // It does not return; if it fails, this process still has no business here.
@@ -80,8 +84,9 @@ pub(crate) fn blocking<T: Send>(
     }
 }
 
-/// Runs a wait of the core that calls `interrupt` now and then; it must end soon after that returns true. A signal
-/// handler that raised is what the caller gets, otherwise the core's error through `map`.
+/// Runs a wait of the core that calls `interrupt` now and then; it must end soon after that returns
+/// true. A signal handler that raised is what the caller gets, otherwise the core's error through
+/// `map`.
 pub(crate) fn interruptible<T: Send>(
     py: Python<'_>,
     map: fn(Python<'_>, &taskcore::Error) -> PyErr,

@@ -1,8 +1,9 @@
 //! Many messages in one call: encoded into chunks, each chunk one round trip.
 //!
-//! A chunk is sent when it has [`CHUNK`] messages or [`BYTES`] bytes, or before a message that is to be sent with another
-//! effort; the lock of the interpreter is free meanwhile. When something fails, be it the broker, the caller's iterator or a value that cannot be encoded, the
-//! chunk under way is dropped and the exception says in its attribute `published` which ids did go out.
+//! A chunk is sent when it has [`CHUNK`] messages or [`BYTES`] bytes, or before a message that is
+//! to be sent with another effort; the lock of the interpreter is free meanwhile. When something
+//! fails, be it the broker, the caller's iterator or a value that cannot be encoded, the chunk
+//! under way is dropped and the exception says in its attribute `published` which ids did go out.
 
 use std::sync::Arc;
 
@@ -65,7 +66,8 @@ impl<'py> Bulk<'py> {
             Ok(()) => Ok(self.ids),
             Err(error) => {
                 self.ids.truncate(self.sent);
-                // Every exception has attributes, unless its class forbids it; then the ids are lost but not the error.
+                // Every exception has attributes, unless its class forbids it; then the ids are
+                // lost but not the error.
                 let _ = error.value(self.py).setattr("published", self.ids);
                 Err(error)
             }

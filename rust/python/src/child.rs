@@ -19,7 +19,7 @@ use taskcore::{
     ErrorKind,
     clock::{self, Micros},
     pool::process::{
-        link::Link,
+        channel::Channel,
         page::{self, Cell},
     },
 };
@@ -55,7 +55,7 @@ static CELL: OnceLock<Cell> = OnceLock::new();
 
 /// One call of this child, for the executor.
 struct Turn<'a> {
-    link: &'a mut Link,
+    channel: &'a mut Channel,
     seq: u32,
 }
 
@@ -63,10 +63,10 @@ impl Host for Turn<'_> {
     fn begin(&mut self, now: Micros, short: bool) {
         if !short {
             // What is done must not wait for it. The parent being gone shows at the next reply.
-            let _ = self.link.ring();
+            let _ = self.channel.ring();
         }
         CURRENT.store(1 << 32 | u64::from(self.seq), Ordering::Relaxed);
-        self.link.start(self.seq, now);
+        self.channel.start(self.seq, now);
     }
 
     fn end(&mut self) {
@@ -95,24 +95,24 @@ pub(crate) fn run_child(
     // fork.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut executor = Executor::new(executor, log_tasks)?;
-    let mut link = Link::new(socket, cell).map_err(|e| errors::to_python(py, &e))?;
-    match work(py, &mut link, &mut executor) {
+    let mut channel = Channel::new(socket, cell).map_err(|e| errors::to_python(py, &e))?;
+    match work(py, &mut channel, &mut executor) {
         // Nobody is left to tell.
         Err(e) if e.kind() == ErrorKind::Connection => Ok(0),
         ended => ended.map(|()| 0).map_err(|e| errors::to_python(py, &e)),
     }
 }
 
-fn work(py: Python<'_>, link: &mut Link, executor: &mut Executor) -> taskcore::Result<()> {
+fn work(py: Python<'_>, channel: &mut Channel, executor: &mut Executor) -> taskcore::Result<()> {
     loop {
-        while let Some((seq, call)) = link.next_call()? {
-            let outcome = executor.execute(py, &call, &mut Turn { link, seq });
-            if !link.reply(seq, &outcome, clock::mono_us())? {
-                bridge::detach(py, || link.send())?;
+        while let Some((seq, call)) = channel.next_call()? {
+            let outcome = executor.execute(py, &call, &mut Turn { channel, seq });
+            if !channel.reply(seq, &outcome, clock::mono_us())? {
+                bridge::detach(py, || channel.send())?;
             }
         }
-        link.ring()?;
-        match bridge::detach(py, || link.fill()) {
+        channel.ring()?;
+        match bridge::detach(py, || channel.fill()) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(e) if e.kind() == ErrorKind::Timeout => {

@@ -2,8 +2,8 @@
 //! made.
 //!
 //! Types are checked here and named in the error; what the values mean was decided in
-//! `taskcore.worker.boot`. Refused here is only what a pool cannot keep: a hard time limit without a
-//! process to kill.
+//! `taskcore.worker.boot`. Refused here is only what a pool cannot keep: a hard time limit without
+//! a process to kill.
 
 use std::{collections::HashMap, sync::Arc};
 

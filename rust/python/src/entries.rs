@@ -1,7 +1,8 @@
 //! What a process knows about the tasks that it runs: Python's `Plan` of each, read once.
 //!
-//! Hooks, receivers of signals and settings decide how a task is run, and may change while it is run. Then Python calls
-//! [`invalidate_tasks`], and every thread asks again; until then a call costs one look at a counter.
+//! Hooks, receivers of signals and settings decide how a task is run, and may change while it is
+//! run. Then Python calls [`invalidate_tasks`], and every thread asks again; until then a call
+//! costs one look at a counter.
 
 use std::{
     cell::Cell,
@@ -17,7 +18,8 @@ use crate::{execute::in_words, request::Request};
 /// How often what is known went stale in this process.
 static STALE: AtomicU64 = AtomicU64::new(0);
 
-/// Says that hooks, receivers of signals or settings have changed: every task is looked up again before its next call.
+/// Says that hooks, receivers of signals or settings have changed: every task is looked up again
+/// before its next call.
 #[pyfunction]
 pub(crate) fn invalidate_tasks() {
     STALE.fetch_add(1, Ordering::Relaxed);

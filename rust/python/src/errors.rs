@@ -1,8 +1,8 @@
 //! Errors of the core as Python exceptions: one match.
 //!
-//! The classes live in `taskcore.exceptions`, where users import them from, and are looked up once. Where that
-//! module does not know a name (the extension can be loaded without the package) a builtin of the same meaning
-//! stands in, so that an error is never hidden behind an import error.
+//! The classes live in `taskcore.exceptions`, where users import them from, and are looked up once.
+//! Where that module does not know a name (the extension can be loaded without the package) a
+//! builtin of the same meaning stands in, so that an error is never hidden behind an import error.
 
 use pyo3::{
     exceptions::{
@@ -76,7 +76,8 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-/// A publish that did not end in time is a broker that could not be reached, whichever of the two the core noticed.
+/// A publish that did not end in time is a broker that could not be reached, whichever of the two
+/// the core noticed.
 #[cold]
 pub(crate) fn publishing(py: Python<'_>, error: &Error) -> PyErr {
     match error.kind() {

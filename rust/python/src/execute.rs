@@ -1,10 +1,10 @@
 //! One call under the interpreter: a message in, an outcome out.
 //!
 //! The short way is for tasks without hooks, signals and links (`plain`): decode, run, encode, all
-//! from here. Everything else, and every exception, is `taskcore.execution.executor`'s business; this file
-//! only turns its answer into an outcome. What can fail before user code runs is no failure of the
-//! task: a body that cannot be opened or decoded is `Undecodable`. A call whose task has ended
-//! already (the worker says so) is not run: Python tells whoever follows it.
+//! from here. Everything else, and every exception, is `taskcore.execution.executor`'s business;
+//! this file only turns its answer into an outcome. What can fail before user code runs is no
+//! failure of the task: a body that cannot be opened or decoded is `Undecodable`. A call whose task
+//! has ended already (the worker says so) is not run: Python tells whoever follows it.
 //!
 //! The caller learns through [`Host`] when user code begins and ends, because only then is a soft
 //! limit meant for it.
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use taskcore::{
     clock::{self, Micros},
     message::{Compression, Message},
-    pool::{Call, Outcome, Verdict},
+    pool::{Call, Outcome, Status},
     result::{State, record::Document},
 };
 
@@ -93,7 +93,7 @@ impl Executor {
         let mut outcome = Outcome {
             pid: 0,
             key: call.key,
-            verdict: Verdict::Undecodable,
+            status: Status::Undecodable,
             runtime_us: 0,
             document: None,
             note: String::new(),
@@ -193,7 +193,7 @@ impl Executor {
     /// Has Python tell what follows a task that has ended; what goes wrong there is in the log.
     fn tell(&self, entry: &Entry, request: &Bound<'_, Request>, end: &[u8], outcome: &mut Outcome) {
         let (py, this) = (request.py(), request.get());
-        outcome.verdict = Verdict::Ignore;
+        outcome.status = Status::Ignore;
         let told = codec::loads_json(py, end).and_then(|end| {
             let call = (&entry.object, request, this.args(py), this.kwargs(py), end);
             self.execution.bind(py).call_method1("handle_ended", call)
@@ -222,7 +222,7 @@ impl Executor {
         if self.log_tasks {
             outcome.note = self.printable(entry, value);
         }
-        outcome.verdict = Verdict::Success;
+        outcome.status = Status::Success;
         Ok(())
     }
 
@@ -234,21 +234,21 @@ impl Executor {
         ended: &Bound<'_, PyAny>,
         outcome: &mut Outcome,
     ) -> PyResult<()> {
-        let (verdict, state, result, traceback, note): Told<'_> = ended.extract()?;
+        let (status, state, result, traceback, note): Told<'_> = ended.extract()?;
         // Text of the user's own may hold lone surrogates.
         let traceback = traceback.map(|text| text.to_string_lossy().into_owned());
-        outcome.verdict = match verdict {
-            0 => Verdict::Success,
-            2 => Verdict::Retry,
-            3 => Verdict::Ignore,
-            4 => Verdict::Reject,
-            5 => Verdict::Requeue,
-            _ => Verdict::Failure,
+        outcome.status = match status {
+            0 => Status::Success,
+            2 => Status::Retry,
+            3 => Status::Ignore,
+            4 => Status::Reject,
+            5 => Status::Requeue,
+            _ => Status::Failure,
         };
         let ignored = entry.ignores(request.get());
-        let wanted = match outcome.verdict {
-            Verdict::Success | Verdict::Retry => !ignored,
-            Verdict::Failure | Verdict::Reject => !ignored || entry.store_errors,
+        let wanted = match outcome.status {
+            Status::Success | Status::Retry => !ignored,
+            Status::Failure | Status::Reject => !ignored || entry.store_errors,
             _ => false,
         };
         outcome.document = None;
@@ -261,11 +261,11 @@ impl Executor {
                 traceback.as_deref(),
             )?);
         }
-        if self.log_tasks || outcome.verdict != Verdict::Success {
+        if self.log_tasks || outcome.status != Status::Success {
             outcome.note = note.to_string_lossy().into_owned();
         }
         // What the task declares by `throws` is stored with its traceback and logged without.
-        outcome.traceback = traceback.filter(|_| verdict != EXPECTED).unwrap_or_default();
+        outcome.traceback = traceback.filter(|_| status != EXPECTED).unwrap_or_default();
         Ok(())
     }
 
@@ -286,7 +286,7 @@ impl Executor {
             return;
         };
         // Not even the failure could be described or encoded: its text is all that is left.
-        outcome.verdict = Verdict::Failure;
+        outcome.status = Status::Failure;
         let second = cut(in_words(py, &second));
         outcome.note = format!("{words} (and describing it failed: {second})");
         outcome.traceback = second;
@@ -335,7 +335,8 @@ impl Executor {
         errors::encode(request.py(), text)
     }
 
-    /// What `result_extended` adds, as JSON. Arguments may have no such form, or none any more: the task has had them.
+    /// What `result_extended` adds, as JSON. Arguments may have no such form, or none any more: the
+    /// task has had them.
     fn extended(&self, request: &Bound<'_, Request>) -> Vec<(String, Vec<u8>)> {
         let (py, this) = (request.py(), request.get());
         let headers = &this.message().headers;
@@ -383,7 +384,7 @@ impl Executor {
     }
 }
 
-/// `taskcore.execution.outcome.Outcome`: verdict, state, result, traceback, note.
+/// `taskcore.execution.outcome.Outcome`: status, state, result, traceback, note.
 type Told<'py> =
     (u8, String, Bound<'py, PyAny>, Option<Bound<'py, PyString>>, Bound<'py, PyString>);
 

@@ -1,8 +1,8 @@
 //! The options of one publish: a dict of strict names on top of a template.
 //!
-//! Every name is known here or refused here, with the nearest known one; every value is checked for its type and
-//! range. What comes out is a message that lacks only its body, and what else the publisher needs. None means
-//! absent.
+//! Every name is known here or refused here, with the nearest known one; every value is checked for
+//! its type and range. What comes out is a message that lacks only its body, and what else the
+//! publisher needs. None means absent.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -14,12 +14,12 @@ use serde_json::{Map, Value};
 use taskcore::{
     backoff::RetryPolicy,
     message::{Compression, Message},
-    near::nearest,
     publish::Effort,
+    spelling::nearest,
 };
 
 use crate::{
-    codec::{self, LINKS, Links},
+    codec::{self, EMBED_KEYS, Embed},
     errors,
     template::{self, Serializer, Template},
 };
@@ -98,7 +98,7 @@ pub(crate) struct Draft<'t, 'py> {
     /// How the body is compressed.
     pub(crate) compression: Option<Compression>,
     /// What runs after the task.
-    pub(crate) links: Links<'py>,
+    pub(crate) embed: Embed<'py>,
     /// How hard to try, when it differs from the publisher's manner.
     pub(crate) effort: Option<Effort>,
     /// Which printable arguments the publisher is to make.
@@ -128,7 +128,7 @@ pub(crate) fn draft<'t, 'py>(
         queue: template.queue.clone(),
         serializer: Cow::Borrowed(&template.serializer),
         compression: template.compression,
-        links: Links::default(),
+        embed: Embed::default(),
         effort: None,
         shown: Shown { args: true, kwargs: true },
     };
@@ -192,8 +192,8 @@ impl<'py> Field<'_, 'py> {
     }
 
     fn put_rare(&self, draft: &mut Draft<'_, 'py>) -> PyResult<()> {
-        if let Some(index) = LINKS.iter().position(|name| *name == self.name) {
-            draft.links.0[index] = self.link()?;
+        if let Some(index) = EMBED_KEYS.iter().position(|name| *name == self.name) {
+            draft.embed.0[index] = self.link()?;
             return Ok(());
         }
         if !KNOWN.contains(&self.name) {

@@ -1,8 +1,8 @@
 //! `taskcore._core`: the export list of the PyO3 layer, nothing else.
 //!
-//! The layer is thin on purpose: `bridge` enters and leaves the interpreter, `errors` maps errors, `codec` turns
-//! Python objects into bytes and back, and each class file wraps one noun of the core. `_core.pyi` documents what
-//! is exported here and stubtest compares the two.
+//! The layer is thin on purpose: `bridge` enters and leaves the interpreter, `errors` maps errors,
+//! `codec` turns Python objects into bytes and back, and each class file wraps one noun of the
+//! core. `_core.pyi` documents what is exported here and stubtest compares the two.
 
 mod bridge;
 mod errors;
@@ -13,7 +13,7 @@ mod entries;
 mod execute;
 #[cfg(unix)]
 mod child;
-mod serve;
+mod pool_thread;
 mod threads;
 mod log;
 mod log_writer;
@@ -22,14 +22,15 @@ mod worker;
 
 mod template;
 mod fields;
-mod letter;
+mod compose;
 mod bulk;
-mod fresh;
+mod last_published;
 mod publisher;
 mod results;
-mod view;
+mod read_message;
 
-/// The Rust core behind taskcore. It relies on the interpreter lock: the codec borrows the items of lists and dicts.
+/// The Rust core behind taskcore. It relies on the interpreter lock: the codec borrows the items of
+/// lists and dicts.
 #[pyo3::pymodule(gil_used = true)]
 mod _core {
     use pyo3::prelude::*;
@@ -39,9 +40,9 @@ mod _core {
         codec::{dumps, loads},
         entries::invalidate_tasks,
         publisher::Publisher,
+        read_message::read_message,
         results::Results,
         template::Template,
-        view::read_message,
     };
 
     #[pymodule_export]

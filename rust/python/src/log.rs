@@ -2,12 +2,12 @@
 //!
 //! `[2026-11-20 08:00:00,123: INFO/MainProcess] Task proj.add[...] succeeded in 0.0021s: 5`. Events
 //! carry a constant message and fields; only here do they become text, which `log_writer` takes to
-//! standard error or to the log file. Python's logging is not involved: it would cost the interpreter
-//! lock per line.
+//! standard error or to the log file. Python's logging is not involved: it would cost the
+//! interpreter lock per line.
 
 use std::{fmt, fs::File, io};
 
-use taskcore::{clock, worker::journal};
+use taskcore::{clock, worker::task_log};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -45,7 +45,8 @@ pub(crate) fn open(level: i64, path: Option<String>) -> io::Result<Log> {
     Ok(Log { dispatch: lines.with_writer(writer.clone()).into(), writer, drain })
 }
 
-/// Standard error by a descriptor of its own: a write that waits there must not hold up a panic's message.
+/// Standard error by a descriptor of its own: a write that waits there must not hold up a panic's
+/// message.
 #[cfg(unix)]
 fn standard_error() -> io::Result<File> {
     use std::os::fd::AsFd;
@@ -90,7 +91,7 @@ where
             0 => write!(out, "MainProcess] "),
             pid => write!(out, "Child-{pid}] "),
         }?;
-        if event.metadata().target() == journal::TARGET {
+        if event.metadata().target() == task_log::TARGET {
             fields.write_task(&mut out)?;
         } else {
             write!(out, "{}", fields.message)?;
@@ -159,7 +160,8 @@ impl Fields {
     }
 }
 
-/// Text from outside on a line of its own making: no character of it ends the line or moves the cursor.
+/// Text from outside on a line of its own making: no character of it ends the line or moves the
+/// cursor.
 struct Plain<'a>(&'a str);
 
 impl fmt::Display for Plain<'_> {

@@ -1,8 +1,10 @@
-//! Writes log lines from a thread of its own, so that the worker's loop never waits for whoever reads them.
+//! Writes log lines from a thread of its own, so that the worker's loop never waits for whoever
+//! reads them.
 //!
-//! Lines wait in a bounded buffer. What does not fit, because nobody reads the other end of a pipe, and what cannot be
-//! written, because the reader is gone or the disk is full, is dropped and counted; the count is written as soon as
-//! anything can be written again. The price is that a process that is killed takes its last few lines with it.
+//! Lines wait in a bounded buffer. What does not fit, because nobody reads the other end of a pipe,
+//! and what cannot be written, because the reader is gone or the disk is full, is dropped and
+//! counted; the count is written as soon as anything can be written again. The price is that a
+//! process that is killed takes its last few lines with it.
 
 use std::{
     fs::File,
@@ -15,9 +17,11 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::log;
 
-/// What may wait to be written: some 50,000 lines, enough for a reader that pauses for a second at full load.
+/// What may wait to be written: some 50,000 lines, enough for a reader that pauses for a second at
+/// full load.
 const ROOM: usize = 8 * 1024 * 1024;
-/// Lines are gathered into writes of at most this size, which a pipe takes as a whole (`PIPE_BUF` of Linux).
+/// Lines are gathered into writes of at most this size, which a pipe takes as a whole (`PIPE_BUF`
+/// of Linux).
 const WRITE: usize = 4096;
 /// A buffer that grew beyond this is given back once it is empty.
 const KEPT: usize = 64 * 1024;
@@ -67,7 +71,8 @@ impl Shared {
 pub(crate) struct LogWriter(Arc<Shared>);
 
 impl LogWriter {
-    /// The place where lines wait, and what writes them to `file`. With a `path` its first failure is said on standard error.
+    /// The place where lines wait, and what writes them to `file`. With a `path` its first failure
+    /// is said on standard error.
     pub(crate) fn new(file: File, path: Option<String>) -> (Self, Drain) {
         let shared = Arc::new(Shared::default());
         let writer = Self(Arc::clone(&shared));
@@ -207,7 +212,8 @@ impl Drain {
         self.why = Some(error);
     }
 
-    /// Writes all of it. Waits for room also where whoever shares the descriptor made it one that does not block.
+    /// Writes all of it. Waits for room also where whoever shares the descriptor made it one that
+    /// does not block.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {

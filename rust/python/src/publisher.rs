@@ -1,9 +1,9 @@
 //! `Publisher`: the producer's side of a broker, for client code and for tasks that publish.
 //!
-//! A publish runs in the caller's thread: encode under the interpreter's lock, release it, send, confirm. There is
-//! no runtime and no thread between `delay()` and the socket. The broker is made from its URL once per process:
-//! after a fork the copy that the child inherited is forgotten, never closed, because its sockets and files are
-//! still the parent's.
+//! A publish runs in the caller's thread: encode under the interpreter's lock, release it, send,
+//! confirm. There is no runtime and no thread between `delay()` and the socket. The broker is made
+//! from its URL once per process: after a fork the copy that the child inherited is forgotten,
+//! never closed, because its sockets and files are still the parent's.
 
 use std::{
     collections::BTreeMap,
@@ -26,8 +26,8 @@ use taskcore::{
 use crate::{
     bridge,
     bulk::Bulk,
-    errors, fields, fresh,
-    letter::{Writer, positional},
+    compose::{Writer, positional},
+    errors, fields, last_published,
     template::Template,
 };
 
@@ -38,40 +38,40 @@ pub(crate) struct Publisher {
     options: Options,
     effort: Effort,
     max_body: usize,
-    link: Mutex<Link>,
+    connected: Mutex<Connected>,
 }
 
-/// A broker and the process that made it. Locked for a moment and with the interpreter attached only, so that no fork from
-/// Python can happen in between.
-struct Link {
+/// A broker and the process that made it. Locked for a moment and with the interpreter attached
+/// only, so that no fork from Python can happen in between.
+struct Connected {
     process: u32,
     sender: Arc<publish::Publisher>,
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        let link = self.link.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if link.process != bridge::process() {
-            std::mem::forget(link.sender.clone());
+        let connected = self.connected.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if connected.process != bridge::process() {
+            std::mem::forget(connected.sender.clone());
         }
     }
 }
 
 impl Publisher {
-    fn connect(url: &str, options: &Options) -> taskcore::Result<Link> {
+    fn connect(url: &str, options: &Options) -> taskcore::Result<Connected> {
         let sender = Arc::new(publish::Publisher::new(assemble::broker(url, options)?));
-        Ok(Link { process: bridge::process(), sender })
+        Ok(Connected { process: bridge::process(), sender })
     }
 
     /// The broker of this process.
     pub(crate) fn sender(&self, py: Python<'_>) -> PyResult<Arc<publish::Publisher>> {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if link.process != bridge::process() {
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if connected.process != bridge::process() {
             let fresh = Self::connect(&self.address, &self.options)
                 .map_err(|e| errors::to_python(py, &e))?;
-            std::mem::forget(std::mem::replace(&mut *link, fresh));
+            std::mem::forget(std::mem::replace(&mut *connected, fresh));
         }
-        Ok(link.sender.clone())
+        Ok(connected.sender.clone())
     }
 
     /// Runs a call of the broker that may block.
@@ -108,7 +108,7 @@ impl Publisher {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let options = text_options(options)?;
-        let link = Self::connect(&url, &options).map_err(|e| errors::argument(py, &e))?;
+        let connected = Self::connect(&url, &options).map_err(|e| errors::argument(py, &e))?;
         let effort = Effort {
             timeout: duration("timeout", timeout)?,
             retry: Some(RetryPolicy {
@@ -118,7 +118,7 @@ impl Publisher {
                 interval_max: duration("interval_max", interval_max)?,
             }),
         };
-        Ok(Self { address: url, options, effort, max_body, link: Mutex::new(link) })
+        Ok(Self { address: url, options, effort, max_body, connected: Mutex::new(connected) })
     }
 
     #[getter]
@@ -144,7 +144,7 @@ impl Publisher {
         bridge::interruptible(py, errors::publishing, |interrupt| {
             sender.send(std::slice::from_ref(&out), &effort, interrupt)
         })?;
-        fresh::published(&draft.message.headers.id);
+        last_published::published(&draft.message.headers.id);
         Ok(draft.message.headers.id)
     }
 

@@ -152,7 +152,7 @@ impl Request {
         let dict = describe(py, &self.message)?;
         dict.set_item("args", self.args(py))?;
         dict.set_item("kwargs", self.kwargs(py))?;
-        for name in codec::LINKS {
+        for name in codec::EMBED_KEYS {
             let value =
                 self.embed.as_ref().map(|e| e.bind(py).get_item(name)).transpose()?.flatten();
             dict.set_item(name, value)?;

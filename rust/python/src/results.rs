@@ -1,8 +1,8 @@
 //! `Results`: the client's side of a result store.
 //!
-//! Documents come out as dicts, decoded by the codec. A wait leaves the interpreter and comes back ten times a
-//! second to run signal handlers, so that Ctrl-C ends a `get()`. As with `Publisher`, a forked process makes its
-//! own connection and forgets the copy.
+//! Documents come out as dicts, decoded by the codec. A wait leaves the interpreter and comes back
+//! ten times a second to run signal handlers, so that Ctrl-C ends a `get()`. As with `Publisher`, a
+//! forked process makes its own connection and forgets the copy.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use taskcore::{
 use crate::{
     bridge,
     codec::{self, Format},
-    errors, fresh,
+    errors, last_published,
     publisher::{duration, text_options},
 };
 
@@ -37,11 +37,11 @@ pub(crate) struct Results {
     address: String,
     options: Options,
     expires_ms: Option<u64>,
-    link: Mutex<Link>,
+    connected: Mutex<Connected>,
 }
 
 /// A store and the process that made it; locked for a moment with the interpreter attached.
-struct Link {
+struct Connected {
     process: u32,
     store: Arc<dyn ResultStore>,
     callbacks: Arc<Callbacks>,
@@ -105,33 +105,33 @@ impl Observer for Callbacks {
 
 impl Drop for Results {
     fn drop(&mut self) {
-        let link = self.link.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if link.process != bridge::process() {
-            std::mem::forget(link.store.clone());
-            std::mem::forget(link.callbacks.clone());
+        let connected = self.connected.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if connected.process != bridge::process() {
+            std::mem::forget(connected.store.clone());
+            std::mem::forget(connected.callbacks.clone());
         }
     }
 }
 
 impl Results {
-    fn connect(url: &str, options: &Options) -> taskcore::Result<Link> {
+    fn connect(url: &str, options: &Options) -> taskcore::Result<Connected> {
         let store = assemble::results(url, options)?;
-        Ok(Link { process: bridge::process(), store, callbacks: Arc::default() })
+        Ok(Connected { process: bridge::process(), store, callbacks: Arc::default() })
     }
 
     fn store(&self, py: Python<'_>) -> PyResult<Arc<dyn ResultStore>> {
-        Ok(self.link(py)?.store.clone())
+        Ok(self.connected(py)?.store.clone())
     }
 
     /// The store of this process.
-    fn link(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Link>> {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if link.process != bridge::process() {
+    fn connected(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Connected>> {
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if connected.process != bridge::process() {
             let fresh = Self::connect(&self.address, &self.options)
                 .map_err(|e| errors::to_python(py, &e))?;
-            std::mem::forget(std::mem::replace(&mut *link, fresh));
+            std::mem::forget(std::mem::replace(&mut *connected, fresh));
         }
-        Ok(link)
+        Ok(connected)
     }
 }
 
@@ -150,10 +150,10 @@ impl Results {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let options = text_options(options)?;
-        let link = Self::connect(&url, &options).map_err(|e| errors::argument(py, &e))?;
+        let connected = Self::connect(&url, &options).map_err(|e| errors::argument(py, &e))?;
         let expires = expires.map(|seconds| duration("expires", seconds)).transpose()?;
         let expires_ms = expires.map(|d| d.as_millis() as u64);
-        Ok(Self { address: url, options, expires_ms, link: Mutex::new(link) })
+        Ok(Self { address: url, options, expires_ms, connected: Mutex::new(connected) })
     }
 
     #[getter]
@@ -192,7 +192,7 @@ impl Results {
             Some(seconds) => clock::instant().checked_add(duration("timeout", seconds)?),
             None => None,
         };
-        let origin = if foreign { Origin::Foreign } else { fresh::origin(task_id) };
+        let origin = if foreign { Origin::Foreign } else { last_published::origin(task_id) };
         let found = bridge::interruptible(py, errors::to_python, |interrupt| {
             store.wait(task_id, origin, deadline, interrupt)
         })?;
@@ -207,9 +207,9 @@ impl Results {
         done: Py<PyAny>,
         foreign: bool,
     ) -> PyResult<u64> {
-        let link = self.link(py)?;
-        let (store, callbacks) = (link.store.clone(), link.callbacks.clone());
-        drop(link);
+        let connected = self.connected(py)?;
+        let (store, callbacks) = (connected.store.clone(), connected.callbacks.clone());
+        drop(connected);
         let origin = if foreign { Origin::Foreign } else { Origin::Own };
         let key = callbacks.add(done);
         let observer: Arc<dyn Observer> = callbacks.clone();
@@ -224,7 +224,7 @@ impl Results {
     }
 
     fn unwatch(&self, py: Python<'_>, key: u64) -> PyResult<()> {
-        let callbacks = self.link(py)?.callbacks.clone();
+        let callbacks = self.connected(py)?.callbacks.clone();
         drop(callbacks.remove(key));
         Ok(())
     }

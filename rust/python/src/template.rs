@@ -1,7 +1,8 @@
-//! What all messages of one task share, checked once: a message with everything in it but id, arguments and options.
+//! What all messages of one task share, checked once: a message with everything in it but id,
+//! arguments and options.
 //!
-//! A publish copies it and fills in the rest. The copy costs four small strings, which is what buys that nothing
-//! about a task is looked up, parsed or checked again per message.
+//! A publish copies it and fills in the rest. The copy costs four small strings, which is what buys
+//! that nothing about a task is looked up, parsed or checked again per message.
 
 use std::sync::Arc;
 
@@ -126,7 +127,8 @@ impl Template {
 /// The queue that every Celery worker consumes unless it is told otherwise.
 const CELERYS_DEFAULT: &str = "celery";
 
-/// Refuses a compact message in the queue that stock workers consume by default: they cannot read it, and end on it.
+/// Refuses a compact message in the queue that stock workers consume by default: they cannot read
+/// it, and end on it.
 ///
 /// # Errors
 /// `ValueError` with the two remedies.

@@ -7,8 +7,8 @@
 //! A soft limit, or a cold shutdown, is raised in the thread from outside, by a helper thread,
 //! since raising needs the interpreter: at the next instruction of a thread, so not out of a
 //! blocking call; in Python's main thread by a signal, which interrupts that too. What these pools
-//! cannot do is kill: a hard limit is refused at start, one that a message brings is warned of, and a call that goes on after a cold
-//! shutdown is abandoned with its thread.
+//! cannot do is kill: a hard limit is refused at start, one that a message brings is warned of, and
+//! a call that goes on after a cold shutdown is abandoned with its thread.
 
 use std::{
     sync::{Arc, atomic::Ordering, mpsc},
@@ -18,14 +18,14 @@ use std::{
 use pyo3::prelude::*;
 use taskcore::{
     Error, ErrorKind,
-    broker::BoxFuture,
     clock::{self, Micros},
+    future::BoxFuture,
     pool::{Call, Outcome, Pool, PoolNews},
 };
 
 use crate::{
     bridge,
-    serve::{Raise, Server, Shared, Slot, lock, raise_in},
+    pool_thread::{Raise, Server, Shared, Slot, lock, raise_in},
 };
 
 /// Stack of a thread, as Python's own have by default on most systems; Rust's would have 2 MiB.
@@ -77,7 +77,7 @@ impl ThreadPool {
                     drop(execution);
                 });
                 shared.alive.fetch_sub(1, Ordering::AcqRel);
-                shared.bell.notify_one();
+                shared.wakeup.notify_one();
             };
             let thread = std::thread::Builder::new().name(format!("taskcore-{index}"));
             let thread = thread.stack_size(stack);
@@ -185,8 +185,8 @@ fn help(shared: &Shared, due: &mpsc::Receiver<(usize, u64, Raise)>) {
     }
 }
 
-/// Notes what is raised in a call that still runs, and signals Python's main thread, whose handler raises it. The
-/// number of any other thread.
+/// Notes what is raised in a call that still runs, and signals Python's main thread, whose handler
+/// raises it. The number of any other thread.
 fn mark(slot: &Slot, key: u64, what: Raise) -> Option<u64> {
     let mut turn = lock(&slot.turn);
     if !turn.runs(key) {
@@ -243,11 +243,11 @@ impl Pool for ThreadPool {
                     return Ok(news);
                 }
                 let Some(wake) = wake else {
-                    shared.bell.notified().await;
+                    shared.wakeup.notified().await;
                     continue;
                 };
                 tokio::select! {
-                    () = shared.bell.notified() => {}
+                    () = shared.wakeup.notified() => {}
                     () = tokio::time::sleep(Duration::from_micros(wake.saturating_sub(now))) => {}
                 }
             }
@@ -258,7 +258,7 @@ impl Pool for ThreadPool {
         let calls = std::mem::take(&mut lock(&self.shared.queue).calls);
         self.pending.extend(calls.into_iter().map(|c| PoolNews::Returned { key: c.key }));
         if !self.pending.is_empty() {
-            self.shared.bell.notify_one();
+            self.shared.wakeup.notify_one();
         }
     }
 
@@ -284,7 +284,7 @@ impl Pool for ThreadPool {
             self.shared.stop();
             let shared = self.shared.clone();
             while !force && shared.has_threads() {
-                shared.bell.notified().await;
+                shared.wakeup.notified().await;
             }
         })
     }

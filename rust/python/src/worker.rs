@@ -27,8 +27,8 @@ use crate::{
     config::{INFO, Settings, attr},
     errors,
     log::{self, Log},
+    pool_thread::{self, Shared},
     publisher::text_options,
-    serve::{self, Shared},
     threads::ThreadPool,
 };
 
@@ -154,8 +154,9 @@ impl Worker {
         })
     }
 
-    /// Connects and starts the loop on its own thread. Returns true when the first connection stands,
-    /// false when the worker was stopped before; raises when the configuration can never work.
+    /// Connects and starts the loop on its own thread. Returns true when the first connection
+    /// stands, false when the worker was stopped before; raises when the configuration can never
+    /// work.
     fn start(&self, py: Python<'_>) -> PyResult<bool> {
         let (parts, log) = {
             let mut phase = self.lock();
@@ -206,7 +207,8 @@ impl Worker {
     fn wait(&self, py: Python<'_>) -> PyResult<u64> {
         if let Some(shared) = &self.solo
             && !bridge::detach(py, || self.end.wait(Duration::ZERO))
-            && let Err(raised) = serve::serve_solo(self.executor.bind(py), shared, self.log_tasks)
+            && let Err(raised) =
+                pool_thread::serve_solo(self.executor.bind(py), shared, self.log_tasks)
         {
             self.stop(false);
             return Err(raised);

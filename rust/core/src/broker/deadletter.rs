@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use crate::clock::Millis;
 
-/// A message that was taken out of its queue because running it is impossible or keeps killing workers.
+/// A message that was taken out of its queue because running it is impossible or keeps killing
+/// workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// Names it among the dead letters of its queue.

@@ -1,19 +1,24 @@
 //! What a broker promises, whichever it is. One conformance suite holds every adapter to it.
 //!
-//! * **Claim is atomic.** There is no moment at which a message is neither in its queue nor recorded as held by a
-//!   worker's epoch.
-//! * **A worker holds by its own life.** It renews one lease; while it does, nothing it holds is handed to another,
-//!   however long a task runs. When the lease lapses, any other worker puts everything back, in order, in seconds.
-//! * **Blame only what had begun.** A worker that loses a process says which message it ran, and after `max_deliveries` of
-//!   these the message is parked among the dead letters. When a whole worker is lost nobody knows what it ran, except what it had
-//!   marked as begun ([`Consumer::begin`]): that is counted, the rest is not, and all of it is put back as *suspect*, whatever
-//!   its count: whoever claims it judges it, and can say to those who wait for the task what became of it.
-//! * **Delays live here.** What is due later than [`HORIZON_MS`] stays in the broker's due set; what comes due within it is
-//!   claimed once, by one worker, whose ETA heap gives the last milliseconds.
-//! * **Fetch many, settle many**, in one round trip each. An idle `fetch` waits blocked; it does not poll.
+//! * **Claim is atomic.** There is no moment at which a message is neither in its queue nor
+//!   recorded as held by a worker's epoch.
+//! * **A worker holds by its own life.** It renews one lease; while it does, nothing it holds is
+//!   handed to another, however long a task runs. When the lease lapses, any other worker puts
+//!   everything back, in order, in seconds.
+//! * **Blame only what had begun.** A worker that loses a process says which message it ran, and
+//!   after `max_deliveries` of these the message is parked among the dead letters. When a whole
+//!   worker is lost nobody knows what it ran, except what it had marked as begun
+//!   ([`Consumer::begin`]): that is counted, the rest is not, and all of it is put back as
+//!   *suspect*, whatever its count: whoever claims it judges it, and can say to those who wait for
+//!   the task what became of it.
+//! * **Delays live here.** What is due later than [`HORIZON_MS`] stays in the broker's due set;
+//!   what comes due within it is claimed once, by one worker, whose ETA heap gives the last
+//!   milliseconds.
+//! * **Fetch many, settle many**, in one round trip each. An idle `fetch` waits blocked; it does
+//!   not poll.
 //!
-//! Producers call from any thread and block; consumers live in the worker's runtime and are async. A broker knows ids, queues,
-//! priorities and due times of the bytes it carries, nothing else.
+//! Producers call from any thread and block; consumers live in the worker's runtime and are async.
+//! A broker knows ids, queues, priorities and due times of the bytes it carries, nothing else.
 
 pub mod deadletter;
 pub mod lease;
@@ -21,18 +26,14 @@ pub mod memory;
 pub mod order;
 pub mod redis;
 pub mod sqlite;
-pub mod url;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use crate::{clock::Millis, error::Result};
+use crate::{clock::Millis, error::Result, future::BoxFuture};
 pub use deadletter::DeadLetter;
 pub use order::QueueOrder;
-
-/// A boxed future, as every async method of a port returns it.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// How far ahead of its due time a scheduled message may be claimed into a worker's memory.
 pub const HORIZON_MS: Millis = 2_000;
@@ -47,14 +48,14 @@ pub struct Outgoing {
     pub queue: Arc<str>,
     /// 0 to 9, 0 is served first.
     pub priority: u8,
-    /// When it is due; `None` means now. Adapters keep what is due after `now + HORIZON_MS` in the due set and
-    /// everything else in the queue (the worker's ETA heap holds it for the rest).
+    /// When it is due; `None` means now. Adapters keep what is due after `now + HORIZON_MS` in the
+    /// due set and everything else in the queue (the worker's ETA heap holds it for the rest).
     pub due: Option<Millis>,
     /// Task id, so that a scheduled message can be listed and cancelled.
     pub id: Arc<str>,
-    /// Whether the id was made for this message, so that the due set cannot hold another under it. Scheduling is cheaper then; a
-    /// message with a false claim may take the place of its namesake.
-    pub fresh: bool,
+    /// Whether the id was made for this message, so that the due set cannot hold another under it.
+    /// Scheduling is cheaper then; a message with a false claim may take the place of its namesake.
+    pub new_id: bool,
     /// The encoded message.
     pub data: Bytes,
 }
@@ -64,7 +65,8 @@ pub struct Outgoing {
 pub struct Tag {
     /// Which of the adapter's lanes (queue and priority) it came from.
     pub lane: u32,
-    /// Its number; unique among what this consumer holds, and ordered within a lane as the lane is served.
+    /// Its number; unique among what this consumer holds, and ordered within a lane as the lane is
+    /// served.
     pub seq: u64,
 }
 
@@ -77,7 +79,8 @@ pub struct Delivery {
     pub queue: Arc<str>,
     /// How many earlier deliveries ended with a lost worker.
     pub redeliveries: u32,
-    /// Whether a worker was lost that held it, so that it may be what killed that worker. Until it has run to its end.
+    /// Whether a worker was lost that held it, so that it may be what killed that worker. Until it
+    /// has run to its end.
     pub suspect: bool,
     /// The encoded message, untouched.
     pub raw: Bytes,
@@ -88,17 +91,20 @@ pub struct Delivery {
 pub enum Settle {
     /// Done with; forget it (and its delivery count).
     Ack,
-    /// Back to the head of its queue, uncounted: claimed but never started, at shutdown. A batch of these keeps its order.
+    /// Back to the head of its queue, uncounted: claimed but never started, at shutdown. A batch of
+    /// these keeps its order.
     HandBack,
     /// Back to the tail of its queue, not suspect any more: `Reject(requeue=True)`.
     Requeue,
-    /// Back because the process that ran it died: counted, to the head; dead-lettered at `max_deliveries`.
+    /// Back because the process that ran it died: counted, to the head; dead-lettered at
+    /// `max_deliveries`.
     Redeliver {
         /// Task id, under which redeliveries are counted.
         id: Arc<str>,
     },
-    /// Into the due set until then. When that time has passed, and so what came due and found no room here: back to its queue
-    /// at once, ahead of what was never scheduled, in the order of the due times.
+    /// Into the due set until then. When that time has passed, and so what came due and found no
+    /// room here: back to its queue at once, ahead of what was never scheduled, in the order of the
+    /// due times.
     Defer {
         /// Task id, under which it can be cancelled.
         id: Arc<str>,
@@ -130,7 +136,8 @@ pub struct Subscription {
     pub queues: Vec<Arc<str>>,
     /// In which order they are served within a priority.
     pub order: QueueOrder,
-    /// Unique name of this worker process start; the adapter takes a fresh one when its lease lapsed.
+    /// Unique name of this worker process start; the adapter takes a fresh one when its lease
+    /// lapsed.
     pub epoch: String,
     /// At this count [`Settle::Redeliver`] parks a message.
     pub max_deliveries: u32,
@@ -156,13 +163,14 @@ pub struct Recovered {
     pub requeued: u64,
 }
 
-/// The producer's side: blocking, callable from any thread, safe to share. Every call ends by its deadline.
+/// The producer's side: blocking, callable from any thread, safe to share. Every call ends by its
+/// deadline.
 pub trait Broker: Send + Sync {
     /// Writes the batch, confirmed when it returns. One call is one pipeline (or one transaction).
     ///
     /// # Errors
-    /// `Connection` when the broker cannot be reached before `deadline` (nothing is retried here: `publish` does that);
-    /// `Storage` when it answers but cannot write.
+    /// `Connection` when the broker cannot be reached before `deadline` (nothing is retried here:
+    /// `publish` does that); `Storage` when it answers but cannot write.
     fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()>;
 
     /// What `queue` holds now.
@@ -171,7 +179,8 @@ pub trait Broker: Send + Sync {
     /// Names of the queues that exist here (hold something or were consumed), sorted.
     fn queues(&self) -> Result<Vec<String>>;
 
-    /// Drops what is ready and scheduled in `queue` (not what workers hold, not dead letters); how many.
+    /// Drops what is ready and scheduled in `queue` (not what workers hold, not dead letters); how
+    /// many.
     fn purge(&self, queue: &str) -> Result<u64>;
 
     /// Drops a scheduled message by its task id; whether there was one.
@@ -188,43 +197,50 @@ pub trait Broker: Send + Sync {
 
     /// Connects, authenticates, registers the lease. Must be awaited inside the worker's runtime.
     ///
-    /// Called again after a failure. While the lease of the epoch stands it is resumed: tags handed out before stay valid, and what was
-    /// claimed without the worker learning of it goes back. When it lapsed, [`Consumer::epoch`] is a fresh name and every older tag is void.
+    /// Called again after a failure. While the lease of the epoch stands it is resumed: tags handed
+    /// out before stay valid, and what was claimed without the worker learning of it goes back.
+    /// When it lapsed, [`Consumer::epoch`] is a fresh name and every older tag is void.
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>>;
 
     /// The URL with its password hidden.
     fn url(&self) -> &str;
 }
 
-/// The worker's side of one connection. All methods take `&self` and may run concurrently with each other, except that at
-/// most one `fetch` is outstanding. Dropping a `fetch` future is safe: what it claimed is still recorded under the
-/// epoch and comes back with `release`.
+/// The worker's side of one connection. All methods take `&self` and may run concurrently with each
+/// other, except that at most one `fetch` is outstanding. Dropping a `fetch` future is safe: what
+/// it claimed is still recorded under the epoch and comes back with `release`.
 pub trait Consumer: Send + Sync {
-    /// Claims up to `want` messages that may run, highest priority first, what was put back overdue ahead of the rest of its queue;
-    /// and up to `want_due` scheduled ones that come due within [`HORIZON_MS`]. What came due in the due set because nobody
-    /// claimed it in time may count as either. Waits blocked while there is nothing; returns at least one delivery, or an error.
+    /// Claims up to `want` messages that may run, highest priority first, what was put back overdue
+    /// ahead of the rest of its queue; and up to `want_due` scheduled ones that come due within
+    /// [`HORIZON_MS`]. What came due in the due set because nobody claimed it in time may count as
+    /// either. Waits blocked while there is nothing; returns at least one delivery, or an error.
     ///
     /// # Errors
-    /// `Connection` when the link is gone: call [`Broker::consume`] again. `Fenced` when the lease had lapsed.
+    /// `Connection` when the link is gone: call [`Broker::consume`] again. `Fenced` when the lease
+    /// had lapsed.
     fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>>;
 
-    /// Settles a batch, in order, atomically per queue lane. Tags that are not held any more are ignored.
+    /// Settles a batch, in order, atomically per queue lane. Tags that are not held any more are
+    /// ignored.
     fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>>;
 
-    /// Renews the lease; the worker calls it every [`lease::RENEW_MS`]. `Fenced` when it had lapsed.
+    /// Renews the lease; the worker calls it every [`lease::RENEW_MS`]. `Fenced` when it had
+    /// lapsed.
     fn renew(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Records that these held messages have begun: should the lease lapse, they are counted. It is forgotten with the next
-    /// settlement; tags that are not held any more are ignored.
+    /// Records that these held messages have begun: should the lease lapse, they are counted. It is
+    /// forgotten with the next settlement; tags that are not held any more are ignored.
     fn begin(&self, tags: Vec<Tag>) -> BoxFuture<'_, Result<()>>;
 
-    /// Puts back, as suspects and in order, what workers with a lapsed lease held, and counts what they had marked as begun; the worker calls it every [`lease::SWEEP_MS`].
+    /// Puts back, as suspects and in order, what workers with a lapsed lease held, and counts what
+    /// they had marked as begun; the worker calls it every [`lease::SWEEP_MS`].
     fn recover(&self) -> BoxFuture<'_, Result<Recovered>>;
 
     /// The epochs whose lease stands, at least those on the queues of this consumer, with its own.
     fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>>;
 
-    /// Hands back, in order, everything still held under this epoch, and drops the lease. The last call.
+    /// Hands back, in order, everything still held under this epoch, and drops the lease. The last
+    /// call.
     fn release(&self) -> BoxFuture<'_, Result<()>>;
 
     /// The epoch that the broker knows this consumer by.

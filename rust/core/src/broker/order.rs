@@ -1,7 +1,8 @@
 //! In which order a worker serves the queues of one priority: the decision that all adapters share.
 //!
-//! By default the queues take turns, as Celery's do: whoever gave the last message is asked last the next time, so a backlog
-//! in one queue does not keep the others waiting. A strict order serves a queue only while those before it are empty.
+//! By default the queues take turns, as Celery's do: whoever gave the last message is asked last
+//! the next time, so a backlog in one queue does not keep the others waiting. A strict order serves
+//! a queue only while those before it are empty.
 
 /// `queue_order_strategy` of `broker_transport_options`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,7 +10,8 @@ pub enum QueueOrder {
     /// Queues take turns (`round_robin`).
     #[default]
     RoundRobin,
-    /// The first queue is served while it has something (`priority`, or `sorted` for queues that were sorted by name).
+    /// The first queue is served while it has something (`priority`, or `sorted` for queues that
+    /// were sorted by name).
     Strict,
 }
 

@@ -1,9 +1,11 @@
-//! What can be said about a body without Python: its serializer's names, and whether links hang on it.
+//! What can be said about a body without Python: its serializer's names, and whether links hang on
+//! it.
 //!
-//! A body is `[args, kwargs, embed]`; compact messages leave the embed out when it is empty. Most tasks have no links, and
-//! the worker takes a short way for those, so [`Embed::of`] answers in well under a microsecond by stepping over the
-//! arguments instead of building them. It does not decode arguments and does not judge them: a body that it cannot make
-//! sense of is one that may have links, and whoever decodes it says what is wrong.
+//! A body is `[args, kwargs, embed]`; compact messages leave the embed out when it is empty. Most
+//! tasks have no links, and the worker takes a short way for those, so [`Embed::of`] answers in
+//! well under a microsecond by stepping over the arguments instead of building them. It does not
+//! decode arguments and does not judge them: a body that it cannot make sense of is one that may
+//! have links, and whoever decodes it says what is wrong.
 
 use super::{
     Message,
@@ -35,8 +37,8 @@ pub struct Embed(u8);
 const KEYS: [&str; 4] = ["callbacks", "errbacks", "chain", "chord"];
 
 impl Embed {
-    /// The links of an uncompressed body; `None` when it cannot be told: a serializer that only Python reads, or a
-    /// body that is malformed.
+    /// The links of an uncompressed body; `None` when it cannot be told: a serializer that only
+    /// Python reads, or a body that is malformed.
     pub fn of(content_type: &str, body: &[u8]) -> Option<Self> {
         match content_type {
             MSGPACK => msgpack_embed(body),
@@ -80,8 +82,9 @@ impl Embed {
 }
 
 impl Message {
-    /// Whether the body may carry callbacks, errbacks, a chain or a chord. `false` is certain; of a body that is compressed or
-    /// that only Python reads it is always `true`: open it and ask [`Embed::of`], or look.
+    /// Whether the body may carry callbacks, errbacks, a chain or a chord. `false` is certain; of a
+    /// body that is compressed or that only Python reads it is always `true`: open it and ask
+    /// [`Embed::of`], or look.
     pub fn has_embed(&self) -> bool {
         self.headers.compression.is_some()
             || Embed::of(&self.content_type, &self.body).is_none_or(|embed| !embed.is_empty())
@@ -121,8 +124,8 @@ fn msgpack_embed(body: &[u8]) -> Option<Embed> {
     Some(embed)
 }
 
-/// How the JSON body of a task without links ends. In valid JSON these bytes can only be the last item of the outermost array,
-/// and if that is not the embed, then there is none.
+/// How the JSON body of a task without links ends. In valid JSON these bytes can only be the last
+/// item of the outermost array, and if that is not the embed, then there is none.
 const EMPTY_ENDS: [&[u8]; 3] = [
     br#"{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]"#,
     br#"{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]"#,

@@ -1,8 +1,9 @@
 //! The compressions of a body that the `compression` header may name.
 //!
-//! The header carries a content type; people write names. What Celery calls `gzip` is a raw zlib stream. A receiver
-//! says how large a body may become, and what would grow beyond that is refused before it is in memory. Other
-//! compressions that Celery may have (lzma, brotli) are optional there and not read here.
+//! The header carries a content type; people write names. What Celery calls `gzip` is a raw zlib
+//! stream. A receiver says how large a body may become, and what would grow beyond that is refused
+//! before it is in memory. Other compressions that Celery may have (lzma, brotli) are optional
+//! there and not read here.
 
 use std::io::{Read, Write};
 
@@ -95,7 +96,8 @@ impl Compression {
     /// Decompresses a whole body of at most `limit` bytes.
     ///
     /// # Errors
-    /// `TooLarge` when it would become larger than `limit`; `Decode` when the data is damaged or cut off.
+    /// `TooLarge` when it would become larger than `limit`; `Decode` when the data is damaged or
+    /// cut off.
     pub fn decompress(self, data: &[u8], limit: usize) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let room = limit as u64 + 1; // one byte more tells `at the limit` from `over it`

@@ -1,7 +1,8 @@
 //! The typed headers and properties of a task message.
 //!
-//! Names are Celery's. Absent headers have their protocol defaults; headers that the protocol does not know are kept in
-//! `extra`, in order, and passed on. The rare ones are boxed together so that the common message stays small.
+//! Names are Celery's. Absent headers have their protocol defaults; headers that the protocol does
+//! not know are kept in `extra`, in order, and passed on. The rare ones are boxed together so that
+//! the common message stays small.
 
 use serde_json::{Map, Value};
 

@@ -1,9 +1,9 @@
 //! The wire form of a task: typed headers, properties, an opaque body of bytes.
 //!
-//! One type, two encodings, told apart by the first byte: Celery's task message protocol 2 in kombu's JSON
-//! envelope (`{`), and the compact one (a MessagePack map). [`Message::decode`] reads either, and protocol 1 on
-//! the way in. The body is not opened here: a worker must be able to route, delay, expire and park a message whose
-//! body it could not read.
+//! One type, two encodings, told apart by the first byte: Celery's task message protocol 2 in
+//! kombu's JSON envelope (`{`), and the compact one (a MessagePack map). [`Message::decode`] reads
+//! either, and protocol 1 on the way in. The body is not opened here: a worker must be able to
+//! route, delay, expire and park a message whose body it could not read.
 
 mod headers;
 mod time;

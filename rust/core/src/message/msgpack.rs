@@ -1,17 +1,18 @@
 //! MessagePack over a slice: the reader and the few writers that the compact encoding needs.
 //!
-//! The reader hands out borrowed strings and bytes and never trusts a length: nothing is allocated for a count that the
-//! remaining bytes could not hold, skipping is a loop, and nested values stop at [`MAX_DEPTH`]. It does not turn
-//! bodies into Python objects; that reader lives next to the interpreter. Reading is written by hand because
-//! `rmp::decode` copies every string through `io::Read`; writing is `rmp`'s.
+//! The reader hands out borrowed strings and bytes and never trusts a length: nothing is allocated
+//! for a count that the remaining bytes could not hold, skipping is a loop, and nested values stop
+//! at [`MAX_DEPTH`]. It does not turn bodies into Python objects; that reader lives next to the
+//! interpreter. Reading is written by hand because `rmp::decode` copies every string through
+//! `io::Read`; writing is `rmp`'s.
 
 use rmp::encode::{self, ByteBuf};
 use serde_json::{Map, Number, Value};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How deep the containers of a message may nest, the message itself being the first. The same in both encodings, so
-/// that what was read in one can be written in the other.
+/// How deep the containers of a message may nest, the message itself being the first. The same in
+/// both encodings, so that what was read in one can be written in the other.
 pub const MAX_DEPTH: usize = 127;
 
 /// One value's head: scalars whole, containers by their number of entries.
@@ -198,8 +199,8 @@ impl<'a> Reader<'a> {
         self.skip_rest(head)
     }
 
-    /// Every entry takes a byte at least, so hostile counts end at the end of the slice; the sum cannot overflow
-    /// because each of at most `usize::MAX` heads adds less than 2^33.
+    /// Every entry takes a byte at least, so hostile counts end at the end of the slice; the sum
+    /// cannot overflow because each of at most `usize::MAX` heads adds less than 2^33.
     fn skip_many(&mut self, mut pending: u64) -> Result<()> {
         while pending > 0 {
             pending -= 1;
@@ -212,7 +213,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The next value as plain data, as unknown headers are kept. `depth` is how many containers it is in already.
+    /// The next value as plain data, as unknown headers are kept. `depth` is how many containers it
+    /// is in already.
     pub(super) fn value(&mut self, depth: usize) -> Result<Value> {
         Ok(match self.head()? {
             Head::Nil => Value::Null,
@@ -280,7 +282,8 @@ fn truncated(at: usize, wanted: usize, left: usize) -> Error {
     )
 }
 
-/// Writes values to memory, which takes every byte; lengths are below 4 GiB because bodies are limited at publish.
+/// Writes values to memory, which takes every byte; lengths are below 4 GiB because bodies are
+/// limited at publish.
 #[derive(Default)]
 pub(super) struct Writer(ByteBuf);
 

@@ -1,10 +1,11 @@
 //! Protocol 1 and the hybrid of both, read as protocol 2. Never written.
 //!
-//! In protocol 1 the body is one map: the headers, the arguments and the links together. In a hybrid message a `task`
-//! header stands beside such a map; the real headers win over those of the map. Here the map is taken apart and
-//! the body becomes `[args, kwargs, embed]` in the same serializer, the arguments copied as the bytes they were. The
-//! price of knowing the headers only from the body: it must be opened, which works for JSON and MessagePack
-//! without Python and for no other serializer. Times without an offset are taken as UTC whatever `utc` says.
+//! In protocol 1 the body is one map: the headers, the arguments and the links together. In a
+//! hybrid message a `task` header stands beside such a map; the real headers win over those of the
+//! map. Here the map is taken apart and the body becomes `[args, kwargs, embed]` in the same
+//! serializer, the arguments copied as the bytes they were. The price of knowing the headers only
+//! from the body: it must be opened, which works for JSON and MessagePack without Python and for no
+//! other serializer. Times without an offset are taken as UTC whatever `utc` says.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -20,7 +21,8 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// How large a compressed protocol 1 body may become; the receiver's own limit is not known this early.
+/// How large a compressed protocol 1 body may become; the receiver's own limit is not known this
+/// early.
 const MAX_BODY: usize = 64 << 20;
 
 /// Turns a message whose body is a map, or whose headers name no task, into protocol 2.
@@ -102,7 +104,8 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// What is left is headers, but for `utc`, `chain` (which never was one) and `taskset`, the old name of `group`.
+    /// What is left is headers, but for `utc`, `chain` (which never was one) and `taskset`, the old
+    /// name of `group`.
     fn headers(&mut self) -> Map<String, Value> {
         let mut plain = std::mem::take(&mut self.plain);
         plain.shift_remove("utc");

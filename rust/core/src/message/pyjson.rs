@@ -1,9 +1,11 @@
-//! JSON as Python's `json` module writes it, and a slicer for JSON text that somebody else will parse.
+//! JSON as Python's `json` module writes it, and a slicer for JSON text that somebody else will
+//! parse.
 //!
-//! Writing: `", "` and `": "` between things, everything but printable ASCII escaped, so that what taskcore stores and sends
-//! is byte for byte what a stock Celery would. Slicing: finding where the values of a body begin and end without building
-//! them. The slicer follows strings and brackets only; it leaves judging the text to the real parser, which in return
-//! lets it take Python's `NaN` and any depth.
+//! Writing: `", "` and `": "` between things, everything but printable ASCII escaped, so that what
+//! taskcore stores and sends is byte for byte what a stock Celery would. Slicing: finding where the
+//! values of a body begin and end without building them. The slicer follows strings and brackets
+//! only; it leaves judging the text to the real parser, which in return lets it take Python's `NaN`
+//! and any depth.
 
 use std::borrow::Cow;
 
@@ -106,8 +108,8 @@ pub fn write_map(out: &mut Vec<u8>, entries: &Map<String, Value>) {
     out.push(b'}');
 }
 
-/// A text with null for the numbers that JSON does not have and Python writes all the same (`NaN`, `Infinity`,
-/// `-Infinity`); `None` when there are none of them.
+/// A text with null for the numbers that JSON does not have and Python writes all the same (`NaN`,
+/// `Infinity`, `-Infinity`); `None` when there are none of them.
 pub(super) fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
     let mut slicer = Slicer { text, pos: 0, close: b'}' };
     let mut out = Vec::new();

@@ -1,9 +1,10 @@
 //! ISO 8601 as Celery writes it, to and from microseconds since the Unix epoch.
 //!
-//! Two functions and the civil arithmetic under them: a message may carry two times, so reading one must cost tens of
-//! nanoseconds, not a time library's full parse. What is read is what Celery, its older versions and other producers
-//! write: a date, optionally a time after `T` or a space, a fraction of up to nine digits, `Z`, an offset or nothing.
-//! No time zones by name, no week dates, no leap seconds: those are errors.
+//! Two functions and the civil arithmetic under them: a message may carry two times, so reading one
+//! must cost tens of nanoseconds, not a time library's full parse. What is read is what Celery, its
+//! older versions and other producers write: a date, optionally a time after `T` or a space, a
+//! fraction of up to nine digits, `Z`, an offset or nothing. No time zones by name, no week dates,
+//! no leap seconds: those are errors.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -13,9 +14,11 @@ const MIN_US: i64 = -62_135_596_800_000_000;
 /// `9999-12-31T23:59:59.999999`, the last one.
 const MAX_US: i64 = 253_402_300_799_999_999;
 
-/// Microseconds since the Unix epoch as `2026-11-20T07:17:27.701199+00:00` (no fraction when it is zero).
+/// Microseconds since the Unix epoch as `2026-11-20T07:17:27.701199+00:00` (no fraction when it is
+/// zero).
 ///
-/// Times outside the years 1 to 9999, which no Python could read, are written as the nearest that it can.
+/// Times outside the years 1 to 9999, which no Python could read, are written as the nearest that
+/// it can.
 pub fn format_iso(us: i64) -> String {
     let us = us.clamp(MIN_US, MAX_US);
     let (year, month, day) = civil(us.div_euclid(DAY_US));
@@ -43,7 +46,8 @@ pub fn format_iso(us: i64) -> String {
     std::str::from_utf8(&out[..end + 6]).expect("digits are ASCII").to_owned()
 }
 
-/// Reads ISO 8601 with `Z`, an offset, or none (then UTC), with or without a fraction, into microseconds since the epoch.
+/// Reads ISO 8601 with `Z`, an offset, or none (then UTC), with or without a fraction, into
+/// microseconds since the epoch.
 ///
 /// # Errors
 /// `Decode` when the text is not such a time, or not a date of the calendar.
@@ -99,7 +103,8 @@ impl Cursor<'_> {
         Some(whole + self.fraction()?)
     }
 
-    /// Up to nine digits after `.` or `,`; what is finer than a microsecond is cut off, as Python does.
+    /// Up to nine digits after `.` or `,`; what is finer than a microsecond is cut off, as Python
+    /// does.
     fn fraction(&mut self) -> Option<i64> {
         if !(self.eat(b'.') || self.eat(b',')) {
             return Some(0);
@@ -169,8 +174,9 @@ fn days_in(year: u32, month: u32) -> u32 {
     }
 }
 
-/// Days from 1970-01-01 in the proleptic Gregorian calendar. Years are counted from March, so that the leap day is
-/// the last of its year and the months before it have a fixed pattern of lengths (153 days in five months).
+/// Days from 1970-01-01 in the proleptic Gregorian calendar. Years are counted from March, so that
+/// the leap day is the last of its year and the months before it have a fixed pattern of lengths
+/// (153 days in five months).
 fn days_since_epoch(year: i64, month: u32, day: u32) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let from_march = i64::from((month + 9) % 12);

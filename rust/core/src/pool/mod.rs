@@ -1,4 +1,5 @@
-//! The port to where user code runs. A pool gets [`Call`]s and gives [`PoolNews`]; it knows no brokers.
+//! The port to where user code runs. A pool gets [`Call`]s and gives [`PoolNews`]; it knows no
+//! brokers.
 
 #[cfg(unix)] // it stands on fork and on passing open files
 pub mod process;
@@ -7,11 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{broker::BoxFuture, clock::Micros, error::Result};
+use crate::{clock::Micros, error::Result, future::BoxFuture};
 
-/// What crosses to the pool: the message in its compact encoding and what the worker knows beyond it.
+/// What crosses to the pool: the message in its compact encoding and what the worker knows beyond
+/// it.
 ///
-/// The whole message crosses, not only name and body: `self.request` shows it and `retry()` publishes it again.
+/// The whole message crosses, not only name and body: `self.request` shows it and `retry()`
+/// publishes it again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
     /// The worker's number for the request; comes back in the outcome.
@@ -26,16 +29,17 @@ pub struct Call {
     pub hard_us: Option<u64>,
     /// The message, compact.
     pub message: Bytes,
-    /// Set when the worker has ended the task (it expired, or its process is gone): the task is not run, and its hooks, signals,
-    /// error callbacks and chain are told of this end. JSON: the exception as in a result document, and the `state`. Only the
-    /// worker writes it; nothing in a message does.
+    /// Set when the worker has ended the task (it expired, or its process is gone): the task is not
+    /// run, and its hooks, signals, error callbacks and chain are told of this end. JSON: the
+    /// exception as in a result document, and the `state`. Only the worker writes it; nothing in a
+    /// message does.
     pub ended: Option<Box<[u8]>>,
 }
 
 /// How the execution of a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Verdict {
+pub enum Status {
     /// It returned.
     Success = 0,
     /// It raised, or its result could not be encoded.
@@ -57,18 +61,19 @@ pub enum Verdict {
 pub struct Outcome {
     /// The call's number.
     pub key: u64,
-    /// Process id of the child that ran it, for the log; 0 inside the worker's process. The pool fills it in.
+    /// Process id of the child that ran it, for the log; 0 inside the worker's process. The pool
+    /// fills it in.
     pub pid: u32,
     /// How it ended.
-    pub verdict: Verdict,
+    pub status: Status,
     /// How long user code ran.
     pub runtime_us: u32,
     /// The result document to store; `None` when no result is wanted.
     pub document: Option<Bytes>,
     /// For the log and for events: the printable result or exception; empty when neither is wanted.
     pub note: String,
-    /// The formatted traceback of a failure or retry, for the log; empty otherwise. A failure without one is one that the
-    /// task declared (`throws`).
+    /// The formatted traceback of a failure or retry, for the log; empty otherwise. A failure
+    /// without one is one that the task declared (`throws`).
     pub traceback: String,
 }
 
@@ -77,7 +82,8 @@ pub struct Outcome {
 pub enum Lost {
     /// It ran past its hard limit and was killed; the limit in microseconds.
     TimeLimit(u64),
-    /// The process ended by itself or was killed; how, in words: `signal 9 (SIGKILL)`, `exit code 1`.
+    /// The process ended by itself or was killed; how, in words: `signal 9 (SIGKILL)`, `exit code
+    /// 1`.
     Died(String),
     /// It was killed by a cold shutdown.
     Shutdown,
@@ -86,7 +92,8 @@ pub enum Lost {
 /// What a pool reports.
 #[derive(Clone, Debug)]
 pub enum PoolNews {
-    /// The call has begun (reported for calls that run longer than an instant; an outcome implies it).
+    /// The call has begun (reported for calls that run longer than an instant; an outcome implies
+    /// it).
     Started {
         /// The call's number.
         key: u64,
@@ -120,7 +127,8 @@ pub trait Pool: Send {
     /// How many calls may run at the same time.
     fn slots(&self) -> usize;
 
-    /// How many more calls the pool takes right now: free slots, plus what may wait at a slot that turns over quickly.
+    /// How many more calls the pool takes right now: free slots, plus what may wait at a slot that
+    /// turns over quickly.
     fn room(&self) -> usize;
 
     /// Takes calls to run, in order. At most `room()` of them.
@@ -130,8 +138,9 @@ pub trait Pool: Send {
     /// then only `room()` grew.
     fn news(&mut self) -> BoxFuture<'_, Result<Vec<PoolNews>>>;
 
-    /// Takes back every call that has not begun; [`PoolNews::Returned`] follows for each (at once, or with the next news).
-    /// Called before a shutdown, so that those go back to their queues instead of running. A pool that starts what it takes has none.
+    /// Takes back every call that has not begun; [`PoolNews::Returned`] follows for each (at once,
+    /// or with the next news). Called before a shutdown, so that those go back to their queues
+    /// instead of running. A pool that starts what it takes has none.
     fn recall(&mut self) {}
 
     /// Process ids of the children that run now; empty for pools inside the worker's process.
@@ -147,8 +156,9 @@ pub trait Pool: Send {
     /// Kills what runs `key`, if the pool's kind can; news follows.
     fn kill(&mut self, key: u64);
 
-    /// Ends the pool: `force` kills what runs (news `Lost`/`Returned` for it are dropped), otherwise it must be idle. What
-    /// finished before its process was killed is still told by [`Pool::news`].
+    /// Ends the pool: `force` kills what runs (news `Lost`/`Returned` for it are dropped),
+    /// otherwise it must be idle. What finished before its process was killed is still told by
+    /// [`Pool::news`].
     fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()>;
 
     /// For the banner and logs: `prefork`, `threads`, `solo`.

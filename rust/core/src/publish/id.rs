@@ -1,7 +1,8 @@
 //! Task ids: random UUIDs (version 4), from a buffer of the operating system's randomness.
 //!
-//! One system call fills the buffer for 256 ids. A forked process has a copy of it and would hand out the same ids
-//! as its parent, so every call says in which process it is, and a buffer of another process is thrown away unread.
+//! One system call fills the buffer for 256 ids. A forked process has a copy of it and would hand
+//! out the same ids as its parent, so every call says in which process it is, and a buffer of
+//! another process is thrown away unread.
 
 use std::cell::RefCell;
 
@@ -22,7 +23,8 @@ thread_local! {
     static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; BUFFER], at: BUFFER, process: 0 }) };
 }
 
-/// A fresh task id. `process` is any number that differs between a process and those it was forked from.
+/// A fresh task id. `process` is any number that differs between a process and those it was forked
+/// from.
 pub fn task_id(process: u32) -> String {
     let bytes = POOL.with_borrow_mut(|pool| {
         if pool.at == BUFFER || pool.process != process {

@@ -1,12 +1,13 @@
 //! From a message to the broker: routed, encoded, sent, confirmed, all of it within one deadline.
 //!
-//! [`outgoing`] is pure (given a delivery tag): it turns a message into what a broker carries. [`Publisher::send`]
-//! gives a batch to the broker and tries again after a failed connection, as the retry policy says and never beyond
-//! the deadline: a publish ends in time, one way or the other. It blocks in the caller's thread; between attempts it
-//! asks the caller whether to give up (a signal arrived).
+//! [`outgoing`] is pure (given a delivery tag): it turns a message into what a broker carries.
+//! [`Publisher::send`] gives a batch to the broker and tries again after a failed connection, as
+//! the retry policy says and never beyond the deadline: a publish ends in time, one way or the
+//! other. It blocks in the caller's thread; between attempts it asks the caller whether to give up
+//! (a signal arrived).
 //!
-//! The trade-off is the usual one of at-least-once: when the connection broke after the broker had taken a batch, the
-//! second attempt publishes it twice.
+//! The trade-off is the usual one of at-least-once: when the connection broke after the broker had
+//! taken a batch, the second attempt publishes it twice.
 
 mod id;
 
@@ -27,8 +28,8 @@ use crate::{
 
 pub use id::task_id;
 
-/// Default of the largest body that may be published, before compression: 16 MiB. What is larger belongs into a store of
-/// its own, with a reference to it in the arguments.
+/// Default of the largest body that may be published, before compression: 16 MiB. What is larger
+/// belongs into a store of its own, with a reference to it in the arguments.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// Default of the time that one publish may take in all.
@@ -74,11 +75,12 @@ impl Publisher {
         &*self.broker
     }
 
-    /// Publishes a batch, confirmed when it returns. `interrupt` is asked between attempts; when it returns true
-    /// there are no more.
+    /// Publishes a batch, confirmed when it returns. `interrupt` is asked between attempts; when it
+    /// returns true there are no more.
     ///
     /// # Errors
-    /// `Connection` or `Timeout` when the broker did not confirm in time; `Storage` when it refused.
+    /// `Connection` or `Timeout` when the broker did not confirm in time; `Storage` when it
+    /// refused.
     pub fn send(
         &self,
         batch: &[Outgoing],
@@ -99,8 +101,9 @@ impl Publisher {
             match pause(effort.retry.as_ref(), retry, deadline.saturating_duration_since(now)) {
                 Some(wait) if sleep(now + wait, interrupt) => {
                     retry += 1;
-                    // The lost attempt may have gone through, and its task may by now be scheduled again under its id.
-                    batch.to_mut().iter_mut().for_each(|message| message.fresh = false);
+                    // The lost attempt may have gone through, and its task may by now be scheduled
+                    // again under its id.
+                    batch.to_mut().iter_mut().for_each(|message| message.new_id = false);
                 }
                 _ => return Err(self.gave_up(error, retry + 1, now - start)),
             }
@@ -118,8 +121,8 @@ impl Publisher {
     }
 }
 
-/// How long to wait before retry number `retry` with `left` until the deadline; `None` to give up. An attempt that could only
-/// begin at the deadline is not made.
+/// How long to wait before retry number `retry` with `left` until the deadline; `None` to give up.
+/// An attempt that could only begin at the deadline is not made.
 fn pause(policy: Option<&RetryPolicy>, retry: u32, left: Duration) -> Option<Duration> {
     policy?.wait(retry).filter(|wait| *wait < left)
 }
@@ -141,14 +144,15 @@ fn sleep(until: Instant, interrupt: &mut dyn FnMut() -> bool) -> bool {
 
 /// The message as the broker carries it.
 ///
-/// A scheduled message in the compact encoding goes to the broker's due set. One in Celery's encoding goes to the queue at
-/// once, as a stock client would send it: a stock worker may be the consumer, and it knows no due set.
+/// A scheduled message in the compact encoding goes to the broker's due set. One in Celery's
+/// encoding goes to the queue at once, as a stock client would send it: a stock worker may be the
+/// consumer, and it knows no due set.
 ///
 /// It does not claim that its id was made for it; who made the id may say so.
 pub fn outgoing(message: &Message, encoding: Encoding, queue: Arc<str>) -> Outgoing {
     Outgoing {
         queue,
-        fresh: false,
+        new_id: false,
         priority: message.properties.priority,
         due: match encoding {
             Encoding::Compact => message.headers.eta.map(due),

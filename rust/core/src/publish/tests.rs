@@ -1,7 +1,10 @@
 //! What a publish promises, against a broker that fails as told.
 
 use super::*;
-use crate::broker::{BoxFuture, Consumer, DeadLetter, QueueStats, Subscription};
+use crate::{
+    broker::{Consumer, DeadLetter, QueueStats, Subscription},
+    future::BoxFuture,
+};
 use proptest::prelude::*;
 use std::sync::Mutex;
 
@@ -10,7 +13,7 @@ struct Failing {
     errors: Mutex<Vec<ErrorKind>>,
     calls: Mutex<Vec<Instant>>,
     /// Of each message of each attempt: whether its id was said to be made for it.
-    fresh: Mutex<Vec<bool>>,
+    new_id: Mutex<Vec<bool>>,
 }
 
 impl Failing {
@@ -20,7 +23,7 @@ impl Failing {
         let broker = Arc::new(Self {
             errors: Mutex::new(errors),
             calls: Mutex::default(),
-            fresh: Mutex::default(),
+            new_id: Mutex::default(),
         });
         (broker.clone(), Publisher::new(broker))
     }
@@ -32,7 +35,7 @@ impl Failing {
 
 impl Broker for Failing {
     fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()> {
-        self.fresh.lock().unwrap().extend(batch.iter().map(|message| message.fresh));
+        self.new_id.lock().unwrap().extend(batch.iter().map(|message| message.new_id));
         self.calls.lock().unwrap().push(deadline);
         match self.errors.lock().unwrap().pop() {
             Some(kind) => Err(Error::new(kind, "refused")),
@@ -90,9 +93,9 @@ fn a_failed_connection_is_tried_again_with_the_same_deadline() {
 fn a_second_attempt_does_not_rely_on_fresh_ids() {
     let (broker, publisher) = Failing::publisher(&[DOWN, DOWN]);
     let message = outgoing(&message(None), Encoding::Compact, "q".into());
-    let batch = [Outgoing { fresh: true, ..message.clone() }, message];
+    let batch = [Outgoing { new_id: true, ..message.clone() }, message];
     publisher.send(&batch, &at_once(None), &mut || false).unwrap();
-    assert_eq!(*broker.fresh.lock().unwrap(), [true, false, false, false, false, false]);
+    assert_eq!(*broker.new_id.lock().unwrap(), [true, false, false, false, false, false]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
-//! The result store inside one process: the whole contract, nothing on disk. Shipped for tests, the user's and ours.
+//! The result store inside one process: the whole contract, nothing on disk. Shipped for tests, the
+//! user's and ours.
 //!
-//! Handles with the same URL share one store for the life of the process. Waiting is a condition variable that every write
-//! rings; each waiter then looks at its own id, which is cheap because nothing is copied until the document is ready.
+//! Handles with the same URL share one store for the life of the process. Waiting is a condition
+//! variable that every write rings; each waiter then looks at its own id, which is cheap because
+//! nothing is copied until the document is ready.
 
 use std::{
     collections::HashMap,
@@ -18,9 +20,9 @@ use super::{
     watch::{Channel, Heard, Observer, Watch, Watchers},
 };
 use crate::{
-    broker::BoxFuture,
     clock::{self, Millis},
     error::{Error, ErrorKind, Result},
+    future::BoxFuture,
 };
 
 /// How often a blocked wait asks whether it was interrupted.

@@ -1,7 +1,7 @@
 //! Celery's result document, and the record that carries it to a store.
 //!
-//! The document is Python-JSON (`", "` and `": "` separators, non-ASCII escaped), with the fields in Celery's order. The value
-//! inside stays opaque: whoever ran the task encoded it.
+//! The document is Python-JSON (`", "` and `": "` separators, non-ASCII escaped), with the fields
+//! in Celery's order. The value inside stays opaque: whoever ran the task encoded it.
 
 use bytes::Bytes;
 
@@ -49,8 +49,9 @@ impl State {
         }
     }
 
-    /// Whether `next` may be stored in this state's place. SUCCESS is final. A state that is not ready never undoes one that is:
-    /// of two attempts in two processes the first may report its RETRY after the second has reported its end.
+    /// Whether `next` may be stored in this state's place. SUCCESS is final. A state that is not
+    /// ready never undoes one that is: of two attempts in two processes the first may report its
+    /// RETRY after the second has reported its end.
     pub fn yields_to(&self, next: &Self) -> bool {
         match self {
             Self::Success => false,
@@ -65,7 +66,8 @@ impl State {
     }
 }
 
-/// Celery's result document, its parts in its order. The parts that are JSON already are written as they are.
+/// Celery's result document, its parts in its order. The parts that are JSON already are written as
+/// they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Document<'a> {
     /// The state.

@@ -1,9 +1,11 @@
 //! Results in a database file: the broker's own when the URLs name the same one.
 //!
-//! Then a batch of results and the acknowledgements that follow it are often one group commit. Waiting is one look by id after
-//! each notification of the database: a wait costs nothing while nothing is stored, whichever process the result comes from.
+//! Then a batch of results and the acknowledgements that follow it are often one group commit.
+//! Waiting is one look by id after each notification of the database: a wait costs nothing while
+//! nothing is stored, whichever process the result comes from.
 //!
-//! What has expired is not shown, and is deleted in small slices by whoever stores, so no process needs to be the cleaner.
+//! What has expired is not shown, and is deleted in small slices by whoever stores, so no process
+//! needs to be the cleaner.
 
 use std::{
     path::Path,
@@ -22,9 +24,9 @@ use super::{
     watch::{Channel, Heard, Observer, Watch, Watchers},
 };
 use crate::{
-    broker::BoxFuture,
     clock::{self, Millis},
     error::{Error, ErrorKind, Result},
+    future::BoxFuture,
     sqlite_store::{Cost, Database, Handle, Location, POLL_INTERVAL, TIMEOUT, Tx, Waiter},
 };
 
@@ -48,7 +50,8 @@ pub struct SqliteResults {
     watchers: Watchers,
 }
 
-/// Listens to a database file. What it hears is that something was stored, so all that is watched is read.
+/// Listens to a database file. What it hears is that something was stored, so all that is watched
+/// is read.
 struct Listener {
     database: Arc<Database>,
     /// Made when something is watched.
@@ -98,7 +101,8 @@ impl Channel for Listener {
             if notifier.count() != self.seen {
                 return Ok(Heard::Something);
             }
-            // A notification is a hint: where files cannot be watched, only this look finds what was stored.
+            // A notification is a hint: where files cannot be watched, only this look finds what
+            // was stored.
             if tokio::time::timeout(POLL_INTERVAL, changed).await.is_err() {
                 return Ok(Heard::Something);
             }
@@ -107,7 +111,8 @@ impl Channel for Listener {
 }
 
 impl SqliteResults {
-    /// A handle on the file at `path`; `durability` is `full` (default) or `normal`. Opens nothing yet.
+    /// A handle on the file at `path`; `durability` is `full` (default) or `normal`. Opens nothing
+    /// yet.
     pub fn new(url: &str, path: &Path, durability: Option<&str>) -> Result<Self> {
         let handle = Handle::new(Location::new(path, durability)?);
         Ok(Self {
@@ -341,7 +346,8 @@ fn find(
         .optional()
 }
 
-/// Under what a task id is found: FNV-1a. Written to disk, so never changed; ids that collide are told apart by the id itself.
+/// Under what a task id is found: FNV-1a. Written to disk, so never changed; ids that collide are
+/// told apart by the id itself.
 fn hash(id: &str) -> i64 {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     id.bytes().fold(0xcbf2_9ce4_8422_2325, fold) as i64

@@ -1,11 +1,13 @@
 //! Waiting without a thread for each wait: whoever waits names the task and is told.
 //!
-//! An event loop may wait for thousands of results at once, and has neither a thread nor a subscription for each. One thread
-//! per store and process listens for all of them, reads what was stored before it listened, and tells whoever waits, many
-//! documents at a time. It starts with the first who waits and ends when nobody has waited for [`IDLE`], with its connection.
-//! What differs between stores is how they are listened to ([`Channel`]).
+//! An event loop may wait for thousands of results at once, and has neither a thread nor a
+//! subscription for each. One thread per store and process listens for all of them, reads what was
+//! stored before it listened, and tells whoever waits, many documents at a time. It starts with the
+//! first who waits and ends when nobody has waited for [`IDLE`], with its connection. What differs
+//! between stores is how they are listened to ([`Channel`]).
 //!
-//! A forked process has no such thread: it must make a store of its own, as it must for every other use.
+//! A forked process has no such thread: it must make a store of its own, as it must for every other
+//! use.
 
 use std::{
     collections::HashMap,
@@ -24,14 +26,16 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How long the thread outlives the last wait, so that the next one finds its connection.
 const IDLE: Duration = Duration::from_secs(10);
-/// How often all are read although nothing was announced: what no announcement can report is late, not lost.
+/// How often all are read although nothing was announced: what no announcement can report is late,
+/// not lost.
 const RECHECK: Duration = Duration::from_secs(5);
 /// How long a store may be away before those who wait are given the error.
 const ABSENCE: Duration = Duration::from_secs(30);
 /// Between two attempts to reach a store.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The key of a watch, and what became of its task: a document in a ready state, or why none will come.
+/// The key of a watch, and what became of its task: a document in a ready state, or why none will
+/// come.
 pub type Outcome = (u64, Result<Bytes>);
 
 /// Who is told.
@@ -118,7 +122,8 @@ impl State {
         self.next += 1;
         let waiting = Waiting { ticket: self.next, key, observer: Arc::clone(observer) };
         match self.tasks.get_mut(id) {
-            // What was published by another process needs a channel of its own, whoever else waits for it.
+            // What was published by another process needs a channel of its own, whoever else waits
+            // for it.
             Some(task) if task.origin == origin || origin != Origin::Foreign => {
                 task.waiting.push(waiting);
                 return self.next;
@@ -313,7 +318,8 @@ async fn listen<C: Channel>(
                 Heard::Something => {
                     let begun = Instant::now();
                     look(shared, channel, &shared.ids()).await?;
-                    // Where thousands wait and each commit announces, half of the time is left to others.
+                    // Where thousands wait and each commit announces, half of the time is left to
+                    // others.
                     sleep(begun.elapsed()).await;
                 }
             },

@@ -1,8 +1,10 @@
-//! Who commits: one writer thread, in groups; and a caller that finds nobody else writing, for itself.
+//! Who commits: one writer thread, in groups; and a caller that finds nobody else writing, for
+//! itself.
 //!
-//! Callers hand their jobs to the writer thread, which commits together what has come in meanwhile: groups form by themselves, the
-//! larger the slower the disk is. A blocking caller that finds nothing pending commits in its own thread instead, because two
-//! changes of thread cost more than a transaction does.
+//! Callers hand their jobs to the writer thread, which commits together what has come in meanwhile:
+//! groups form by themselves, the larger the slower the disk is. A blocking caller that finds
+//! nothing pending commits in its own thread instead, because two changes of thread cost more than
+//! a transaction does.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -51,7 +53,8 @@ impl Connections {
         answer.unwrap_or_else(|_| Err(self.lost()))
     }
 
-    /// Runs the job on the writer thread; then `then` in the same place, whether or not anybody still waits.
+    /// Runs the job on the writer thread; then `then` in the same place, whether or not anybody
+    /// still waits.
     pub(super) async fn run_there<T, U, R, D>(
         self: &Arc<Self>,
         cost: Cost,
@@ -113,7 +116,8 @@ impl Connections {
             }
             let group = cut(&mut state.pending);
             let turn = self.turn(state);
-            // A panic loses its group, whose callers learn of it by what they wait on; the next group has a new connection.
+            // A panic loses its group, whose callers learn of it by what they wait on; the next
+            // group has a new connection.
             let left = catch_unwind(AssertUnwindSafe(|| commit(turn, group))).unwrap_or_default();
             state = self.lock();
             left.into_iter().rev().for_each(|job| state.pending.push_front(job));

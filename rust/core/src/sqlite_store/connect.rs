@@ -17,11 +17,12 @@ use crate::{
     error::{Error, ErrorKind, Result},
 };
 
-/// How long SQLite itself waits for a lock outside the group commits, where locks are held for moments.
+/// How long SQLite itself waits for a lock outside the group commits, where locks are held for
+/// moments.
 const BUSY: Duration = Duration::from_millis(250);
 
-/// Pages in the log before a commit carries them over into the file: 16 MiB. More makes a hot page's way there
-/// rarer; less makes the log shorter.
+/// Pages in the log before a commit carries them over into the file: 16 MiB. More makes a hot
+/// page's way there rarer; less makes the log shorter.
 const CHECKPOINT_PAGES: u64 = 4_000;
 
 /// On a small disk the log is a quarter of what stays free there.

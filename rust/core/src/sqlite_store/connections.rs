@@ -1,4 +1,5 @@
-//! The connections of one database: the one that writes, a few that read, and when none of them may be open.
+//! The connections of one database: the one that writes, a few that read, and when none of them may
+//! be open.
 //!
 //! The mutex is held for moments; whoever has a connection works without it.
 
@@ -74,8 +75,8 @@ impl Connections {
         self.moved.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the connections to a file that is not there any more: somebody removed it, or put another in its place. What is
-    /// written to such a file nobody else would ever find.
+    /// Forgets the connections to a file that is not there any more: somebody removed it, or put
+    /// another in its place. What is written to such a file nobody else would ever find.
     fn look_for_file(&self, state: &mut State) {
         if state.prepared.is_none() || state.prepared == Identity::of(&self.path) {
             return;
@@ -153,8 +154,8 @@ impl Connections {
     }
 }
 
-/// The turn to write, for one transaction or one group. Dropping it gives it back; a panic loses the connection, and with it
-/// what was not committed.
+/// The turn to write, for one transaction or one group. Dropping it gives it back; a panic loses
+/// the connection, and with it what was not committed.
 pub(super) struct Turn<'a> {
     connections: &'a Connections,
     writer: Option<Writer>,

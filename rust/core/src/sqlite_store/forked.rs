@@ -1,8 +1,9 @@
 //! Forks: what belongs to one process, and closing connections before another one is made.
 //!
-//! SQLite's connections, locks and tables of open files must not be used on both sides of a fork, not even to close them,
-//! and a mutex may be inherited locked by a thread that does not exist any more. So nothing is shared: before a fork every
-//! connection is closed (`pthread_atfork`), and what a child inherits is never looked at, only left where it is.
+//! SQLite's connections, locks and tables of open files must not be used on both sides of a fork,
+//! not even to close them, and a mutex may be inherited locked by a thread that does not exist any
+//! more. So nothing is shared: before a fork every connection is closed (`pthread_atfork`), and
+//! what a child inherits is never looked at, only left where it is.
 
 use std::{
     marker::PhantomData,
@@ -20,11 +21,12 @@ struct Node<T> {
     value: T,
 }
 
-/// A value that each process makes for itself. What a parent made is leaked in the child: its destructor would act on the
-/// parent's files and wait for the parent's threads.
+/// A value that each process makes for itself. What a parent made is leaked in the child: its
+/// destructor would act on the parent's files and wait for the parent's threads.
 pub(crate) struct PerProcess<T> {
     node: AtomicPtr<Node<T>>,
-    /// Shared between threads on the same terms: any of them may make the value, and any may drop it.
+    /// Shared between threads on the same terms: any of them may make the value, and any may drop
+    /// it.
     owns: PhantomData<OnceLock<T>>,
 }
 
@@ -38,13 +40,15 @@ impl<T> PerProcess<T> {
     pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         let pid = std::process::id();
         let seen = self.node.load(Ordering::Acquire);
-        // SAFETY: a pointer in `node` came from `Box::into_raw` below and is freed only in `drop`, which has `&mut self`.
+        // SAFETY: a pointer in `node` came from `Box::into_raw` below and is freed only in `drop`,
+        // which has `&mut self`.
         if let Some(node) = unsafe { seen.as_ref() }.filter(|n| n.pid == pid) {
             return &node.value;
         }
         let fresh = Box::into_raw(Box::new(Node { pid, value: make() }));
         match self.node.compare_exchange(seen, fresh, Ordering::AcqRel, Ordering::Acquire) {
-            // SAFETY: just made, and freed only in `drop`. What `seen` points to, if anything, is the parent's and stays.
+            // SAFETY: just made, and freed only in `drop`. What `seen` points to, if anything, is
+            // the parent's and stays.
             Ok(_) => unsafe { &(*fresh).value },
             Err(winner) => {
                 // SAFETY: `fresh` was never published.
@@ -103,8 +107,8 @@ fn install() {
     // Handlers are inherited by forked children, and so is the fact that they were installed.
     static INSTALLED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
     if !INSTALLED.swap(true, Ordering::AcqRel) {
-        // SAFETY: both are plain functions that live as long as the process image. The child needs none: it looks at nothing
-        // that it inherited.
+        // SAFETY: both are plain functions that live as long as the process image. The child needs
+        // none: it looks at nothing that it inherited.
         unsafe { libc::pthread_atfork(Some(prepare), Some(parent), None) };
     }
 }

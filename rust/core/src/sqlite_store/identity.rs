@@ -1,8 +1,10 @@
-//! Which file a path names: a path keeps its name when its file is removed and made again, a connection keeps its file.
+//! Which file a path names: a path keeps its name when its file is removed and made again, a
+//! connection keeps its file.
 
 use std::path::Path;
 
-/// A file, whatever its name. Where the system has no numbers for files, all existing ones count as the same.
+/// A file, whatever its name. Where the system has no numbers for files, all existing ones count as
+/// the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity(u64, u64);
 

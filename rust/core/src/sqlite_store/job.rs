@@ -10,7 +10,8 @@ use crate::error::Result;
 pub(crate) struct Cost {
     /// Whether the commit must be on the disk before the answer.
     pub(crate) durable: bool,
-    /// Whether it puts in what was not there before, which is refused while the disk has no room to spare.
+    /// Whether it puts in what was not there before, which is refused while the disk has no room to
+    /// spare.
     pub(crate) publishes: bool,
     /// Rows it writes, about.
     pub(crate) rows: usize,

@@ -1,14 +1,17 @@
-//! The embedded database: what the sqlite broker and the sqlite result store share when their URLs name the same file.
+//! The embedded database: what the sqlite broker and the sqlite result store share when their URLs
+//! name the same file.
 //!
-//! One [`Database`] per process and file. It owns the one connection that writes and a few that read ([`connections`]); what is to be
-//! written goes in group commits ([`commit`], [`writer`]), after which waiters here and in other processes are woken
-//! ([`notifier`]). It knows transactions, numbers and queue names; what a message or a result is, its users know. A file that is
-//! removed or replaced while it is open is noticed on the next use, and what is there then is opened ([`identity`]).
-//! Publishing leaves some of the disk free, so that what is queued can be claimed and settled ([`space`]).
+//! One [`Database`] per process and file. It owns the one connection that writes and a few that
+//! read ([`connections`]); what is to be written goes in group commits ([`commit`], [`writer`]),
+//! after which waiters here and in other processes are woken ([`notifier`]). It knows transactions,
+//! numbers and queue names; what a message or a result is, its users know. A file that is removed
+//! or replaced while it is open is noticed on the next use, and what is there then is opened
+//! ([`identity`]). Publishing leaves some of the disk free, so that what is queued can be claimed
+//! and settled ([`space`]).
 //!
-//! No connection ever crosses a fork: all are closed right before one and opened again on use, and a forked child finds
-//! nothing of its parent ([`forked`]). That costs a parent that forks a millisecond, and makes the order of fork and first use
-//! irrelevant.
+//! No connection ever crosses a fork: all are closed right before one and opened again on use, and
+//! a forked child finds nothing of its parent ([`forked`]). That costs a parent that forks a
+//! millisecond, and makes the order of fork and first use irrelevant.
 
 mod job;
 mod commit;
@@ -47,7 +50,8 @@ use crate::{
 /// How long an operation without a deadline of its own waits for other processes' transactions.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a waiter looks although it was not notified: the notification is a hint, this is the guarantee.
+/// How often a waiter looks although it was not notified: the notification is a hint, this is the
+/// guarantee.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much a commit survives.
@@ -55,7 +59,8 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) enum Durability {
     /// Every confirmed change survives the loss of power: one fsync per group commit.
     Full,
-    /// Every confirmed change survives the death of any process; the loss of power may cost the last moments.
+    /// Every confirmed change survives the death of any process; the loss of power may cost the
+    /// last moments.
     Normal,
 }
 
@@ -69,7 +74,8 @@ pub(crate) struct Location {
 }
 
 impl Location {
-    /// `path` as a URL gave it, resolved once, so that a later change of the working directory changes nothing.
+    /// `path` as a URL gave it, resolved once, so that a later change of the working directory
+    /// changes nothing.
     pub(crate) fn new(path: &Path, durability: Option<&str>) -> Result<Self> {
         let durability = match durability {
             None | Some("full") => Durability::Full,
@@ -88,7 +94,8 @@ impl Location {
                 e,
             )
         })?;
-        // One file has one name here whatever links lead to it; a directory that does not exist yet is reported on first use.
+        // One file has one name here whatever links lead to it; a directory that does not exist yet
+        // is reported on first use.
         let path = match (absolute.parent().map(Path::canonicalize), absolute.file_name()) {
             (Some(Ok(parent)), Some(name)) => parent.join(name),
             _ => absolute,
@@ -124,8 +131,8 @@ impl Database {
         database
     }
 
-    /// Runs `run` in a transaction, perhaps one shared with others, and waits for it in this thread. It runs again when the
-    /// transaction fails by another's fault.
+    /// Runs `run` in a transaction, perhaps one shared with others, and waits for it in this
+    /// thread. It runs again when the transaction fails by another's fault.
     pub(crate) fn write<T, R>(&self, cost: Cost, deadline: Instant, run: R) -> Result<T>
     where
         T: Send + 'static,
@@ -143,7 +150,8 @@ impl Database {
         self.write_then(cost, run, |value| value).await
     }
 
-    /// As [`Self::write_async`]; `then` takes the value in hand right after the commit, whether or not anybody still waits for it.
+    /// As [`Self::write_async`]; `then` takes the value in hand right after the commit, whether or
+    /// not anybody still waits for it.
     pub(crate) async fn write_then<T, U, R, D>(&self, cost: Cost, run: R, then: D) -> Result<U>
     where
         T: Send + 'static,

@@ -1,13 +1,15 @@
 //! Wakes those who wait for a change of the database, in this process and in others.
 //!
-//! A commit that made messages ready or stored results notifies. Within the process that is a condition variable and a
-//! [`Notify`]. For the others the writer sets the times of the `-shm` file, which every process watches while one of its
-//! threads or tasks waits. Why those times: a write to the `-wal` file is seen before the commit is complete, and the commit
-//! itself, a store to shared memory, is not seen at all. The `-shm` file exists as long as a connection does, is never synced,
-//! and needs not be opened, which would drop SQLite's locks on it.
+//! A commit that made messages ready or stored results notifies. Within the process that is a
+//! condition variable and a [`Notify`]. For the others the writer sets the times of the `-shm`
+//! file, which every process watches while one of its threads or tasks waits. Why those times: a
+//! write to the `-wal` file is seen before the commit is complete, and the commit itself, a store
+//! to shared memory, is not seen at all. The `-shm` file exists as long as a connection does, is
+//! never synced, and needs not be opened, which would drop SQLite's locks on it.
 //!
-//! The watching thread is parked while nobody waits, so a process under load pays nothing for it. A notification is a hint:
-//! who waits looks by itself every [`super::POLL_INTERVAL`], and that is all that happens where files cannot be watched.
+//! The watching thread is parked while nobody waits, so a process under load pays nothing for it. A
+//! notification is a hint: who waits looks by itself every [`super::POLL_INTERVAL`], and that is
+//! all that happens where files cannot be watched.
 
 use std::{
     path::{Path, PathBuf},
@@ -113,7 +115,8 @@ impl Notifier {
         }
     }
 
-    /// Announces a waiter, who must look at the database after this and before waiting. Needs an open connection.
+    /// Announces a waiter, who must look at the database after this and before waiting. Needs an
+    /// open connection.
     pub(crate) fn waiter(&self) -> Waiter {
         self.shared.lock().waiting += 1;
         self.shared.waited_for.notify_all();
@@ -121,7 +124,8 @@ impl Notifier {
         Waiter(self.shared.clone())
     }
 
-    /// Watches if nothing is watched; who waits long calls it now and then, because a fork ends the watching.
+    /// Watches if nothing is watched; who waits long calls it now and then, because a fork ends the
+    /// watching.
     pub(crate) fn watch(&self) {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*watcher, Watch::Not) {

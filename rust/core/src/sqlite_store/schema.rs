@@ -1,27 +1,29 @@
 //! The tables, and which versions of them this code understands.
 //!
-//! A message is written once, into `message`, under a number that grows with every publish. Where it is, is said by an
-//! entry of a few bytes in one of four other tables, so moving a message moves no body:
+//! A message is written once, into `message`, under a number that grows with every publish. Where
+//! it is, is said by an entry of a few bytes in one of four other tables, so moving a message moves
+//! no body:
 //!
-//! * `ready` and `held` by *key*: queue, priority and number in one integer ([`crate::broker::sqlite::key`]), so
-//!   the table is its own index, a lane is a range, its head is the smallest key, and putting a message back in its
-//!   old place is an insertion;
+//! * `ready` and `held` by *key*: queue, priority and number in one integer
+//!   ([`crate::broker::sqlite::key`]), so the table is its own index, a lane is a range, its head
+//!   is the smallest key, and putting a message back in its old place is an insertion;
 //! * `due` by queue and time, with a label made of the task id to cancel by;
 //! * `dead` by the order of parking.
 //!
-//! `counter` is the source of all numbers: messages, dead letters; holders are random. `lease` has a row per live worker. `result` is
-//! found by a hash of the task id, because an index of 36-character random ids would be three times the size.
+//! `counter` is the source of all numbers: messages, dead letters; holders are random. `lease` has
+//! a row per live worker. `result` is found by a hash of the task id, because an index of
+//! 36-character random ids would be three times the size.
 //!
-//! A file is brought forward when it is opened to be written. A step only adds: a program of an older version that has the file
-//! open meanwhile goes on with what it knows.
+//! A file is brought forward when it is opened to be written. A step only adds: a program of an
+//! older version that has the file open meanwhile goes on with what it knows.
 
 use rusqlite::Connection;
 
 /// `PRAGMA application_id` of a file made by taskcore: "tcor".
 pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
-/// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is the same as one that was brought
-/// forward. Files have taken these steps, so none is ever edited.
+/// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is
+/// the same as one that was brought forward. Files have taken these steps, so none is ever edited.
 const STEPS: [&str; 3] = [
     "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
@@ -64,7 +66,8 @@ pub(super) enum Found {
     Foreign,
 }
 
-/// Looks what the file is, in one snapshot: another process may be making the tables between two of the reads.
+/// Looks what the file is, in one snapshot: another process may be making the tables between two of
+/// the reads.
 pub(super) fn look(connection: &Connection) -> rusqlite::Result<Found> {
     if !connection.is_autocommit() {
         return look_within(connection);

@@ -1,9 +1,10 @@
 //! Free space that publishing leaves to everything else.
 //!
-//! To claim and to settle is to write: the log grows until its pages are carried over into the file, which may grow with it. So
-//! whoever fills the disk with messages could not empty it again. Publishing is therefore refused while less than a reserve is
-//! free, and what is queued already is claimed, run and settled in that reserve. When other programs have taken the reserve too,
-//! claims go on as far as the space that the log already has allows.
+//! To claim and to settle is to write: the log grows until its pages are carried over into the
+//! file, which may grow with it. So whoever fills the disk with messages could not empty it again.
+//! Publishing is therefore refused while less than a reserve is free, and what is queued already is
+//! claimed, run and settled in that reserve. When other programs have taken the reserve too, claims
+//! go on as far as the space that the log already has allows.
 
 use std::path::Path;
 
@@ -11,7 +12,8 @@ use rusqlite::Connection;
 
 use super::job::Cost;
 
-/// What stays free on a disk of ordinary size: the log at its usual length, a large group, and as much again in the file.
+/// What stays free on a disk of ordinary size: the log at its usual length, a large group, and as
+/// much again in the file.
 const RESERVE: u64 = 64 << 20;
 
 /// On a small disk, the part of it.
@@ -31,8 +33,9 @@ pub(super) fn reserve(total: u64) -> u64 {
     RESERVE.min(total / SMALL)
 }
 
-/// Whether so much may be published, which is written to the log and again to the file. `unused` bytes of the file hold nothing
-/// any more and count as free, except that the log needs some of the reserve on the disk itself.
+/// Whether so much may be published, which is written to the log and again to the file. `unused`
+/// bytes of the file hold nothing any more and count as free, except that the log needs some of the
+/// reserve on the disk itself.
 fn admits((free, total): (u64, u64), unused: u64, size: u64) -> bool {
     let reserve = reserve(total);
     free >= reserve / 4

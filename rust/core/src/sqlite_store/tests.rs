@@ -102,7 +102,8 @@ async fn who_meets_a_lock_after_the_failure_of_another_is_tried_again() {
     let early = start(&database, "early", || Ok(()));
     tokio::task::yield_now().await;
     gathered(&database, 0).await;
-    // The others gather behind it; one fails, and the other is tried alone, when it finds the file locked.
+    // The others gather behind it; one fails, and the other is tried alone, when it finds the file
+    // locked.
     let mut runs = 0;
     let patient = start(&database, "patient", move || {
         runs += 1;
@@ -137,7 +138,8 @@ async fn a_panic_ends_its_group_and_nothing_else() {
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert!(error.to_string().contains("ended by a panic"), "{error}");
     }
-    // Likewise for a blocking caller, in whose own thread it runs unless the writer thread is still at it.
+    // Likewise for a blocking caller, in whose own thread it runs unless the writer thread is still
+    // at it.
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         database.write(Cost::default(), soon(), |tx| -> rusqlite::Result<()> {
             add(tx, "worse")?;

@@ -1,4 +1,5 @@
-//! One transaction as its jobs see it: the connection, numbers, queue names, and whether waiters must be woken.
+//! One transaction as its jobs see it: the connection, numbers, queue names, and whether waiters
+//! must be woken.
 
 use std::{collections::HashMap, sync::Arc};
 

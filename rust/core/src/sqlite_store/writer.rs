@@ -1,8 +1,9 @@
 //! The writing connection and its transactions.
 //!
-//! A group is a transaction that many jobs share, so that they share its fsync. It is bounded in work and in time, so that
-//! nobody waits long for others. When one job of a group fails, nothing of the group is kept and each job is tried alone, so
-//! that the failure is answered to the one who caused it.
+//! A group is a transaction that many jobs share, so that they share its fsync. It is bounded in
+//! work and in time, so that nobody waits long for others. When one job of a group fails, nothing
+//! of the group is kept and each job is tried alone, so that the failure is answered to the one who
+//! caused it.
 
 use std::{
     collections::VecDeque,
@@ -44,7 +45,8 @@ pub(super) struct Writer {
     notifier: Arc<Notifier>,
     /// The file that it writes.
     pub(super) file: Option<Identity>,
-    /// Whether something failed that was no lock of another process: a new connection is better than this one.
+    /// Whether something failed that was no lock of another process: a new connection is better
+    /// than this one.
     pub(super) failed: bool,
     space: Space,
     names: Names,
@@ -81,8 +83,8 @@ impl Writer {
         })
     }
 
-    /// Runs the jobs in one transaction and answers them. What it had no time for, or what found the file locked and may still wait,
-    /// is left in `group`, in order.
+    /// Runs the jobs in one transaction and answers them. What it had no time for, or what found
+    /// the file locked and may still wait, is left in `group`, in order.
     pub(super) fn run_group(&mut self, group: &mut Jobs) {
         for job in std::mem::take(group) {
             if self.space.admits(&self.path, &self.connection, job.cost()) {
@@ -132,7 +134,8 @@ impl Writer {
         failure::describe(&self.path, error)
     }
 
-    /// Runs `run` between BEGIN and COMMIT, and notifies afterwards if it asked for it. Nothing is kept when it fails.
+    /// Runs `run` between BEGIN and COMMIT, and notifies afterwards if it asked for it. Nothing is
+    /// kept when it fails.
     fn transaction<T>(
         &mut self,
         durable: bool,
@@ -174,8 +177,8 @@ impl Writer {
     /// Begins a transaction, waiting for other processes until the deadline.
     fn begin(&mut self, durable: bool, deadline: Instant) -> rusqlite::Result<()> {
         if self.durable != Some(durable) {
-            // A log synced by a later commit is synced with everything before it: what is not durable by itself can be lost, but
-            // never a part of it while something later is kept.
+            // A log synced by a later commit is synced with everything before it: what is not
+            // durable by itself can be lost, but never a part of it while something later is kept.
             let level = if durable { "full" } else { "normal" };
             self.connection.pragma_update(None, "synchronous", level)?;
             self.durable = Some(durable);
@@ -184,7 +187,8 @@ impl Writer {
         loop {
             match self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
                 Err(error) if is_busy(&error) && clock::instant() < deadline => {
-                    // The lock of another process can only be tried for. A thread that is not unparked sleeps.
+                    // The lock of another process can only be tried for. A thread that is not
+                    // unparked sleeps.
                     std::thread::park_timeout(wait);
                     wait = (wait * 2).min(LAST_WAIT);
                 }

@@ -1,10 +1,11 @@
 //! Aftermath: what follows a task whose end the worker decides, because nobody who ran it can.
 //!
-//! A task that is killed for its hard limit, that dies with its process, or that expires has error callbacks, the rest of a
-//! chain, hooks and signals like any other. They are Python, and this loop runs none: the message goes to the pool once more
-//! in a call that says what happened, and whoever gets it does not run the task but tells everybody concerned. The record is stored
-//! at once; the message is settled when the telling is over, so a worker that dies meanwhile leaves it to the next. Where a
-//! shutdown is under way the pool takes no more calls, and only the record remains.
+//! A task that is killed for its hard limit, that dies with its process, or that expires has error
+//! callbacks, the rest of a chain, hooks and signals like any other. They are Python, and this loop
+//! runs none: the message goes to the pool once more in a call that says what happened, and whoever
+//! gets it does not run the task but tells everybody concerned. The record is stored at once; the
+//! message is settled when the telling is over, so a worker that dies meanwhile leaves it to the
+//! next. Where a shutdown is under way the pool takes no more calls, and only the record remains.
 
 use serde_json::Value;
 
@@ -21,7 +22,8 @@ use crate::{
 };
 
 impl Worker {
-    /// Carries out the decision about a request that ended without a word of the pool's, and has what follows told.
+    /// Carries out the decision about a request that ended without a word of the pool's, and has
+    /// what follows told.
     pub(super) fn conclude(&mut self, mut decision: Decision, request: Request) {
         let end = decision.end.take().filter(|_| self.phase.works());
         let Some(end) = end else { return self.carry_out(decision, &request) };

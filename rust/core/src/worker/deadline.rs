@@ -1,21 +1,25 @@
 //! Deadlines: when a request has expired, and which time limits a call has.
 //!
-//! The pool enforces the limits of what runs; here is only decided which they are. Expiry is checked twice, at receipt and
-//! right before dispatch, because a request may have waited for its due time, for a rate limit or for a slot in between.
+//! The pool enforces the limits of what runs; here is only decided which they are. Expiry is
+//! checked twice, at receipt and right before dispatch, because a request may have waited for its
+//! due time, for a rate limit or for a slot in between.
 
 use crate::{config::TaskSpec, message::TimeLimit};
 
-/// Whether a task must not begin any more. `now` and `expires` are microseconds since the Unix epoch.
+/// Whether a task must not begin any more. `now` and `expires` are microseconds since the Unix
+/// epoch.
 pub fn expired(expires: Option<i64>, now: i64) -> bool {
     expires.is_some_and(|at| now > at)
 }
 
-/// Soft and hard limit in microseconds: the call's own, else the task's (which holds the worker's default already).
+/// Soft and hard limit in microseconds: the call's own, else the task's (which holds the worker's
+/// default already).
 pub fn limits(call: TimeLimit, spec: &TaskSpec) -> (Option<u64>, Option<u64>) {
     (call.soft.and_then(micros).or(spec.soft_us), call.hard.and_then(micros).or(spec.hard_us))
 }
 
-/// Seconds as microseconds. Zero, negative and not-a-number mean no limit, as falsy values do in Celery.
+/// Seconds as microseconds. Zero, negative and not-a-number mean no limit, as falsy values do in
+/// Celery.
 fn micros(seconds: f64) -> Option<u64> {
     (seconds > 0.0).then_some((seconds * 1e6).round() as u64)
 }

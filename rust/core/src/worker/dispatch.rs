@@ -1,8 +1,8 @@
 //! Dispatch: ready requests to free room in the pool, in order.
 //!
-//! First come, first served: what the broker's priorities decided is not decided again here. A request whose time passed
-//! while it waited is not sent; that is the second and last look at its expiry. The message crosses untouched, so a call costs
-//! two reference counts and no copy.
+//! First come, first served: what the broker's priorities decided is not decided again here. A
+//! request whose time passed while it waited is not sent; that is the second and last look at its
+//! expiry. The message crosses untouched, so a call costs two reference counts and no copy.
 
 use std::collections::VecDeque;
 

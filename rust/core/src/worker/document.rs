@@ -1,8 +1,10 @@
-//! The result documents that the worker itself writes: of tasks that began, never ran, or lost their process.
+//! The result documents that the worker itself writes: of tasks that began, never ran, or lost
+//! their process.
 //!
-//! Whoever runs a task writes its document; these are for when nobody did. The exception names are those that a stock
-//! client looks up, so that its `get()` raises the class a Celery user expects. Group and parent are read from the message
-//! again: these are rare, and carrying two more fields in every request would cost every task.
+//! Whoever runs a task writes its document; these are for when nobody did. The exception names are
+//! those that a stock client looks up, so that its `get()` raises the class a Celery user expects.
+//! Group and parent are read from the message again: these are rare, and carrying two more fields
+//! in every request would cost every task.
 
 use serde_json::{Value, json};
 
@@ -56,7 +58,8 @@ pub(super) fn of_message(message: &Message, told: &Told<'_>, now: i64, ttl: Opti
     write(&message.headers.id, message, message.properties.reply_to.clone(), told, now, ttl)
 }
 
-/// The record of an exception in the place of one that cannot be stored. Nothing is left of the message by then.
+/// The record of an exception in the place of one that cannot be stored. Nothing is left of the
+/// message by then.
 pub(super) fn instead_of(record: &Record, raised: &Raised, now: i64) -> Record {
     let reply_to = record.reply_to.clone();
     let told = Told::Raised(raised);

@@ -1,9 +1,10 @@
 //! The ETA heap: what waits for its due time in this worker's memory.
 //!
-//! It holds only what is due within the broker's horizon, so it stays small however many tasks are scheduled; the
-//! rest waits in the broker. Entries that are due in the same millisecond leave in the order in which they came,
-//! because a binary heap alone would shuffle them. Removal by key does not exist: who loses a request
-//! (a lapsed lease) filters the whole heap, which is rare and linear, instead of paying for an index on every push.
+//! It holds only what is due within the broker's horizon, so it stays small however many tasks are
+//! scheduled; the rest waits in the broker. Entries that are due in the same millisecond leave in
+//! the order in which they came, because a binary heap alone would shuffle them. Removal by key
+//! does not exist: who loses a request (a lapsed lease) filters the whole heap, which is rare and
+//! linear, instead of paying for an index on every push.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 

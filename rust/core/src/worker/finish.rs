@@ -1,18 +1,18 @@
 //! Finish: what the pool reports, and the decisions of settle carried out.
 //!
-//! The second half of the loop's work. News of a call that is not in the table any more (its lease lapsed and it was dropped)
-//! fall through silently.
+//! The second half of the loop's work. News of a call that is not in the table any more (its lease
+//! lapsed and it was dropped) fall through silently.
 
 use crate::{
     broker::Settlement,
     clock::Micros,
-    pool::{Lost, Outcome, PoolNews, Verdict},
+    pool::{Lost, Outcome, PoolNews, Status},
     worker::{
         Now, Worker,
         flush::After,
         inflight::{Place, Request},
-        journal,
         settle::{self, Context, Decision},
+        task_log,
     },
 };
 
@@ -43,8 +43,9 @@ impl Worker {
         }
     }
 
-    /// Returned calls go back to the front of the line, in the order in which they were given to the pool, whichever of its
-    /// children had them. What was returned before and still waits there is put in order with them.
+    /// Returned calls go back to the front of the line, in the order in which they were given to
+    /// the pool, whichever of its children had them. What was returned before and still waits there
+    /// is put in order with them.
     fn all_returned(&mut self, mut keys: Vec<u64>) {
         let order = |key: &u64| self.inflight.get(*key).map_or(0, |request| request.dispatched);
         while self.ready.front().is_some_and(|key| order(key) > 0) {
@@ -65,13 +66,14 @@ impl Worker {
         let decision =
             settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
         let (task, max) = (self.shown(&request), self.config.max_deliveries);
-        journal::lost(task, &request, (child, why), decision.settle.as_ref(), max);
+        task_log::lost(task, &request, (child, why), decision.settle.as_ref(), max);
         self.counts.processed += 1;
         self.counts.failed += 1;
         self.conclude(decision, request);
     }
 
-    /// Sends the decision about `request` on its way, unless its lease has lapsed: then only the record.
+    /// Sends the decision about `request` on its way, unless its lease has lapsed: then only the
+    /// record.
     pub(super) fn carry_out(&mut self, decision: Decision, request: &Request) {
         self.pass_on(decision, request.tag, request.lease);
     }
@@ -100,14 +102,14 @@ impl Worker {
             return;
         }
         let task = request.task;
-        journal::finished(self.shown(&request), &request, &outcome, self.config.log_tasks);
+        task_log::finished(self.shown(&request), &request, &outcome, self.config.log_tasks);
         let counts = &mut self.counts;
         counts.processed += 1;
-        match outcome.verdict {
-            Verdict::Success => counts.succeeded += 1,
-            Verdict::Failure | Verdict::Undecodable => counts.failed += 1,
-            Verdict::Retry => counts.retried += 1,
-            Verdict::Ignore | Verdict::Reject | Verdict::Requeue => {}
+        match outcome.status {
+            Status::Success => counts.succeeded += 1,
+            Status::Failure | Status::Undecodable => counts.failed += 1,
+            Status::Retry => counts.retried += 1,
+            Status::Ignore | Status::Reject | Status::Requeue => {}
         }
         let (tag, lease) = (request.tag, request.lease);
         let decision =

@@ -1,14 +1,17 @@
 //! Flush: records to the result store, settlements to the broker, in batches, records first.
 //!
-//! One store and one settle are under way at a time; what comes meanwhile gathers for the next, which makes batches grow with
-//! load by themselves. A new batch leaves at once when none left lately, else after [`GATHER_US`] or [`GATHER`] entries; records,
-//! for which somebody may be waiting, also leave when the worker has nothing else to do. Nobody waits for an acknowledgement, and in
-//! front of the next message's result it would only be in the way. A settlement that belongs to a record waits until the record is stored.
+//! One store and one settle are under way at a time; what comes meanwhile gathers for the next,
+//! which makes batches grow with load by themselves. A new batch leaves at once when none left
+//! lately, else after [`GATHER_US`] or [`GATHER`] entries; records, for which somebody may be
+//! waiting, also leave when the worker has nothing else to do. Nobody waits for an acknowledgement,
+//! and in front of the next message's result it would only be in the way. A settlement that belongs
+//! to a record waits until the record is stored.
 //!
-//! Nothing is dropped while a server is away: it is kept and sent after, and the loop takes and begins no more work when too much is
-//! kept. The exceptions are settlements under a lapsed lease, which are void, a record that the store refuses for what it is, and
-//! what is left when a worker must end. A record of [`LARGE`] bytes travels alone, in turn with batches of the others, so that what its size
-//! does to a link or a server never holds them up.
+//! Nothing is dropped while a server is away: it is kept and sent after, and the loop takes and
+//! begins no more work when too much is kept. The exceptions are settlements under a lapsed lease,
+//! which are void, a record that the store refuses for what it is, and what is left when a worker
+//! must end. A record of [`LARGE`] bytes travels alone, in turn with batches of the others, so that
+//! what its size does to a connection or a server never holds them up.
 
 use std::{
     sync::Arc,
@@ -18,9 +21,10 @@ use std::{
 
 use crate::{
     backoff,
-    broker::{BoxFuture, Consumer, Settle, Settlement, Tag},
+    broker::{Consumer, Settle, Settlement, Tag},
     clock::Micros,
     error::{Error, Result},
+    future::BoxFuture,
     result::{Record, ResultStore, Stored},
 };
 
@@ -69,7 +73,8 @@ pub(super) struct Refused {
 pub(super) struct After {
     /// What is sent to the broker.
     pub(super) settlement: Option<Settlement>,
-    /// The task ran and must not run again: when its record cannot be stored, the message is settled all the same.
+    /// The task ran and must not run again: when its record cannot be stored, the message is
+    /// settled all the same.
     pub(super) once: bool,
 }
 
@@ -243,7 +248,8 @@ impl Flush {
         store.into_iter().chain(settle).min()
     }
 
-    /// Waits for news of what was sent; cancel-safe. `now` may be a little old: it only delays retries.
+    /// Waits for news of what was sent; cancel-safe. `now` may be a little old: it only delays
+    /// retries.
     pub(super) async fn news(&mut self, now: Micros) -> FlushNews {
         std::future::poll_fn(|cx| self.poll(cx, now)).await
     }
@@ -257,7 +263,8 @@ impl Flush {
         }
     }
 
-    /// The lease lapsed: its messages belong to others, so every settlement is void. Records stay: the work was done.
+    /// The lease lapsed: its messages belong to others, so every settlement is void. Records stay:
+    /// the work was done.
     pub(super) fn fenced(&mut self) {
         self.settling = None;
         self.sent.clear();
@@ -268,8 +275,9 @@ impl Flush {
         }
     }
 
-    /// Gives up what is not stored. What must not run again, or has not ended and so goes on elsewhere, is still settled; the
-    /// other messages stay held, so that they go back to their queues.
+    /// Gives up what is not stored. What must not run again, or has not ended and so goes on
+    /// elsewhere, is still settled; the other messages stay held, so that they go back to their
+    /// queues.
     pub(super) fn give_up(&mut self) -> Vec<GivenUp> {
         let mut kept = self.storing.take().map_or_else(Kept::default, |storing| Kept {
             records: Arc::unwrap_or_clone(storing.records),
@@ -392,7 +400,8 @@ fn leaves(idle: bool, count: usize, last: Micros, now: Micros) -> bool {
     idle || count >= GATHER || now >= last + GATHER_US
 }
 
-/// What goes back to the head of a queue must go in the order of its claims, whatever order it was given up in.
+/// What goes back to the head of a queue must go in the order of its claims, whatever order it was
+/// given up in.
 fn in_order(batch: &mut [Settlement]) {
     if batch.iter().any(|s| matches!(s.how, Settle::HandBack)) {
         batch.sort_by_key(|s| (!matches!(s.how, Settle::HandBack), s.tag));

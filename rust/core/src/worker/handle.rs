@@ -1,8 +1,8 @@
 //! The worker's handle: what the rest of the process may ask of a running worker.
 //!
-//! A command is a message to the loop; an answer is the snapshot that the loop leaves after each turn. The mutex is held
-//! for copying a few numbers and never across an await. Everything here may be called from any thread, also from Python's
-//! signal handlers, which run as ordinary code.
+//! A command is a message to the loop; an answer is the snapshot that the loop leaves after each
+//! turn. The mutex is held for copying a few numbers and never across an await. Everything here may
+//! be called from any thread, also from Python's signal handlers, which run as ordinary code.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -76,7 +76,8 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {
-        // The numbers are valid at every instant, so a panic elsewhere while they were locked spoils nothing.
+        // The numbers are valid at every instant, so a panic elsewhere while they were locked
+        // spoils nothing.
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,8 +94,8 @@ impl Handle {
         Self { commands, shared }
     }
 
-    /// Asks the worker to stop; returns at once. The second request is cold whatever it asks. Nothing happens when the worker
-    /// has ended already.
+    /// Asks the worker to stop; returns at once. The second request is cold whatever it asks.
+    /// Nothing happens when the worker has ended already.
     pub fn stop(&self, how: Stop) {
         let _ = self.commands.send(how);
     }
@@ -104,7 +105,8 @@ impl Handle {
         self.shared.lock().stats.clone()
     }
 
-    /// Blocks until the worker has been connected or has ended, or for `limit`; how far it has come.
+    /// Blocks until the worker has been connected or has ended, or for `limit`; how far it has
+    /// come.
     pub fn wait_started(&self, limit: Duration) -> Standing {
         let waiting = |board: &mut Board| board.standing == Standing::Starting;
         let board = self.shared.lock();

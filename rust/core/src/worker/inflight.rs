@@ -1,9 +1,11 @@
-//! The in-flight table: every request that this worker holds, from acceptance until its outcome is settled.
+//! The in-flight table: every request that this worker holds, from acceptance until its outcome is
+//! settled.
 //!
-//! A slab: keys are a slot and how often the slot was used, so a late word about a call that is gone finds nothing instead of
-//! somebody else's request. A ring keyed by sequence would be denser, but one task that runs for an hour would pin
-//! everything that came after it. The table counts how many requests are in each place as they move, because the window and
-//! the statistics ask for that on every turn of the loop.
+//! A slab: keys are a slot and how often the slot was used, so a late word about a call that is
+//! gone finds nothing instead of somebody else's request. A ring keyed by sequence would be denser,
+//! but one task that runs for an hour would pin everything that came after it. The table counts how
+//! many requests are in each place as they move, because the window and the statistics ask for that
+//! on every turn of the loop.
 
 use std::sync::Arc;
 
@@ -51,7 +53,8 @@ pub struct Request {
     pub redeliveries: u32,
     /// Whether a worker was lost that held it. Written at receipt.
     pub suspect: bool,
-    /// Its place among all that was given to the pool; 0 before. Written here, read when the pool gives it back.
+    /// Its place among all that was given to the pool; 0 before. Written here, read when the pool
+    /// gives it back.
     pub dispatched: u64,
     /// Whether the broker was told that it has begun. Written by recovery.
     pub begun: bool,
@@ -73,8 +76,8 @@ pub struct Request {
     pub started: Option<Micros>,
     /// When the loop heard of that, by its own clock. Read by recovery.
     pub seen: Option<Micros>,
-    /// Set when the task has ended without a word from whoever ran it and the call under way only tells what follows
-    /// (see `aftermath`).
+    /// Set when the task has ended without a word from whoever ran it and the call under way only
+    /// tells what follows (see `aftermath`).
     pub ended: Option<Box<Ended>>,
 }
 

@@ -1,16 +1,18 @@
 //! The worker: one task that owns all state and handles one kind of news at a time.
 //!
 //! ```text
-//! link --Deliveries--> receive: triage -> [eta] -> [rate] -> ready --dispatch--> pool
+//! connection --Deliveries--> receive: triage -> [eta] -> [rate] -> ready --dispatch--> pool
 //! pool --Outcomes----> finish:  settle -> flush: results, then acknowledgements
 //! ```
 //!
-//! The loop waits for one of five things: a command, the pool, the link to the broker, a finished batch of results or
-//! settlements, the clock. It lets the news change its state, then takes one turn: what is due becomes ready, what is ready is
-//! dispatched, the window decides about a fetch, gathered batches leave. The stations are pure modules; this one and `receive`,
-//! `finish`, `recovery`, `aftermath`, `outage` and `leave` are the only ones that touch the whole state. Link and flush are polled inside this task: a fetch
-//! blocks while settlements go on, without channels, locks or wake-ups between tasks. The price is that whatever the loop does
-//! in one turn must be short.
+//! The loop waits for one of five things: a command, the pool, the connection to the broker, a
+//! finished batch of results or settlements, the clock. It lets the news change its state, then
+//! takes one turn: what is due becomes ready, what is ready is dispatched, the window decides about
+//! a fetch, gathered batches leave. The stations are pure modules; this one and `receive`,
+//! `finish`, `recovery`, `aftermath`, `outage` and `leave` are the only ones that touch the whole
+//! state. Connection and flush are polled inside this task: a fetch blocks while settlements go on,
+//! without channels, locks or wake-ups between tasks. The price is that whatever the loop does in
+//! one turn must be short.
 
 pub mod window;
 pub mod triage;
@@ -27,9 +29,9 @@ mod aftermath;
 mod finish;
 mod flush;
 mod handle;
-pub mod journal;
-mod leave;
-mod link;
+pub mod task_log;
+mod stop;
+mod connection;
 mod outage;
 mod receive;
 mod recovery;
@@ -50,11 +52,11 @@ use crate::{
 pub use handle::{Handle, Standing, Stats};
 pub use shutdown::Stop;
 
+use connection::{Connection, ConnectionNews};
 use eta::EtaHeap;
 use flush::{Flush, FlushNews};
 use handle::Shared;
 use inflight::Inflight;
-use link::{Link, LinkNews};
 use outage::Away;
 use rate::Rates;
 use shutdown::{Left, Phase, Step};
@@ -102,7 +104,7 @@ pub struct Worker {
     config: WorkerConfig,
     registry: Registry,
     clock: Box<dyn Fn() -> Now + Send>,
-    link: Link,
+    connection: Connection,
     pool: Box<dyn Pool>,
     flush: Flush,
     commands: mpsc::UnboundedReceiver<Stop>,
@@ -116,10 +118,12 @@ pub struct Worker {
     ready: VecDeque<u64>,
     window: Window,
     phase: Phase,
-    /// The broker's name for the present lease, and its number here. Written when the link comes up.
+    /// The broker's name for the present lease, and its number here. Written when the connection
+    /// comes up.
     epoch: String,
     lease: u32,
-    /// When the lease was last known to be good. Nothing is begun on the strength of an older one than it lasts.
+    /// When the lease was last known to be good. Nothing is begun on the strength of an older one
+    /// than it lasts.
     renewed: Micros,
     /// What is away. Written and read by outage.
     away: Away,
@@ -131,7 +135,7 @@ pub struct Worker {
 enum News {
     Command(Stop),
     Pool(Result<Vec<PoolNews>>),
-    Link(LinkNews),
+    Connection(ConnectionNews),
     Flush(FlushNews),
     Tick,
 }
@@ -169,7 +173,7 @@ impl Worker {
         let shared = Arc::new(Shared::default());
         let handle = Handle::new(sender, Arc::clone(&shared));
         let worker = Self {
-            link: Link::new(broker, subscription, random),
+            connection: Connection::new(broker, subscription, random),
             flush: Flush::new(results, (surroundings.random)()),
             window: Window::new(config.prefetch, pool.slots(), config.prefetch_bytes),
             rates: Rates::new(limits),
@@ -198,7 +202,8 @@ impl Worker {
     /// Works until it is asked to stop. Must run inside a tokio runtime with I/O and time.
     ///
     /// # Errors
-    /// What the broker says at the first attempt if it can never work, and a pool that cannot go on.
+    /// What the broker says at the first attempt if it can never work, and a pool that cannot go
+    /// on.
     pub async fn run(mut self) -> Result<Stats> {
         let result = self.work().await;
         if result.is_err() {
@@ -216,7 +221,7 @@ impl Worker {
             let news = tokio::select! {
                 Some(stop) = self.commands.recv() => News::Command(stop),
                 news = self.pool.news() => News::Pool(news),
-                news = self.link.news() => News::Link(news),
+                news = self.connection.news() => News::Connection(news),
                 news = self.flush.news(now.mono) => News::Flush(news),
                 () = tokio::time::sleep(nap.unwrap_or_default()), if nap.is_some() => News::Tick,
             };
@@ -227,9 +232,9 @@ impl Worker {
                     self.pool_news(news?, now);
                     Step::Nothing
                 }
-                News::Link(LinkNews::Fatal(error)) => return Err(error),
-                News::Link(news) => {
-                    self.link_news(news, now);
+                News::Connection(ConnectionNews::Fatal(error)) => return Err(error),
+                News::Connection(news) => {
+                    self.connection_news(news, now);
                     Step::Nothing
                 }
                 News::Flush(news) => {
@@ -264,7 +269,7 @@ impl Worker {
             }
         }
         let idle = self.inflight.claimed() == 0;
-        self.flush.kick(self.link.consumer(), idle, now.mono);
+        self.flush.kick(self.connection.consumer(), idle, now.mono);
         self.publish();
         Ok(false)
     }
@@ -297,13 +302,14 @@ impl Worker {
         if out.calls.is_empty() { Ok(()) } else { self.pool.submit(out.calls) }
     }
 
-    /// Whether the window takes another request that may run. What comes due beyond it is another worker's to take.
+    /// Whether the window takes another request that may run. What comes due beyond it is another
+    /// worker's to take.
     fn has_room(&self) -> bool {
         self.inflight.claimed() < self.window.size()
     }
 
     fn fetch(&mut self) {
-        if !self.link.can_fetch() {
+        if !self.connection.can_fetch() {
             return;
         }
         let claimed = self.inflight.claimed();
@@ -311,7 +317,7 @@ impl Worker {
         let want = self.window.want(Load { claimed, bytes, idle: claimed < self.pool.slots() });
         // Never for scheduled messages alone: such a fetch would block with the window open later.
         if want > 0 {
-            self.link.fetch(want, self.window.want_due(self.eta.len(), bytes));
+            self.connection.fetch(want, self.window.want_due(self.eta.len(), bytes));
         }
     }
 
@@ -319,7 +325,7 @@ impl Worker {
     fn nap(&self) -> Option<Duration> {
         let now = self.now();
         let eta = self.eta.next_wake().map(|due| now.mono + (due * 1_000 - now.wall).max(0) as u64);
-        let flush = self.flush.next_wake(self.link.consumer().is_some());
+        let flush = self.flush.next_wake(self.connection.consumer().is_some());
         let wake = [eta, flush, self.rates.next_wake(), self.phase.next_wake()]
             .into_iter()
             .flatten()
@@ -343,7 +349,7 @@ impl Worker {
         counts.reserved = self.inflight.claimed() - active + self.rates.len() + self.suspects.len();
         counts.scheduled = self.eta.len();
         counts.prefetch = self.window.size();
-        counts.connected = self.link.consumer().is_some();
+        counts.connected = self.connection.consumer().is_some();
         if std::mem::take(&mut self.children_changed) {
             counts.children = self.pool.pids();
         }

@@ -1,8 +1,10 @@
 //! Outages: the broker, the lease or the result store goes away and comes back.
 //!
-//! An outage of the broker is a warning when it begins, every ten seconds and when its reason changes, and one line when it is
-//! over, however many attempts fail; one of the store is one warning. What runs goes on, what is finished is kept. What was claimed may begin while the lease certainly stands; after that it waits, for another
-//! worker may have been given it. A lapsed lease voids everything that was held under it.
+//! An outage of the broker is a warning when it begins, every ten seconds and when its reason
+//! changes, and one line when it is over, however many attempts fail; one of the store is one
+//! warning. What runs goes on, what is finished is kept. What was claimed may begin while the lease
+//! certainly stands; after that it waits, for another worker may have been given it. A lapsed lease
+//! voids everything that was held under it.
 
 use std::time::Duration;
 
@@ -12,14 +14,15 @@ use crate::{
     error::{Error, ErrorKind},
     worker::{
         Now, Standing, Worker,
+        connection::ConnectionNews,
         flush::{FlushNews, Refused},
         inflight::Place,
-        link::LinkNews,
         settle,
     },
 };
 
-/// A document of fewer bytes is not replaced when it is refused for its size: its replacement would not be smaller.
+/// A document of fewer bytes is not replaced when it is refused for its size: its replacement would
+/// not be smaller.
 const OVERSIZED: usize = 4 << 10;
 /// How often a lasting outage of the broker is said again.
 const AGAIN_US: Micros = 10_000_000;
@@ -69,35 +72,36 @@ pub(super) struct Away {
 }
 
 impl Worker {
-    /// Takes what the link reports.
-    pub(super) fn link_news(&mut self, news: LinkNews, now: Now) {
+    /// Takes what the connection reports.
+    pub(super) fn connection_news(&mut self, news: ConnectionNews, now: Now) {
         match news {
-            LinkNews::Deliveries(deliveries) => self.receive(deliveries, now),
-            LinkNews::Renewed(took) => {
+            ConnectionNews::Deliveries(deliveries) => self.receive(deliveries, now),
+            ConnectionNews::Renewed(took) => {
                 self.leased(now, took);
                 self.children_changed = true;
                 self.mark_long(now);
             }
-            LinkNews::Marked => self.marked(),
-            LinkNews::Recovered(found) => {
+            ConnectionNews::Marked => self.marked(),
+            ConnectionNews::Recovered(found) => {
                 if found.requeued > 0 {
                     tracing::warn!(requeued = found.requeued, "put back what a lost worker held");
                 }
             }
-            LinkNews::Epochs(epochs) => self.look_for_namesakes(&epochs),
-            LinkNews::Up(took) => {
+            ConnectionNews::Epochs(epochs) => self.look_for_namesakes(&epochs),
+            ConnectionNews::Up(took) => {
                 self.connected();
                 self.leased(now, took);
             }
-            LinkNews::Down(error) => self.disconnected(&error),
-            LinkNews::Fatal(_) => {}
+            ConnectionNews::Down(error) => self.disconnected(&error),
+            ConnectionNews::Fatal(_) => {}
         }
     }
 
-    /// A name of two workers is no harm to their messages, but whoever reads their logs takes them for one.
+    /// A name of two workers is no harm to their messages, but whoever reads their logs takes them
+    /// for one.
     fn look_for_namesakes(&self, epochs: &[String]) {
         let hostname = self.config.hostname.as_str();
-        if epochs.iter().any(|epoch| is_namesake(epoch, hostname, self.link.own_epoch())) {
+        if epochs.iter().any(|epoch| is_namesake(epoch, hostname, self.connection.own_epoch())) {
             tracing::warn!(
                 note = hostname,
                 "another worker has the same name, give one of them another with -n"
@@ -123,7 +127,7 @@ impl Worker {
                 }
             }
             FlushNews::SettleFailed(error) => {
-                self.link.fail(error.kind());
+                self.connection.fail(error.kind());
                 self.disconnected(&error);
             }
         }
@@ -156,7 +160,8 @@ impl Worker {
         true
     }
 
-    /// The store will never take a record. For its size it ends as a failure that says so; else only the log can say it.
+    /// The store will never take a record. For its size it ends as a failure that says so; else
+    /// only the log can say it.
     fn refused(&mut self, Refused { record, after, error }: Refused, now: Now) {
         let task_id = record.id.as_str();
         if error.kind() == ErrorKind::TooLarge && record.document.len() > OVERSIZED {
@@ -174,7 +179,7 @@ impl Worker {
     }
 
     fn connected(&mut self) {
-        let epoch = self.link.consumer().map(|c| c.epoch().to_owned()).unwrap_or_default();
+        let epoch = self.connection.consumer().map(|c| c.epoch().to_owned()).unwrap_or_default();
         let lapsed = std::mem::take(&mut self.away.lapsed);
         if self.away.broker.take().is_some() {
             tracing::info!("the broker is back");
@@ -197,7 +202,8 @@ impl Worker {
             inflight.get(key).is_some_and(|request| request.redeliveries + 1 >= max)
         });
         if error.kind() == ErrorKind::Fenced && !std::mem::replace(&mut self.away.lapsed, true) {
-            // At once, and not when the connection stands again: others may have these messages already.
+            // At once, and not when the connection stands again: others may have these messages
+            // already.
             self.fenced();
         }
         let now = self.now().mono;
@@ -212,13 +218,15 @@ impl Worker {
         }
     }
 
-    /// Whether what was claimed is certainly still this worker's. Not because the connection stands: a process that was stopped
-    /// for long, or a machine that slept, finds its connections as they were.
+    /// Whether what was claimed is certainly still this worker's. Not because the connection
+    /// stands: a process that was stopped for long, or a machine that slept, finds its connections
+    /// as they were.
     pub(super) fn holds_lease(&self, now: Now) -> bool {
         !self.away.lapsed && now.mono < self.renewed + LEASE_MS as u64 * 1_000
     }
 
-    /// The lease lapsed: what had not begun belongs to others now; what runs finishes, but its settlement is void.
+    /// The lease lapsed: what had not begun belongs to others now; what runs finishes, but its
+    /// settlement is void.
     fn fenced(&mut self) {
         let lost = self.inflight.keys(|place| !matches!(place, Place::Pool | Place::Running));
         if !self.inflight.is_empty() {
@@ -237,7 +245,8 @@ impl Worker {
     }
 }
 
-/// Whether an epoch is that of another worker named `hostname`. The epochs of one process begin with `own`.
+/// Whether an epoch is that of another worker named `hostname`. The epochs of one process begin
+/// with `own`.
 fn is_namesake(epoch: &str, hostname: &str, own: &str) -> bool {
     !epoch.starts_with(own) && epoch.rsplit_once(':').is_some_and(|(name, _)| name == hostname)
 }

@@ -1,11 +1,12 @@
 //! Rate limits: one token bucket per task type, and the line behind it.
 //!
-//! A request that finds no token waits in line; the head keeps its place and nothing of its type overtakes it.
-//! Waiting here occupies no slot and no place in the prefetch window. The line is short on purpose: what the bucket
-//! would pass only after [`LINE_US`] goes back to the broker's due set, so that a long backlog of a slow type neither fills
-//! this worker's memory nor keeps other types behind it. A message sent back returns after at most [`DEFER_US`], whatever the
-//! estimate, because another worker may have joined by then; the order among those is therefore only approximate.
-//! Limits are per worker, as in Celery.
+//! A request that finds no token waits in line; the head keeps its place and nothing of its type
+//! overtakes it. Waiting here occupies no slot and no place in the prefetch window. The line is
+//! short on purpose: what the bucket would pass only after [`LINE_US`] goes back to the broker's
+//! due set, so that a long backlog of a slow type neither fills this worker's memory nor keeps
+//! other types behind it. A message sent back returns after at most [`DEFER_US`], whatever the
+//! estimate, because another worker may have joined by then; the order among those is therefore
+//! only approximate. Limits are per worker, as in Celery.
 
 use std::collections::VecDeque;
 
@@ -15,10 +16,11 @@ use crate::clock::Micros;
 pub const LINE_US: u64 = 2_000_000;
 /// The longest deferral to the broker.
 pub const DEFER_US: u64 = 30_000_000;
-/// How much time's worth of tokens a bucket keeps: timers tick in milliseconds, so a limit above 1,000/s needs more than
-/// the single token that Celery keeps.
+/// How much time's worth of tokens a bucket keeps: timers tick in milliseconds, so a limit above
+/// 1,000/s needs more than the single token that Celery keeps.
 const BURST_US: f64 = 5_000.0;
-/// Sums of fractions fall this short of a whole token at most; the sleeper that woke on time must not sleep again for it.
+/// Sums of fractions fall this short of a whole token at most; the sleeper that woke on time must
+/// not sleep again for it.
 const HAIR: f64 = 1e-9;
 
 /// What becomes of a request of a limited type.
@@ -84,8 +86,8 @@ impl Bucket {
             self.line.push_back(key);
             return Admission::Waiting;
         }
-        // Each deferral books one turn after the last, and starts over at the horizon: those sent back return spread
-        // over it, and a backlog that was purged leaves no debt.
+        // Each deferral books one turn after the last, and starts over at the horizon: those sent
+        // back return spread over it, and a backlog that was purged leaves no debt.
         let soonest = now.saturating_add(wait);
         let turn = if self.booked > now + DEFER_US { soonest } else { self.booked.max(soonest) };
         self.booked = turn.saturating_add(self.wait_for(self.tokens + 1.0));

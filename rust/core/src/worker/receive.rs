@@ -1,7 +1,7 @@
 //! Receipt: deliveries become requests, each by one verdict of triage.
 //!
-//! The first half of the loop's work, split from the second by the pool. Whatever is not accepted is settled here; a delivery
-//! is never just dropped.
+//! The first half of the loop's work, split from the second by the pool. Whatever is not accepted
+//! is settled here; a delivery is never just dropped.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::{
     worker::{
         Now, Worker, deadline,
         inflight::{Place, Request},
-        journal,
         rate::Admission,
         settle::{self, Decision},
+        task_log,
         triage::{self, Verdict},
         window,
     },
@@ -38,7 +38,7 @@ impl Worker {
                 Ok(message) => self.judge(delivery, message, now),
                 Err(error) => {
                     let reason = triage::undecodable(&error);
-                    journal::parked("", "", &delivery.queue, &reason);
+                    task_log::parked("", "", &delivery.queue, &reason);
                     self.give(delivery.tag, Settle::Park { id: Arc::from(""), reason });
                 }
             }
@@ -62,7 +62,7 @@ impl Worker {
     /// Stores REVOKED for a request whose time passed while it waited.
     pub(super) fn expire(&mut self, key: u64, now: Now) {
         let Some(request) = self.inflight.remove(key) else { return };
-        journal::expired(self.shown(&request), &request.id);
+        task_log::expired(self.shown(&request), &request.id);
         let mut message = Message::decode(&request.message).unwrap_or_default();
         message.headers.id.clone_from(&request.id);
         let decision = settle::expired(&message, request.ignore_result, self.context(now));
@@ -96,7 +96,7 @@ impl Worker {
                 self.give(delivery.tag, Settle::Defer { id: Arc::from(message.headers.id), due });
             }
             Verdict::Expire { task } => {
-                journal::expired(message.headers.display_name(), &message.headers.id);
+                task_log::expired(message.headers.display_name(), &message.headers.id);
                 let ignored =
                     message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
                 let decision = settle::expired(&message, ignored, self.context(now));
@@ -108,7 +108,7 @@ impl Worker {
                 self.exhaust(request, now);
             }
             Verdict::Unknown { reason } => {
-                journal::parked(
+                task_log::parked(
                     &message.headers.task,
                     &message.headers.id,
                     &delivery.queue,
@@ -118,7 +118,7 @@ impl Worker {
                 self.refuse(&delivery, decision);
             }
             Verdict::Park { task, reason } => {
-                journal::parked(
+                task_log::parked(
                     &message.headers.task,
                     &message.headers.id,
                     &delivery.queue,
@@ -136,7 +136,7 @@ impl Worker {
         let decision =
             settle::exhausted(&request, self.registry.spec(request.task), self.context(now));
         if let Some(Settle::Park { reason, .. }) = &decision.settle {
-            journal::parked(self.shown(&request), &request.id, &request.queue, reason);
+            task_log::parked(self.shown(&request), &request.id, &request.queue, reason);
         }
         self.conclude(decision, request);
     }
@@ -145,10 +145,10 @@ impl Worker {
         let mut request = self.request(task, delivery, message);
         let name = self.shown(&request);
         if self.config.log_tasks {
-            journal::received(name, &request);
+            task_log::received(name, &request);
         }
         if request.hard_us.is_some() && !self.pool.kills() {
-            journal::unlimited(name, &request, self.pool.name());
+            task_log::unlimited(name, &request, self.pool.name());
             request.hard_us = None;
         }
         self.inflight.insert(place, request)

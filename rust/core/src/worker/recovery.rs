@@ -1,7 +1,9 @@
-//! Recovery: suspects are marked and tried, and what runs for long is marked, so that blame falls on what had begun.
+//! Recovery: suspects are marked and tried, and what runs for long is marked, so that blame falls
+//! on what had begun.
 //!
-//! A worker that dies leaves nothing but what its broker knows. Requests that are acknowledged late and have run for [`LONG_US`]
-//! when the lease is renewed are marked as begun, in one batch: short ones cost nothing. Suspects are marked before they begin.
+//! A worker that dies leaves nothing but what its broker knows. Requests that are acknowledged late
+//! and have run for [`LONG_US`] when the lease is renewed are marked as begun, in one batch: short
+//! ones cost nothing. Suspects are marked before they begin.
 
 use crate::{
     broker::Tag,
@@ -36,7 +38,8 @@ impl Worker {
         request.redeliveries + 1 >= self.config.max_deliveries
     }
 
-    /// Begins what is marked and marks what may begin next; how many other calls the pool may get now.
+    /// Begins what is marked and marks what may begin next; how many other calls the pool may get
+    /// now.
     pub(super) fn try_suspects(&mut self, room: usize, now: Now) -> Result<usize> {
         let at_pool = |place| matches!(place, Some(Place::Pool | Place::Running));
         let Self { suspects, inflight, flush, .. } = self;
@@ -62,12 +65,12 @@ impl Worker {
         let most = if self.ready.is_empty() || slots == 1 { slots } else { slots - 1 };
         let idle = idle.min(most.saturating_sub(self.suspects.begun.len()));
         let turn = slots > 1 || !self.suspects.served || self.ready.is_empty();
-        if turn && self.link.can_mark() {
+        if turn && self.connection.can_mark() {
             let taken = self.suspects.take(idle);
             let tags: Vec<Tag> =
                 taken.iter().filter_map(|key| Some(self.inflight.get(*key)?.tag)).collect();
             if !tags.is_empty() {
-                self.link.mark(tags);
+                self.connection.mark(tags);
                 self.suspects.marking = taken;
             }
         }
@@ -102,7 +105,7 @@ impl Worker {
 
     /// Marks what has run for long, if that is still to be said.
     pub(super) fn mark_long(&mut self, now: Now) {
-        if !self.link.can_mark() {
+        if !self.connection.can_mark() {
             return;
         }
         let mut tags = Vec::new();
@@ -115,7 +118,7 @@ impl Worker {
             }
         }
         if !tags.is_empty() {
-            self.link.mark(tags);
+            self.connection.mark(tags);
         }
     }
 }

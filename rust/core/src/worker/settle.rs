@@ -1,15 +1,19 @@
 //! Settle: what to store, what to tell the broker, decided in one place.
 //!
-//! * **Late ack:** the record is stored, then the message settled; the batch that carries both keeps that order.
-//! * **Early ack:** the message is acknowledged when the task is known to have begun. A short task's outcome is the first that
-//!   is heard of it, so then both leave together.
-//! * A message that was acknowledged already cannot be rejected, requeued or redelivered: those become nothing.
+//! * **Late ack:** the record is stored, then the message settled; the batch that carries both
+//!   keeps that order.
+//! * **Early ack:** the message is acknowledged when the task is known to have begun. A short
+//!   task's outcome is the first that is heard of it, so then both leave together.
+//! * A message that was acknowledged already cannot be rejected, requeued or redelivered: those
+//!   become nothing.
 //!
-//! Everything here is pure: outcome, request, task and time in, a [`Decision`] out. What the worker itself has to say (the
-//! process died, the limit passed) is written as Celery writes it; what the task said was written where it ran.
+//! Everything here is pure: outcome, request, task and time in, a [`Decision`] out. What the worker
+//! itself has to say (the process died, the limit passed) is written as Celery writes it; what the
+//! task said was written where it ran.
 //!
-//! DIFFERENCE: a late-acked task whose process dies is redelivered, counted, unless `reject_on_worker_lost` is false. A message
-//! that is parked here ends as FAILURE, so that nobody waits for ever for it; when it is replayed, its new result takes that one's place.
+//! DIFFERENCE: a late-acked task whose process dies is redelivered, counted, unless
+//! `reject_on_worker_lost` is false. A message that is parked here ends as FAILURE, so that nobody
+//! waits for ever for it; when it is replayed, its new result takes that one's place.
 
 use std::sync::Arc;
 
@@ -20,7 +24,7 @@ use crate::{
     config::TaskSpec,
     error::Error,
     message::Message,
-    pool::{Lost, Outcome, Verdict},
+    pool::{Lost, Outcome, Status},
     result::{Record, State},
     worker::{
         document::{self, Raised, Told},
@@ -59,9 +63,11 @@ pub struct Decision {
     pub store: Option<Record>,
     /// To the broker.
     pub settle: Option<Settle>,
-    /// What the task ended with when the worker ended it: whoever follows the task is still to be told.
+    /// What the task ended with when the worker ended it: whoever follows the task is still to be
+    /// told.
     pub end: Option<Raised>,
-    /// The task ran and is acknowledged early: it does not run again because its record cannot be stored.
+    /// The task ran and is acknowledged early: it does not run again because its record cannot be
+    /// stored.
     pub once: bool,
 }
 
@@ -80,19 +86,17 @@ pub fn started(request: &Request, spec: &TaskSpec, pid: u32, ctx: Context<'_>) -
 pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
     let open = |how: Settle| (!request.acked).then_some(how);
     let late = spec.acks_late;
-    let (state, settle) = match outcome.verdict {
-        Verdict::Success => (Some(State::Success), open(Settle::Ack)),
-        Verdict::Retry => (Some(State::Retry), open(Settle::Ack)),
-        Verdict::Ignore => (None, open(Settle::Ack)),
-        Verdict::Failure => {
+    let (state, settle) = match outcome.status {
+        Status::Success => (Some(State::Success), open(Settle::Ack)),
+        Status::Retry => (Some(State::Retry), open(Settle::Ack)),
+        Status::Ignore => (None, open(Settle::Ack)),
+        Status::Failure => {
             (Some(State::Failure), open(if late { failed(&request, spec) } else { Settle::Ack }))
         }
-        Verdict::Reject if late => {
-            (Some(State::Failure), open(park(&request, REJECTED.to_owned())))
-        }
-        Verdict::Reject => (Some(State::Failure), open(Settle::Ack)),
-        Verdict::Requeue => (None, open(if late { Settle::Requeue } else { Settle::Ack })),
-        Verdict::Undecodable => return undecodable(outcome.note, &request, spec, ctx),
+        Status::Reject if late => (Some(State::Failure), open(park(&request, REJECTED.to_owned()))),
+        Status::Reject => (Some(State::Failure), open(Settle::Ack)),
+        Status::Requeue => (None, open(if late { Settle::Requeue } else { Settle::Ack })),
+        Status::Undecodable => return undecodable(outcome.note, &request, spec, ctx),
     };
     let store = state.zip(outcome.document).map(|(state, document)| Record {
         id: request.id,

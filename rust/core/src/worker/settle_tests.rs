@@ -34,11 +34,11 @@ fn held(acked: bool) -> Request {
     }
 }
 
-fn ended(verdict: Verdict) -> Outcome {
+fn ended(status: Status) -> Outcome {
     Outcome {
         pid: 0,
         key: 0,
-        verdict,
+        status,
         runtime_us: 1,
         document: Some(Bytes::from_static(b"{}")),
         note: "why".into(),
@@ -76,10 +76,10 @@ fn what_cost_too_many_workers_is_parked_and_ends_as_failure() {
 
 #[test]
 fn outcomes() {
-    use Verdict::{Failure, Ignore, Reject, Requeue, Retry, Success, Undecodable};
+    use Status::{Failure, Ignore, Reject, Requeue, Retry, Success, Undecodable};
     let strict = |late| TaskSpec { acks_on_failure_or_timeout: false, ..spec(late) };
-    // verdict, spec, acked already -> state stored, settlement
-    for (verdict, spec, acked, state, settle) in [
+    // status, spec, acked already -> state stored, settlement
+    for (status, spec, acked, state, settle) in [
         (Success, spec(true), false, "SUCCESS", "ack"),
         (Success, spec(false), false, "SUCCESS", "ack"),
         (Success, spec(false), true, "SUCCESS", "-"),
@@ -101,8 +101,8 @@ fn outcomes() {
         (Undecodable, spec(false), false, "FAILURE", "park"),
         (Undecodable, spec(false), true, "FAILURE", "-"),
     ] {
-        let what = format!("{verdict:?} late={} acked={acked}", spec.acks_late);
-        let decision = outcome(ended(verdict), held(acked), &spec, context());
+        let what = format!("{status:?} late={} acked={acked}", spec.acks_late);
+        let decision = outcome(ended(status), held(acked), &spec, context());
         assert_eq!(decision.store.as_ref().map_or("-", |r| r.state.as_str()), state, "{what}");
         assert_eq!(word(decision.settle.as_ref()), settle, "{what}");
     }
@@ -110,7 +110,7 @@ fn outcomes() {
 
 #[test]
 fn a_record_carries_what_the_store_needs() {
-    let decision = outcome(ended(Verdict::Success), held(false), &spec(false), context());
+    let decision = outcome(ended(Status::Success), held(false), &spec(false), context());
     let expected = Record {
         id: "the-id".into(),
         state: State::Success,
@@ -119,19 +119,18 @@ fn a_record_carries_what_the_store_needs() {
         expires_ms: Some(7),
     };
     assert_eq!(decision.store, Some(expected));
-    let unwanted = Outcome { document: None, ..ended(Verdict::Success) };
+    let unwanted = Outcome { document: None, ..ended(Status::Success) };
     assert_eq!(outcome(unwanted, held(false), &spec(false), context()).store, None);
 }
 
 #[test]
 fn reasons_of_dead_letters() {
-    let reason = |verdict| match outcome(ended(verdict), held(false), &spec(true), context()).settle
-    {
+    let reason = |status| match outcome(ended(status), held(false), &spec(true), context()).settle {
         Some(Settle::Park { id, reason }) => (id.to_string(), reason),
         other => panic!("{other:?}"),
     };
-    assert_eq!(reason(Verdict::Reject), ("the-id".into(), REJECTED.into()));
-    assert_eq!(reason(Verdict::Undecodable), ("the-id".into(), "why".into()));
+    assert_eq!(reason(Status::Reject), ("the-id".into(), REJECTED.into()));
+    assert_eq!(reason(Status::Undecodable), ("the-id".into(), "why".into()));
 }
 
 #[test]
@@ -256,12 +255,13 @@ fn an_unwanted_failure_is_stored_only_when_asked_for() {
 }
 
 proptest! {
-    /// What was acknowledged is never settled again, and what was not is settled exactly once, at its end.
+    /// What was acknowledged is never settled again, and what was not is settled exactly once, at
+    /// its end.
     #[test]
     fn every_end_settles_once(
-        verdict in prop::sample::select(vec![
-            Some(Verdict::Success), Some(Verdict::Failure), Some(Verdict::Retry), Some(Verdict::Ignore),
-            Some(Verdict::Reject), Some(Verdict::Requeue), Some(Verdict::Undecodable), None,
+        status in prop::sample::select(vec![
+            Some(Status::Success), Some(Status::Failure), Some(Status::Retry), Some(Status::Ignore),
+            Some(Status::Reject), Some(Status::Requeue), Some(Status::Undecodable), None,
         ]),
         late in any::<bool>(),
         begun in any::<bool>(),
@@ -277,8 +277,8 @@ proptest! {
             request.acked = decision.settle.is_some();
             settlements += usize::from(decision.settle.is_some());
         }
-        let decision = match verdict {
-            Some(verdict) => outcome(ended(verdict), request, &spec, context()),
+        let decision = match status {
+            Some(status) => outcome(ended(status), request, &spec, context()),
             None => lost(&why, &request, &spec, context()),
         };
         settlements += usize::from(decision.settle.is_some());

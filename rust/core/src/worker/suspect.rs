@@ -1,9 +1,11 @@
 //! Suspects: messages that were held by a worker that died, one of which may have killed it.
 //!
-//! Nobody knows which, so they wait in a line of their own. Each is marked as begun in the broker before it is dispatched, and
-//! only as many at a time as there are idle slots, so that what is marked begins at once: if this worker dies too, what is
-//! counted had begun. One that the next death would convict is tried alone among suspects, so innocents are never parked: they end,
-//! and are acknowledged, when they run apart from the killer. Other messages go on meanwhile, in the slots that are left.
+//! Nobody knows which, so they wait in a line of their own. Each is marked as begun in the broker
+//! before it is dispatched, and only as many at a time as there are idle slots, so that what is
+//! marked begins at once: if this worker dies too, what is counted had begun. One that the next
+//! death would convict is tried alone among suspects, so innocents are never parked: they end, and
+//! are acknowledged, when they run apart from the killer. Other messages go on meanwhile, in the
+//! slots that are left.
 //!
 //! The decisions are the two functions at the end; the loop writes the marks (`recovery`).
 
@@ -60,7 +62,8 @@ impl Suspects {
     }
 }
 
-/// How many of the line, which says of each whether it is tried alone, may begin beside the `begun` ones.
+/// How many of the line, which says of each whether it is tried alone, may begin beside the `begun`
+/// ones.
 pub fn may_begin(
     mut line: impl Iterator<Item = bool>,
     begun: usize,
@@ -77,8 +80,8 @@ pub fn may_begin(
     }
 }
 
-/// How many requests that are not suspect may be given to the pool while suspects wait, when it has so many of both. One slot is
-/// left for suspects, and of one slot every other turn.
+/// How many requests that are not suspect may be given to the pool while suspects wait, when it has
+/// so many of both. One slot is left for suspects, and of one slot every other turn.
 pub fn beside(slots: usize, suspects: usize, others: usize, served: bool) -> usize {
     let share = match suspects {
         0 if slots > 1 => slots - 1,

@@ -1,18 +1,19 @@
 //! Triage: what becomes of a delivery, as one verdict.
 //!
-//! It sees the message, the registry and the time, and nothing is done here: the loop carries the verdict out. The checks
-//! stand in the order in which a message can be understood: a task that this worker does not have is reported as
-//! such even if its content type would be refused too. Bad messages are verdicts like any other, never errors.
+//! It sees the message, the registry and the time, and nothing is done here: the loop carries the
+//! verdict out. The checks stand in the order in which a message can be understood: a task that
+//! this worker does not have is reported as such even if its content type would be refused too. Bad
+//! messages are verdicts like any other, never errors.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     broker::HORIZON_MS, clock::Millis, config::TaskSpec, error::Error, message::Message,
-    near::distance, worker::deadline,
+    spelling::distance, worker::deadline,
 };
 
-/// Beyond this a delivery goes to the broker's due set. Twice the horizon, so that a clock that differs a little from the
-/// broker's does not send back at once what the broker has just promoted.
+/// Beyond this a delivery goes to the broker's due set. Twice the horizon, so that a clock that
+/// differs a little from the broker's does not send back at once what the broker has just promoted.
 pub const HOLD_MS: Millis = 2 * HORIZON_MS;
 /// The longest foreign text repeated in a reason.
 const QUOTED: usize = 200;
@@ -47,7 +48,8 @@ pub enum Verdict {
         /// For the dead letter.
         reason: String,
     },
-    /// It cost as many workers their life as it may: FAILURE `WorkerLostError` is stored and the message parked.
+    /// It cost as many workers their life as it may: FAILURE `WorkerLostError` is stored and the
+    /// message parked.
     Exhausted {
         /// Number of the task in the registry.
         task: u32,
@@ -106,8 +108,8 @@ impl Registry {
     }
 }
 
-/// The verdict about a message that could be read. `now` is in microseconds since the Unix epoch; `left` is how many more
-/// workers it may cost.
+/// The verdict about a message that could be read. `now` is in microseconds since the Unix epoch;
+/// `left` is how many more workers it may cost.
 pub fn triage(message: &Message, left: u32, now: i64, registry: &Registry) -> Verdict {
     let headers = &message.headers;
     let Some(task) = registry.number(&headers.task) else {

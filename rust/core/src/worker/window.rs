@@ -1,10 +1,12 @@
 //! The prefetch window: how many messages to ask the broker for next.
 //!
-//! It counts what is claimed and wants a slot: ready, queued at the pool or running. What waits for a due time or for a rate
-//! limit has an allowance of its own ([`HELD`]) and does not count. With [`Prefetch::Auto`] the window starts at Celery's four per
-//! slot and doubles, as evidence comes in, up to what the measured run times say is [`WORTH_US`] of work per slot: enough to
-//! amortise a round trip, little enough that another worker is not deprived of work for long. One figure for all task types
-//! is coarse; a slow task among fast ones shrinks the window at once and it grows back by doubling.
+//! It counts what is claimed and wants a slot: ready, queued at the pool or running. What waits for
+//! a due time or for a rate limit has an allowance of its own ([`HELD`]) and does not count. With
+//! [`Prefetch::Auto`] the window starts at Celery's four per slot and doubles, as evidence comes
+//! in, up to what the measured run times say is [`WORTH_US`] of work per slot: enough to amortise a
+//! round trip, little enough that another worker is not deprived of work for long. One figure for
+//! all task types is coarse; a slow task among fast ones shrinks the window at once and it grows
+//! back by doubling.
 
 use crate::config::Prefetch;
 
@@ -103,7 +105,8 @@ impl Window {
         if want >= batch || load.idle { want } else { 0 }
     }
 
-    /// How many scheduled messages to ask for, when `held` wait for their due time and `bytes` are held in all.
+    /// How many scheduled messages to ask for, when `held` wait for their due time and `bytes` are
+    /// held in all.
     pub fn want_due(&self, held: usize, bytes: usize) -> usize {
         if bytes >= self.bytes { 0 } else { HELD.saturating_sub(held).min(FETCH_MOST) }
     }

@@ -66,7 +66,7 @@ pub(crate) fn message(queue: &Arc<str>, body: &str) -> Outgoing {
         priority: 0,
         due: None,
         id: Arc::from(format!("id-{body}")),
-        fresh: false,
+        new_id: false,
         data: Bytes::from(body.to_owned()),
     }
 }

@@ -1,11 +1,12 @@
 //! The conformance suites: every promise of a port is one test, and every adapter runs all of them.
 //!
-//! A test knows only the contract and a [`Harness`] (or [`result::Stores`]) that opens any number of handles on one fresh store, so that
-//! two workers and a producer can share it. An adapter joins with one line at the end of this file.
+//! A test knows only the contract and a [`Harness`] (or [`result::Stores`]) that opens any number
+//! of handles on one fresh store, so that two workers and a producer can share it. An adapter joins
+//! with one line at the end of this file.
 //!
-//! A harness whose server is missing answers `None`: the tests of that adapter are then skipped on a developer's machine and
-//! fail where the variable `CI` is set. Waiting for something that must happen ends at [`PATIENCE`]; nothing asserts
-//! how long a step took.
+//! A harness whose server is missing answers `None`: the tests of that adapter are then skipped on
+//! a developer's machine and fail where the variable `CI` is set. Waiting for something that must
+//! happen ends at [`PATIENCE`]; nothing asserts how long a step took.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 

@@ -229,7 +229,7 @@ pub(crate) fn wait_returns_what_is_there(s: &impl Stores) {
     for (origin, state) in [
         (Origin::Own, State::Success),
         (Origin::Foreign, State::Failure),
-        (Origin::Fresh, State::Revoked),
+        (Origin::JustPublished, State::Revoked),
     ] {
         let done = record(&unique("t"), state, "x");
         store(&*s.store(), std::slice::from_ref(&done));
@@ -270,7 +270,7 @@ pub(crate) fn wait_is_woken_by_a_worker(s: &impl Stores) {
 pub(crate) fn wait_is_woken_for_a_fresh_task(s: &impl Stores) {
     // The first wait subscribes, the second relies on that subscription.
     wait_is_woken_by_a_worker(s);
-    woken(s, Origin::Fresh, |id, reply_to| {
+    woken(s, Origin::JustPublished, |id, reply_to| {
         let done = Record { reply_to: Some(reply_to.into()), ..record(id, State::Success, "x") };
         store(&*s.store(), std::slice::from_ref(&done));
         vec![done.document]
@@ -310,7 +310,7 @@ pub(crate) fn wait_passes_over_states_that_are_not_ready(s: &impl Stores) {
 pub(crate) fn wait_times_out(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("t"));
     store(&*handle, &[record(&id, State::Started, "x")]);
-    for origin in [Origin::Fresh, Origin::Own, Origin::Foreign] {
+    for origin in [Origin::JustPublished, Origin::Own, Origin::Foreign] {
         let deadline = clock::instant() + Duration::from_millis(150);
         let error = handle.wait(&id, origin, Some(deadline), &mut || false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);

@@ -1,8 +1,9 @@
-//! The body of a task message: `[args, kwargs, embed]`, the embed holding the signatures that run after the task.
+//! The body of a task message: `[args, kwargs, embed]`, the embed holding the signatures that run
+//! after the task.
 //!
-//! Written in full for Celery, and without the embed in the compact encoding when it would say nothing. Read in
-//! either length; a map is the body of protocol 1, whose fields are the same. Arguments come out as a tuple, ready
-//! for the call.
+//! Written in full for Celery, and without the embed in the compact encoding when it would say
+//! nothing. Read in either length; a map is the body of protocol 1, whose fields are the same.
+//! Arguments come out as a tuple, ready for the call.
 
 use pyo3::{
     prelude::*,
@@ -22,9 +23,10 @@ use super::{
 use crate::errors;
 
 /// The parts of an embed, in Celery's order.
-pub(crate) const LINKS: [&str; 4] = ["callbacks", "errbacks", "chain", "chord"];
+pub(crate) const EMBED_KEYS: [&str; 4] = ["callbacks", "errbacks", "chain", "chord"];
 
-/// What a body holds: the arguments of the call, and the signatures to run after it when there are any.
+/// What a body holds: the arguments of the call, and the signatures to run after it when there are
+/// any.
 pub(crate) struct CallArgs<'py> {
     /// Positional arguments.
     pub(crate) args: Bound<'py, PyTuple>,
@@ -41,11 +43,11 @@ pub(super) struct Call<'py> {
     pub(super) embed: Option<Bound<'py, PyAny>>,
 }
 
-/// The embed of a message on its way out, in the order of [`LINKS`].
+/// The embed of a message on its way out, in the order of [`EMBED_KEYS`].
 #[derive(Default)]
-pub(crate) struct Links<'py>(pub(crate) [Option<Bound<'py, PyAny>>; 4]);
+pub(crate) struct Embed<'py>(pub(crate) [Option<Bound<'py, PyAny>>; 4]);
 
-impl<'py> Links<'py> {
+impl<'py> Embed<'py> {
     /// Whether nothing runs after the task.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)
@@ -54,14 +56,15 @@ impl<'py> Links<'py> {
     /// As a dict, for serializers of Python's.
     pub(crate) fn to_dict(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        for (name, link) in LINKS.iter().zip(&self.0) {
+        for (name, link) in EMBED_KEYS.iter().zip(&self.0) {
             dict.set_item(name, link)?;
         }
         Ok(dict)
     }
 }
 
-/// Writes a body to the end of `out`. `full` writes the embed even when it is empty, as Celery does.
+/// Writes a body to the end of `out`. `full` writes the embed even when it is empty, as Celery
+/// does.
 ///
 /// # Errors
 /// `EncodeError`, with the place (`args[0].x`, `kwargs.y`). `out` then holds a part of it.
@@ -70,13 +73,13 @@ pub(crate) fn write_body(
     out: &mut Vec<u8>,
     args: &Bound<'_, PyAny>,
     kwargs: &Bound<'_, PyAny>,
-    links: &Links<'_>,
+    embed: &Embed<'_>,
     full: bool,
 ) -> PyResult<()> {
-    let links = (full || !links.is_empty()).then_some(links);
+    let embed = (full || !embed.is_empty()).then_some(embed);
     let written = match format {
-        Format::Json => parts(&mut Json(out), args, kwargs, links),
-        Format::Msgpack => parts(&mut Msgpack(out), args, kwargs, links),
+        Format::Json => parts(&mut Json(out), args, kwargs, embed),
+        Format::Msgpack => parts(&mut Msgpack(out), args, kwargs, embed),
     };
     written.map_err(|(fault, root)| fault.into_python(args.py(), root, format.name()))
 }
@@ -87,18 +90,18 @@ fn parts<S: Sink>(
     out: &mut S,
     args: &Bound<'_, PyAny>,
     kwargs: &Bound<'_, PyAny>,
-    links: Option<&Links<'_>>,
+    embed: Option<&Embed<'_>>,
 ) -> Part {
     let within = |root| move |fault| (fault, root);
-    out.list(if links.is_some() { 3 } else { 2 }).map_err(within("body"))?;
+    out.list(if embed.is_some() { 3 } else { 2 }).map_err(within("body"))?;
     out.before_item(0);
     walk::value(out, args.as_borrowed(), 1).map_err(within("args"))?;
     out.before_item(1);
     walk::value(out, kwargs.as_borrowed(), 1).map_err(within("kwargs"))?;
-    if let Some(links) = links {
+    if let Some(embed) = embed {
         out.before_item(2);
-        out.map(LINKS.len()).map_err(within("body"))?;
-        for (index, (name, link)) in LINKS.iter().zip(&links.0).enumerate() {
+        out.map(EMBED_KEYS.len()).map_err(within("body"))?;
+        for (index, (name, link)) in EMBED_KEYS.iter().zip(&embed.0).enumerate() {
             out.before_item(index);
             key_and_link(out, name, link.as_ref()).map_err(within(name))?;
         }
@@ -193,7 +196,7 @@ fn says_anything<'py>(embed: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, P
     let Ok(embed) = embed.cast::<PyDict>() else {
         return Err(not_a_body(embed, "an embed that is no map"));
     };
-    for name in LINKS {
+    for name in EMBED_KEYS {
         if let Some(value) = embed.get_item(name)?
             && value.is_truthy()?
         {

@@ -1,10 +1,10 @@
-//! Python objects under construction, common to both readers: a stack of items on their way into a list, a cache of
-//! keys, and the step from a typed map to its value.
+//! Python objects under construction, common to both readers: a stack of items on their way into a
+//! list, a cache of keys, and the step from a typed map to its value.
 //!
-//! Keys repeat from message to message, so each thread keeps a small table of interned strings: a hit saves the
-//! allocation and brings the hash along, and interned keyword arguments are matched by identity. The table is taken
-//! out of the thread's slot while a reader uses it; a reader inside a reader (a class that decodes in its
-//! constructor) starts with an empty one.
+//! Keys repeat from message to message, so each thread keeps a small table of interned strings: a
+//! hit saves the allocation and brings the hash along, and interned keyword arguments are matched
+//! by identity. The table is taken out of the thread's slot while a reader uses it; a reader inside
+//! a reader (a class that decodes in its constructor) starts with an empty one.
 
 use std::cell::Cell;
 
@@ -121,8 +121,8 @@ pub(super) fn set(
     raw::set(dict, key, value).map_err(|e| Unreadable::raised(at, "a key that no dict can hold", e))
 }
 
-/// A finished dict, or what it stands for when it has exactly the two keys of a typed map. `marked` says that one
-/// of its keys was `__type__`.
+/// A finished dict, or what it stands for when it has exactly the two keys of a typed map. `marked`
+/// says that one of its keys was `__type__`.
 #[inline]
 pub(super) fn finish(at: usize, dict: Bound<'_, PyDict>, marked: bool) -> Read<Bound<'_, PyAny>> {
     if marked && dict.len() == 2 { revive(at, dict) } else { Ok(dict.into_any()) }

@@ -1,7 +1,7 @@
 //! What goes wrong in the codec, and where.
 //!
-//! A place inside a value (`args[0].x`) is only put together when something is wrong: the error collects one step
-//! per level on its way out, so the way in costs nothing.
+//! A place inside a value (`args[0].x`) is only put together when something is wrong: the error
+//! collects one step per level on its way out, so the way in costs nothing.
 
 use pyo3::{exceptions::PyException, prelude::*};
 

@@ -1,5 +1,6 @@
-//! Serializers that are Python's: pickle, yaml, and what the user registered. The functions of `taskcore.serialize`
-//! are looked up once. Only writing is here: what may be opened is decided where messages are executed.
+//! Serializers that are Python's: pickle, yaml, and what the user registered. The functions of
+//! `taskcore.serialize` are looked up once. Only writing is here: what may be opened is decided
+//! where messages are executed.
 
 use pyo3::{
     prelude::*,

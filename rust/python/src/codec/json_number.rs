@@ -1,7 +1,9 @@
-//! The numbers of JSON as Python reads them: integers of any size, floats by their nearest double, `-Infinity`.
+//! The numbers of JSON as Python reads them: integers of any size, floats by their nearest double,
+//! `-Infinity`.
 //!
-//! An integer of up to eighteen digits, which is nearly every one, is summed up while it is scanned. Longer ones
-//! are parsed again, beyond 64 bits by Python itself, whose limit of digits is then the limit here.
+//! An integer of up to eighteen digits, which is nearly every one, is summed up while it is
+//! scanned. Longer ones are parsed again, beyond 64 bits by Python itself, whose limit of digits is
+//! then the limit here.
 
 use pyo3::{prelude::*, types::PyFloat};
 

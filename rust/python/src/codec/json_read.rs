@@ -1,9 +1,10 @@
 //! JSON as Python's `json.loads` reads it, straight into Python objects.
 //!
-//! The grammar is Python's: `NaN`, `Infinity` and `-Infinity` are numbers, integers have any size, an escaped half
-//! of a surrogate pair is a character, the last of two equal keys wins. Control characters inside strings, trailing
-//! bytes, invalid UTF-8 and more than `DEPTH` levels are errors that say at which byte. UTF-8 is checked once for
-//! the whole input, so that positions inside it can be found by looking at single bytes.
+//! The grammar is Python's: `NaN`, `Infinity` and `-Infinity` are numbers, integers have any size,
+//! an escaped half of a surrogate pair is a character, the last of two equal keys wins. Control
+//! characters inside strings, trailing bytes, invalid UTF-8 and more than `DEPTH` levels are errors
+//! that say at which byte. UTF-8 is checked once for the whole input, so that positions inside it
+//! can be found by looking at single bytes.
 
 use pyo3::{
     prelude::*,
@@ -40,7 +41,8 @@ static SPECIAL: [bool; 256] = {
     table
 };
 
-/// How the embed of a message without any callbacks looks when Celery wrote it, and the end of the body.
+/// How the embed of a message without any callbacks looks when Celery wrote it, and the end of the
+/// body.
 const NO_EMBED: &[u8] = br#"{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]"#;
 
 impl<'a, 'py> Reader<'a, 'py> {
@@ -59,7 +61,8 @@ impl<'a, 'py> Reader<'a, 'py> {
         Ok(value)
     }
 
-    /// The whole input as a body, when it has the shape of protocol 2; otherwise the caller reads it as a document.
+    /// The whole input as a body, when it has the shape of protocol 2; otherwise the caller reads
+    /// it as a document.
     pub(super) fn call(&mut self) -> Read<Option<Call<'py>>> {
         self.blank();
         if !self.take(b'[') || !self.after_blank(b'[') {

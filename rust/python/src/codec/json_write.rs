@@ -1,8 +1,9 @@
-//! JSON as Python's `json.dumps` writes it, byte for byte: `", "` and `": "`, everything beyond printable ASCII
-//! escaped, the shortest digits of a float, `NaN` and the infinities by name.
+//! JSON as Python's `json.dumps` writes it, byte for byte: `", "` and `": "`, everything beyond
+//! printable ASCII escaped, the shortest digits of a float, `NaN` and the infinities by name.
 //!
-//! Bytes become kombu's typed map. Keys that are numbers, bools or None become text, as in `json`. Lone surrogates
-//! survive as their escapes, which is why the writer decodes WTF-8 rather than UTF-8.
+//! Bytes become kombu's typed map. Keys that are numbers, bools or None become text, as in `json`.
+//! Lone surrogates survive as their escapes, which is why the writer decodes WTF-8 rather than
+//! UTF-8.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pyo3::prelude::*;
@@ -17,7 +18,8 @@ use super::{
 /// Writes JSON to the end of a buffer.
 pub(super) struct Json<'b>(pub(super) &'b mut Vec<u8>);
 
-/// For each byte: 0 when it stands for itself, 1 when it begins an escape of its own, otherwise the letter of its short escape.
+/// For each byte: 0 when it stands for itself, 1 when it begins an escape of its own, otherwise the
+/// letter of its short escape.
 static ESCAPE: [u8; 256] = {
     let mut table = [1u8; 256];
     let mut b = 0x20;
@@ -136,7 +138,8 @@ impl Sink for Json<'_> {
     }
 }
 
-/// Writes a string with its quotes. `wtf8` is UTF-8 in which lone surrogates may stand as three bytes.
+/// Writes a string with its quotes. `wtf8` is UTF-8 in which lone surrogates may stand as three
+/// bytes.
 fn text(out: &mut Vec<u8>, wtf8: &[u8]) {
     out.reserve(wtf8.len() + 2);
     out.push(b'"');
@@ -156,7 +159,8 @@ fn text(out: &mut Vec<u8>, wtf8: &[u8]) {
     out.push(b'"');
 }
 
-/// Escapes the character at the head of `wtf8`, whose form the interpreter vouches for; returns its length.
+/// Escapes the character at the head of `wtf8`, whose form the interpreter vouches for; returns its
+/// length.
 fn beyond_ascii(out: &mut Vec<u8>, wtf8: &[u8]) -> usize {
     let bits = |i: usize| u32::from(wtf8[i] & 0x3f);
     let (len, code) = match wtf8[0] {
@@ -179,8 +183,8 @@ fn escape(out: &mut Vec<u8>, unit: u16) {
     out.extend_from_slice(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
 }
 
-/// Writes a float as `float.__repr__` does. The digits are ryu's, which are the shortest too; the two differ in where they
-/// begin to use an exponent on the small side, and in how they write it.
+/// Writes a float as `float.__repr__` does. The digits are ryu's, which are the shortest too; the
+/// two differ in where they begin to use an exponent on the small side, and in how they write it.
 fn float(out: &mut Vec<u8>, value: f64) {
     if !value.is_finite() {
         let name: &[u8] = if value.is_nan() {

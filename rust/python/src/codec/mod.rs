@@ -1,12 +1,13 @@
 //! Python objects to bytes and back, without anything in between.
 //!
-//! Two encodings are native: JSON as kombu writes it, and MessagePack. Both write the same typed maps `{"__type__":
-//! T, "__value__": V}` for what they have no type of their own for (datetime, Decimal, UUID, in JSON also bytes),
-//! so a value survives either. Other serializers are Python's business (`taskcore.serialize`) and never come here.
+//! Two encodings are native: JSON as kombu writes it, and MessagePack. Both write the same typed
+//! maps `{"__type__": T, "__value__": V}` for what they have no type of their own for (datetime,
+//! Decimal, UUID, in JSON also bytes), so a value survives either. Other serializers are Python's
+//! business (`taskcore.serialize`) and never come here.
 //!
-//! Both directions stop at [`DEPTH`] levels of nesting: below the interpreter's own recursion limit, far above what
-//! people write by hand, and met within 384 KiB of stack, which every platform gives a thread. A cycle ends there
-//! too, with the same error.
+//! Both directions stop at [`DEPTH`] levels of nesting: below the interpreter's own recursion
+//! limit, far above what people write by hand, and met within 384 KiB of stack, which every
+//! platform gives a thread. A cycle ends there too, with the same error.
 
 mod body;
 mod build;
@@ -23,7 +24,7 @@ mod walk;
 
 use pyo3::{prelude::*, types::PyBytes};
 
-pub(crate) use body::{CallArgs, LINKS, Links, loads_args, split_args, write_body};
+pub(crate) use body::{CallArgs, EMBED_KEYS, Embed, loads_args, split_args, write_body};
 pub(crate) use foreign::{content_type_of, dumps_foreign};
 
 use crate::errors;

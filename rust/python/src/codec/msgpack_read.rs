@@ -1,8 +1,9 @@
 //! MessagePack, straight into Python objects.
 //!
-//! Arrays become lists, binaries bytes, timestamps aware datetimes; other extension types are an error, as are
-//! trailing bytes, invalid UTF-8 and more than `DEPTH` levels. Any key that a dict can hold is accepted. A length
-//! is believed only as far as bytes follow: nothing is allocated ahead of the input.
+//! Arrays become lists, binaries bytes, timestamps aware datetimes; other extension types are an
+//! error, as are trailing bytes, invalid UTF-8 and more than `DEPTH` levels. Any key that a dict
+//! can hold is accepted. A length is believed only as far as bytes follow: nothing is allocated
+//! ahead of the input.
 
 use pyo3::{
     prelude::*,
@@ -39,7 +40,8 @@ impl<'a, 'py> Reader<'a, 'py> {
         Ok(value)
     }
 
-    /// The whole input as a body, when it has the shape of protocol 2; otherwise the caller reads it as a document.
+    /// The whole input as a body, when it has the shape of protocol 2; otherwise the caller reads
+    /// it as a document.
     pub(super) fn call(&mut self) -> Read<Option<Call<'py>>> {
         let parts = match self.data.first() {
             Some(0x92) => 2,

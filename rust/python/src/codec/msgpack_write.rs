@@ -1,8 +1,9 @@
-//! MessagePack, the compact body: the smallest form of every length and number, bytes as they are, floats in 64 bits.
+//! MessagePack, the compact body: the smallest form of every length and number, bytes as they are,
+//! floats in 64 bits.
 //!
-//! Tuples become arrays. Keys keep their type where MessagePack has it (a stock kombu reader takes only str and
-//! bytes keys; taskcore's takes any). Integers beyond 64 bits, which MessagePack does not have, become a typed map
-//! of taskcore's own.
+//! Tuples become arrays. Keys keep their type where MessagePack has it (a stock kombu reader takes
+//! only str and bytes keys; taskcore's takes any). Integers beyond 64 bits, which MessagePack does
+//! not have, become a typed map of taskcore's own.
 
 use pyo3::prelude::*;
 

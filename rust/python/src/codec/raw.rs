@@ -1,15 +1,18 @@
-//! The few calls of the C API that the codec needs faster than PyO3's safe ones, each behind a safe function.
+//! The few calls of the C API that the codec needs faster than PyO3's safe ones, each behind a safe
+//! function.
 //!
-//! The limited API hides the layout of objects, so a length or an item is a function call; what is left to win is
-//! not to count references for values that nobody can drop meanwhile. The rule that makes borrowing safe: an item
-//! borrowed from a list or dict is used before any Python code runs, and whoever goes on with a container or with
-//! an object that may run Python code takes a reference first (`Borrowed::to_owned`).
+//! The limited API hides the layout of objects, so a length or an item is a function call; what is
+//! left to win is not to count references for values that nobody can drop meanwhile. The rule that
+//! makes borrowing safe: an item borrowed from a list or dict is used before any Python code runs,
+//! and whoever goes on with a container or with an object that may run Python code takes a
+//! reference first (`Borrowed::to_owned`).
 #![allow(unsafe_code)]
 
 use pyo3::{ffi, prelude::*, types::PyDict};
 use std::ffi::{c_int, c_long};
 
-/// What the codec tells apart. Subclasses of dict and bytes are `Other`: their items and meaning are their own.
+/// What the codec tells apart. Subclasses of dict and bytes are `Other`: their items and meaning
+/// are their own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `str` or a subclass.
@@ -87,7 +90,8 @@ fn kind_of_other(obj: Borrowed<'_, '_, PyAny>) -> Kind {
     }
 }
 
-/// The UTF-8 of a string, which the interpreter keeps beside it; `None` when it holds lone surrogates.
+/// The UTF-8 of a string, which the interpreter keeps beside it; `None` when it holds lone
+/// surrogates.
 #[inline]
 pub(super) fn utf8<'a>(text: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
     let mut size: ffi::Py_ssize_t = 0;
@@ -161,7 +165,8 @@ pub(super) fn item<'a, 'py>(
     kind: Kind,
     index: usize,
 ) -> Option<Borrowed<'a, 'py, PyAny>> {
-    // SAFETY: `seq` is of kind `List` or `Tuple`; both calls check the bounds and set an error that is cleared.
+    // SAFETY: `seq` is of kind `List` or `Tuple`; both calls check the bounds and set an error that
+    // is cleared.
     unsafe {
         let ptr = if kind == Kind::List {
             ffi::PyList_GetItem(seq.as_ptr(), index as ffi::Py_ssize_t)
@@ -176,7 +181,8 @@ pub(super) fn item<'a, 'py>(
     }
 }
 
-/// A position in a dict. Stays memory-safe when the dict changes: the table is asked anew at every step.
+/// A position in a dict. Stays memory-safe when the dict changes: the table is asked anew at every
+/// step.
 pub(super) struct Pairs<'a, 'py> {
     dict: &'a Bound<'py, PyDict>,
     at: ffi::Py_ssize_t,
@@ -214,7 +220,8 @@ pub(super) fn text_with_surrogates<'py>(
     py: Python<'py>,
     wtf8: &[u8],
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: pointer and length come from one slice; the result is a new reference or null with an error set.
+    // SAFETY: pointer and length come from one slice; the result is a new reference or null with an
+    // error set.
     unsafe {
         let ptr = ffi::PyUnicode_DecodeUTF8(
             wtf8.as_ptr().cast(),

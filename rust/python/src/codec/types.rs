@@ -1,4 +1,5 @@
-//! Values that neither encoding has a type for, and kombu's way to write them: `{"__type__": T, "__value__": V}`.
+//! Values that neither encoding has a type for, and kombu's way to write them: `{"__type__": T,
+//! "__value__": V}`.
 //!
 //! | T | Python | V |
 //! | --- | --- | --- |
@@ -8,9 +9,9 @@
 //! | `bytes` `base64` | `bytes`, in JSON | text when it is UTF-8, else base64 |
 //! | `int` | `int` beyond 64 bits, in MessagePack | decimal digits |
 //!
-//! The last is taskcore's own; a stock worker reads no such integer from MessagePack anyway. An object with
-//! `__json__` is replaced by what that returns. Any other T is an error on the way in: a value must not change its
-//! type in silence.
+//! The last is taskcore's own; a stock worker reads no such integer from MessagePack anyway. An
+//! object with `__json__` is replaced by what that returns. Any other T is an error on the way in:
+//! a value must not change its type in silence.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pyo3::{
@@ -67,7 +68,8 @@ pub(super) enum Form<'py> {
 pub(super) fn form<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Form<'py>> {
     let py = obj.py();
     let classes = Classes::get(py)?;
-    // The exact classes first: they have no `__json__`, and asking an object for a missing attribute is slow.
+    // The exact classes first: they have no `__json__`, and asking an object for a missing
+    // attribute is slow.
     let exact = obj.get_type();
     let known = [&classes.datetime, &classes.decimal, &classes.uuid, &classes.date, &classes.time]
         .iter()
@@ -104,7 +106,8 @@ pub(super) fn form<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Form<'py>> {
     Ok(Form::Unknown)
 }
 
-/// Whether it is one of Django's lazy translations, which kombu writes as text. Django is asked only when it is loaded.
+/// Whether it is one of Django's lazy translations, which kombu writes as text. Django is asked
+/// only when it is loaded.
 fn is_lazy_text(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = obj.py();
     let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;

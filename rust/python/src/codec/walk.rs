@@ -1,9 +1,10 @@
-//! The walk over a Python value, common to both encodings: what comes in which order, how deep, and what an unusual
-//! object is written as. The encodings supply the bytes through [`Sink`].
+//! The walk over a Python value, common to both encodings: what comes in which order, how deep, and
+//! what an unusual object is written as. The encodings supply the bytes through [`Sink`].
 //!
-//! Order and meaning follow Python's `json`: subclasses of str, int and float count as their base, a dict subclass
-//! is asked for its `items()`, a tuple is a list. The length of a container is written before its items; one that
-//! changes its length under way (only an object's `__json__` can do that) is an error, never a broken message.
+//! Order and meaning follow Python's `json`: subclasses of str, int and float count as their base,
+//! a dict subclass is asked for its `items()`, a tuple is a list. The length of a container is
+//! written before its items; one that changes its length under way (only an object's `__json__` can
+//! do that) is an error, never a broken message.
 
 use pyo3::{
     intern,

@@ -1,11 +1,13 @@
-//! The broker inside one process: the whole contract, nothing on disk. Shipped for tests, the user's and ours.
+//! The broker inside one process: the whole contract, nothing on disk. Shipped for tests, the
+//! user's and ours.
 //!
-//! Handles with the same URL (`memory://`, `memory://name`) share one store for the life of the process, so that an app and
-//! a worker in threads of one test meet. Give each test a name of its own to keep them apart.
+//! Handles with the same URL (`memory://`, `memory://name`) share one store for the life of the
+//! process, so that an app and a worker in threads of one test meet. Give each test a name of its
+//! own to keep them apart.
 //!
-//! State is one struct behind one mutex ([`state`]), which decides everything and never waits; this file adds the ports, the
-//! clock and the waking. One mutex is slower than a queue per lock under contention, and that is the trade: a fake
-//! must be obviously right.
+//! State is one struct behind one mutex ([`state`]), which decides everything and never waits; this
+//! file adds the ports, the clock and the waking. One mutex is slower than a queue per lock under
+//! contention, and that is the trade: a fake must be obviously right.
 
 mod state;
 
@@ -19,19 +21,21 @@ use tokio::sync::Notify;
 
 use self::state::State;
 use super::{
-    BoxFuture, Broker, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats, Recovered,
+    Broker, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats, Recovered,
     Settlement, Subscription, Tag, order::Turns,
 };
 use crate::{
     clock::{self, Millis},
     error::{Error, ErrorKind, Result},
+    future::BoxFuture,
 };
 
 /// What all handles of one URL share.
 struct Store {
     /// Every section is short and free of awaits.
     state: Mutex<State>,
-    /// Rung after every change that may give a fetch something; reaches waiters of any thread and runtime.
+    /// Rung after every change that may give a fetch something; reaches waiters of any thread and
+    /// runtime.
     changed: Notify,
     /// Where its time comes from.
     clock: fn() -> Millis,
@@ -177,7 +181,8 @@ impl Consumer for MemoryConsumer {
     fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
         Box::pin(async move {
             loop {
-                // Armed before the state is looked at, so that no change falls between the look and the wait.
+                // Armed before the state is looked at, so that no change falls between the look and
+                // the wait.
                 let changed = self.store.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();

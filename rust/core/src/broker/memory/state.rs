@@ -1,7 +1,9 @@
-//! What the in-process broker knows, and every change to it. No clock, no waiting: time comes in as an argument.
+//! What the in-process broker knows, and every change to it. No clock, no waiting: time comes in as
+//! an argument.
 //!
-//! A message keeps the number it was published under. Lanes are ordered by that number, so putting a message back
-//! at the head of its lane in its old place is an insertion, and going to the tail is taking a new number.
+//! A message keeps the number it was published under. Lanes are ordered by that number, so putting
+//! a message back at the head of its lane in its old place is an insertion, and going to the tail
+//! is taking a new number.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -88,17 +90,18 @@ impl State {
         self.queue(&queue).due.insert((due, message.number), message);
     }
 
-    fn bury(&mut self, message: Message, reason: String, now: Millis) {
+    fn park(&mut self, message: Message, reason: String, now: Millis) {
         let (queue, key) = (message.queue.clone(), self.number());
         self.queue(&queue).dead.insert(key, (message, reason, now));
     }
 
-    /// Counts a delivery that ended with a lost process, and parks the message once there were too many.
+    /// Counts a delivery that ended with a lost process, and parks the message once there were too
+    /// many.
     fn redeliver(&mut self, mut message: Message, max_deliveries: u32, now: Millis) {
         message.redeliveries += 1;
         if message.redeliveries >= max_deliveries {
             let reason = format!("{} deliveries ended with a lost worker", message.redeliveries);
-            self.bury(message, reason, now);
+            self.park(message, reason, now);
         } else {
             self.make_ready(message);
         }
@@ -121,7 +124,8 @@ impl State {
         }
     }
 
-    /// The number of the epoch and its name, which is a fresh one when the lease under `base` was lost.
+    /// The number of the epoch and its name, which is a fresh one when the lease under `base` was
+    /// lost.
     pub(super) fn register(
         &mut self,
         base: &str,
@@ -146,7 +150,8 @@ impl State {
         (number, epoch)
     }
 
-    /// Claims up to `want.0` ready and `want.1` due messages; `None` when the holder is not known any more.
+    /// Claims up to `want.0` ready and `want.1` due messages; `None` when the holder is not known
+    /// any more.
     pub(super) fn claim(
         &mut self,
         holder: u64,
@@ -217,7 +222,7 @@ impl State {
             }
             Settle::Park { id, reason } => {
                 message.id = id;
-                self.bury(message, reason, now);
+                self.park(message, reason, now);
             }
         }
     }
@@ -242,7 +247,8 @@ impl State {
         true
     }
 
-    /// Puts back, as suspects, what lapsed holders held, as `judge` sees it; what had begun is counted. One that is late itself judges nobody before it has renewed.
+    /// Puts back, as suspects, what lapsed holders held, as `judge` sees it; what had begun is
+    /// counted. One that is late itself judges nobody before it has renewed.
     pub(super) fn recover(&mut self, judge: u64, now: Millis) -> Recovered {
         let judge = self.holders.get(&judge).filter(|judge| judge.until >= now);
         let Some(mine) = judge.map(|judge| judge.mine) else { return Recovered::default() };
@@ -343,7 +349,7 @@ impl State {
     }
 
     /// Takes the named dead letters, or all, in the order of parking.
-    fn exhume(&mut self, queue: &str, keys: Option<&[String]>) -> Vec<Message> {
+    fn take_dead(&mut self, queue: &str, keys: Option<&[String]>) -> Vec<Message> {
         let Some(queue) = self.queues.get_mut(queue) else { return Vec::new() };
         let dead = std::mem::take(&mut queue.dead);
         let (taken, kept): (BTreeMap<_, _>, BTreeMap<_, _>) = dead
@@ -354,7 +360,7 @@ impl State {
     }
 
     pub(super) fn replay(&mut self, queue: &str, keys: Option<&[String]>) -> u64 {
-        let messages = self.exhume(queue, keys);
+        let messages = self.take_dead(queue, keys);
         let count = messages.len() as u64;
         for mut message in messages {
             (message.number, message.redeliveries) = (self.number(), 0);
@@ -365,11 +371,12 @@ impl State {
     }
 
     pub(super) fn discard(&mut self, queue: &str, keys: Option<&[String]>) -> u64 {
-        self.exhume(queue, keys).len() as u64
+        self.take_dead(queue, keys).len() as u64
     }
 }
 
-/// Moves what is due by `until`, the earliest of each queue first, to `claimed`, until that has `most`.
+/// Moves what is due by `until`, the earliest of each queue first, to `claimed`, until that has
+/// `most`.
 fn take_due(
     all: &mut BTreeMap<Arc<str>, Queue>,
     queues: &[Arc<str>],

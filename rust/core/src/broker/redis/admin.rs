@@ -1,9 +1,11 @@
-//! Questions and repairs from outside the path: what a queue holds, purging, cancelling, dead letters.
+//! Questions and repairs from outside the path: what a queue holds, purging, cancelling, dead
+//! letters.
 //!
-//! Asked by people and command lines, so clarity beats speed; still no script runs longer than a few hundred
-//! messages' worth, because the server serves nobody else meanwhile.
+//! Asked by people and command lines, so clarity beats speed; still no script runs longer than a
+//! few hundred messages' worth, because the server serves nobody else meanwhile.
 //!
-//! The key of a dead letter, as callers see it, is the index of its lane, a colon, and its field in the lane's hash.
+//! The key of a dead letter, as callers see it, is the index of its lane, a colon, and its field in
+//! the lane's hash.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +20,7 @@ use crate::{
     broker::{DeadLetter, QueueStats},
     clock::Millis,
     message::Message,
-    redis_link::Lease,
+    redis_connection::Lease,
 };
 
 /// Dead letters, or buckets of the due set, per script.
@@ -216,8 +218,8 @@ fn split_key(key: &str, lanes: usize) -> Option<(usize, String)> {
     Some((lane, field.to_owned()))
 }
 
-/// Reads `at count idlen reasonlen\n`, the id, the reason, the message, as `settle.lua` writes them. `None` for a record
-/// that this version did not write.
+/// Reads `at count idlen reasonlen\n`, the id, the reason, the message, as `settle.lua` writes
+/// them. `None` for a record that this version did not write.
 fn read_record(key: String, record: &Bytes) -> Option<DeadLetter> {
     let eol = record.iter().position(|b| *b == b'\n')?;
     let mut numbers = std::str::from_utf8(&record[..eol]).ok()?.split(' ').map(str::parse::<i64>);

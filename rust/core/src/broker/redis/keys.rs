@@ -1,9 +1,10 @@
 //! Every key that the broker uses, and what it holds.
 //!
-//! A queue is four lists, Celery's own, one per priority step; each list is a *lane*. Beside the list `L` of a lane lie
-//! its records, whose names begin with a hash tag so that all of a lane lies in one slot of a cluster: `{L}:`, see [`base`].
-//! Scripts are given every key; none builds one. One that takes several lanes treats them one after the other and may be
-//! called for some of them alone, which is how it is called where they lie in several slots.
+//! A queue is four lists, Celery's own, one per priority step; each list is a *lane*. Beside the
+//! list `L` of a lane lie its records, whose names begin with a hash tag so that all of a lane lies
+//! in one slot of a cluster: `{L}:`, see [`base`]. Scripts are given every key; none builds one.
+//! One that takes several lanes treats them one after the other and may be called for some of them
+//! alone, which is how it is called where they lie in several slots.
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
@@ -18,8 +19,9 @@
 //! | `{taskcore}:queues:<epoch>` | set | names of the queues that an epoch consumes |
 //! | `{taskcore}:queues` | set | names of the queues that were ever published to or consumed |
 //!
-//! The count of lost deliveries travels with the message, in front of its bytes (`\0tc<count>\n`), wherever it lies except in
-//! `L`, which holds only what Celery may read. So an ack is one field less in `unacked` and leaves nothing else to forget.
+//! The count of lost deliveries travels with the message, in front of its bytes (`\0tc<count>\n`),
+//! wherever it lies except in `L`, which holds only what Celery may read. So an ack is one field
+//! less in `unacked` and leaves nothing else to forget.
 
 use std::sync::Arc;
 
@@ -30,8 +32,9 @@ use crate::clock::Millis;
 /// Celery's priority steps, served in this order.
 pub(super) const STEPS: [u8; 4] = [0, 3, 6, 9];
 
-/// How long a bucket of the due set is. A bucket is claimed from when all of it lies within the horizon, and found at
-/// most half a horizon later, so that a quarter of a horizon is left before its first message is due.
+/// How long a bucket of the due set is. A bucket is claimed from when all of it lies within the
+/// horizon, and found at most half a horizon later, so that a quarter of a horizon is left before
+/// its first message is due.
 pub(super) const BUCKET_MS: Millis = 500;
 
 /// Builds the names; holds `global_keyprefix`.
@@ -120,8 +123,8 @@ pub(super) fn bucket_begin(due: Millis) -> Millis {
     due.div_euclid(BUCKET_MS) * BUCKET_MS
 }
 
-/// The three digits that stand before a message in its bucket: how far into the bucket it is due, so that the
-/// scripts can tell the order.
+/// The three digits that stand before a message in its bucket: how far into the bucket it is due,
+/// so that the scripts can tell the order.
 pub(super) fn bucket_offset(due: Millis) -> [u8; 3] {
     let offset = due.rem_euclid(BUCKET_MS);
     [100, 10, 1].map(|unit| b'0' + (offset / unit % 10) as u8)
@@ -146,9 +149,10 @@ pub(super) fn step(priority: u8) -> usize {
 
 /// What names begin with that share the slot of `name` in a cluster.
 ///
-/// A cluster hashes what stands between the first `{` and the next `}`, or the whole name where that is nothing. So a name
-/// with a tag is the beginning itself, and one without becomes the tag. A name that has a `}` but no tag cannot: the tag would end there.
-/// For such a name a number is found that hashes to the same slot.
+/// A cluster hashes what stands between the first `{` and the next `}`, or the whole name where
+/// that is nothing. So a name with a tag is the beginning itself, and one without becomes the tag.
+/// A name that has a `}` but no tag cannot: the tag would end there. For such a name a number is
+/// found that hashes to the same slot.
 fn base(name: &str) -> String {
     if hashed(name).len() < name.len() {
         format!("{name}:")

@@ -1,11 +1,13 @@
 //! Redis as a broker: Celery's own lists, with taskcore's records beside them.
 //!
-//! A queue is the list that Celery uses, so both kinds of producers and workers can share it; what makes it safe (who holds what,
-//! leases, due set, delivery counts, dead letters) lies beside it under hash-tagged keys, which `keys` lists. Every change of more
-//! than one step is one script, so there is no moment at which a message is in no key at all.
+//! A queue is the list that Celery uses, so both kinds of producers and workers can share it; what
+//! makes it safe (who holds what, leases, due set, delivery counts, dead letters) lies beside it
+//! under hash-tagged keys, which `keys` lists. Every change of more than one step is one script, so
+//! there is no moment at which a message is in no key at all.
 //!
-//! Producers are blocking and borrow a connection from a pool. A consumer has a few connections, however many queues it serves
-//! (`consumer`), and an idle one neither polls nor wakes for others' messages more than it must.
+//! Producers are blocking and borrow a connection from a pool. A consumer has a few connections,
+//! however many queues it serves (`consumer`), and an idle one neither polls nor wakes for others'
+//! messages more than it must.
 //!
 //! Needs Redis 6.2 (`BLMOVE`, `RPOP` with a count).
 
@@ -21,13 +23,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    BoxFuture, Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subscription, url::RedisUrl,
-};
+use super::{Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
 use crate::{
     clock,
     error::Result,
-    redis_link::{Link, Pool},
+    future::BoxFuture,
+    redis_connection::{Pool, Server},
+    url::RedisUrl,
 };
 use consumer::Ledger;
 use keys::Keys;
@@ -44,11 +46,11 @@ pub struct RedisOptions {
 
 /// The adapter.
 pub struct RedisBroker {
-    link: Arc<Link>,
+    server: Arc<Server>,
     pool: Pool,
     keys: Keys,
-    /// What this process knows about each epoch it consumed under. Written by `consume`; it outlives a connection, so that
-    /// tags given out before a break stay good after it.
+    /// What this process knows about each epoch it consumed under. Written by `consume`; it
+    /// outlives a connection, so that tags given out before a break stay good after it.
     ledgers: Mutex<HashMap<String, Arc<Ledger>>>,
 }
 
@@ -58,12 +60,12 @@ impl RedisBroker {
     /// # Errors
     /// `Config` when a certificate cannot be read.
     pub fn new(url: &RedisUrl, redacted: &str, options: &RedisOptions) -> Result<Self> {
-        let link = Arc::new(Link::new(url, redacted)?);
+        let server = Arc::new(Server::new(url, redacted)?);
         Ok(Self {
-            pool: Pool::new(Arc::clone(&link)),
+            pool: Pool::new(Arc::clone(&server)),
             keys: Keys::new(&options.global_keyprefix),
             ledgers: Mutex::default(),
-            link,
+            server,
         })
     }
 
@@ -135,6 +137,6 @@ impl Broker for RedisBroker {
     }
 
     fn url(&self) -> &str {
-        self.link.url()
+        self.server.url()
     }
 }

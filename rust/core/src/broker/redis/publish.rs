@@ -1,11 +1,13 @@
 //! Writing messages: one `LPUSH` for one, long pipelines for many.
 //!
-//! The budget of a single confirmed publish is one round trip and little else, so it is one command without a script.
-//! A batch is grouped by list into commands of up to [`PER_COMMAND`] values, in order, and written in pieces of some
-//! [`PIECE`] bytes: while a piece is being written the server already works on its beginning.
+//! The budget of a single confirmed publish is one round trip and little else, so it is one command
+//! without a script. A batch is grouped by list into commands of up to [`PER_COMMAND`] values, in
+//! order, and written in pieces of some [`PIECE`] bytes: while a piece is being written the server
+//! already works on its beginning.
 //!
-//! What is scheduled goes into a bucket of the due set, which enters the set in the same transaction. Where an id may lie there already
-//! a script looks first; that costs the server about as much again, so ids made for their message pass it by.
+//! What is scheduled goes into a bucket of the due set, which enters the set in the same
+//! transaction. Where an id may lie there already a script looks first; that costs the server about
+//! as much again, so ids made for their message pass it by.
 //!
 //! The first message to a queue over a connection also enters the queue into the set of known ones.
 
@@ -25,7 +27,7 @@ use crate::{
     broker::{HORIZON_MS, Outgoing},
     clock::{self, Millis},
     error::Result,
-    redis_link::{Lease, Pool},
+    redis_connection::{Lease, Pool},
 };
 
 /// Values per command: the server does nothing else while it reads and runs one.
@@ -126,7 +128,7 @@ enum Way {
     /// Into the list.
     Now,
     /// Into the bucket that begins then, where nothing lies under the ids.
-    Fresh(Millis),
+    NewId(Millis),
     /// Into the bucket that begins then, whatever lies there.
     Checked(Millis),
 }
@@ -170,7 +172,7 @@ impl<'a> Pipeline<'a> {
         self.packed = std::mem::take(&mut lease.packed);
         self.packed.clear();
         self.announce(lease, batch);
-        if batch.iter().any(|message| !message.fresh && is_later(message, self.horizon))
+        if batch.iter().any(|message| !message.new_id && is_later(message, self.horizon))
             && lease.said.insert(SCRIPT.into())
         {
             self.add(&SCHEDULE.load());
@@ -210,7 +212,7 @@ impl<'a> Pipeline<'a> {
     fn place(&self, message: &'a Outgoing) -> Place<'a> {
         let way = match message.due.filter(|due| *due > self.horizon).map(bucket_begin) {
             None => Way::Now,
-            Some(begin) if message.fresh => Way::Fresh(begin),
+            Some(begin) if message.new_id => Way::NewId(begin),
             Some(begin) => Way::Checked(begin),
         };
         Place { queue: &message.queue, step: step(message.priority), way }
@@ -249,7 +251,7 @@ impl<'a> Pipeline<'a> {
                     bulk(&mut self.packed, &[&message.data]);
                 }
             }
-            Way::Fresh(begin) => {
+            Way::NewId(begin) => {
                 let lane = self.keys.lane(place.queue, place.step);
                 let (due, bucket, name) = (lane.due(), lane.bucket(begin), begin.to_string());
                 self.begin(1, &[b"MULTI"]);

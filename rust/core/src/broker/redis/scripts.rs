@@ -1,14 +1,15 @@
 //! The scripts, one per state change of more than one step, and how they are called.
 //!
-//! A script's contract (its keys, arguments, reply) is the comment that opens its file. They are called by hash. The blocking side
-//! loads a script when the server does not know it; a consumer loads all of them when it connects and takes a server that
-//! has forgotten them for one that it must connect to anew, because a pipeline cannot be repeated from the middle.
+//! A script's contract (its keys, arguments, reply) is the comment that opens its file. They are
+//! called by hash. The blocking side loads a script when the server does not know it; a consumer
+//! loads all of them when it connects and takes a server that has forgotten them for one that it
+//! must connect to anew, because a pipeline cannot be repeated from the middle.
 
 use std::sync::LazyLock;
 
 use redis::{Cmd, RedisResult, Value, cmd};
 
-use crate::redis_link::Lease;
+use crate::redis_connection::Lease;
 
 /// A script and its hash.
 pub(super) struct Lua(LazyLock<redis::Script>, &'static str);

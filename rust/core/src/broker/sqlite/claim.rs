@@ -176,8 +176,8 @@ fn claim_ready(
     Ok(())
 }
 
-/// Puts the shares of one round, each the index of its queue and where it begins, into the order of their turns: one of each queue
-/// after the other, as if they had been claimed one by one.
+/// Puts the shares of one round, each the index of its queue and where it begins, into the order of
+/// their turns: one of each queue after the other, as if they had been claimed one by one.
 fn mix(deliveries: &mut Vec<Delivery>, shares: &[(usize, usize)], turns: &mut Turns) {
     let (Some(&(last, _)), Some(&(_, start))) = (shares.last(), shares.first()) else { return };
     if shares.len() == 1 {
@@ -226,7 +226,8 @@ fn claim_lane(
         }
     }
     drop(rows);
-    // The claimed are exactly the keys from the head to the last one: both moves are one walk over a range.
+    // The claimed are exactly the keys from the head to the last one: both moves are one walk over
+    // a range.
     tx.prepare("INSERT INTO held (key, holder, claim) SELECT key, ?3, ?4 FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?
         .execute((first, last, taken.holder, taken.claim))?;
     tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last)).map(drop)
@@ -243,7 +244,8 @@ fn first_due(tx: &Tx<'_>, queues: &[(i64, &Arc<str>)]) -> rusqlite::Result<Optio
     Ok(first)
 }
 
-/// Takes what is due by `until`, the earliest of each queue first. What is asked for is divided among the queues.
+/// Takes what is due by `until`, the earliest of each queue first. What is asked for is divided
+/// among the queues.
 fn claim_due(
     tx: &Tx<'_>,
     queues: &[(i64, &Arc<str>)],

@@ -1,7 +1,7 @@
 //! A worker's side of the file: it claims, or waits until there is something.
 //!
-//! What a claim took goes into the epoch's inbox, not to the future that asked for it, so a fetch that was dropped meanwhile
-//! loses nothing: the next one finds it.
+//! What a claim took goes into the epoch's inbox, not to the future that asked for it, so a fetch
+//! that was dropped meanwhile loses nothing: the next one finds it.
 
 use std::{
     sync::{
@@ -17,11 +17,10 @@ use super::{
     lease, settle,
 };
 use crate::{
-    broker::{
-        BoxFuture, Consumer, Delivery, Recovered, Settlement, Subscription, Tag, order::Turns,
-    },
+    broker::{Consumer, Delivery, Recovered, Settlement, Subscription, Tag, order::Turns},
     clock,
     error::{Error, ErrorKind, Result},
+    future::BoxFuture,
     sqlite_store::{Cost, Database, POLL_INTERVAL, Tx},
 };
 
@@ -89,7 +88,8 @@ impl SqliteConsumer {
                 some
             })
         };
-        // Not synced: losing the knowledge that this process holds something takes losing the process.
+        // Not synced: losing the knowledge that this process holds something takes losing the
+        // process.
         let cost = cost(want + want_due, false);
         let run = move |tx: &mut Tx<'_>| claim::claim(tx, &claim);
         self.database.write_then(cost, run, into_inbox).await?.ok_or_else(|| self.fenced())

@@ -1,7 +1,8 @@
 //! What this process knows about an epoch under which it holds messages; it outlives a consumer.
 //!
-//! A consumer that failed is replaced by another for the same epoch. While the lease stands, tags that were handed out stay
-//! good, and what was claimed for a fetch that nobody waited for any more is found in the inbox by the next one.
+//! A consumer that failed is replaced by another for the same epoch. While the lease stands, tags
+//! that were handed out stay good, and what was claimed for a fetch that nobody waited for any more
+//! is found in the inbox by the next one.
 
 use std::{
     collections::VecDeque,
@@ -24,14 +25,15 @@ use crate::{
 
 /// One lease, and what was claimed under it.
 pub(super) struct Epoch {
-    /// How it is called: as the worker said, with a number behind it when an earlier lease under that name was lost.
+    /// How it is called: as the worker said, with a number behind it when an earlier lease under
+    /// that name was lost.
     pub(super) name: String,
     /// How many leases under the worker's name were lost before.
     generation: u32,
     /// Its number in the file.
     pub(super) holder: i64,
-    /// Since when the present consumer has held the lease without a gap. Written when it is taken or renewed, read by the
-    /// sweep: who was cut off gives the others time to come back.
+    /// Since when the present consumer has held the lease without a gap. Written when it is taken
+    /// or renewed, read by the sweep: who was cut off gives the others time to come back.
     mine: AtomicI64,
     /// How many claims were made under it.
     claims: AtomicI64,
@@ -40,7 +42,8 @@ pub(super) struct Epoch {
 }
 
 impl Epoch {
-    /// Takes up the lease that this process has under `known`, or takes a fresh one when there is none or it has lapsed.
+    /// Takes up the lease that this process has under `known`, or takes a fresh one when there is
+    /// none or it has lapsed.
     pub(super) async fn resume(
         database: &Database,
         known: Option<Arc<Self>>,

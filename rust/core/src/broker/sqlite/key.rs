@@ -1,8 +1,9 @@
-//! Where a message stands, as one integer: queue, priority, number, from the highest bit to the lowest.
+//! Where a message stands, as one integer: queue, priority, number, from the highest bit to the
+//! lowest.
 //!
-//! Ordered integers are the order of delivery: all of a queue is a range, within it the priorities are ranges, within
-//! those the numbers. The widths allow 16,383 queue names and 35 million million messages in the life of a file, at 100,000 a second
-//! eleven years without a pause.
+//! Ordered integers are the order of delivery: all of a queue is a range, within it the priorities
+//! are ranges, within those the numbers. The widths allow 16,383 queue names and 35 million million
+//! messages in the life of a file, at 100,000 a second eleven years without a pause.
 
 use rusqlite::Error;
 
@@ -31,8 +32,9 @@ pub(super) fn lane(queue: i64, priority: u8) -> i64 {
     queue << PRIORITY_BITS | i64::from(priority)
 }
 
-/// A message as its holder has it, and what a tag says: where it stands, and by which of the holder's claims it was taken. The
-/// same message taken again is another hold, so a settlement that is sent again cannot mean the newer one.
+/// A message as its holder has it, and what a tag says: where it stands, and by which of the
+/// holder's claims it was taken. The same message taken again is another hold, so a settlement that
+/// is sent again cannot mean the newer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hold {
     pub(super) key: i64,
@@ -40,8 +42,8 @@ pub(super) struct Hold {
     pub(super) claim: i64,
 }
 
-/// What a number leaves free in a tag. A settlement is sent again for the seconds of a lease at most, and nobody
-/// makes half a million claims in that time.
+/// What a number leaves free in a tag. A settlement is sent again for the seconds of a lease at
+/// most, and nobody makes half a million claims in that time.
 const CLAIM_BITS: u32 = u64::BITS - NUMBER_BITS;
 
 /// The number of claims that are told apart.

@@ -14,8 +14,9 @@ use crate::{
     sqlite_store::Tx,
 };
 
-/// Gives the epoch a lease; its number, which no other epoch ever has, in this file or in one that takes its place: a worker that was
-/// given another file finds itself without a lease there, and not with a stranger's.
+/// Gives the epoch a lease; its number, which no other epoch ever has, in this file or in one that
+/// takes its place: a worker that was given another file finds itself without a lease there, and
+/// not with a stranger's.
 pub(super) fn register(tx: &mut Tx<'_>, epoch: &str, queues: &[Arc<str>]) -> rusqlite::Result<i64> {
     for queue in queues {
         tx.queue(queue)?;
@@ -66,8 +67,8 @@ pub(super) fn release(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<()> {
     tx.prepare("DELETE FROM lease WHERE holder = ?1")?.execute([holder]).map(drop)
 }
 
-/// The holders that `judge`, which has held its own lease since `mine`, may declare dead. One that is late itself (the machine slept,
-/// or its clock was set) judges nobody before it has renewed.
+/// The holders that `judge`, which has held its own lease since `mine`, may declare dead. One that
+/// is late itself (the machine slept, or its clock was set) judges nobody before it has renewed.
 pub(super) fn lapsed(
     connection: &Connection,
     judge: i64,
@@ -108,7 +109,8 @@ pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64]) -> rusqlite::Result<Recover
     Ok(recovered)
 }
 
-/// Takes everything out of a holder's hands, in order; each key, and whether it had begun. A walk over all that is held: rare, and an index for it would cost every claim.
+/// Takes everything out of a holder's hands, in order; each key, and whether it had begun. A walk
+/// over all that is held: rare, and an index for it would cost every claim.
 fn take_from(tx: &Tx<'_>, holder: i64) -> rusqlite::Result<Vec<(i64, bool)>> {
     let keys = tx
         .prepare("SELECT key, begun FROM held WHERE holder = ?1 ORDER BY key")?

@@ -1,12 +1,15 @@
-//! The embedded broker: queues in a database file, for several processes on one machine, with no server.
+//! The embedded broker: queues in a database file, for several processes on one machine, with no
+//! server.
 //!
-//! The default when nothing is configured. A publish is confirmed when it is on the disk (`durability=full`) or when it survives
-//! the death of any process (`normal`). Everything that changes goes through the process's group commits (`sqlite_store`), so a
-//! batch costs one fsync, and producers of one process share it. A claim is not synced: what the loss of power can take of it is the
-//! knowledge of who held a message, and the holder is gone too.
+//! The default when nothing is configured. A publish is confirmed when it is on the disk
+//! (`durability=full`) or when it survives the death of any process (`normal`). Everything that
+//! changes goes through the process's group commits (`sqlite_store`), so a batch costs one fsync,
+//! and producers of one process share it. A claim is not synced: what the loss of power can take of
+//! it is the knowledge of who held a message, and the holder is gone too.
 //!
-//! Files in the order of the path: [`publish`], [`claim`], [`settle`], [`lease`]; [`operate`] for the operator; [`consumer`] ties
-//! claim, settle and lease together, [`epoch`] is what outlives it; [`key`] is the integer by which a message stands in its queue. A trade-off: all writers of a
+//! Files in the order of the path: [`publish`], [`claim`], [`settle`], [`lease`]; [`operate`] for
+//! the operator; [`consumer`] ties claim, settle and lease together, [`epoch`] is what outlives it;
+//! [`key`] is the integer by which a message stands in its queue. A trade-off: all writers of a
 //! machine take turns, so this scales with batches, not with processes.
 
 mod claim;
@@ -26,10 +29,11 @@ use std::{
 };
 
 use self::{consumer::SqliteConsumer, epoch::Epoch};
-use super::{BoxFuture, Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
+use super::{Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
 use crate::{
     clock,
     error::Result,
+    future::BoxFuture,
     sqlite_store::{Cost, Handle, Location, TIMEOUT, Tx},
 };
 
@@ -37,13 +41,14 @@ use crate::{
 pub struct SqliteBroker {
     url: String,
     handle: Handle,
-    /// The epochs under which this process consumed, by the worker's name for them. Behind a std mutex because a section is one
-    /// look or insertion.
+    /// The epochs under which this process consumed, by the worker's name for them. Behind a std
+    /// mutex because a section is one look or insertion.
     epochs: Mutex<HashMap<String, Arc<Epoch>>>,
 }
 
 impl SqliteBroker {
-    /// A handle on the file at `path`; `durability` is `full` (default) or `normal`. Opens nothing yet.
+    /// A handle on the file at `path`; `durability` is `full` (default) or `normal`. Opens nothing
+    /// yet.
     pub fn new(url: &str, path: &Path, durability: Option<&str>) -> Result<Self> {
         let handle = Handle::new(Location::new(path, durability)?);
         Ok(Self { url: url.to_owned(), handle, epochs: Mutex::default() })

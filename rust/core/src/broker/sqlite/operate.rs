@@ -110,8 +110,9 @@ pub(super) fn dead(
         .collect()
 }
 
-/// Takes the named dead letters, or all, out of their table; the keys of their messages in the order of parking.
-fn exhume(tx: &mut Tx<'_>, queue: &str, names: Option<&[String]>) -> rusqlite::Result<Vec<i64>> {
+/// Takes the named dead letters, or all, out of their table; the keys of their messages in the
+/// order of parking.
+fn take_dead(tx: &mut Tx<'_>, queue: &str, names: Option<&[String]>) -> rusqlite::Result<Vec<i64>> {
     let Some(queue) = tx.find_queue(queue)? else { return Ok(Vec::new()) };
     let all: Vec<(i64, i64)> = tx
         .prepare("SELECT number, key FROM dead WHERE queue = ?1 ORDER BY number")?
@@ -136,7 +137,7 @@ pub(super) fn replay(
     queue: &str,
     names: Option<&[String]>,
 ) -> rusqlite::Result<u64> {
-    let keys = exhume(tx, queue, names)?;
+    let keys = take_dead(tx, queue, names)?;
     for key in &keys {
         tx.prepare("UPDATE message SET redeliveries = 0 WHERE number = ?1")?
             .execute([key & NUMBERS])?;
@@ -151,7 +152,7 @@ pub(super) fn discard(
     queue: &str,
     names: Option<&[String]>,
 ) -> rusqlite::Result<u64> {
-    let keys = exhume(tx, queue, names)?;
+    let keys = take_dead(tx, queue, names)?;
     for key in &keys {
         tx.prepare("DELETE FROM message WHERE number = ?1")?.execute([key & NUMBERS])?;
     }

@@ -50,8 +50,9 @@ pub(super) fn make_ready(tx: &mut Tx<'_>, key: i64) -> rusqlite::Result<()> {
 
 /// Under what a scheduled message is found to be cancelled: its bucket and a hash of its task id.
 ///
-/// A plain hash would put every insertion on a page of its own once the set is large. Labels of messages published together
-/// share a bucket and lie together; whoever cancels asks every bucket, of which there are few.
+/// A plain hash would put every insertion on a page of its own once the set is large. Labels of
+/// messages published together share a bucket and lie together; whoever cancels asks every bucket,
+/// of which there are few.
 pub(super) fn label(bucket: i64, id: &str) -> i64 {
     bucket << 32 | hash(id)
 }
@@ -61,7 +62,8 @@ fn bucket(key: i64) -> i64 {
     (key & key::NUMBERS) >> 16
 }
 
-/// FNV-1a in 32 bits. Written to disk, so never changed; ids that collide are told apart by the id itself.
+/// FNV-1a in 32 bits. Written to disk, so never changed; ids that collide are told apart by the id
+/// itself.
 fn hash(id: &str) -> i64 {
     i64::from(
         id.bytes()

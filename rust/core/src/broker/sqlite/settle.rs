@@ -89,7 +89,8 @@ pub(super) fn to_tail(tx: &mut Tx<'_>, key: i64) -> rusqlite::Result<()> {
     make_ready(tx, key::key(key::queue_of(key), key::priority_of(key), number)?)
 }
 
-/// Counts a delivery that ended with a lost process, and parks the message, which is nowhere, once there were too many.
+/// Counts a delivery that ended with a lost process, and parks the message, which is nowhere, once
+/// there were too many.
 fn redeliver(tx: &mut Tx<'_>, key: i64, max_deliveries: u32) -> rusqlite::Result<()> {
     let redeliveries = count(tx, key)?;
     if redeliveries >= max_deliveries {

@@ -14,9 +14,10 @@
 //! | `m` | delivery mode | `X` | expiration | `h` | exchange |
 //! | `q` | routing key | `d` | delivery tag | | |
 //!
-//! Keys come in any order; unknown ones are skipped, so that a later version may add some. An id that is a
-//! lower-case UUID is its 16 bytes, any other is text. The first byte is that of a map and never `{`. The trade-off: nothing
-//! here is self-describing, which saves some 500 bytes a task; `taskcore` prints messages for people.
+//! Keys come in any order; unknown ones are skipped, so that a later version may add some. An id
+//! that is a lower-case UUID is its 16 bytes, any other is text. The first byte is that of a map
+//! and never `{`. The trade-off: nothing here is self-describing, which saves some 500 bytes a
+//! task; `taskcore` prints messages for people.
 
 mod read;
 mod write;

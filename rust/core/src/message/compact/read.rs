@@ -1,4 +1,5 @@
-//! Reading a compact message: one loop over its fields, each straight into its place. The body is a slice of what was read.
+//! Reading a compact message: one loop over its fields, each straight into its place. The body is a
+//! slice of what was read.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};

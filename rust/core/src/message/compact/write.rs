@@ -1,4 +1,5 @@
-//! Writing a compact message: fields in the order in which a reader is glad to have them, defaults left out.
+//! Writing a compact message: fields in the order in which a reader is glad to have them, defaults
+//! left out.
 
 use bytes::Bytes;
 
@@ -159,8 +160,8 @@ impl Fields {
     }
 }
 
-/// The bytes of a UUID as Python's `str(uuid4())` writes it; `None` for any other text, which would not come back as
-/// it was.
+/// The bytes of a UUID as Python's `str(uuid4())` writes it; `None` for any other text, which would
+/// not come back as it was.
 fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
     const DASHES: [usize; 4] = [8, 13, 18, 23];
     const PAIRS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];

@@ -1,7 +1,7 @@
 //! Reading an envelope.
 //!
-//! Everything is read into its place: a message is some 600 bytes, and handing it up through the results of nested
-//! deserializers would copy it at each level.
+//! Everything is read into its place: a message is some 600 bytes, and handing it up through the
+//! results of nested deserializers would copy it at each level.
 
 use std::borrow::Cow;
 
@@ -76,7 +76,8 @@ trait Fields<'de> {
     fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
-/// Reads an object into a `T`, and null into none of it. Fields come in any order; of two with one name the last counts.
+/// Reads an object into a `T`, and null into none of it. Fields come in any order; of two with one
+/// name the last counts.
 struct Record<'m, T>(&'m mut T);
 
 impl<'de, T: Fields<'de>> DeserializeSeed<'de> for Record<'_, T> {
@@ -293,7 +294,8 @@ impl<'de> Fields<'de> for PropertySet<'de> {
             "correlation_id" => self.correlation_id = text(map)?,
             "body_encoding" => self.body_encoding = text(map)?,
             "reply_to" => p.reply_to = text(map)?.filter(|to| !to.is_empty()).map(Cow::into_owned),
-            // Some senders go beyond 9; the message keeps their number, the broker's lists end at 9.
+            // Some senders go beyond 9; the message keeps their number, the broker's lists end at
+            // 9.
             "priority" => {
                 let priority = map.next_value::<Option<i64>>()?.unwrap_or(0);
                 p.priority = priority.clamp(0, i64::from(u8::MAX)) as u8;

@@ -81,7 +81,8 @@ fn write_headers(out: &mut Object, h: &Headers) {
     }
 }
 
-/// Seconds as Python would write them had the caller given a whole number; what is no number is no limit.
+/// Seconds as Python would write them had the caller given a whole number; what is no number is no
+/// limit.
 fn write_seconds(out: &mut Vec<u8>, seconds: Option<f64>) {
     match seconds.filter(|s| s.is_finite()) {
         None => out.extend_from_slice(b"null"),
@@ -112,7 +113,8 @@ fn write_properties(out: &mut Object, m: &Message) {
     }
 }
 
-/// A UUID of version 4. A consumer keys what it holds by it, so two of one value would lose a message.
+/// A UUID of version 4. A consumer keys what it holds by it, so two of one value would lose a
+/// message.
 fn fresh_tag() -> uuid::fmt::Hyphenated {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the system has random numbers");

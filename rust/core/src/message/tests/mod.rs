@@ -1,4 +1,5 @@
-//! Both encodings: their limits and refusals here, what Celery writes in `celery`, what holds for any message in `properties`.
+//! Both encodings: their limits and refusals here, what Celery writes in `celery`, what holds for
+//! any message in `properties`.
 
 mod properties;
 mod celery;

@@ -1,11 +1,13 @@
-//! Properties of both encodings: what goes in comes out, and no bytes whatever bring a decoder down.
+//! Properties of both encodings: what goes in comes out, and no bytes whatever bring a decoder
+//! down.
 
 use proptest::{collection::vec, option::of, prelude::*};
 use serde_json::{Map, Value};
 
 use super::{super::*, refused};
 
-// The strategies are boxed: unboxed, one of a whole message is so large that moving it overflows a test's stack.
+// The strategies are boxed: unboxed, one of a whole message is so large that moving it overflows a
+// test's stack.
 
 fn id() -> BoxedStrategy<String> {
     prop_oneof![
@@ -106,7 +108,8 @@ prop_compose! {
     }
 }
 
-/// A message as a decoder gives it: what equals a default is absent, and the body is that of protocol 2.
+/// A message as a decoder gives it: what equals a default is absent, and the body is that of
+/// protocol 2.
 fn message() -> BoxedStrategy<Message> {
     let content = prop_oneof![
         Just(JSON.to_owned()),

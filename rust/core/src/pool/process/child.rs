@@ -301,7 +301,7 @@ impl Child {
         let Some(call) = self.calls.front_mut().filter(|c| c.seq == seq) else { return Ok(None) };
         if call.hard_due(now) {
             let limit = call.hard_us.take().unwrap_or_default();
-            self.condemn(Lost::TimeLimit(limit), report);
+            self.kill(Lost::TimeLimit(limit), report);
             return Ok(Some(libc::SIGKILL));
         }
         call.soft_us = None;
@@ -311,7 +311,7 @@ impl Child {
 
     /// It will be killed. What has not begun comes back first, so that nothing else can begin and
     /// be blamed.
-    pub(super) fn condemn(&mut self, why: Lost, report: &mut Report) {
+    pub(super) fn kill(&mut self, why: Lost, report: &mut Report) {
         self.phase = Phase::Closing;
         self.doom.get_or_insert(why);
         self.take_back(report);
@@ -347,9 +347,9 @@ impl Child {
         Some(self.cell.has_begun(call.seq))
     }
 
-    /// The process is gone. What it finished is in the ring and in the socket; the call it had begun
-    /// is lost; the rest never began.
-    pub(super) fn bury(&mut self, how: &str, scratch: &mut [u8], report: &mut Report) {
+    /// The process is gone. What it finished is in the ring and in the socket; the call it had
+    /// begun is lost; the rest never began.
+    pub(super) fn reap(&mut self, how: &str, scratch: &mut [u8], report: &mut Report) {
         self.wire.read_rest(scratch);
         let _ = self.hear(report); // what a dying child wrote wrongly is lost with it
         self.take_back(report);

@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
     Error, ErrorKind, Result,
-    pool::{Call, Outcome, Verdict},
+    pool::{Call, Outcome, Status},
 };
 
 /// The bell: a frame without payload.
@@ -101,7 +101,7 @@ pub fn put_outcome(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
     out.put_u32_le(payload as u32);
     out.put_u32_le(seq);
     out.put_u64_le(outcome.key);
-    out.put_u8(outcome.verdict as u8);
+    out.put_u8(outcome.status as u8);
     out.put_u32_le(outcome.runtime_us);
     out.put_u32_le(document.map_or(NONE_32, |d| d.len() as u32));
     out.put_u32_le(outcome.note.len() as u32);
@@ -118,7 +118,7 @@ pub fn read_outcome(mut frame: Bytes) -> Result<(u32, Outcome)> {
     }
     let seq = frame.get_u32_le();
     let key = frame.get_u64_le();
-    let verdict = verdict(frame.get_u8())?;
+    let status = status(frame.get_u8())?;
     let runtime_us = frame.get_u32_le();
     let (document, note, traceback) =
         (frame.get_u32_le(), frame.get_u32_le() as usize, frame.get_u32_le() as usize);
@@ -130,19 +130,19 @@ pub fn read_outcome(mut frame: Bytes) -> Result<(u32, Outcome)> {
     let note = String::from_utf8_lossy(&frame.split_to(note)).into_owned();
     let traceback = String::from_utf8_lossy(&frame).into_owned();
     let document = (document != NONE_32).then_some(bytes);
-    Ok((seq, Outcome { key, pid: 0, verdict, runtime_us, document, note, traceback }))
+    Ok((seq, Outcome { key, pid: 0, status, runtime_us, document, note, traceback }))
 }
 
-fn verdict(byte: u8) -> Result<Verdict> {
+fn status(byte: u8) -> Result<Status> {
     Ok(match byte {
-        0 => Verdict::Success,
-        1 => Verdict::Failure,
-        2 => Verdict::Retry,
-        3 => Verdict::Ignore,
-        4 => Verdict::Reject,
-        5 => Verdict::Requeue,
-        6 => Verdict::Undecodable,
-        _ => return Err(broken("verdict")),
+        0 => Status::Success,
+        1 => Status::Failure,
+        2 => Status::Retry,
+        3 => Status::Ignore,
+        4 => Status::Reject,
+        5 => Status::Requeue,
+        6 => Status::Undecodable,
+        _ => return Err(broken("status")),
     })
 }
 
@@ -172,7 +172,7 @@ mod tests {
     prop_compose! {
         fn an_outcome()(key: u64, v in 0u8..7, runtime_us: u32, document in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)),
                         note in "\\PC{0,40}", traceback in "\\PC{0,40}") -> Outcome {
-            Outcome { key, pid: 0, verdict: verdict(v).unwrap(), runtime_us, document: document.map(Bytes::from), note, traceback }
+            Outcome { key, pid: 0, status: status(v).unwrap(), runtime_us, document: document.map(Bytes::from), note, traceback }
         }
     }
 

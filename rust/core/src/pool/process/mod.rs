@@ -13,7 +13,7 @@
 
 mod child;
 pub mod frame;
-pub mod link;
+pub mod channel;
 pub mod page;
 mod population;
 mod socket;
@@ -44,8 +44,8 @@ use self::{
 use super::{Call, Lost, Pool, PoolNews};
 use crate::{
     Error, ErrorKind, Result,
-    broker::BoxFuture,
     clock::{self, Micros},
+    future::BoxFuture,
 };
 
 /// How much work, by the mean run time, is queued at one child.
@@ -220,7 +220,7 @@ impl ProcessPool {
     fn break_off(&mut self, i: usize, error: &Error) {
         let child = &mut self.children[i];
         if child.doom.is_none() {
-            child.condemn(Lost::Died(error.to_string()), &mut self.report);
+            child.kill(Lost::Died(error.to_string()), &mut self.report);
             let pid = child.pid;
             self.signal(pid, libc::SIGKILL);
         }
@@ -354,7 +354,7 @@ impl Pool for ProcessPool {
         let Some(i) = self.children.iter().position(|c| c.holds(key).is_some()) else { return };
         if self.children[i].holds(key) == Some(true) {
             let child = &mut self.children[i];
-            child.condemn(Lost::Died("terminated on request".to_owned()), &mut self.report);
+            child.kill(Lost::Died("terminated on request".to_owned()), &mut self.report);
             let pid = child.pid;
             self.signal(pid, libc::SIGKILL);
         } else {
@@ -369,7 +369,7 @@ impl Pool for ProcessPool {
             for i in 0..self.children.len() {
                 let child = &mut self.children[i];
                 if force {
-                    child.condemn(Lost::Shutdown, &mut self.report);
+                    child.kill(Lost::Shutdown, &mut self.report);
                     let pid = child.pid;
                     self.signal(pid, libc::SIGKILL);
                 } else {

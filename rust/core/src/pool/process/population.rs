@@ -3,8 +3,8 @@
 //!
 //! A child that is to be replaced counts no more, so its successor starts while it finishes. Deaths
 //! before a child was ready say that the app or the system, not a task, is at fault: after a few in
-//! a row the next attempts wait ever longer. What a death means for the calls is the child's own bookkeeping;
-//! what it means for the tasks is the worker's business.
+//! a row the next attempts wait ever longer. What a death means for the calls is the child's own
+//! bookkeeping; what it means for the tasks is the worker's business.
 
 use std::task::{Context, Poll};
 
@@ -68,13 +68,13 @@ impl ProcessPool {
                 }
                 Ok(ZygoteNews::Exited { pid, status }) => {
                     if let Some(i) = self.children.iter().position(|c| c.pid == pid) {
-                        self.bury(i, &zygote::in_words(status), now);
+                        self.reap(i, &zygote::in_words(status), now);
                     }
                 }
                 Ok(ZygoteNews::ForkFailed { birth, errno }) => {
                     if let Some(i) = self.children.iter().position(|c| c.birth == birth) {
                         let error = std::io::Error::from_raw_os_error(errno);
-                        self.bury(i, &format!("cannot be forked: {error}"), now);
+                        self.reap(i, &format!("cannot be forked: {error}"), now);
                     }
                 }
                 Err(e) => return self.zygote_gone(e),
@@ -83,9 +83,9 @@ impl ProcessPool {
     }
 
     /// The process of a child is gone, or never came to be.
-    fn bury(&mut self, i: usize, how: &str, now: Micros) {
+    fn reap(&mut self, i: usize, how: &str, now: Micros) {
         let mut child = self.children.swap_remove(i);
-        child.bury(how, &mut self.scratch, &mut self.report);
+        child.reap(how, &mut self.scratch, &mut self.report);
         self.report.ready = true; // its cell is free
         if child.told || self.stopping {
             return;
@@ -125,7 +125,7 @@ impl ProcessPool {
     /// then the pool fails.
     pub(super) fn zygote_gone(&mut self, error: Error) {
         for mut child in self.children.drain(..) {
-            child.bury("the zygote is gone", &mut self.scratch, &mut self.report);
+            child.reap("the zygote is gone", &mut self.scratch, &mut self.report);
         }
         if !self.stopping {
             self.stopping = true;

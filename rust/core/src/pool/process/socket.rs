@@ -1,7 +1,8 @@
 //! The parent's end of a child's socket.
 //!
-//! A socket of the Unix kind tells its writer each time the other end has read, and whoever watches it for room is woken by
-//! that. So it is watched for what comes, and for room only while there is none.
+//! A socket of the Unix kind tells its writer each time the other end has read, and whoever watches
+//! it for room is woken by that. So it is watched for what comes, and for room only while there is
+//! none.
 
 use std::{
     io::{self, Read, Write},
@@ -85,6 +86,7 @@ impl AsFd for Socket {
 
 #[allow(unsafe_code)]
 fn watch(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
-    // SAFETY: a `UnixStream` has one descriptor, open for as long as it lives, and it moves into what is returned.
+    // SAFETY: a `UnixStream` has one descriptor, open for as long as it lives, and it moves into
+    // what is returned.
     unsafe { AsyncFd::register_with_interest(stream, interest) }.map_err(Into::into)
 }

@@ -6,9 +6,9 @@
 //! Signals go through the zygote because it alone knows which pids it has not reaped yet: a pid
 //! that was reused is never signalled.
 //!
-//! While something is awaited of it the zygote is asked every second whether it is there. One that was stopped from outside
-//! would otherwise leave a worker that holds messages and runs nothing. It is told to continue; one that cannot is killed, which
-//! ends the pool with an error.
+//! While something is awaited of it the zygote is asked every second whether it is there. One that
+//! was stopped from outside would otherwise leave a worker that holds messages and runs nothing. It
+//! is told to continue; one that cannot is killed, which ends the pool with an error.
 
 use std::{
     collections::VecDeque,
@@ -40,8 +40,8 @@ const FORK_FAILED: u32 = 3;
 const PONG: u32 = 4;
 /// How often the zygote is asked, while something is awaited of it.
 const ASK_US: Micros = 1_000_000;
-/// After how many questions without an answer it is told to continue, and after how many it is given up. A machine under heavy
-/// load answers within one.
+/// After how many questions without an answer it is told to continue, and after how many it is
+/// given up. A machine under heavy load answers within one.
 const SILENT: u32 = 5;
 const LOST: u32 = 15;
 /// Bytes of a record.
@@ -64,8 +64,8 @@ pub(super) struct Zygote {
     pub(super) pid: u32,
     /// When it is asked next; `None` while nothing is awaited of it.
     ask_at: Option<Micros>,
-    /// Questions since it was last heard. They count instead of the time that has passed, because this process may have been
-    /// stopped too.
+    /// Questions since it was last heard. They count instead of the time that has passed, because
+    /// this process may have been stopped too.
     asked: u32,
     stream: UnixStream,
     output: VecDeque<([u8; RECORD], Option<OwnedFd>)>,
@@ -93,7 +93,8 @@ impl Zygote {
         self.send(record(KILL, pid, signal as u32), None)
     }
 
-    /// Asks whether it is there, while something is `awaited` of it. Returns when to be called again.
+    /// Asks whether it is there, while something is `awaited` of it. Returns when to be called
+    /// again.
     ///
     /// # Errors
     /// It did not answer for too long and was killed.

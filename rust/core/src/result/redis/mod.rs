@@ -1,14 +1,17 @@
-//! Results on Redis, as Celery lays them out: `celery-task-meta-<id>`, announced on the channel of the same name.
+//! Results on Redis, as Celery lays them out: `celery-task-meta-<id>`, announced on the channel of
+//! the same name.
 //!
-//! A stock client or worker on the same database sees no difference. For taskcore's own clients a worker also announces on the
-//! client's one reply channel, so that a client with a thousand tasks in flight has one subscription (`wait`).
+//! A stock client or worker on the same database sees no difference. For taskcore's own clients a
+//! worker also announces on the client's one reply channel, so that a client with a thousand tasks
+//! in flight has one subscription (`wait`).
 //!
-//! A client's channel carries documents as they are, which name their tasks, one per line; or [`NOTICE`] and the id of a task whose document
-//! is to be read. A stored SUCCESS is final, so checking and writing are one step of the server, a command or a script. The
-//! worker stores over a multiplexed connection of its runtime; client code reads, writes and waits from any thread over
+//! A client's channel carries documents as they are, which name their tasks, one per line; or
+//! [`NOTICE`] and the id of a task whose document is to be read. A stored SUCCESS is final, so
+//! checking and writing are one step of the server, a command or a script. The worker stores over a
+//! multiplexed connection of its runtime; client code reads, writes and waits from any thread over
 //! blocking connections.
 
-mod room;
+mod waiters;
 mod store;
 mod wait;
 mod watch;
@@ -27,12 +30,13 @@ use super::{
     watch::{Observer, Watchers},
 };
 use crate::{
-    broker::{BoxFuture, url::RedisUrl},
     clock,
     error::Result,
-    redis_link::{Link, Multiplexed, Pool, generation},
+    future::BoxFuture,
+    redis_connection::{Multiplexed, Pool, Server, generation},
+    url::RedisUrl,
 };
-use room::Waiting;
+use waiters::Waiting;
 use watch::Subscriptions;
 
 /// How long a read or write from client code may take.
@@ -52,12 +56,13 @@ pub struct RedisResultOptions {
 
 /// The adapter.
 pub struct RedisResults {
-    link: Arc<Link>,
+    server: Arc<Server>,
     pool: Pool,
     prefix: String,
     waiting: Waiting,
     watchers: Watchers,
-    /// The worker's connection and the runtime that drives it. Behind a std mutex because a section clones or replaces it.
+    /// The worker's connection and the runtime that drives it. Behind a std mutex because a section
+    /// clones or replaces it.
     worker: Mutex<Option<(runtime::Id, Multiplexed)>>,
     /// The reply id and the process that it stands for: a forked process takes its own.
     reply_id: Mutex<(u32, &'static str)>,
@@ -69,18 +74,18 @@ impl RedisResults {
     /// # Errors
     /// `Config` when a certificate cannot be read.
     pub fn new(url: &RedisUrl, redacted: &str, options: &RedisResultOptions) -> Result<Self> {
-        let link = Arc::new(Link::new(url, redacted)?);
+        let server = Arc::new(Server::new(url, redacted)?);
         let prefix = &options.global_keyprefix;
         let joint =
             if prefix.is_empty() || prefix.ends_with([':', '_', '-', '.']) { "" } else { "_" };
         Ok(Self {
-            pool: Pool::patient(Arc::clone(&link)),
+            pool: Pool::patient(Arc::clone(&server)),
             prefix: format!("{prefix}{joint}"),
             waiting: Waiting::default(),
             watchers: Watchers::default(),
             worker: Mutex::default(),
             reply_id: Mutex::new((generation(), fresh_reply_id().leak())),
-            link,
+            server,
         })
     }
 
@@ -100,7 +105,7 @@ impl RedisResults {
         {
             return Ok(con.clone());
         }
-        let con = self.link.multiplexed(TIMEOUT).await?;
+        let con = self.server.multiplexed(TIMEOUT).await?;
         *self.worker() = Some((here, con.clone()));
         Ok(con)
     }
@@ -182,7 +187,7 @@ impl ResultStore for RedisResults {
     ) -> Result<Watch> {
         self.watchers.watch(id, origin, (key, observer), || {
             let channel = self.reply_channel(self.reply_to());
-            Subscriptions::new(Arc::clone(&self.link), self.key(""), channel)
+            Subscriptions::new(Arc::clone(&self.server), self.key(""), channel)
         })
     }
 
@@ -209,13 +214,14 @@ impl ResultStore for RedisResults {
     }
 
     fn url(&self) -> &str {
-        self.link.url()
+        self.server.url()
     }
 }
 
 /// Whether a stored document is in a state after which none is expected.
 fn is_ready(document: &[u8]) -> bool {
-    // Every writer puts the status first, in Celery's spacing; a peer's document in another shape is read in full.
+    // Every writer puts the status first, in Celery's spacing; a peer's document in another shape
+    // is read in full.
     const HEAD: &[u8] = b"{\"status\": \"";
     let status = document.strip_prefix(HEAD).and_then(|rest| rest.split(|b| *b == b'"').next());
     let ready = |status: &[u8]| {
@@ -252,11 +258,11 @@ mod tests {
     #[test]
     fn prefixes_are_joined_as_celery_does() {
         let url = RedisUrl {
-            endpoint: crate::broker::url::Endpoint::Unix("/none".into()),
+            endpoint: crate::url::Endpoint::Unix("/none".into()),
             username: None,
             password: None,
             db: 0,
-            tls: crate::broker::url::TlsFiles::default(),
+            tls: crate::url::TlsFiles::default(),
         };
         for (prefix, key) in [
             ("", "celery-task-meta-1"),

@@ -1,10 +1,12 @@
 //! Storing batches from the worker.
 //!
-//! A few records are one script and one round trip, because somebody waits for them. For many the server's time counts, and a
-//! script spends more of it on carrying arguments in and out than the commands themselves take: so they are bare `SET NX`, with
-//! the question who listens behind them, and then one announcement for each client with all of its documents, and one for
-//! each task that somebody else waits for. A record whose key exists goes through the script, which knows which state yields
-//! to which. Everything may be sent again: what is stored already, word for word, is announced again.
+//! A few records are one script and one round trip, because somebody waits for them. For many the
+//! server's time counts, and a script spends more of it on carrying arguments in and out than the
+//! commands themselves take: so they are bare `SET NX`, with the question who listens behind them,
+//! and then one announcement for each client with all of its documents, and one for each task that
+//! somebody else waits for. A record whose key exists goes through the script, which knows which
+//! state yields to which. Everything may be sent again: what is stored already, word for word, is
+//! announced again.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -15,7 +17,7 @@ use redis::{
 use super::{NOTICE, RedisResults};
 use crate::{
     error::{Error, ErrorKind, Result},
-    redis_link::Multiplexed,
+    redis_connection::Multiplexed,
     result::{REPLY_PREFIX, Record, Stored},
 };
 
@@ -25,8 +27,8 @@ const FEW: usize = 8;
 const PIECE: usize = 2_000;
 /// Bytes per pipeline and per announcement: less than any server's `proto-max-bulk-len`.
 const PIECE_BYTES: usize = 512 << 10;
-/// A document of more bytes is stored alone, and its client is told to read it: pushing it would send it over the link twice, and
-/// a server cuts off subscribers that have much before them.
+/// A document of more bytes is stored alone, and its client is told to read it: pushing it would
+/// send it over the link twice, and a server cuts off subscribers that have much before them.
 const LARGE: usize = 64 << 10;
 
 static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
@@ -55,7 +57,7 @@ impl RedisResults {
                 let refused = |n: usize| (first + n, self.foreign(&piece[n].id));
                 stored.refused.extend(foreign.into_iter().map(refused));
             });
-            if let Err(error) = failed.map_err(|e| self.link.error("store results", e)) {
+            if let Err(error) = failed.map_err(|e| self.server.error("store results", e)) {
                 if error.kind() != ErrorKind::Storage {
                     self.disconnect();
                 }
@@ -71,14 +73,15 @@ impl RedisResults {
 
     /// The key of a task holds a value of another type.
     pub(super) fn foreign(&self, id: &str) -> Error {
-        let (key, url) = (self.key(id), self.link.url());
+        let (key, url) = (self.key(id), self.server.url());
         let text = format!(
             "the key `{key}` at redis `{url}` holds a value of another type, which another program must have put there; delete it"
         );
         Error::new(ErrorKind::Storage, text)
     }
 
-    /// The call that stores records of one time to live. Its reply are the numbers of those that are refused, from 1.
+    /// The call that stores records of one time to live. Its reply are the numbers of those that
+    /// are refused, from 1.
     pub(super) fn store_call<'a>(&self, records: impl Iterator<Item = &'a Record> + Clone) -> Cmd {
         let (count, bytes) =
             records.clone().fold((0, 0), |(n, bytes), r| (n + 1, bytes + r.document.len() + 128));
@@ -191,7 +194,8 @@ impl RedisResults {
 
 /// Who waits on the channels that Celery's clients use.
 struct Listeners {
-    /// How many, per record; `None` when the server would not say, or when somebody listens by a pattern.
+    /// How many, per record; `None` when the server would not say, or when somebody listens by a
+    /// pattern.
     counts: Option<Vec<u64>>,
 }
 
@@ -214,7 +218,8 @@ fn client(record: &Record) -> Option<&str> {
     (record.state.is_ready() && to.starts_with(REPLY_PREFIX)).then_some(to)
 }
 
-/// Cuts a batch into pieces of one time to live, and not too much; a large record is one of its own.
+/// Cuts a batch into pieces of one time to live, and not too much; a large record is one of its
+/// own.
 fn pieces(mut batch: &[Record]) -> impl Iterator<Item = &[Record]> {
     std::iter::from_fn(move || {
         let first = batch.first()?;

@@ -1,15 +1,17 @@
 //! Waiting for results by push: one subscription per process, read by one of the threads that wait.
 //!
-//! There is no subscriber thread: one of the threads that wait reads for all (`room`). So the usual case, one thread that
-//! calls `get()`, is woken by the socket itself.
+//! There is no subscriber thread: one of the threads that wait reads for all (`waiters`). So the
+//! usual case, one thread that calls `get()`, is woken by the socket itself.
 //!
-//! A waiter enters its name first, makes sure of the subscription, then reads the store once: whatever is announced after that read is
-//! pushed. (For a task published an instant ago under a standing subscription the order is reversed: `Origin::Fresh`.) A
-//! subscription that begins anew, after the link broke, makes every waiter read again. A read every [`RECHECK`]
-//! covers what no push can report: a server that dropped the announcement because the process did not read for long.
+//! A waiter enters its name first, makes sure of the subscription, then reads the store once:
+//! whatever is announced after that read is pushed. (For a task published an instant ago under a
+//! standing subscription the order is reversed: `Origin::JustPublished`.) A subscription that
+//! begins anew, after the connection broke, makes every waiter read again. A read every [`RECHECK`]
+//! covers what no push can report: a server that dropped the announcement because the process did
+//! not read for long.
 //!
-//! Tasks that a stock worker may run announce only on their own channel: such a wait borrows a subscribed connection of its own,
-//! because a reader that is blocked cannot subscribe for others.
+//! Tasks that a stock worker may run announce only on their own channel: such a wait borrows a
+//! subscribed connection of its own, because a reader that is blocked cannot subscribe for others.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use bytes::Bytes;
 
 use super::{
     Origin, RedisResults, is_ready,
-    room::{Entry, Post, pushed, subscribe},
+    waiters::{Entry, Reader, pushed, subscribe},
 };
 use crate::{
     clock,
@@ -156,20 +158,20 @@ fn wait_own(
     interrupt: &mut dyn FnMut() -> bool,
 ) -> Result<Option<Bytes>> {
     let entry = Entry::new(&store.waiting, clock.wanted.id);
-    let mut post = None;
-    if store.waiting.room().subscribed.is_none() {
+    let mut reader = None;
+    if store.waiting.state().subscribed.is_none() {
         // Subscribed before the first read, or the read would be for nothing.
-        post = Post::take(&entry);
-        if let Some(post) = &mut post {
-            post.connect(store, clock.step())?;
+        reader = Reader::take(&entry);
+        if let Some(reader) = &mut reader {
+            reader.connect(store, clock.step())?;
         }
     }
-    if clock.wanted.origin == Origin::Fresh && post.is_none() {
-        // Subscribed since before the task was published: the push says all that a read could, without standing in front of the
-        // result in the server.
-        post = Post::take(&entry);
-        if let Some(post) = &mut post {
-            post.read(store, clock.step(), HEADSTART)?;
+    if clock.wanted.origin == Origin::JustPublished && reader.is_none() {
+        // Subscribed since before the task was published: the push says all that a read could,
+        // without standing in front of the result in the server.
+        reader = Reader::take(&entry);
+        if let Some(reader) = &mut reader {
+            reader.read(store, clock.step(), HEADSTART)?;
         }
         if let Some(document) = entry.waiter.news().document.take() {
             return Ok(Some(document));
@@ -181,11 +183,11 @@ fn wait_own(
     entry.waiter.news().reread = false;
     loop {
         let pulse = clock.pulse()?;
-        if post.is_none() {
-            post = Post::take(&entry);
+        if reader.is_none() {
+            reader = Reader::take(&entry);
         }
-        match &mut post {
-            Some(post) => post.read(store, clock.step(), pulse)?,
+        match &mut reader {
+            Some(reader) => reader.read(store, clock.step(), pulse)?,
             None => entry.waiter.block(pulse),
         }
         let mut news = entry.waiter.news();
@@ -211,12 +213,12 @@ fn wait_foreign(
     interrupt: &mut dyn FnMut() -> bool,
 ) -> Result<Option<Bytes>> {
     let channel = store.key(clock.wanted.id);
-    let spare = store.waiting.room().spare.pop();
+    let spare = store.waiting.state().spare.pop();
     let mut con = match spare {
         Some(con) => con,
-        None => store.link.connect_push(clock.step())?,
+        None => store.server.connect_push(clock.step())?,
     };
-    let failed = |e| store.link.error("subscribe", e);
+    let failed = |e| store.server.error("subscribe", e);
     subscribe(&mut con, &channel, clock.pulse().unwrap_or(PULSE).max(PULSE)).map_err(failed)?;
     if let Some(document) = read(store, clock)? {
         store.waiting.put_spare(con, &channel);

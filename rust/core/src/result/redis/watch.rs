@@ -1,7 +1,9 @@
-//! Listening for a client that watches many tasks: one connection, on which the server pushes while it is asked.
+//! Listening for a client that watches many tasks: one connection, on which the server pushes while
+//! it is asked.
 //!
-//! The client's own channel is always subscribed; a task that a stock worker may run is announced only on its own channel, which is
-//! subscribed for as long as it is watched. Apart from `room`, whose connection is read by the threads that wait.
+//! The client's own channel is always subscribed; a task that a stock worker may run is announced
+//! only on its own channel, which is subscribed for as long as it is watched. Apart from `waiters`,
+//! whose connection is read by the threads that wait.
 
 use std::{collections::HashSet, future, io, sync::Arc};
 
@@ -9,10 +11,10 @@ use bytes::Bytes;
 use redis::{PushInfo, PushKind, RedisResult, Value, cmd};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{GET_CHUNK, TIMEOUT, is_ready, room::task_of};
+use super::{GET_CHUNK, TIMEOUT, is_ready, waiters::task_of};
 use crate::{
     error::Result,
-    redis_link::{Link, Multiplexed},
+    redis_connection::{Multiplexed, Server},
     result::{
         Origin,
         watch::{Channel, Heard},
@@ -24,7 +26,7 @@ const MANY: usize = 1_000;
 
 /// One connection for all that is watched.
 pub(super) struct Subscriptions {
-    link: Arc<Link>,
+    server: Arc<Server>,
     /// What stands before the id of a task in its key, which is also its channel.
     prefix: String,
     /// The client's own channel.
@@ -36,18 +38,18 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) fn new(link: Arc<Link>, prefix: String, channel: String) -> Self {
-        Self { link, prefix, channel, con: None, foreign: HashSet::new() }
+    pub(super) fn new(server: Arc<Server>, prefix: String, channel: String) -> Self {
+        Self { server, prefix, channel, con: None, foreign: HashSet::new() }
     }
 
     /// The connection, opened when there is none.
     async fn connected(&mut self) -> Result<&mut Multiplexed> {
         if self.con.is_none() {
             let (sender, pushes) = unbounded_channel();
-            let mut con = self.link.pushing(sender, TIMEOUT).await?;
+            let mut con = self.server.pushing(sender, TIMEOUT).await?;
             self.foreign.clear();
             let subscribed = con.subscribe(&[&*self.channel]).await;
-            subscribed.map_err(|e| self.link.error("subscribe", e))?;
+            subscribed.map_err(|e| self.server.error("subscribe", e))?;
             self.con = Some((con, pushes));
         }
         Ok(&mut self.con.as_mut().expect("connected above").0)
@@ -57,7 +59,7 @@ impl Subscriptions {
     fn ended<T>(&mut self, what: &str, result: RedisResult<T>) -> Result<T> {
         result.map_err(|e| {
             self.con = None;
-            self.link.error(what, e)
+            self.server.error(what, e)
         })
     }
 

@@ -1,4 +1,5 @@
-//! What the loop is tested with: a broker that can be unplugged, a pool that follows a script, an oracle that counts.
+//! What the loop is tested with: a broker that can be unplugged, a pool that follows a script, an
+//! oracle that counts.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,14 +22,15 @@ use tokio::{
 
 use crate::{
     broker::{
-        BoxFuture, Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder, QueueStats,
-        Recovered, Settle, Settlement, Subscription, Tag, memory::MemoryBroker,
+        Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder, QueueStats, Recovered,
+        Settle, Settlement, Subscription, Tag, memory::MemoryBroker,
     },
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
     error::{Error, ErrorKind, Result},
+    future::BoxFuture,
     message::{Encoding, Message},
-    pool::{Call, Lost, Outcome, Pool, PoolNews, Verdict},
+    pool::{Call, Lost, Outcome, Pool, PoolNews, Status},
     result::{ResultStore, memory::MemoryResults},
     worker::tests::flaky_results::FlakyResults,
     worker::{Handle, Now, Stats, Stop, Surroundings, Worker},
@@ -126,7 +128,7 @@ impl Flaky {
             priority: 0,
             due: None,
             id: id.into(),
-            fresh: false,
+            new_id: false,
             data,
         };
         self.inner.publish(&[outgoing], clock::instant()).expect("memory");
@@ -376,7 +378,8 @@ struct Run {
     until: Option<Pin<Box<Sleep>>>,
 }
 
-/// Runs what a message's `shadow` says: `<milliseconds | forever> <how it ends>`. What ends `last` does so when the pool is killed.
+/// Runs what a message's `shadow` says: `<milliseconds | forever> <how it ends>`. What ends `last`
+/// does so when the pool is killed.
 pub(crate) struct ScriptedPool {
     slots: usize,
     queued: VecDeque<Call>,
@@ -427,20 +430,20 @@ impl ScriptedPool {
     }
 
     fn finish(&mut self, run: &Run) {
-        let verdict = match run.end.as_str() {
-            "ok" | "large" | "last" => Verdict::Success,
+        let status = match run.end.as_str() {
+            "ok" | "large" | "last" => Status::Success,
             "swap" => {
                 // As two children give back what waits at them, each at its own moment.
                 let back = self.queued.drain(..).rev();
                 self.news.extend(back.map(|call| PoolNews::Returned { key: call.key }));
-                Verdict::Success
+                Status::Success
             }
-            "fail" => Verdict::Failure,
-            "retry" => Verdict::Retry,
-            "ignore" => Verdict::Ignore,
-            "reject" => Verdict::Reject,
-            "requeue" => Verdict::Requeue,
-            "garbled" => Verdict::Undecodable,
+            "fail" => Status::Failure,
+            "retry" => Status::Retry,
+            "ignore" => Status::Ignore,
+            "reject" => Status::Reject,
+            "requeue" => Status::Requeue,
+            "garbled" => Status::Undecodable,
             "die" => {
                 let why = Lost::Died("signal 9 (SIGKILL)".into());
                 return self.news.push(PoolNews::Lost { key: run.key, pid: 0, why });
@@ -468,7 +471,7 @@ impl ScriptedPool {
         self.news.push(PoolNews::Done(Outcome {
             pid: 0,
             key: run.key,
-            verdict,
+            status,
             runtime_us: 10,
             document: Some(match run.end.as_str() {
                 "large" => Bytes::from(vec![0; LARGE]),

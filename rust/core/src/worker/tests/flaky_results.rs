@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    broker::BoxFuture,
     error::{Error, ErrorKind, Result},
+    future::BoxFuture,
     result::{Observer, Origin, Record, ResultStore, Stored, Watch, memory::MemoryResults},
 };
 

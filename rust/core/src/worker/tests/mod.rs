@@ -1,4 +1,5 @@
-//! The loop, with time paused, an in-process broker that can be unplugged and a pool that follows a script.
+//! The loop, with time paused, an in-process broker that can be unplugged and a pool that follows a
+//! script.
 
 pub(crate) mod crashes;
 mod fake;

@@ -41,7 +41,8 @@ async fn nothing_begins_after_the_lease_must_have_lapsed() {
     lab.oracle.until(|o| o.begun().len() == 2).await;
     lab.until_figures(|f| f.depth == 0).await;
     lab.broker.set_down(true);
-    // Two run, two wait at the pool; the other four were claimed but would begin 10 s after the link was lost.
+    // Two run, two wait at the pool; the other four were claimed but would begin 10 s after the
+    // connection was lost.
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(lab.oracle.begun().len(), 4);
     lab.broker.set_down(false);
@@ -78,7 +79,8 @@ async fn a_lapsed_lease_voids_what_was_held() {
     lab.broker.fence().await;
     lab.oracle.until(|o| o.ended().len() == 8).await;
     lab.until_empty().await;
-    // The two that ran were given to "others" (here: to ourselves, later); the four that had not begun ran once.
+    // The two that ran were given to "others" (here: to ourselves, later); the four that had not
+    // begun ran once.
     let counts = lab.oracle.counts();
     for (id, expected) in [("0", 2), ("1", 2), ("2", 1), ("3", 1), ("4", 1), ("5", 1)] {
         assert_eq!(counts[id], expected, "{id}: {counts:?}");
@@ -211,7 +213,8 @@ proptest! {
         });
     }
 
-    /// A stop at any moment, of either kind: what did not end is back in the queue, unless it was acknowledged early.
+    /// A stop at any moment, of either kind: what did not end is back in the queue, unless it was
+    /// acknowledged early.
     #[test]
     fn a_stop_at_any_moment_loses_nothing(
         scripts in prop::collection::vec((any::<bool>(), 0u32..30), 1..60),

@@ -59,8 +59,8 @@ async fn every_outcome_early_and_late() {
         for time in ["0", "50"] {
             let lab = Lab::new(config());
             let script = format!("{time} {end}");
-            // An early acknowledgement leaves at the start, so an undecodable body cannot be parked any more; the pool
-            // promises not to report a start for it.
+            // An early acknowledgement leaves at the start, so an undecodable body cannot be parked
+            // any more; the pool promises not to report a start for it.
             if (end, task, time) == ("garbled", "early", "50") {
                 continue;
             }

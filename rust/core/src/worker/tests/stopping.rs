@@ -9,7 +9,8 @@ use crate::{
     worker::{Standing, Stop},
 };
 
-/// Two tasks run (one early, one late), two are queued at the pool, two are ready, one is held, one is limited.
+/// Two tasks run (one early, one late), two are queued at the pool, two are ready, one is held, one
+/// is limited.
 async fn busy(config: WorkerConfig) -> Lab {
     let mut config = config;
     config.tasks.insert(

@@ -103,7 +103,8 @@ async fn no_more_is_claimed_than_the_window_allows() {
     }
 }
 
-/// Two workers; 200 tasks of 50 ms that are all due at one instant, of which one worker may have claimed all.
+/// Two workers; 200 tasks of 50 ms that are all due at one instant, of which one worker may have
+/// claimed all.
 #[tokio::test(start_paused = true)]
 async fn what_comes_due_beyond_the_window_is_shared() {
     for prefetch in [Prefetch::Disabled, Prefetch::PerSlot(1), Prefetch::Auto] {

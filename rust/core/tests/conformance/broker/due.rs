@@ -46,7 +46,8 @@ pub(crate) async fn due_is_delivered_within_the_horizon(h: &impl Harness) {
     assert_eq!(bodies(&got), ["soon"]);
     assert!(now >= due - HORIZON_MS, "claimed {} ms before the horizon", due - HORIZON_MS - now);
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats { in_flight: 1, ..QueueStats::default() });
-    // Handed back before it was due it waits in the queue; the next worker's heap holds it for the rest.
+    // Handed back before it was due it waits in the queue; the next worker's heap holds it for the
+    // rest.
     settle(&*worker, &got, |_| Settle::HandBack).await;
     assert_eq!(broker.stats(&queue).unwrap().depth, 1);
 }

@@ -90,8 +90,8 @@ pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
         "robbed before the lease lapsed"
     );
     assert_eq!(recovered, Recovered { requeued: 4 });
-    // All are back at the head, in order, and suspect; what had begun is counted, also the one that was lost as often as it may
-    // be, which its claimer judges.
+    // All are back at the head, in order, and suspect; what had begun is counted, also the one that
+    // was lost as often as it may be, which its claimer judges.
     assert_eq!(broker.dead(&queue, 10).unwrap().len(), 0);
     let got = take(&*heir, 6).await;
     assert_eq!(bodies(&got), numbers(0, 6));

@@ -47,9 +47,9 @@ fn an_id_made_for_its_message_is_scheduled_cancelled_and_purged_as_any_other() {
     with_server(|server| {
         let (broker, queue) = (broker(server), unique("q"));
         let due = wall_ms() + 3_600_000;
-        let scheduled = |n: i64, fresh| Outgoing {
+        let scheduled = |n: i64, new_id| Outgoing {
             due: Some(due + n * 10),
-            fresh,
+            new_id,
             ..message(&queue, &n.to_string())
         };
         let batch: Vec<_> = (0..1_200).map(|n| scheduled(n, n % 5 != 0)).collect();
@@ -85,7 +85,7 @@ fn a_crowd_due_at_once_is_claimed_once_and_leaves_nothing() {
             let batch: Vec<_> = (0..COUNT)
                 .map(|n| Outgoing {
                     due: Some(due + (n % 7) as i64),
-                    fresh: true,
+                    new_id: true,
                     ..message(&queue, &n.to_string())
                 })
                 .collect();

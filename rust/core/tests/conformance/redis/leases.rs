@@ -9,7 +9,7 @@ use taskcore::{
     clock::wall_ms,
 };
 
-use super::{link::Link, server::*};
+use super::{server::*, slow_proxy::SlowProxy};
 use crate::{PATIENCE, QUIET, broker::*, run, skipped, unique};
 
 #[test]
@@ -72,10 +72,10 @@ fn claims_whose_replies_never_come_go_back_and_come_again() {
     let Some(server) = Server::start(&[]) else { return skipped("redis") };
     run(async {
         let (direct, queue, epoch) = (broker(&server), unique("q"), unique("epoch"));
-        let link = Link::to(server.port);
-        let broker = assemble::broker(&link.url(), &Options::default()).unwrap();
+        let proxy = SlowProxy::to(server.port);
+        let broker = assemble::broker(&proxy.url(), &Options::default()).unwrap();
         let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
-        link.swallow(true);
+        proxy.swallow(true);
         publish_numbers(&*direct, &queue, 50);
         let mut fetch = first.fetch(50, 0);
         while direct.stats(&queue).unwrap().in_flight == 0 {
@@ -83,7 +83,7 @@ fn claims_whose_replies_never_come_go_back_and_come_again() {
         }
         drop(fetch);
         drop(first);
-        link.swallow(false);
+        proxy.swallow(false);
         let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
         assert_eq!(second.epoch(), &*epoch, "the lease stands");
         let got = take(&*second, 50).await;

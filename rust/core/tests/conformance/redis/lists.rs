@@ -97,7 +97,8 @@ fn a_worker_that_wants_one_holds_one() {
         run(async {
             let (broker, queue) = (broker(server), unique("q"));
             let first = worker(&*broker, &[&queue]).await;
-            // All lanes are armed, one answers; then the others have messages that nobody asked for.
+            // All lanes are armed, one answers; then the others have messages that nobody asked
+            // for.
             let fetch = first.fetch(1, 0);
             let (producer, name) = (broker.clone(), queue.clone());
             let all = tokio::task::spawn_blocking(move || {

@@ -6,7 +6,7 @@ mod leases;
 mod refusals;
 mod servers;
 mod slow;
-mod link;
+mod slow_proxy;
 mod many;
 mod misused;
 mod server;

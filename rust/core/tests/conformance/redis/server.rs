@@ -1,7 +1,8 @@
 //! A Redis server for the suites.
 //!
-//! One server, started from the installed binary on a free port, serves all tests of the process. It runs under a shell that reads
-//! from this process and ends the server when that pipe closes: so it never outlives the tests, however they end.
+//! One server, started from the installed binary on a free port, serves all tests of the process.
+//! It runs under a shell that reads from this process and ends the server when that pipe closes: so
+//! it never outlives the tests, however they end.
 
 use std::{
     io::{BufRead, BufReader},
@@ -28,7 +29,8 @@ impl Server {
     /// Starts one with further arguments; `None` when it is not installed.
     pub(super) fn start(arguments: &[&str]) -> Option<Self> {
         Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().ok()?;
-        // A port that is free now may be taken a moment later; then the server ends and the next one is tried.
+        // A port that is free now may be taken a moment later; then the server ends and the next
+        // one is tried.
         (0..20).find_map(|_| {
             let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
             Self::listening(port, arguments)

@@ -1,4 +1,5 @@
-//! Servers and how they are reached: passwords, databases, sockets, certificates; and those that do not answer as they should.
+//! Servers and how they are reached: passwords, databases, sockets, certificates; and those that do
+//! not answer as they should.
 
 use std::{
     net::TcpListener,

@@ -9,13 +9,13 @@ use taskcore::{
     result::{Record, State},
 };
 
-use super::{link::Link, server::*};
+use super::{server::*, slow_proxy::SlowProxy};
 use crate::{broker::*, run, skipped, unique};
 
 #[test]
 fn a_large_result_passes_a_slow_link() {
     let Some(server) = Server::start(&[]) else { return skipped("redis") };
-    let url = Link::slow(server.port).url();
+    let url = SlowProxy::slow(server.port).url();
     let results = assemble::results(&url, &Options::default()).unwrap();
     let record = |bytes: usize| Record {
         id: unique("t").to_string(),
@@ -42,10 +42,12 @@ fn a_backlog_passes_a_slow_link() {
         data: format!("{n}{}", "x".repeat(SIZE)).into(),
         ..message(&queue, &n.to_string())
     };
-    // One claim of all of them would take twice as long as a silent connection is believed to be alive.
+    // One claim of all of them would take twice as long as a silent connection is believed to be
+    // alive.
     let batch: Vec<_> = (0..80).map(large).collect();
     direct.publish(&batch, soon()).unwrap();
-    let broker = assemble::broker(&Link::slow(server.port).url(), &Options::default()).unwrap();
+    let broker =
+        assemble::broker(&SlowProxy::slow(server.port).url(), &Options::default()).unwrap();
     run(async {
         let worker = worker(&*broker, &[&queue]).await;
         let renewing = async {

@@ -1,4 +1,5 @@
-//! The promises of `ResultStore::watch`: told once, whoever stores, and not after the watch was dropped.
+//! The promises of `ResultStore::watch`: told once, whoever stores, and not after the watch was
+//! dropped.
 
 use std::{
     collections::HashMap,

@@ -1,9 +1,10 @@
-//! One round of questions to the server, in as few trips as the answers allow: is there anything in these lists, claim from
-//! these lanes, what is scheduled there and comes due.
+//! One round of questions to the server, in as few trips as the answers allow: is there anything in
+//! these lists, claim from these lanes, what is scheduled there and comes due.
 //!
-//! What is looked at the server watches from then on: the connection is in tracking mode (`CLIENT TRACKING`), in which the server tells
-//! it once when a key that it has read changes, whoever changes it. Only reads that are announced (`OPTIN`) count, so the
-//! scripts, which read a lot, go over the same connection.
+//! What is looked at the server watches from then on: the connection is in tracking mode (`CLIENT
+//! TRACKING`), in which the server tells it once when a key that it has read changes, whoever
+//! changes it. Only reads that are announced (`OPTIN`) count, so the scripts, which read a lot, go
+//! over the same connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,13 +21,15 @@ use crate::{
     },
     clock::Millis,
     error::Result,
-    redis_link::Multiplexed,
+    redis_connection::Multiplexed,
 };
 
 const WHAT: &str = "claim messages";
-/// Messages per script: a bound on how long the server serves nobody else, and on the arguments of one Lua call.
+/// Messages per script: a bound on how long the server serves nobody else, and on the arguments of
+/// one Lua call.
 const MOST: usize = 1_000;
-/// Bytes per script, unless one message is larger: half a second over 16 Mbit/s, in which other work gets its turn.
+/// Bytes per script, unless one message is larger: half a second over 16 Mbit/s, in which other
+/// work gets its turn.
 const ROOM: usize = 1 << 20;
 /// Buckets of a lane's due set per script.
 const LISTED: usize = 64;
@@ -130,7 +133,7 @@ impl Asker {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let failed = |e| self.session.link.error(WHAT, e);
+        let failed = |e| self.session.server.error(WHAT, e);
         let replies = self.con.req_packed_commands(&commands, 0, count).await.map_err(failed)?;
         let replies = replies.into_iter().map(|reply| reply.extract_error().map_err(failed));
         replies.filter(|reply| !matches!(reply, Ok(Value::Okay))).collect()
@@ -165,7 +168,8 @@ impl Asker {
         commands.add_command(call);
     }
 
-    /// Reads `{ emptied, errors, { lane, { message, ... } }, ... }`; the messages are numbered from `first`.
+    /// Reads `{ emptied, errors, { lane, { message, ... } }, ... }`; the messages are numbered from
+    /// `first`.
     fn claimed(
         &self,
         reply: Option<Value>,
@@ -184,7 +188,8 @@ impl Asker {
         Ok(())
     }
 
-    /// Reads `{ lane, { message, ... } }` groups; what a lane gave in several of them is put together.
+    /// Reads `{ lane, { message, ... } }` groups; what a lane gave in several of them is put
+    /// together.
     fn groups(
         &self,
         groups: impl Iterator<Item = Value>,
@@ -259,7 +264,8 @@ impl Asker {
         Ok(())
     }
 
-    /// The buckets that lie within the horizon, by lane and where they begin; how long until more do is noted.
+    /// The buckets that lie within the horizon, by lane and where they begin; how long until more
+    /// do is noted.
     fn buckets(
         &self,
         reply: Option<Value>,
@@ -291,7 +297,8 @@ fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
     std::iter::from_fn(move || Some((flat.next()?, flat.next()?)))
 }
 
-/// What lanes of one priority gave, one message of each in turn where they share, and the lane of the last message.
+/// What lanes of one priority gave, one message of each in turn where they share, and the lane of
+/// the last message.
 fn mixed(
     groups: Vec<(usize, Vec<Delivery>)>,
     shared: bool,

@@ -1,7 +1,9 @@
-//! From a subscription to a consumer: connecting, checking the server, taking or keeping the lease, opening the lanes.
+//! From a subscription to a consumer: connecting, checking the server, taking or keeping the lease,
+//! opening the lanes.
 //!
-//! A session that follows another under a lease that stands first has what is in doubt go back: what that one claimed or moved
-//! without the worker learning of it. An epoch that was taken for lost meanwhile is left to those who recover it, and a fresh name taken.
+//! A session that follows another under a lease that stands first has what is in doubt go back:
+//! what that one claimed or moved without the worker learning of it. An epoch that was taken for
+//! lost meanwhile is left to those who recover it, and a fresh name taken.
 
 use std::{
     sync::{Arc, Mutex},
@@ -30,7 +32,7 @@ use crate::{
         },
     },
     error::{Error, ErrorKind, Result},
-    redis_link::Multiplexed,
+    redis_connection::Multiplexed,
 };
 
 /// A connection on which nothing moves for longer while a reply is awaited is dead.
@@ -42,7 +44,7 @@ pub(in crate::broker::redis) async fn consume(
     subscription: Subscription,
 ) -> Result<Arc<dyn Consumer>> {
     let ledger = broker.ledger(&subscription.epoch);
-    let mut con = broker.link.multiplexed(PATIENCE).await?;
+    let mut con = broker.server.multiplexed(PATIENCE).await?;
     prepare(broker, &mut con).await?;
     let session = match begin(broker, &subscription, &con, &ledger).await {
         Err(error) if error.kind() == ErrorKind::Fenced => {
@@ -53,9 +55,9 @@ pub(in crate::broker::redis) async fn consume(
     };
     let session = Arc::new(session);
     let (pushes, told) = mpsc::unbounded_channel();
-    let mut con = broker.link.pushing(pushes, PATIENCE).await?;
+    let mut con = broker.server.pushing(pushes, PATIENCE).await?;
     let asked = cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN").exec_async(&mut con).await;
-    let tracked = match asked.map_err(|e| broker.link.error("be told of changes", e)) {
+    let tracked = match asked.map_err(|e| broker.server.error("be told of changes", e)) {
         Ok(()) => true,
         Err(error) if error.kind() == ErrorKind::Storage => false,
         // A user without the permission.
@@ -80,11 +82,11 @@ async fn prepare(broker: &RedisBroker, con: &mut Multiplexed) -> Result<()> {
         ask.add_command(script.load());
     }
     let count = ask.len();
-    let failed = |e| broker.link.error("consume", e);
+    let failed = |e| broker.server.error("consume", e);
     let mut replies = con.req_packed_commands(&ask, 0, count).await.map_err(failed)?.into_iter();
     // A user without the permission to ask is believed to know the server.
     if let Some(Ok(info)) = replies.next().map(redis::from_redis_value::<String>) {
-        check_version(&info, broker.link.url())?;
+        check_version(&info, broker.server.url())?;
     }
     replies.try_for_each(|reply| reply.extract_error().map(drop::<Value>)).map_err(failed)
 }
@@ -106,7 +108,8 @@ fn check_version(info: &str, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// A session under the epoch as it is called now: takes the lease, or renews it if there was a session before.
+/// A session under the epoch as it is called now: takes the lease, or renews it if there was a
+/// session before.
 async fn begin(
     broker: &RedisBroker,
     subscription: &Subscription,
@@ -116,7 +119,7 @@ async fn begin(
     let (number, before) = ledger.begin();
     let lanes = lanes(broker, subscription, ledger, number);
     let session = Session::new(
-        (Arc::clone(&broker.link), broker.keys.clone()),
+        (Arc::clone(&broker.server), broker.keys.clone()),
         Arc::clone(ledger),
         number,
         subscription.max_deliveries,

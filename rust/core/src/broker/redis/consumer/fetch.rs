@@ -1,4 +1,5 @@
-//! Fetching: one task that owns what is known of the lanes, asks when there is something to ask, and otherwise waits to be told.
+//! Fetching: one task that owns what is known of the lanes, asks when there is something to ask,
+//! and otherwise waits to be told.
 //!
 //! ```text
 //!   a fetch comes --> are messages there? --yes--> deliver them
@@ -12,11 +13,13 @@
 //!        +---- rest until a wait ends, the server tells of a change, a scheduled message comes due
 //! ```
 //!
-//! At most one claim or look is under way ([`ask`](super::ask)), and one wait per lane that has one ([`wait`](super::wait)); which is due is
-//! decided by [`lanes`](super::lanes). Whoever drops a fetch does not drop what was claimed for it: the next fetch finds it, and what
-//! nobody asks for within [`GRACE`] goes back to its list, so that a worker that wants one message holds one.
+//! At most one claim or look is under way ([`ask`](super::ask)), and one wait per lane that has one
+//! ([`wait`](super::wait)); which is due is decided by [`lanes`](super::lanes). Whoever drops a
+//! fetch does not drop what was claimed for it: the next fetch finds it, and what nobody asks for
+//! within [`GRACE`] goes back to its list, so that a worker that wants one message holds one.
 //!
-//! Where the server refuses to tell of changes (`CLIENT TRACKING`), a resting fetch looks at all that no wait covers every [`POLL`].
+//! Where the server refuses to tell of changes (`CLIENT TRACKING`), a resting fetch looks at all
+//! that no wait covers every [`POLL`].
 
 use std::{
     collections::VecDeque,
@@ -42,19 +45,21 @@ use super::{
     wait::{Ended, Wait},
 };
 use crate::{
-    broker::{BoxFuture, Delivery, HORIZON_MS, Tag, order::QueueOrder},
+    broker::{Delivery, HORIZON_MS, Tag, order::QueueOrder},
     clock,
     error::Result,
+    future::BoxFuture,
 };
 
 /// How long a message waits for a fetch before it is handed back.
 const GRACE: Duration = Duration::from_millis(2);
-/// How often a resting fetch looks at everything, whatever it was told: a sign of life, and the end of what went unsaid.
+/// How often a resting fetch looks at everything, whatever it was told: a sign of life, and the end
+/// of what went unsaid.
 const BEAT: Duration = Duration::from_secs(5);
 /// How often it looks where the server does not tell of changes.
 const POLL: Duration = Duration::from_millis(100);
-/// How often the due sets are read again where it does not, and where it does when they change all the time: what is published into them
-/// is due after the horizon, so there is time.
+/// How often the due sets are read again where it does not, and where it does when they change all
+/// the time: what is published into them is due after the horizon, so there is time.
 const POLL_DUE: Duration = Duration::from_millis(HORIZON_MS as u64 / 2);
 const AGAIN_DUE: Duration = Duration::from_millis(100);
 
@@ -122,7 +127,8 @@ impl Fetcher {
         }
     }
 
-    /// Serves requests until nobody makes them any more, or the connection fails; then the next one hears why.
+    /// Serves requests until nobody makes them any more, or the connection fails; then the next one
+    /// hears why.
     pub(super) async fn run(
         mut self,
         mut requests: mpsc::UnboundedReceiver<Request>,
@@ -329,8 +335,8 @@ impl Fetcher {
         }
     }
 
-    /// Makes a message ready that a wait moved. It left its list before what a claim behind it got, also when that was heard of
-    /// first.
+    /// Makes a message ready that a wait moved. It left its list before what a claim behind it got,
+    /// also when that was heard of first.
     fn insert(&mut self, lane: usize, tag: Tag, raw: Bytes) {
         let delivery = self.session.lanes[lane].delivery(tag.seq, raw);
         let later = |one: &Delivery| one.tag.lane == tag.lane && one.tag.seq > tag.seq;

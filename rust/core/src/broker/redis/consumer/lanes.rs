@@ -1,7 +1,7 @@
 //! What is known about each lane, and what is to be asked next. Pure: no clock, no connection.
 //!
-//! A lane has two lists, the ready messages and those that were redelivered. What a fetch needs to know of a list is how the next
-//! message in it will be noticed:
+//! A lane has two lists, the ready messages and those that were redelivered. What a fetch needs to
+//! know of a list is how the next message in it will be noticed:
 //!
 //! ```text
 //!              claim sent             wait or look sent
@@ -12,9 +12,10 @@
 //!      +---------------------------- change ------------------+
 //! ```
 //!
-//! A claim names lanes with a list that is `Unknown`. What a claim has emptied needs cover: a *wait* (a blocked `BLMOVE`) for the
-//! first few lanes, a *look* for all else, which asks whether anything is there and has the server tell of the next change. While all are
-//! covered there is nothing to ask. Every step towards cover is made when its command is sent and every step back
+//! A claim names lanes with a list that is `Unknown`. What a claim has emptied needs cover: a
+//! *wait* (a blocked `BLMOVE`) for the first few lanes, a *look* for all else, which asks whether
+//! anything is there and has the server tell of the next change. While all are covered there is
+//! nothing to ask. Every step towards cover is made when its command is sent and every step back
 //! when something is heard, so what is heard meanwhile is never overwritten by an older answer.
 
 use std::collections::HashMap;
@@ -104,8 +105,9 @@ impl Lanes {
         self.states[lane][..2].contains(&state)
     }
 
-    /// Lanes that a claim is to name; none when all is covered or waits to be. While one is asked, the lanes that `waits` could cover
-    /// are asked as well, because waiting on them begins only when there is nothing to claim.
+    /// Lanes that a claim is to name; none when all is covered or waits to be. While one is asked,
+    /// the lanes that `waits` could cover are asked as well, because waiting on them begins only
+    /// when there is nothing to claim.
     pub(super) fn to_claim(&self, waits: impl Fn(usize) -> bool) -> Vec<usize> {
         if !(0..self.of.len()).any(|lane| self.any(lane, State::Unknown)) {
             return Vec::new();
@@ -196,8 +198,8 @@ impl Lanes {
         Some(place)
     }
 
-    /// A key is of another type; nothing is asked of it until all is doubted. One that is no key of these is the lane's record, without
-    /// which nothing can be claimed from it.
+    /// A key is of another type; nothing is asked of it until all is doubted. One that is no key of
+    /// these is the lane's record, without which nothing can be claimed from it.
     pub(super) fn broken(&mut self, key: &[u8], unacked: impl Fn(usize) -> bool) {
         if let Some((lane, part)) = self.places.get(key).copied() {
             self.states[lane][part as usize] = State::Broken;

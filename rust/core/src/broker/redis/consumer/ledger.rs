@@ -1,10 +1,12 @@
 //! What this process knows about what it was given under an epoch; it outlives the connection.
 //!
-//! Sequence numbers never repeat within the process, also not under the fresh epoch that follows a lapsed lease: the worker may
-//! settle tags from before the break, and a number that was given twice would settle another message.
+//! Sequence numbers never repeat within the process, also not under the fresh epoch that follows a
+//! lapsed lease: the worker may settle tags from before the break, and a number that was given
+//! twice would settle another message.
 //!
-//! Everything whose reply is outstanding is noted here, so that the session after a broken connection can put it right: claims by
-//! their range of numbers, messages that a wait moved by their bytes, and what was on its way back.
+//! Everything whose reply is outstanding is noted here, so that the session after a broken
+//! connection can put it right: claims by their range of numbers, messages that a wait moved by
+//! their bytes, and what was on its way back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +14,8 @@ use bytes::Bytes;
 
 use crate::broker::{Tag, redis::keys::STEPS};
 
-/// Notes of one epoch and its successors. Behind a std mutex because a section is a few pushes and never awaits.
+/// Notes of one epoch and its successors. Behind a std mutex because a section is a few pushes and
+/// never awaits.
 pub(in crate::broker::redis) struct Ledger(Mutex<Inner>);
 
 struct Inner {
@@ -25,7 +28,8 @@ struct Inner {
     /// The last one that was opened on all lanes.
     opened: Option<u32>,
     next_seq: u64,
-    /// Queues in the order in which they were first consumed: the lane number of a tag counts through them.
+    /// Queues in the order in which they were first consumed: the lane number of a tag counts
+    /// through them.
     queues: Vec<Arc<str>>,
     /// Claims without a reply: first number, how many.
     claims: Vec<(u64, u64)>,
@@ -129,8 +133,8 @@ impl Ledger {
         self.inner().claims.retain(|claim| claim.0 != first);
     }
 
-    /// What the server may have given without the worker learning of it, and what may not have gone back: as first
-    /// number and how many.
+    /// What the server may have given without the worker learning of it, and what may not have gone
+    /// back: as first number and how many.
     pub(super) fn doubts(&self) -> Vec<(u64, u64)> {
         let inner = self.inner();
         let returning = inner.returning.iter().map(|tag| (tag.seq, 1));
@@ -169,7 +173,8 @@ impl Ledger {
         self.inner().moved.retain(|moved| !tags.contains(&moved.tag));
     }
 
-    /// Messages that an earlier connection may have recorded or not; recording is idempotent, so they are sent again.
+    /// Messages that an earlier connection may have recorded or not; recording is idempotent, so
+    /// they are sent again.
     pub(super) fn record_again(&self) {
         for moved in &mut self.inner().moved {
             moved.sent = false;

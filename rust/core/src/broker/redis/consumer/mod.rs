@@ -1,8 +1,9 @@
 //! The worker's side of the broker: what a worker was given, by which right, and how it is settled.
 //!
-//! A worker holds a *lease* under the name of its *epoch*, which lasts as long as the process renews it. Under it there is
-//! one *session* after the other, each as long as its connections. The right to claim from a lane is the number of the session in the
-//! lane's record of unacked messages:
+//! A worker holds a *lease* under the name of its *epoch*, which lasts as long as the process
+//! renews it. Under it there is one *session* after the other, each as long as its connections. The
+//! right to claim from a lane is the number of the session in the lane's record of unacked
+//! messages:
 //!
 //! ```text
 //!                 register, open every lane                a fetch claims, a settlement deletes
@@ -15,11 +16,14 @@
 //!   every lane handed back in order, lease dropped        taken away by another worker, lane by lane; counted, to the head
 //! ```
 //!
-//! * [`connect`] makes sessions, [`session`] is what its parts share, [`ledger`] is what outlives it.
-//! * [`fetch`] is the task that fetches, with [`lanes`] (what to ask), [`ask`] (asking) and [`wait`] (being told at once).
+//! * [`connect`] makes sessions, [`session`] is what its parts share, [`ledger`] is what outlives
+//!   it.
+//! * [`fetch`] is the task that fetches, with [`lanes`] (what to ask), [`ask`] (asking) and
+//!   [`wait`] (being told at once).
 //! * [`settle`] and [`recover`] are the rest of the port.
 //!
-//! However many queues there are, a worker has one connection for fetching, one for all else, and [`wait::MOST`] for waits.
+//! However many queues there are, a worker has one connection for fetching, one for all else, and
+//! [`wait::MOST`] for waits.
 
 mod ask;
 mod connect;
@@ -43,8 +47,9 @@ pub(super) use self::{connect::consume, ledger::Ledger};
 use self::{fetch::Request, recover::Watch, session::Session};
 use super::scripts::RELEASE;
 use crate::{
-    broker::{BoxFuture, Consumer, Delivery, Recovered, Settlement, Tag},
+    broker::{Consumer, Delivery, Recovered, Settlement, Tag},
     error::{Error, ErrorKind, Result},
+    future::BoxFuture,
 };
 
 /// The port's consumer.
@@ -64,8 +69,8 @@ impl RedisConsumer {
         Error::new(ErrorKind::Fenced, text)
     }
 
-    /// Hands everything back and drops the lease. What could not go back, because a key is of another type, is left to those who recover
-    /// a lapsed lease.
+    /// Hands everything back and drops the lease. What could not go back, because a key is of
+    /// another type, is left to those who recover a lapsed lease.
     async fn give_up(&self) -> Result<()> {
         let session = &self.session;
         let mut commands = pipe();

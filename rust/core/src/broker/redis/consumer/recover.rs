@@ -1,9 +1,11 @@
 //! Putting back what lost workers had.
 //!
-//! Any worker may sweep, and several may sweep at once. A sweep lists all leases, of whatever queues, and takes an epoch for lost whose
-//! lease has not moved for its length ([`Watch`]). It first takes the lease away for good, then each lane, which fences
-//! the worker should it live after all, and then moves what it had in scripts of [`CHUNK`] messages, newest first, so that the oldest
-//! ends up at the very head. A lease that was taken away stays, as 0, until all of that is done: whoever sees it goes on.
+//! Any worker may sweep, and several may sweep at once. A sweep lists all leases, of whatever
+//! queues, and takes an epoch for lost whose lease has not moved for its length ([`Watch`]). It
+//! first takes the lease away for good, then each lane, which fences the worker should it live
+//! after all, and then moves what it had in scripts of [`CHUNK`] messages, newest first, so that
+//! the oldest ends up at the very head. A lease that was taken away stays, as 0, until all of that
+//! is done: whoever sees it goes on.
 
 use std::{
     collections::HashMap,
@@ -30,15 +32,16 @@ use crate::{
 const WHAT: &str = "recover messages";
 /// Messages per script.
 const CHUNK: usize = 256;
-/// A sweeper that has not swept for longer has missed renewals of others, or the server was away from all of them: it begins
-/// anew to watch.
+/// A sweeper that has not swept for longer has missed renewals of others, or the server was away
+/// from all of them: it begins anew to watch.
 const GAP: Duration = Duration::from_millis(4 * SWEEP_MS);
 
 /// Which leases move.
 ///
-/// A lease is lost when it has not moved for its length of the watcher's own time, in which the watcher has looked all the time. So no
-/// clock is compared with another one, wherever the server's is set to; a new worker watches for the length of a lease before it
-/// judges; and after an outage, which stops all leases, everybody gets that time to come back.
+/// A lease is lost when it has not moved for its length of the watcher's own time, in which the
+/// watcher has looked all the time. So no clock is compared with another one, wherever the server's
+/// is set to; a new worker watches for the length of a lease before it judges; and after an outage,
+/// which stops all leases, everybody gets that time to come back.
 #[derive(Default)]
 pub(super) struct Watch {
     seen: HashMap<String, Seen>,

@@ -1,8 +1,9 @@
-//! One session of a consumer: the lanes it serves, and the connection that everything but fetching goes over.
+//! One session of a consumer: the lanes it serves, and the connection that everything but fetching
+//! goes over.
 //!
-//! A session lasts as long as its connections. Every command that is not part of fetching goes through [`Session::run`], which puts
-//! the recording of freshly moved messages in front: so it costs no round trip of its own and nothing is settled before it is
-//! recorded.
+//! A session lasts as long as its connections. Every command that is not part of fetching goes
+//! through [`Session::run`], which puts the recording of freshly moved messages in front: so it
+//! costs no round trip of its own and nothing is settled before it is recorded.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,12 +26,12 @@ use crate::{
     },
     clock,
     error::{Error, ErrorKind, Result},
-    redis_link::{Link, Multiplexed},
+    redis_connection::{Multiplexed, Server},
 };
 
 /// What the parts of a consumer share.
 pub(super) struct Session {
-    pub(super) link: Arc<Link>,
+    pub(super) server: Arc<Server>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) keys: Keys,
     pub(super) epoch: String,
@@ -81,7 +82,7 @@ impl Served {
 
 impl Session {
     pub(super) fn new(
-        (link, keys): (Arc<Link>, Keys),
+        (server, keys): (Arc<Server>, Keys),
         ledger: Arc<Ledger>,
         number: u32,
         max_deliveries: u32,
@@ -93,7 +94,7 @@ impl Session {
             epoch: ledger.epoch(),
             renewed: Mutex::new(clock::instant()),
             complained: Mutex::default(),
-            link,
+            server,
             keys,
             ledger,
             number,
@@ -103,11 +104,12 @@ impl Session {
         }
     }
 
-    /// Sends the commands behind those that record freshly moved messages; the replies, errors taken out.
+    /// Sends the commands behind those that record freshly moved messages; the replies, errors
+    /// taken out.
     pub(super) async fn run(&self, what: &str, commands: Pipeline) -> Result<Vec<Value>> {
         let replies = self.replies(what, commands).await?.into_iter();
         let replies = replies.map(Value::extract_error).collect::<std::result::Result<_, _>>();
-        replies.map_err(|e| self.link.error(what, e))
+        replies.map_err(|e| self.server.error(what, e))
     }
 
     /// As [`Session::run`], where an error is the reply to a command and not the end of all.
@@ -116,9 +118,9 @@ impl Session {
         let commands = if moved.is_empty() { commands } else { self.recording(&moved, &commands) };
         let count = commands.len();
         let sent = self.con.clone().req_packed_commands(&commands, 0, count).await;
-        let mut replies = sent.map_err(|e| self.link.error(what, e))?;
+        let mut replies = sent.map_err(|e| self.server.error(what, e))?;
         for reply in replies.drain(..moved.len()) {
-            reply.extract_error().map_err(|e| self.link.error(what, e))?;
+            reply.extract_error().map_err(|e| self.server.error(what, e))?;
         }
         if !moved.is_empty() {
             let tags: Vec<Tag> = moved.iter().map(|message| message.tag).collect();
@@ -153,7 +155,7 @@ impl Session {
         reply: Option<Value>,
     ) -> Result<T> {
         redis::from_redis_value(reply.unwrap_or(Value::Nil))
-            .map_err(|e| self.link.error(what, e.into()))
+            .map_err(|e| self.server.error(what, e.into()))
     }
 
     /// Takes or renews the lease.
@@ -179,10 +181,10 @@ impl Session {
         Duration::from_millis(LEASE_MS as u64).saturating_sub(age)
     }
 
-    /// What an error of the server about one key means to the others: nothing, if only that key is to blame. Then it
-    /// is logged, once.
+    /// What an error of the server about one key means to the others: nothing, if only that key is
+    /// to blame. Then it is logged, once.
     pub(super) fn spared(&self, what: &str, key: &str, error: RedisError) -> Result<()> {
-        let error = self.link.error(what, error);
+        let error = self.server.error(what, error);
         if error.kind() != ErrorKind::Storage {
             return Err(error);
         }
@@ -205,7 +207,7 @@ impl Session {
     /// What the server answered that makes no sense.
     pub(super) fn nonsense(&self, what: &str, answer: &Value) -> Error {
         let text =
-            format!("cannot {what} at redis `{}`: it answered `{answer:?}`", self.link.url());
+            format!("cannot {what} at redis `{}`: it answered `{answer:?}`", self.server.url());
         Error::new(ErrorKind::Storage, text)
     }
 }

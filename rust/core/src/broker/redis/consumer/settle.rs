@@ -1,8 +1,9 @@
-//! Settling batches: one `HDEL` per lane for acks, which are nearly everything; one script per lane for anything else.
+//! Settling batches: one `HDEL` per lane for acks, which are nearly everything; one script per lane
+//! for anything else.
 //!
-//! The lanes of a batch go out in one pipeline. Within a lane the order of the batch is kept: a lane with anything but acks is
-//! settled by the script alone. What can never be settled, because a key is of another type, is logged and stays unacked; the
-//! rest of the batch goes on.
+//! The lanes of a batch go out in one pipeline. Within a lane the order of the batch is kept: a
+//! lane with anything but acks is settled by the script alone. What can never be settled, because a
+//! key is of another type, is logged and stays unacked; the rest of the batch goes on.
 
 use std::sync::Arc;
 

@@ -1,13 +1,15 @@
-//! Blocking on empty lists: for each of the first few lanes one connection in `BLMOVE`, from the list to where only this session
-//! takes messages from.
+//! Blocking on empty lists: for each of the first few lanes one connection in `BLMOVE`, from the
+//! list to where only this session takes messages from.
 //!
-//! The server hands a message to exactly one of all the workers that wait, in the step that pushes it: one hop, no herd, no
-//! poll, whoever the producer is. For other lanes the server only tells of a change (`ask`), to every worker that is idle; then
-//! it takes a claim to learn who gets the message. That costs a connection for all lanes instead of one for each, and a round trip:
+//! The server hands a message to exactly one of all the workers that wait, in the step that pushes
+//! it: one hop, no herd, no poll, whoever the producer is. For other lanes the server only tells of
+//! a change (`ask`), to every worker that is idle; then it takes a claim to learn who gets the
+//! message. That costs a connection for all lanes instead of one for each, and a round trip:
 //! measured on one machine, from push to message, 62 us by a wait and 121 us by being told.
 //!
-//! `BLMOVE` knows no leases, so a wait is only sent while the lease will outlast it. And when a session ends, whoever ends it puts
-//! a string where its waits move messages to: a wait that is left behind then fails, and leaves the message in its list.
+//! `BLMOVE` knows no leases, so a wait is only sent while the lease will outlast it. And when a
+//! session ends, whoever ends it puts a string where its waits move messages to: a wait that is
+//! left behind then fails, and leaves the message in its list.
 
 use std::{
     future::Future,
@@ -22,10 +24,11 @@ use redis::{RedisResult, Value, cmd};
 
 use super::session::{Served, Session};
 use crate::{
-    broker::{BoxFuture, Tag},
+    broker::Tag,
     clock,
     error::{ErrorKind, Result},
-    redis_link::Multiplexed,
+    future::BoxFuture,
+    redis_connection::Multiplexed,
 };
 
 /// How many lanes are waited on: those of one queue, or the first of several.
@@ -102,14 +105,14 @@ impl Wait {
         if self.running.is_some() || block < SHORTEST {
             return false;
         }
-        let (con, link) = (self.con.take(), Arc::clone(&session.link));
+        let (con, server) = (self.con.take(), Arc::clone(&session.server));
         let mut wait = cmd("BLMOVE");
         wait.arg(&session.lanes[self.lane].lane.list).arg(&*self.to).arg("RIGHT").arg("LEFT");
         wait.arg(block.as_secs_f64());
         let answer = async move {
             let mut con = match con {
                 Some(con) => con,
-                None => link.multiplexed(BLOCK + SLACK).await?,
+                None => server.multiplexed(BLOCK + SLACK).await?,
             };
             let answer = wait.query_async(&mut con).await;
             Ok((con, answer))
@@ -153,7 +156,7 @@ impl Wait {
             Ok(other) => Err(session.nonsense(WHAT, &other)),
             Err(error) => {
                 self.rests = Some(now + REFUSED);
-                let error = session.link.error(WHAT, error);
+                let error = session.server.error(WHAT, error);
                 if error.kind() == ErrorKind::Storage { Ok(Ended::Refused) } else { Err(error) }
             }
         }

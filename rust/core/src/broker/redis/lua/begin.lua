@@ -1,8 +1,7 @@
 -- Marks unacked messages as begun: should the lease lapse, they are counted.
 --
--- KEYS  unacked
--- ARGV  sequence numbers
--- Those that are not unacked any more are passed over. The mark is the `b` of the count in front, as settle.lua says.
+-- KEYS  unacked ARGV  sequence numbers Those that are not unacked any more are passed over. The
+-- mark is the `b` of the count in front, as settle.lua says.
 redis.call('HDEL', KEYS[1], '-') -- see register.lua
 for _, seq in ipairs(ARGV) do
   local value = redis.call('HGET', KEYS[1], seq)

@@ -1,11 +1,13 @@
 -- Claims ready messages: each leaves its list and is recorded as unacked in the same step.
 --
--- KEYS  per lane, in the order of service: list, redelivered, unacked
--- ARGV  session, how many messages in all (at most 1000), how many bytes, first sequence number, 1 when the lanes of a priority share
+-- KEYS  per lane, in the order of service: list, redelivered, unacked ARGV  session, how many
+-- messages in all (at most 1000), how many bytes, first sequence number, 1 when the lanes of a
+-- priority share
 --       what is claimed or 0 when the first has all it can give, then per lane its priority
--- Returns { { lanes that hold nothing more }, { key, error, ... }, then { lane, { message, ... } } for each time a lane gave
--- something }; lanes count from 0, messages have consecutive numbers in this order. The first message goes whatever its size. A key
--- that is of another type is named with its error, and the rest is claimed. FENCED when the session has ended or its lease was taken
+-- Returns { { lanes that hold nothing more }, { key, error, ... }, then { lane, { message, ... } }
+-- for each time a lane gave something }; lanes count from 0, messages have consecutive numbers in
+-- this order. The first message goes whatever its size. A key that is of another type is named with
+-- its error, and the rest is claimed. FENCED when the session has ended or its lease was taken
 -- away; what other lanes gave by then is recovered with all else the epoch has.
 local session, left, room = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local seq, share = tonumber(ARGV[4]), ARGV[5] == '1'

@@ -1,10 +1,13 @@
--- Gives an epoch the right to claim from a lane, under the number of its session. A session that follows another first hands back,
--- uncounted and in order, what that one was given without its worker learning of it.
+-- Gives an epoch the right to claim from a lane, under the number of its session. A session that
+-- follows another first hands back, uncounted and in order, what that one was given without its
+-- worker learning of it.
 --
 -- KEYS  list, redelivered, unacked, and for a lane that is waited on: moved (of the session before)
--- ARGV  session, 1 when it follows another, then two per claim without an answer: its first sequence number, how many it could give
--- Returns how many messages went back, or FENCED when the lane was taken away. The session before can do nothing more: its claims find
--- another number, and its waits a destination that is no list. What cannot go back, because a key is of another type, stays unacked.
+-- ARGV  session, 1 when it follows another, then two per claim without an answer: its first
+-- sequence number, how many it could give Returns how many messages went back, or FENCED when the
+-- lane was taken away. The session before can do nothing more: its claims find another number, and
+-- its waits a destination that is no list. What cannot go back, because a key is of another type,
+-- stays unacked.
 local session, follows = ARGV[1], ARGV[2] == '1'
 local list, redelivered, unacked, moved = unpack(KEYS)
 local REMEMBER = 60000

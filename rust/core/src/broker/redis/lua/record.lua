@@ -1,9 +1,8 @@
 -- Records a message that a wait moved as unacked under its number.
 --
--- KEYS  moved, unacked, list
--- ARGV  sequence number, message
--- By value, not by place: after a broken connection the list of moved ones may hold a message that no reply announced. When the lane
--- was taken away the message goes back instead, because nobody looks there any more.
+-- KEYS  moved, unacked, list ARGV  sequence number, message By value, not by place: after a broken
+-- connection the list of moved ones may hold a message that no reply announced. When the lane was
+-- taken away the message goes back instead, because nobody looks there any more.
 if redis.call('TYPE', KEYS[1]).ok ~= 'list' or redis.call('LREM', KEYS[1], -1, ARGV[2]) == 0 then
   return 0
 end

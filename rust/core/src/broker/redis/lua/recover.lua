@@ -1,9 +1,8 @@
 -- Puts messages of a lost epoch back to the head, as suspects; what was marked as begun is counted.
 --
--- KEYS  redelivered, unacked
--- ARGV  sequence numbers, newest first
--- Acts only on messages that are still there, so two workers that sweep at once move and count each message once.
--- Returns how many. A suspect carries its count in front, as settle.lua says.
+-- KEYS  redelivered, unacked ARGV  sequence numbers, newest first Acts only on messages that are
+-- still there, so two workers that sweep at once move and count each message once. Returns how
+-- many. A suspect carries its count in front, as settle.lua says.
 local back = 0
 redis.call('HDEL', KEYS[2], '-') -- see register.lua
 for _, seq in ipairs(ARGV) do

@@ -1,5 +1,5 @@
--- Takes, or renews, the lease of an epoch. A lease is the moment of its last renewal: whoever sees it unmoved for too long takes
--- the epoch for lost, by a clock of his own.
+-- Takes, or renews, the lease of an epoch. A lease is the moment of its last renewal: whoever sees
+-- it unmoved for too long takes the epoch for lost, by a clock of his own.
 --
 -- KEYS  leases, queues of the epoch, queues of everybody
 -- ARGV  epoch, `new` or `renew`, then for a new one the names of its queues
@@ -9,7 +9,8 @@ local last = tonumber(redis.call('ZSCORE', KEYS[1], epoch) or 0)
 if mode == 'renew' and last <= 0 then
   return redis.error_reply('FENCED the lease of epoch `' .. epoch .. '` lapsed')
 end
--- Changes nothing. Where memory is full, Redis lets a script grow only after a write of a kind that does not.
+-- Changes nothing. Where memory is full, Redis lets a script grow only after a write of a kind that
+-- does not.
 redis.call('ZREM', KEYS[1], '')
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), epoch)

@@ -1,7 +1,9 @@
--- Hands back everything an epoch has in a lane, in order and uncounted, and gives up its right to claim.
+-- Hands back everything an epoch has in a lane, in order and uncounted, and gives up its right to
+-- claim.
 --
 -- KEYS  list, redelivered, unacked, and for a lane that is waited on: moved (of its session)
--- Returns how many messages went back. Those that carry a count (see settle.lua) go where these wait.
+-- Returns how many messages went back. Those that carry a count (see settle.lua) go where these
+-- wait.
 local list, redelivered, unacked, moved = unpack(KEYS)
 local REMEMBER, back = 60000, 0
 redis.call('HDEL', unacked, '')

@@ -1,8 +1,7 @@
 -- Puts dead letters back to the tail of their list.
 --
--- KEYS  list, dead
--- ARGV  keys of the dead letters, oldest first
--- Returns how many there were. A record is `at count idlen reasonlen\n`, the id, the reason, the message.
+-- KEYS  list, dead ARGV  keys of the dead letters, oldest first Returns how many there were. A
+-- record is `at count idlen reasonlen\n`, the id, the reason, the message.
 local n = 0
 redis.call('HDEL', KEYS[2], '-') -- see register.lua
 for i = 1, #ARGV do

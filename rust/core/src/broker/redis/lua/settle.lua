@@ -1,18 +1,20 @@
--- Settles a batch of unacked messages of one lane, in order. A message that is not unacked any more is passed over.
+-- Settles a batch of unacked messages of one lane, in order. A message that is not unacked any more
+-- is passed over.
 --
--- KEYS  list, redelivered, unacked, due, dead, then a bucket of the due set for each that is deferred, in their order
--- ARGV  epoch, max deliveries, then four per settlement: how, sequence number, task id, detail
---   a  ack: forget the message
---   h  hand back: to the head, uncounted
---   q  requeue: to the tail of the list, or of `redelivered` if it was counted, which it stays
---   r  redeliver: counted and to the head, or parked with detail as the reason
---   o  overdue: behind what lies in `redelivered`, so ahead of the list
---   d  defer: into the next bucket under the id; detail is the offset in it (three digits), then where it begins (ms)
---   p  park: among the dead letters, with detail as the reason
--- Messages for the head keep the order of the batch. A suspect carries its count in front, `\0tc<count>\n`, and its place is
--- in `redelivered`, so that the list holds nothing but what producers wrote. While it is unacked and has begun, the `c` is a `b`.
--- Returns { sequence number, error, ... } for those that could not be settled, because a key is of another type: they stay unacked. So each
--- is written to its new place before it is deleted.
+-- KEYS  list, redelivered, unacked, due, dead, then a bucket of the due set for each that is
+-- deferred, in their order ARGV  epoch, max deliveries, then four per settlement: how, sequence
+-- number, task id, detail
+--   a  ack: forget the message h  hand back: to the head, uncounted q  requeue: to the tail of the
+--   list, or of `redelivered` if it was counted, which it stays r  redeliver: counted and to the
+--   head, or parked with detail as the reason o  overdue: behind what lies in `redelivered`, so
+--   ahead of the list d  defer: into the next bucket under the id; detail is the offset in it
+--   (three digits), then where it begins (ms) p  park: among the dead letters, with detail as the
+--   reason
+-- Messages for the head keep the order of the batch. A suspect carries its count in front,
+-- `\0tc<count>\n`, and its place is in `redelivered`, so that the list holds nothing but what
+-- producers wrote. While it is unacked and has begun, the `c` is a `b`. Returns { sequence number,
+-- error, ... } for those that could not be settled, because a key is of another type: they stay
+-- unacked. So each is written to its new place before it is deleted.
 local epoch, max = ARGV[1], tonumber(ARGV[2])
 local list, redelivered, unacked, due, dead = unpack(KEYS, 1, 5)
 local head, failed = {}, {}

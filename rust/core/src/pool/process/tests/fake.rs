@@ -1,4 +1,4 @@
-//! A zygote of threads: its "children" run the real [`Link`] and do what the message says.
+//! A zygote of threads: its "children" run the real [`Channel`] and do what the message says.
 //!
 //! No process is forked, so that the test can decide when a call ends and when a child dies.
 
@@ -19,12 +19,12 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use super::super::{
     ProcessConfig, ProcessPool, QUIET,
-    link::Link,
+    channel::Channel,
     page::{Cell, Pages},
 };
 use crate::{
     clock,
-    pool::{Call, Outcome, Pool, PoolNews, Verdict},
+    pool::{Call, Outcome, Pool, PoolNews, Status},
 };
 
 /// What test and children share: gates that calls wait at, and who was asked what.
@@ -137,13 +137,13 @@ impl FakeProcess {
 
 /// The life of a child; its wait status, or `None` when it was killed.
 fn live(socket: OwnedFd, cell: Cell, stage: &Stage, dead: &AtomicBool) -> Option<i32> {
-    let mut link = Link::new(socket, cell).ok()?;
+    let mut channel = Channel::new(socket, cell).ok()?;
     loop {
-        while let Some((seq, call)) = link.next_call().unwrap() {
+        while let Some((seq, call)) = channel.next_call().unwrap() {
             if dead.load(Ordering::Acquire) {
                 return None;
             }
-            link.start(seq, clock::mono_us());
+            channel.start(seq, clock::mono_us());
             let text =
                 String::from_utf8(call.message[..call.message.len().min(40)].to_vec()).unwrap();
             if text == "segfault" {
@@ -157,19 +157,19 @@ fn live(socket: OwnedFd, cell: Cell, stage: &Stage, dead: &AtomicBool) -> Option
             {
                 return None;
             }
-            let soft = link.cell().soft_due(seq);
+            let soft = channel.cell().soft_due(seq);
             let note = if soft { "soft".to_owned() } else { text };
             let runtime_us = 1;
             let document = (call.message.len() > 40).then(|| call.message.clone());
             let traceback = String::new();
-            let (key, verdict) = (call.key, Verdict::Success);
-            let outcome = Outcome { key, pid: 0, verdict, runtime_us, document, note, traceback };
-            if !link.reply(seq, &outcome, clock::mono_us()).unwrap() && link.send().is_err() {
+            let (key, status) = (call.key, Status::Success);
+            let outcome = Outcome { key, pid: 0, status, runtime_us, document, note, traceback };
+            if !channel.reply(seq, &outcome, clock::mono_us()).unwrap() && channel.send().is_err() {
                 return None;
             }
         }
-        link.ring().ok()?;
-        match link.fill() {
+        channel.ring().ok()?;
+        match channel.fill() {
             Ok(true) => {}
             _ if dead.load(Ordering::Acquire) => return None,
             _ => return Some(0),

@@ -1,9 +1,11 @@
-//! The one connection state machine: connect, consume, fetch, renew, sweep, and again after a failure.
+//! The one connection state machine: connect, consume, fetch, renew, sweep, and again after a
+//! failure.
 //!
-//! It is polled by the loop's task and answers with news, so it needs no channel and no task of its own; at most one fetch, one
-//! renewal and one sweep are under way at a time. Anything that fails brings the whole connection down, because half a
-//! connection is worse than none: a worker that renews its lease but cannot fetch looks alive and does nothing. It
-//! reconnects for ever, with backoff and full jitter; the backoff starts over only when the connection has proved useful.
+//! It is polled by the loop's task and answers with news, so it needs no channel and no task of its
+//! own; at most one fetch, one renewal and one sweep are under way at a time. Anything that fails
+//! brings the whole connection down, because half a connection is worse than none: a worker that
+//! renews its lease but cannot fetch looks alive and does nothing. It reconnects for ever, with
+//! backoff and full jitter; the backoff starts over only when the connection has proved useful.
 //! Only a broker that says at the first attempt that it can never work ends the worker.
 
 use std::{
@@ -19,23 +21,25 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use crate::{
     backoff,
     broker::{
-        BoxFuture, Broker, Consumer, Delivery, Recovered, Subscription, Tag,
+        Broker, Consumer, Delivery, Recovered, Subscription, Tag,
         lease::{LEASE_MS, RENEW_MS, SWEEP_MS},
     },
     error::{Error, ErrorKind, Result},
+    future::BoxFuture,
 };
 
 /// One attempt to connect takes at most this.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A renewal or sweep that has not been answered by then means that the link is dead.
+/// A renewal or sweep that has not been answered by then means that the connection is dead.
 const ANSWER: Duration = Duration::from_millis(LEASE_MS as u64 / 2);
 /// First ceiling of the wait before reconnecting, and the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
 
-/// What the link reports.
+/// What the connection reports.
 #[derive(Debug)]
-pub(super) enum LinkNews {
-    /// The connection stands; the epoch may be another than before. The lease was taken at most so long ago.
+pub(super) enum ConnectionNews {
+    /// The connection stands; the epoch may be another than before. The lease was taken at most so
+    /// long ago.
     Up(Duration),
     /// What a fetch claimed.
     Deliveries(Vec<Delivery>),
@@ -72,8 +76,8 @@ enum State {
     Closed,
 }
 
-/// The link to the broker.
-pub(super) struct Link {
+/// The connection to the broker.
+pub(super) struct Connection {
     broker: Arc<dyn Broker>,
     subscription: Subscription,
     state: State,
@@ -84,7 +88,7 @@ pub(super) struct Link {
     random: Box<dyn FnMut() -> f64 + Send>,
 }
 
-impl Link {
+impl Connection {
     /// Not connected yet; the first poll begins it.
     pub(super) fn new(
         broker: Arc<dyn Broker>,
@@ -96,7 +100,7 @@ impl Link {
     }
 
     /// Waits for the next news; cancel-safe.
-    pub(super) async fn news(&mut self) -> LinkNews {
+    pub(super) async fn news(&mut self) -> ConnectionNews {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
@@ -118,7 +122,7 @@ impl Link {
         matches!(&self.state, State::Up(up) if up.fetch.is_none())
     }
 
-    /// Begins a fetch, if [`Link::can_fetch`].
+    /// Begins a fetch, if [`Connection::can_fetch`].
     pub(super) fn fetch(&mut self, want: usize, want_due: usize) {
         if let State::Up(up) = &mut self.state
             && up.fetch.is_none()
@@ -133,7 +137,7 @@ impl Link {
         matches!(&self.state, State::Up(up) if up.mark.is_none())
     }
 
-    /// Marks messages as begun, if [`Link::can_mark`].
+    /// Marks messages as begun, if [`Connection::can_mark`].
     pub(super) fn mark(&mut self, tags: Vec<Tag>) {
         if let State::Up(up) = &mut self.state
             && up.mark.is_none()
@@ -167,7 +171,7 @@ impl Link {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkNews> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionNews> {
         loop {
             match &mut self.state {
                 State::Closed => return Poll::Pending,
@@ -187,7 +191,7 @@ impl Link {
         }
     }
 
-    fn connected(&mut self, result: Result<Connected>) -> LinkNews {
+    fn connected(&mut self, result: Result<Connected>) -> ConnectionNews {
         match result {
             Ok((consumer, took)) => {
                 self.stood = true;
@@ -201,25 +205,25 @@ impl Link {
                     sweep,
                     epochs,
                 }));
-                LinkNews::Up(took)
+                ConnectionNews::Up(took)
             }
             Err(error)
                 if !self.stood && !error.is_retryable() && error.kind() != ErrorKind::Fenced =>
             {
                 self.state = State::Closed;
-                LinkNews::Fatal(error)
+                ConnectionNews::Fatal(error)
             }
             Err(error) => {
                 let wait =
                     backoff::exponential(self.attempt, BACKOFF.0, BACKOFF.1, (self.random)());
                 self.attempt = self.attempt.saturating_add(1);
                 self.state = State::Waiting(Box::pin(sleep(wait)));
-                LinkNews::Down(error)
+                ConnectionNews::Down(error)
             }
         }
     }
 
-    fn judge(&mut self, news: Result<LinkNews>) -> LinkNews {
+    fn judge(&mut self, news: Result<ConnectionNews>) -> ConnectionNews {
         match news {
             Ok(news) => {
                 self.attempt = 0;
@@ -227,38 +231,38 @@ impl Link {
             }
             Err(error) => {
                 self.fail(error.kind());
-                LinkNews::Down(error)
+                ConnectionNews::Down(error)
             }
         }
     }
 }
 
 impl Up {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkNews>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ConnectionNews>> {
         if let Some(fetch) = &mut self.fetch
             && let Poll::Ready(result) = fetch.as_mut().poll(cx)
         {
             self.fetch = None;
-            return Poll::Ready(result.map(LinkNews::Deliveries));
+            return Poll::Ready(result.map(ConnectionNews::Deliveries));
         }
         if let Some(mark) = &mut self.mark
             && let Poll::Ready(result) = mark.as_mut().poll(cx)
         {
             self.mark = None;
-            return Poll::Ready(result.map(|()| LinkNews::Marked));
+            return Poll::Ready(result.map(|()| ConnectionNews::Marked));
         }
         let consumer = &self.consumer;
         let renew = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {
             Box::pin(timed(async move { c.renew().await }))
         };
         if let Poll::Ready(result) = self.renew.poll(cx, || renew(Arc::clone(consumer))) {
-            return Poll::Ready(result.map(|((), took)| LinkNews::Renewed(took)));
+            return Poll::Ready(result.map(|((), took)| ConnectionNews::Renewed(took)));
         }
         let sweep = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {
             Box::pin(async move { c.recover().await })
         };
         if let Poll::Ready(result) = self.sweep.poll(cx, || sweep(Arc::clone(consumer))) {
-            return Poll::Ready(result.map(LinkNews::Recovered));
+            return Poll::Ready(result.map(ConnectionNews::Recovered));
         }
         let epochs = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {
             Box::pin(async move { c.epochs().await })
@@ -267,7 +271,7 @@ impl Up {
             && let Poll::Ready(result) = chore.poll(cx, || epochs(Arc::clone(consumer)))
         {
             self.epochs = None;
-            return Poll::Ready(result.map(LinkNews::Epochs));
+            return Poll::Ready(result.map(ConnectionNews::Epochs));
         }
         Poll::Pending
     }
@@ -329,5 +333,5 @@ async fn bounded<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> R
 }
 
 #[cfg(test)]
-#[path = "link_tests.rs"]
+#[path = "connection_tests.rs"]
 mod tests;

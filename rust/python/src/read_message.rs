@@ -1,7 +1,8 @@
-//! `read_message`: a task message as the dict that `self.request` shows, for the command line and for tests.
+//! `read_message`: a task message as the dict that `self.request` shows, for the command line and
+//! for tests.
 //!
-//! A body is opened only when the codec can: opening a pickle runs whatever the pickle says, and whoever looks at a
-//! dead letter has not agreed to that. `args` and `kwargs` are None then.
+//! A body is opened only when the codec can: opening a pickle runs whatever the pickle says, and
+//! whoever looks at a dead letter has not agreed to that. `args` and `kwargs` are None then.
 
 use bytes::Bytes;
 use pyo3::{
@@ -14,7 +15,7 @@ use taskcore::{
 };
 
 use crate::{
-    codec::{self, CallArgs, Format, LINKS},
+    codec::{self, CallArgs, EMBED_KEYS, Format},
     errors, request,
 };
 
@@ -28,7 +29,7 @@ pub(crate) fn read_message<'py>(py: Python<'py>, raw: &[u8]) -> PyResult<Bound<'
     dict.set_item("args", body.as_ref().map(|b| PyList::new(py, &b.args)).transpose()?)?;
     dict.set_item("kwargs", body.as_ref().map(|b| &b.kwargs))?;
     let embed = body.as_ref().and_then(|b| b.embed.as_ref());
-    for name in LINKS {
+    for name in EMBED_KEYS {
         dict.set_item(name, embed.map(|e| e.get_item(name)).transpose()?.flatten())?;
     }
     dict.set_item("queue", &message.properties.routing_key)?;

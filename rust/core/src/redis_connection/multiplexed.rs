@@ -1,7 +1,8 @@
 //! The worker's connections: one socket for many commands at a time, inside a runtime.
 //!
-//! The library drives the socket and pairs replies with commands. What is added is the socket itself, so that it can be seen whether
-//! bytes move, and a bound for silence in the place of the library's bound for a whole reply ([`progress`](super::progress)).
+//! The library drives the socket and pairs replies with commands. What is added is the socket
+//! itself, so that it can be seen whether bytes move, and a bound for silence in the place of the
+//! library's bound for a whole reply ([`progress`](super::progress)).
 
 use std::{
     future::Future,
@@ -26,7 +27,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{progress::Progress, tls::Tls};
-use crate::{broker::url::Endpoint, clock};
+use crate::{clock, url::Endpoint};
 
 /// A connection for many concurrent users inside one runtime.
 #[derive(Clone)]
@@ -48,7 +49,8 @@ impl Drop for Driver {
 }
 
 impl Multiplexed {
-    /// Connects and introduces itself. The link is dead when no byte moves for `patience` while a reply is awaited.
+    /// Connects and introduces itself. The connection is dead when no byte moves for `patience`
+    /// while a reply is awaited.
     pub(super) async fn open(
         endpoint: &Endpoint,
         tls: Option<&Tls>,

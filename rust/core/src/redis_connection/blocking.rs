@@ -1,12 +1,13 @@
 //! A blocking connection that stays awake for a reply, and that ends in time.
 //!
-//! A server nearby answers in some ten microseconds, but a thread that went to sleep meanwhile, and often a processor with it, takes
-//! several times as long to wake up. So the reply to a lone command is looked for during [`AWAKE`] before the thread sleeps, giving the
-//! processor to whoever wants it between two looks. A server that takes longer is far away or busy, and for the next [`ASLEEP`]
-//! replies the thread sleeps at once. Behind TLS it always sleeps.
+//! A server nearby answers in some ten microseconds, but a thread that went to sleep meanwhile, and
+//! often a processor with it, takes several times as long to wake up. So the reply to a lone
+//! command is looked for during [`AWAKE`] before the thread sleeps, giving the processor to whoever
+//! wants it between two looks. A server that takes longer is far away or busy, and for the next
+//! [`ASLEEP`] replies the thread sleeps at once. Behind TLS it always sleeps.
 //!
-//! What an operation may take is a [`Limit`], which is looked at before each read and write of the socket: a server that answers byte by
-//! byte does not stretch it.
+//! What an operation may take is a [`Limit`], which is looked at before each read and write of the
+//! socket: a server that answers byte by byte does not stretch it.
 
 use std::{
     io::{self, Read, Write},
@@ -21,15 +22,16 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::tls::Tls;
 use crate::{
-    broker::url::{Endpoint, RedisUrl},
     clock,
+    url::{Endpoint, RedisUrl},
 };
 
 /// How long a reply is awaited awake.
 const AWAKE: Duration = Duration::from_micros(50);
 /// How many replies are awaited asleep after one that took longer.
 const ASLEEP: u32 = 64;
-/// How far a socket's timeout may be from the time that is left before it is set again: setting it is a system call.
+/// How far a socket's timeout may be from the time that is left before it is set again: setting it
+/// is a system call.
 const TIMEOUT_SLACK: Duration = Duration::from_millis(50);
 
 /// What an operation may take.
@@ -368,7 +370,8 @@ impl Socket {
     }
 }
 
-/// The addresses of a name. The system's resolver knows no deadline, so it is asked by a thread that may be left behind.
+/// The addresses of a name. The system's resolver knows no deadline, so it is asked by a thread
+/// that may be left behind.
 fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -490,7 +493,7 @@ mod tests {
                 username: None,
                 password: Some("p".into()),
                 db: 0,
-                tls: crate::broker::url::TlsFiles::default(),
+                tls: crate::url::TlsFiles::default(),
             };
             let error = con.introduce(&target).unwrap_err();
             let found = (error.kind() == ErrorKind::AuthenticationFailed).then_some(());

@@ -1,6 +1,7 @@
 //! The nearest of the known names, for errors about an unknown one; pure.
 //!
-//! How near is near enough is the caller's business where it is not a setting or an option: see `worker::triage`.
+//! How near is near enough is the caller's business where it is not a setting or an option: see
+//! `worker::triage`.
 
 /// The known name that is at most a third of the letters away from `name`.
 pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {

@@ -1,11 +1,13 @@
 //! Where a broker or result store is, as a URL says it; and how a URL is shown.
 //!
-//! Owns the syntax: scheme, user, password, host, port, database, path, query. It opens nothing and knows no adapter. Users
-//! paste these URLs from Celery projects, so Celery's spellings are accepted (`redis+socket://...?virtual_host=1`, `unix://`,
-//! `ssl_cert_reqs=required`) and `sqlite:///` follows `SQLAlchemy`: three slashes are relative, four absolute.
+//! Owns the syntax: scheme, user, password, host, port, database, path, query. It opens nothing and
+//! knows no adapter. Users paste these URLs from Celery projects, so Celery's spellings are
+//! accepted (`redis+socket://...?virtual_host=1`, `unix://`, `ssl_cert_reqs=required`) and
+//! `sqlite:///` follows `SQLAlchemy`: three slashes are relative, four absolute.
 //!
-//! Strict where guessing would hurt: an unknown scheme or parameter is an error that lists the known ones, because a silently
-//! ignored `ssl_ca_certs` misspelt is worse than a refusal. Every error shows the redacted URL, never the password.
+//! Strict where guessing would hurt: an unknown scheme or parameter is an error that lists the
+//! known ones, because a silently ignored `ssl_ca_certs` misspelt is worse than a refusal. Every
+//! error shows the redacted URL, never the password.
 
 use std::path::PathBuf;
 
@@ -103,7 +105,8 @@ impl BrokerUrl {
     /// Reads a URL.
     ///
     /// # Errors
-    /// `Config` when it is malformed, `Unsupported` for schemes and options of Celery that this version lacks.
+    /// `Config` when it is malformed, `Unsupported` for schemes and options of Celery that this
+    /// version lacks.
     pub fn parse(url: &str) -> Result<Self> {
         let redacted = redact(url);
         let target = parse_target(url.trim()).map_err(|problem| {
@@ -118,13 +121,15 @@ impl BrokerUrl {
     }
 }
 
-/// The URL with every password in it replaced by `**`. Works on malformed URLs too: it would rather hide too much.
+/// The URL with every password in it replaced by `**`. Works on malformed URLs too: it would rather
+/// hide too much.
 pub fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     if scheme.starts_with("sqlite") || scheme == "memory" {
         return url.to_owned();
     }
-    // The last `@`, wherever it stands: a password with a raw `/` or `?` in it must not show either.
+    // The last `@`, wherever it stands: a password with a raw `/` or `?` in it must not show
+    // either.
     let mut shown = match rest.rsplit_once('@') {
         Some((user, host)) => match user.split_once(':') {
             Some((name, _)) => format!("{scheme}://{name}:{MASK}@{host}"),

@@ -1,4 +1,4 @@
-//! A link to a server that is slow, or swallows what the server says.
+//! A proxy to a server that is slow, or swallows what the server says.
 
 use std::{
     io::{Read, Write},
@@ -11,16 +11,16 @@ use std::{
     time::Duration,
 };
 
-/// Bytes that pass a slow link in each direction per [`TICK`].
+/// Bytes that pass a slow proxy in each direction per [`TICK`].
 const PIECE: usize = 32 << 10;
 const TICK: Duration = Duration::from_millis(50);
 
-pub(super) struct Link {
+pub(super) struct SlowProxy {
     port: u16,
     swallows: Arc<AtomicBool>,
 }
 
-impl Link {
+impl SlowProxy {
     /// One to the server at this port.
     pub(super) fn to(server: u16) -> Self {
         Self::start(server, None)

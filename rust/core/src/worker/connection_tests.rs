@@ -35,28 +35,28 @@ async fn next<T>(script: &Mutex<Vec<Result<T>>>) -> Result<T> {
 
 impl Broker for Shared {
     fn publish(&self, _: &[Outgoing], _: std::time::Instant) -> Result<()> {
-        unreachable!("a link does not publish")
+        unreachable!("a connection does not publish")
     }
     fn stats(&self, _: &str) -> Result<QueueStats> {
-        unreachable!("a link does not administer")
+        unreachable!("a connection does not administer")
     }
     fn queues(&self) -> Result<Vec<String>> {
-        unreachable!("a link does not administer")
+        unreachable!("a connection does not administer")
     }
     fn purge(&self, _: &str) -> Result<u64> {
-        unreachable!("a link does not administer")
+        unreachable!("a connection does not administer")
     }
     fn cancel(&self, _: &str, _: &str) -> Result<bool> {
-        unreachable!("a link does not administer")
+        unreachable!("a connection does not administer")
     }
     fn dead(&self, _: &str, _: usize) -> Result<Vec<DeadLetter>> {
-        unreachable!("a link does not administer")
+        unreachable!("a connection does not administer")
     }
     fn replay(&self, _: &str, _: Option<&[String]>) -> Result<u64> {
-        unreachable!("a link does not administer")
+        unreachable!("a connection does not administer")
     }
     fn discard(&self, _: &str, _: Option<&[String]>) -> Result<u64> {
-        unreachable!("a link does not administer")
+        unreachable!("a connection does not administer")
     }
     fn consume(&self, _: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
         Box::pin(async move {
@@ -106,7 +106,7 @@ fn refused(kind: ErrorKind) -> Error {
     Error::new(kind, "scripted")
 }
 
-fn link(consumes: Vec<Result<()>>, renews: Vec<Result<()>>) -> (Link, Arc<Scripted>) {
+fn connection(consumes: Vec<Result<()>>, renews: Vec<Result<()>>) -> (Connection, Arc<Scripted>) {
     let broker = Arc::new(Scripted::default());
     *broker.consumes.lock().expect("whole") = consumes.into_iter().rev().collect();
     *broker.renews.lock().expect("whole") = renews.into_iter().rev().collect();
@@ -116,14 +116,14 @@ fn link(consumes: Vec<Result<()>>, renews: Vec<Result<()>>) -> (Link, Arc<Script
         epoch: "e".into(),
         max_deliveries: 3,
     };
-    (Link::new(Arc::new(Shared(Arc::clone(&broker))), subscription, Box::new(|| 1.0)), broker)
+    (Connection::new(Arc::new(Shared(Arc::clone(&broker))), subscription, Box::new(|| 1.0)), broker)
 }
 
 /// The next news that is not a sweep's.
-async fn news(link: &mut Link) -> LinkNews {
+async fn news(connection: &mut Connection) -> ConnectionNews {
     loop {
-        match link.news().await {
-            LinkNews::Recovered(_) => {}
+        match connection.news().await {
+            ConnectionNews::Recovered(_) => {}
             news => return news,
         }
     }
@@ -132,16 +132,16 @@ async fn news(link: &mut Link) -> LinkNews {
 #[tokio::test(start_paused = true)]
 async fn waits_double_up_to_the_cap() {
     let failures = (0..8).map(|_| Err(refused(ErrorKind::Connection))).chain([Ok(())]).collect();
-    let (mut link, _) = link(failures, vec![]);
+    let (mut connection, _) = connection(failures, vec![]);
     let mut waits = Vec::new();
     let mut last = Instant::now();
     for _ in 0..8 {
-        assert!(matches!(news(&mut link).await, LinkNews::Down(_)));
+        assert!(matches!(news(&mut connection).await, ConnectionNews::Down(_)));
         waits.push(last.elapsed().as_millis());
         last = Instant::now();
     }
-    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
-    assert!(link.consumer().is_some() && link.can_fetch());
+    assert!(matches!(news(&mut connection).await, ConnectionNews::Up(_)));
+    assert!(connection.consumer().is_some() && connection.can_fetch());
     for (wait, expected) in waits.into_iter().zip([0, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000])
     {
         assert!((expected..=expected + 1).contains(&wait), "{wait} instead of {expected}");
@@ -150,13 +150,13 @@ async fn waits_double_up_to_the_cap() {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_without_an_answer_brings_the_link_down() {
-    let (mut link, broker) = link(vec![Ok(()), Ok(())], vec![Ok(())]);
-    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
-    link.fetch(1, 0);
-    assert!(!link.can_fetch());
-    assert!(matches!(news(&mut link).await, LinkNews::Renewed(_)));
+    let (mut connection, broker) = connection(vec![Ok(()), Ok(())], vec![Ok(())]);
+    assert!(matches!(news(&mut connection).await, ConnectionNews::Up(_)));
+    connection.fetch(1, 0);
+    assert!(!connection.can_fetch());
+    assert!(matches!(news(&mut connection).await, ConnectionNews::Renewed(_)));
     let since = Instant::now();
-    let LinkNews::Down(error) = news(&mut link).await else { panic!("it hung") };
+    let ConnectionNews::Down(error) = news(&mut connection).await else { panic!("it hung") };
     assert_eq!(error.kind(), ErrorKind::Connection);
     let lease = Duration::from_millis(LEASE_MS as u64);
     assert!(
@@ -164,74 +164,75 @@ async fn a_renewal_without_an_answer_brings_the_link_down() {
         "found out before the lease could lapse: {:?}",
         since.elapsed()
     );
-    assert!(link.consumer().is_none() && !link.can_fetch());
-    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
+    assert!(connection.consumer().is_none() && !connection.can_fetch());
+    assert!(matches!(news(&mut connection).await, ConnectionNews::Up(_)));
     assert_eq!(broker.connected.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_as_old_as_the_question() {
-    let (mut link, broker) = link(vec![Ok(())], vec![Ok(())]);
+    let (mut connection, broker) = connection(vec![Ok(())], vec![Ok(())]);
     let slow = Duration::from_secs(3);
     *broker.slow.lock().expect("whole") = slow;
-    let LinkNews::Up(took) = news(&mut link).await else { panic!("it connects") };
+    let ConnectionNews::Up(took) = news(&mut connection).await else { panic!("it connects") };
     assert!(took >= slow);
-    let LinkNews::Renewed(took) = news(&mut link).await else { panic!("it renews") };
+    let ConnectionNews::Renewed(took) = news(&mut connection).await else { panic!("it renews") };
     assert!(took >= slow);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lapsed_lease_is_replaced_at_once() {
-    let (mut link, _) = link(vec![Ok(()), Ok(())], vec![Err(refused(ErrorKind::Fenced))]);
-    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
-    assert!(matches!(news(&mut link).await, LinkNews::Down(_)));
+    let (mut connection, _) =
+        connection(vec![Ok(()), Ok(())], vec![Err(refused(ErrorKind::Fenced))]);
+    assert!(matches!(news(&mut connection).await, ConnectionNews::Up(_)));
+    assert!(matches!(news(&mut connection).await, ConnectionNews::Down(_)));
     let since = Instant::now();
-    assert!(matches!(news(&mut link).await, LinkNews::Up(_)));
+    assert!(matches!(news(&mut connection).await, ConnectionNews::Up(_)));
     assert!(since.elapsed() <= Duration::from_millis(1), "{:?}", since.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_never_proves_useful_backs_off_further() {
-    let (mut link, _) = link((0..4).map(|_| Ok(())).collect(), vec![]);
+    let (mut connection, _) = connection((0..4).map(|_| Ok(())).collect(), vec![]);
     for expected in [250, 500, 1_000] {
-        assert!(matches!(link.news().await, LinkNews::Up(_)));
-        link.fail(ErrorKind::Storage);
+        assert!(matches!(connection.news().await, ConnectionNews::Up(_)));
+        connection.fail(ErrorKind::Storage);
         let since = Instant::now();
         // Connecting is no proof: only a fetch, a renewal or a sweep that was answered is.
-        std::future::poll_fn(|cx| match &mut link.state {
+        std::future::poll_fn(|cx| match &mut connection.state {
             State::Waiting(until) => until.as_mut().poll(cx),
             _ => Poll::Ready(()),
         })
         .await;
         let wait = since.elapsed().as_millis();
         assert!((expected..=expected + 1).contains(&wait), "{wait} instead of {expected}");
-        link.state = State::Connecting(connect(&link.broker, &link.subscription));
+        connection.state = State::Connecting(connect(&connection.broker, &connection.subscription));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_final_only_at_the_first_attempt() {
-    let (mut first, _) = link(vec![Err(refused(ErrorKind::Config))], vec![]);
-    assert!(matches!(news(&mut first).await, LinkNews::Fatal(_)));
-    let (mut later, _) = link(
+    let (mut first, _) = connection(vec![Err(refused(ErrorKind::Config))], vec![]);
+    assert!(matches!(news(&mut first).await, ConnectionNews::Fatal(_)));
+    let (mut later, _) = connection(
         vec![Ok(()), Err(refused(ErrorKind::Config)), Ok(())],
         vec![Err(refused(ErrorKind::Connection))],
     );
-    assert!(matches!(news(&mut later).await, LinkNews::Up(_)));
-    assert!(matches!(news(&mut later).await, LinkNews::Down(_)));
-    assert!(matches!(news(&mut later).await, LinkNews::Down(_)));
-    assert!(matches!(news(&mut later).await, LinkNews::Up(_)));
+    assert!(matches!(news(&mut later).await, ConnectionNews::Up(_)));
+    assert!(matches!(news(&mut later).await, ConnectionNews::Down(_)));
+    assert!(matches!(news(&mut later).await, ConnectionNews::Down(_)));
+    assert!(matches!(news(&mut later).await, ConnectionNews::Up(_)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_attempt_is_bounded_and_closing_gives_the_consumer() {
-    let (mut hung, _) = link(vec![], vec![]);
+    let (mut hung, _) = connection(vec![], vec![]);
     let since = Instant::now();
-    assert!(matches!(news(&mut hung).await, LinkNews::Down(_)));
+    assert!(matches!(news(&mut hung).await, ConnectionNews::Down(_)));
     assert!(since.elapsed() <= CONNECT + Duration::from_millis(1));
     assert!(hung.close().is_none());
-    let (mut up, _) = link(vec![Ok(())], vec![]);
-    assert!(matches!(news(&mut up).await, LinkNews::Up(_)));
+    let (mut up, _) = connection(vec![Ok(())], vec![]);
+    assert!(matches!(news(&mut up).await, ConnectionNews::Up(_)));
     assert!(up.close().is_some());
     assert!(up.consumer().is_none());
 }

@@ -1,9 +1,10 @@
-//! One message from a draft and its arguments: id, body, compression, and what a stock Celery worker expects beyond
-//! that.
+//! One message from a draft and its arguments: id, body, compression, and what a stock Celery
+//! worker expects beyond that.
 //!
-//! The body is written into a buffer that the caller keeps, so that a bulk publish allocates only what it hands to
-//! the broker. Messages in Celery's encoding carry printable arguments and their origin for Flower and for a stock
-//! worker's log; compact ones leave them out, since whoever shows a compact message can decode it.
+//! The body is written into a buffer that the caller keeps, so that a bulk publish allocates only
+//! what it hands to the broker. Messages in Celery's encoding carry printable arguments and their
+//! origin for Flower and for a stock worker's log; compact ones leave them out, since whoever shows
+//! a compact message can decode it.
 
 use pyo3::{
     intern,
@@ -34,8 +35,8 @@ impl Writer {
         Self { body: Vec::with_capacity(256), max_body }
     }
 
-    /// The message of `draft` with these arguments, on its way. The draft's id is used when it has one and is given one
-    /// otherwise.
+    /// The message of `draft` with these arguments, on its way. The draft's id is used when it has
+    /// one and is given one otherwise.
     ///
     /// # Errors
     /// `EncodeError`; `ValueError` for a body above the limit.
@@ -47,8 +48,8 @@ impl Writer {
         kwargs: &Bound<'py, PyDict>,
     ) -> PyResult<Outgoing> {
         let py = args.py();
-        let fresh = draft.message.headers.id.is_empty();
-        if fresh {
+        let new_id = draft.message.headers.id.is_empty();
+        if new_id {
             draft.message.headers.id = publish::task_id(bridge::process());
         }
         let celery = template.encoding == Encoding::Celery;
@@ -58,10 +59,10 @@ impl Writer {
         self.body.clear();
         match &*draft.serializer {
             Serializer::Native(format) => {
-                codec::write_body(*format, &mut self.body, args, kwargs, &draft.links, celery)?;
+                codec::write_body(*format, &mut self.body, args, kwargs, &draft.embed, celery)?;
             }
             Serializer::Foreign(name) => {
-                let body = (args, kwargs, draft.links.to_dict(py)?).into_pyobject(py)?;
+                let body = (args, kwargs, draft.embed.to_dict(py)?).into_pyobject(py)?;
                 let (content_type, encoding, data) = codec::dumps_foreign(&body, name)?;
                 draft.message.content_type = content_type;
                 draft.message.content_encoding = encoding;
@@ -77,7 +78,7 @@ impl Writer {
         }
         message.body = bytes::Bytes::copy_from_slice(&self.body);
         let outgoing = publish::outgoing(message, template.encoding, draft.queue.clone());
-        Ok(Outgoing { fresh, ..outgoing })
+        Ok(Outgoing { new_id, ..outgoing })
     }
 }
 
@@ -135,7 +136,8 @@ fn for_celery(
     Ok(())
 }
 
-/// The repr of a value, cut to what a header may hold. A repr that raises is not worth failing a publish for.
+/// The repr of a value, cut to what a header may hold. A repr that raises is not worth failing a
+/// publish for.
 fn printable(value: &Bound<'_, PyAny>) -> String {
     let Ok(text) = value.repr() else { return "<no repr>".to_owned() };
     let mut text = text.to_string_lossy().into_owned();

@@ -1,9 +1,10 @@
 //! How long a silent connection is believed to be alive.
 //!
-//! A deadline for a whole reply cannot tell a dead link from a slow one: 10 MB over 10 Mbit/s take eight seconds, and giving up
-//! after five means to send it again for ever. So what is bounded is the silence: the time since a byte last moved in
-//! either direction. What was written lies in buffers of the system before it travels, where nobody sees it move; for
-//! that a silence is allowed the time that [`SLOWEST`] takes to carry it.
+//! A deadline for a whole reply cannot tell a dead link from a slow one: 10 MB over 10 Mbit/s take
+//! eight seconds, and giving up after five means to send it again for ever. So what is bounded is
+//! the silence: the time since a byte last moved in either direction. What was written lies in
+//! buffers of the system before it travels, where nobody sees it move; for that a silence is
+//! allowed the time that [`SLOWEST`] takes to carry it.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -14,10 +15,12 @@ use crate::clock::{self, Micros};
 
 /// Bytes per second of the slowest link that is worth waiting for: 1 Mbit/s.
 const SLOWEST: u64 = 128 << 10;
-/// The most that buffers on the way are thought to hold: what Linux gives one socket at most by default.
+/// The most that buffers on the way are thought to hold: what Linux gives one socket at most by
+/// default.
 const BUFFERED: u64 = 4 << 20;
 
-/// When bytes last moved over a connection. Written by its stream, read by whoever waits for a reply.
+/// When bytes last moved over a connection. Written by its stream, read by whoever waits for a
+/// reply.
 #[derive(Debug)]
 pub(super) struct Progress {
     /// When a byte last moved, [`clock::mono_us`].
@@ -41,7 +44,8 @@ impl Progress {
         self.moved.store(clock::mono_us(), Ordering::Relaxed);
     }
 
-    /// How much longer to wait for a reply that is awaited since `since`; `None` when the connection is dead.
+    /// How much longer to wait for a reply that is awaited since `since`; `None` when the
+    /// connection is dead.
     pub(super) fn left(&self, since: Micros, patience: Duration) -> Option<Duration> {
         let end = ends(
             since.max(self.moved.load(Ordering::Relaxed)),

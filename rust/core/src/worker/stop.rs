@@ -1,7 +1,8 @@
 //! Leaving: a request to stop and the end, carried out.
 //!
-//! Order matters at the end: the pool dies before the lease is released, so that nothing runs here that another worker has been
-//! given. Every wait is bounded; what could not be handed back in time comes back when the lease lapses.
+//! Order matters at the end: the pool dies before the lease is released, so that nothing runs here
+//! that another worker has been given. Every wait is bounded; what could not be handed back in time
+//! comes back when the lease lapses.
 
 use std::{task::Poll, time::Duration};
 
@@ -51,7 +52,8 @@ impl Worker {
         }
     }
 
-    /// The loop cannot go on: what runs is lost, but what is finished is still stored and settled, in a bounded time.
+    /// The loop cannot go on: what runs is lost, but what is finished is still stored and settled,
+    /// in a bounded time.
     pub(super) async fn salvage(&mut self) {
         let now = self.now();
         self.phase.ask(Stop::Cold, now.mono, None);
@@ -67,10 +69,10 @@ impl Worker {
             tracing::warn!("the pool did not end in time");
         }
         self.give_up_results();
-        if self.link.consumer().is_some() {
+        if self.connection.consumer().is_some() {
             self.drain().await;
         }
-        let Some(consumer) = self.link.close() else {
+        let Some(consumer) = self.connection.close() else {
             // A worker that was never connected holds nothing.
             if !self.epoch.is_empty() {
                 tracing::warn!(
@@ -95,10 +97,10 @@ impl Worker {
         let last = async {
             while self.flush.len() > 0 {
                 let now = self.now();
-                self.flush.kick(self.link.consumer(), true, now.mono);
+                self.flush.kick(self.connection.consumer(), true, now.mono);
                 tokio::select! {
                     news = self.flush.news(now.mono) => self.flush_news(news, now),
-                    news = self.link.news() => self.link_news(news, now),
+                    news = self.connection.news() => self.connection_news(news, now),
                     () = tokio::time::sleep(PATIENCE) => {}
                 }
             }
@@ -108,7 +110,8 @@ impl Worker {
         }
     }
 
-    /// Says which results could not be stored. The messages of late-acked tasks are still held, and go back with the lease.
+    /// Says which results could not be stored. The messages of late-acked tasks are still held, and
+    /// go back with the lease.
     fn give_up_results(&mut self) {
         for GivenUp { record, held } in self.flush.give_up() {
             let (task_id, state) = (record.id.as_str(), record.state.as_str());
@@ -140,8 +143,8 @@ impl Worker {
         self.ready.clear();
     }
 
-    /// Kills the pool. What it returned before goes back, what it finished counts, up to the last moment; what it had begun is
-    /// lost, each by its ack rule.
+    /// Kills the pool. What it returned before goes back, what it finished counts, up to the last
+    /// moment; what it had begun is lost, each by its ack rule.
     async fn kill(&mut self) {
         self.take_pool_news().await;
         if tokio::time::timeout(LAST, self.pool.shutdown(true)).await.is_err() {

@@ -1,9 +1,9 @@
-//! The road to a Redis server, shared by the broker and the result store: opening connections, a pool of blocking ones,
-//! and what an error of the server means.
+//! The road to a Redis server, shared by the broker and the result store: opening connections, a
+//! pool of blocking ones, and what an error of the server means.
 //!
-//! Owns sockets and nothing that is said over them. Client code publishes and reads results from any thread, so it borrows
-//! a blocking [`Lease`] from a [`Pool`]; no runtime is involved. The worker opens multiplexed connections
-//! in its own runtime.
+//! Owns sockets and nothing that is said over them. Client code publishes and reads results from
+//! any thread, so it borrows a blocking [`Lease`] from a [`Pool`]; no runtime is involved. The
+//! worker opens multiplexed connections in its own runtime.
 
 mod blocking;
 mod multiplexed;
@@ -26,9 +26,9 @@ use redis::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    broker::url::{Endpoint, RedisUrl, TlsFiles},
     clock,
     error::{Error, ErrorKind, Result},
+    url::{Endpoint, RedisUrl, TlsFiles},
 };
 use blocking::Connection;
 pub(crate) use multiplexed::Multiplexed;
@@ -39,7 +39,7 @@ use tls::Tls;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server: how to connect to it, and its name in errors.
-pub(crate) struct Link {
+pub(crate) struct Server {
     /// For connections on which the server pushes.
     push_client: redis::Client,
     /// Who we are to the server, for connections of a runtime.
@@ -49,7 +49,7 @@ pub(crate) struct Link {
     url: Arc<str>,
 }
 
-impl Link {
+impl Server {
     /// Prepares to connect; reads certificates, opens no socket.
     pub(crate) fn new(url: &RedisUrl, redacted: &str) -> Result<Self> {
         let settings = RedisConnectionInfo::default().set_db(url.db).set_skip_set_lib_name();
@@ -110,8 +110,8 @@ impl Link {
         self.push_client.get_connection_with_timeout(left).map_err(|e| self.error("connect", e))
     }
 
-    /// A connection for many concurrent users inside the current runtime. The link is dead when no byte moves for
-    /// `patience` while a reply is awaited.
+    /// A connection for many concurrent users inside the current runtime. The connection is dead
+    /// when no byte moves for `patience` while a reply is awaited.
     pub(crate) async fn multiplexed(&self, patience: Duration) -> Result<Multiplexed> {
         self.open(&self.settings, None, patience).await
     }
@@ -238,20 +238,20 @@ fn certificates(files: &TlsFiles) -> Result<redis::TlsCertificates> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::url::{BrokerUrl, Target};
+    use crate::url::{BrokerUrl, Target};
 
-    fn link(url: &str) -> Link {
+    fn server(url: &str) -> Server {
         let parsed = BrokerUrl::parse(url).unwrap();
         let Target::Redis(target) = parsed.target else { panic!("{url}") };
-        Link::new(&target, &parsed.redacted).unwrap()
+        Server::new(&target, &parsed.redacted).unwrap()
     }
 
     #[test]
     fn a_refused_connection_names_the_redacted_url() {
         // Bound and closed again: nobody listens there.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let link = link(&format!("redis://me:hidden@127.0.0.1:{port}/1"));
-        let error = link.connect(clock::instant() + Duration::from_secs(5)).err().unwrap();
+        let server = server(&format!("redis://me:hidden@127.0.0.1:{port}/1"));
+        let error = server.connect(clock::instant() + Duration::from_secs(5)).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Connection);
         let text = error.to_string();
         assert!(
@@ -270,7 +270,7 @@ mod tests {
             let _ = stream.read(&mut [0; 64]);
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         });
-        let pool = Pool::new(Arc::new(link(&format!("redis://127.0.0.1:{port}"))));
+        let pool = Pool::new(Arc::new(server(&format!("redis://127.0.0.1:{port}"))));
         let deadline = clock::instant() + Duration::from_secs(30);
         let ping = |lease: &mut Lease| redis::cmd("PING").exec(&mut lease.con);
         let error = pool.run("ask", deadline, ping).unwrap_err();
@@ -280,8 +280,8 @@ mod tests {
 
     #[test]
     fn a_passed_deadline_is_a_timeout() {
-        let link = link("redis://127.0.0.1:1");
-        let error = link.connect(clock::instant()).err().unwrap();
+        let server = server("redis://127.0.0.1:1");
+        let error = server.connect(clock::instant()).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Timeout);
     }
 
@@ -289,7 +289,7 @@ mod tests {
     fn a_missing_certificate_is_named() {
         let parsed = BrokerUrl::parse("rediss://h?ssl_ca_certs=/no/such.pem").unwrap();
         let Target::Redis(target) = parsed.target else { panic!() };
-        let error = Link::new(&target, &parsed.redacted).err().unwrap();
+        let error = Server::new(&target, &parsed.redacted).err().unwrap();
         assert!(error.to_string().contains("`/no/such.pem`"), "{error}");
     }
 }

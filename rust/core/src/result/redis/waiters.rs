@@ -1,8 +1,9 @@
-//! The room in which the threads of a process wait, and the post of the one that reads for all.
+//! The threads of a process that wait for results, and the one among them that reads for all.
 //!
-//! Of the threads that wait one is the *reader*: it has the subscribed connection and gives each document that is pushed to the
-//! threads that want it. When its own has come it hands the post to another. There is no thread of the library's own, so a
-//! forked process inherits none that is gone; what it inherits of the parent's room it forgets.
+//! Of the threads that wait one is the *reader*: it has the subscribed connection and gives each
+//! document that is pushed to the threads that want it. When its own has come another becomes the
+//! reader. There is no thread of the library's own, so a forked process inherits none that is gone;
+//! what it inherits from the parent it forgets.
 
 use std::{
     borrow::Cow,
@@ -15,18 +16,18 @@ use bytes::Bytes;
 use redis::{Connection, PushKind, RedisResult, Value, cmd};
 
 use super::{NOTICE, RedisResults, ResultStore, is_ready};
-use crate::{error::Result, redis_link::generation};
+use crate::{error::Result, redis_connection::generation};
 
 /// Connections kept for tasks with a channel of their own.
 const IDLE_MAX: usize = 8;
 
-/// The waiting threads of this process. Behind a std mutex because nobody blocks inside; the reader takes the
-/// connection out while it reads.
+/// The waiting threads of this process. Behind a std mutex because nobody blocks inside; the reader
+/// takes the connection out while it reads.
 #[derive(Default)]
-pub(super) struct Waiting(Mutex<Room>);
+pub(super) struct Waiting(Mutex<State>);
 
 #[derive(Default)]
-pub(super) struct Room {
+pub(super) struct State {
     /// The process all this belongs to, see [`generation`].
     of: u32,
     /// Whether a thread is the reader.
@@ -52,36 +53,37 @@ pub(super) struct News {
     pub(super) document: Option<Bytes>,
     /// The subscription is new: what was announced before it must be read.
     pub(super) reread: bool,
-    /// The post of the reader is free.
+    /// No thread reads.
     promoted: bool,
 }
 
 impl Waiting {
-    pub(super) fn room(&self) -> MutexGuard<'_, Room> {
-        let mut room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of = generation();
-        if room.of != of {
-            // Of the parent: its connections would be read by two processes, its threads are not here.
-            *room = Room { of, ..Room::default() };
+        if state.of != of {
+            // Of the parent: its connections would be read by two processes, its threads are not
+            // here.
+            *state = State { of, ..State::default() };
         }
-        room
+        state
     }
 
     pub(super) fn put_spare(&self, mut con: Connection, channel: &str) {
         let mut leave = cmd("UNSUBSCRIBE");
         let left = con.send_packed_command(&leave.arg(channel).get_packed_command());
-        let mut room = self.room();
-        if left.is_ok() && room.spare.len() < IDLE_MAX {
-            room.spare.push(con);
+        let mut state = self.state();
+        if left.is_ok() && state.spare.len() < IDLE_MAX {
+            state.spare.push(con);
         }
     }
 
-    /// Gives what a message carries to those who wait for it: documents, one per line, or the id of a task whose document is to be
-    /// read.
+    /// Gives what a message carries to those who wait for it: documents, one per line, or the id of
+    /// a task whose document is to be read.
     fn deliver(&self, message: &Bytes) {
         if let Some(id) = message.strip_prefix(NOTICE.encode_utf8(&mut [0; 4]).as_bytes()) {
             let id = String::from_utf8_lossy(id);
-            for waiter in self.room().waiters.get(&*id).cloned().unwrap_or_default() {
+            for waiter in self.state().waiters.get(&*id).cloned().unwrap_or_default() {
                 waiter.news().reread = true;
                 waiter.changed.notify_one();
             }
@@ -94,7 +96,7 @@ impl Waiting {
 
     fn deliver_one(&self, document: &Bytes) {
         let Some(id) = task_of(document).filter(|_| is_ready(document)) else { return };
-        let waiters = self.room().waiters.get(&*id).cloned().unwrap_or_default();
+        let waiters = self.state().waiters.get(&*id).cloned().unwrap_or_default();
         for waiter in waiters {
             waiter.news().document = Some(document.clone());
             waiter.changed.notify_one();
@@ -103,7 +105,7 @@ impl Waiting {
 
     /// Makes everybody who waits read the store.
     fn reread(&self) {
-        let waiters: Vec<Arc<Waiter>> = self.room().waiters.values().flatten().cloned().collect();
+        let waiters: Vec<Arc<Waiter>> = self.state().waiters.values().flatten().cloned().collect();
         for waiter in waiters {
             waiter.news().reread = true;
             waiter.changed.notify_one();
@@ -111,7 +113,7 @@ impl Waiting {
     }
 }
 
-/// A waiter's place in the room, for as long as it lives.
+/// A registered waiter, for as long as it lives.
 pub(super) struct Entry<'a> {
     waiting: &'a Waiting,
     id: &'a str,
@@ -121,29 +123,29 @@ pub(super) struct Entry<'a> {
 impl<'a> Entry<'a> {
     pub(super) fn new(waiting: &'a Waiting, id: &'a str) -> Self {
         let waiter = Arc::new(Waiter::default());
-        waiting.room().waiters.entry(id.to_owned()).or_default().push(Arc::clone(&waiter));
+        waiting.state().waiters.entry(id.to_owned()).or_default().push(Arc::clone(&waiter));
         Self { waiting, id, waiter }
     }
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        let mut room = self.waiting.room();
-        if let Some(waiters) = room.waiters.get_mut(self.id) {
+        let mut state = self.waiting.state();
+        if let Some(waiters) = state.waiters.get_mut(self.id) {
             waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
             if waiters.is_empty() {
-                room.waiters.remove(self.id);
+                state.waiters.remove(self.id);
             }
         }
         // It may have been promoted when its own document had come already.
-        if !room.has_reader {
-            room.promote(None);
+        if !state.has_reader {
+            state.promote(None);
         }
     }
 }
 
-impl Room {
-    /// Wakes a waiter that takes the post of the reader, but not `leaving`, who would let it lie.
+impl State {
+    /// Wakes a waiter that becomes the reader, but not `leaving`, which is about to go.
     fn promote(&self, leaving: Option<&Arc<Waiter>>) {
         let stays = |waiter: &&Arc<Waiter>| leaving.is_none_or(|left| !Arc::ptr_eq(waiter, left));
         if let Some(next) = self.waiters.values().flatten().find(stays) {
@@ -166,8 +168,8 @@ impl Waiter {
     }
 }
 
-/// The post of the reader, held by one thread at a time.
-pub(super) struct Post<'a> {
+/// The right to read for all, held by one thread at a time.
+pub(super) struct Reader<'a> {
     waiting: &'a Waiting,
     holder: Arc<Waiter>,
     con: Option<Connection>,
@@ -175,25 +177,25 @@ pub(super) struct Post<'a> {
     pulse: Duration,
 }
 
-impl<'a> Post<'a> {
-    /// Takes the post for the thread of `entry` if it is free.
+impl<'a> Reader<'a> {
+    /// Makes the thread of `entry` the reader if there is none.
     pub(super) fn take(entry: &Entry<'a>) -> Option<Self> {
         let waiting = entry.waiting;
-        let mut room = waiting.room();
-        if std::mem::replace(&mut room.has_reader, true) {
+        let mut state = waiting.state();
+        if std::mem::replace(&mut state.has_reader, true) {
             return None;
         }
         let holder = Arc::clone(&entry.waiter);
-        Some(Self { waiting, holder, con: room.subscribed.take(), pulse: Duration::ZERO })
+        Some(Self { waiting, holder, con: state.subscribed.take(), pulse: Duration::ZERO })
     }
 
-    /// Subscribes to the process's reply channel when the link is not up.
+    /// Subscribes to the process's reply channel when the connection is not up.
     pub(super) fn connect(&mut self, store: &RedisResults, deadline: Instant) -> Result<()> {
         if self.con.is_none() {
             let channel = store.reply_channel(store.reply_to());
-            let mut con = store.link.connect_push(deadline)?;
-            let left = store.link.time_left(deadline)?;
-            subscribe(&mut con, &channel, left).map_err(|e| store.link.error("subscribe", e))?;
+            let mut con = store.server.connect_push(deadline)?;
+            let left = store.server.time_left(deadline)?;
+            subscribe(&mut con, &channel, left).map_err(|e| store.server.error("subscribe", e))?;
             self.con = Some(con);
             self.pulse = Duration::ZERO;
             self.waiting.reread();
@@ -222,18 +224,18 @@ impl<'a> Post<'a> {
             }
             Err(error) => {
                 self.con = None;
-                Err(store.link.error("wait for results", error))
+                Err(store.server.error("wait for results", error))
             }
         }
     }
 }
 
-impl Drop for Post<'_> {
+impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        let mut room = self.waiting.room();
-        room.has_reader = false;
-        room.subscribed = self.con.take();
-        room.promote(Some(&self.holder));
+        let mut state = self.waiting.state();
+        state.has_reader = false;
+        state.subscribed = self.con.take();
+        state.promote(Some(&self.holder));
     }
 }
 
@@ -276,7 +278,8 @@ pub(super) fn pushed(con: &mut Connection) -> RedisResult<Option<(Vec<u8>, Bytes
 
 /// The task that a document belongs to.
 pub(super) fn task_of(document: &[u8]) -> Option<Cow<'_, str>> {
-    // Celery writes it last. An id with escapes, or a peer that orders its fields otherwise, takes the long way.
+    // Celery writes it last. An id with escapes, or a peer that orders its fields otherwise, takes
+    // the long way.
     const FIELD: &[u8] = b"\"task_id\": \"";
     let short = document.strip_suffix(b"\"}").and_then(|head| {
         let start = head.windows(FIELD.len()).rposition(|window| window == FIELD)? + FIELD.len();
@@ -294,14 +297,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_leaves_the_post_hands_it_to_somebody_who_stays() {
+    fn a_leaving_reader_hands_over_to_somebody_who_stays() {
         let waiting = Waiting::default();
         for _ in 0..20 {
             let reader = Entry::new(&waiting, "reader");
-            let post = Post::take(&reader).unwrap();
+            let reading = Reader::take(&reader).unwrap();
             let (second, third) = (Entry::new(&waiting, "b"), Entry::new(&waiting, "c"));
-            assert!(Post::take(&second).is_none());
-            drop(post);
+            assert!(Reader::take(&second).is_none());
+            drop(reading);
             let promoted = |entry: &Entry<'_>| entry.waiter.news().promoted;
             assert!(promoted(&second) || promoted(&third), "not whoever leaves");
             drop(reader);

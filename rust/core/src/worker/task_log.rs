@@ -1,12 +1,13 @@
 //! The worker's log lines about tasks, under one target.
 //!
-//! The message is constant and the data are fields; `event` names what happened, and the formatter of the process makes the
-//! lines of it that Celery's users know. Failures are errors and always written; what happens to every task is
-//! written only when the level asks for it, because formatting costs more than running a short task.
+//! The message is constant and the data are fields; `event` names what happened, and the formatter
+//! of the process makes the lines of it that Celery's users know. Failures are errors and always
+//! written; what happens to every task is written only when the level asks for it, because
+//! formatting costs more than running a short task.
 
 use crate::{
     broker::Settle,
-    pool::{Lost, Outcome, Verdict},
+    pool::{Lost, Outcome, Status},
     worker::inflight::Request,
 };
 
@@ -23,30 +24,30 @@ pub(super) fn finished(task: &str, request: &Request, outcome: &Outcome, all: bo
     let id = request.id.as_str();
     let (child, runtime) = (outcome.pid, f64::from(outcome.runtime_us) / 1e6);
     let (note, traceback) = (outcome.note.as_str(), outcome.traceback.as_str());
-    match outcome.verdict {
-        Verdict::Failure if !traceback.is_empty() => {
+    match outcome.status {
+        Status::Failure if !traceback.is_empty() => {
             tracing::error!(target: TARGET, event = "failed", task, id, child, runtime, note, traceback, "task failed");
         }
-        Verdict::Undecodable => {
+        Status::Undecodable => {
             tracing::error!(target: TARGET, event = "parked", task, id, child, note, "task parked");
         }
         _ if !all => {}
-        Verdict::Failure => {
+        Status::Failure => {
             tracing::info!(target: TARGET, event = "expected", task, id, child, runtime, note, "task failed as declared");
         }
-        Verdict::Success => {
+        Status::Success => {
             tracing::info!(target: TARGET, event = "succeeded", task, id, child, runtime, note, "task succeeded");
         }
-        Verdict::Retry => {
+        Status::Retry => {
             tracing::info!(target: TARGET, event = "retried", task, id, child, runtime, note, traceback, "task retried");
         }
-        Verdict::Ignore => {
+        Status::Ignore => {
             tracing::info!(target: TARGET, event = "ignored", task, id, child, runtime, note, "task ignored");
         }
-        Verdict::Reject => {
+        Status::Reject => {
             tracing::info!(target: TARGET, event = "rejected", task, id, child, runtime, note, "task rejected");
         }
-        Verdict::Requeue => {
+        Status::Requeue => {
             tracing::info!(target: TARGET, event = "requeued", task, id, child, runtime, note, "task requeued");
         }
     }
@@ -59,7 +60,8 @@ pub(super) fn unlimited(task: &str, request: &Request, pool: &str) {
     tracing::warn!(target: TARGET, event = "unlimited", task, id, note = pool, limit, "hard time limit not kept");
 }
 
-/// What ran it, process `child`, is gone, and what was decided about it. `max` is how many losses a message may cost.
+/// What ran it, process `child`, is gone, and what was decided about it. `max` is how many losses a
+/// message may cost.
 pub(super) fn lost(
     task: &str,
     request: &Request,

@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) filled: Condvar,
     /// What the loop has not read yet. Locked as briefly.
     pub(crate) done: Mutex<Vec<PoolNews>>,
-    pub(crate) bell: Notify,
+    pub(crate) wakeup: Notify,
     pub(crate) slots: Vec<Slot>,
     pub(crate) alive: AtomicUsize,
 }
@@ -66,7 +66,8 @@ pub(crate) enum Raise {
 }
 
 impl Raise {
-    /// The class to raise now in the thread `ident`; `None` when a coroutine waits there, which has been told.
+    /// The class to raise now in the thread `ident`; `None` when a coroutine waits there, which has
+    /// been told.
     pub(crate) fn due_in(self, py: Python<'_>, ident: u64) -> PyResult<Option<Bound<'_, PyType>>> {
         let (module, name) = match self {
             Self::SoftLimit => ("taskcore.exceptions", "SoftTimeLimitExceeded"),
@@ -114,7 +115,7 @@ impl Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
             done: Mutex::default(),
-            bell: Notify::new(),
+            wakeup: Notify::new(),
             slots: (0..slots).map(|_| Slot::default()).collect(),
             alive: AtomicUsize::new(slots),
         })
@@ -126,7 +127,7 @@ impl Shared {
         done.push(news);
         drop(done);
         if first {
-            self.bell.notify_one();
+            self.wakeup.notify_one();
         }
     }
 
@@ -284,12 +285,12 @@ pub(crate) fn serve_solo(
     #[cfg(unix)]
     signals.call_method1("signal", (libc::SIGUSR1, before))?;
     shared.alive.store(0, Ordering::Release);
-    shared.bell.notify_one();
+    shared.wakeup.notify_one();
     ended
 }
 
-/// The handler of SIGUSR1 in the main thread: raises what is due in the call that runs. A signal that the pool did not send is
-/// for the handler that was there before.
+/// The handler of SIGUSR1 in the main thread: raises what is due in the call that runs. A signal
+/// that the pool did not send is for the handler that was there before.
 #[cfg(unix)]
 fn due_handler<'py>(
     shared: &Arc<Shared>,

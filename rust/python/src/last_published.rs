@@ -1,7 +1,7 @@
 //! The task that this thread published last, and when: what `delay().get()` is about.
 //!
-//! A client that waits for a task it published an instant ago need not read the store first (`Origin::Fresh`). A thread that
-//! publishes and waits elsewhere only loses that shortcut.
+//! A client that waits for a task it published an instant ago need not read the store first
+//! (`Origin::JustPublished`). A thread that publishes and waits elsewhere only loses that shortcut.
 
 use std::{
     cell::RefCell,
@@ -32,5 +32,5 @@ pub(crate) fn origin(id: &str) -> Origin {
     let fresh = LAST.with_borrow(|last| {
         last.as_ref().is_some_and(|(text, at)| text == id && at.elapsed() < FRESH)
     });
-    if fresh { Origin::Fresh } else { Origin::Own }
+    if fresh { Origin::JustPublished } else { Origin::Own }
 }

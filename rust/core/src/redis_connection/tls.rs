@@ -8,8 +8,8 @@ use rustls::{
 };
 
 use crate::{
-    broker::url::TlsFiles,
     error::{Error, ErrorKind, Result},
+    url::TlsFiles,
 };
 
 /// How to speak TLS to a server of this name.

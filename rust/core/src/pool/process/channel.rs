@@ -36,15 +36,15 @@ const LINGER_US: Micros = 1_000;
 const LINGER_BYTES: usize = 24 * 1024;
 /// What one read asks for.
 const READ: usize = 64 * 1024;
-/// A call smaller than this is copied out of what was read with it: a request that user code keeps, in a traceback say, would
-/// keep all of that.
+/// A call smaller than this is copied out of what was read with it: a request that user code keeps,
+/// in a traceback say, would keep all of that.
 const OWN: usize = READ / 4;
 /// A frame beyond this leaves its buffer instead of growing it for good.
 const LARGE: usize = 1024 * 1024;
 
 /// The child's end of its socket and of its cell.
 #[derive(Debug)]
-pub struct Link {
+pub struct Channel {
     socket: OwnedFd,
     cell: Cell,
     input: BytesMut,
@@ -55,10 +55,10 @@ pub struct Link {
     unrung_since: Micros,
 }
 
-impl Link {
+impl Channel {
     /// Takes over the blocking socket and says to the parent that this child is ready.
     pub fn new(socket: OwnedFd, cell: Cell) -> Result<Self> {
-        let mut link = Self {
+        let mut channel = Self {
             socket,
             cell,
             input: BytesMut::new(),
@@ -67,8 +67,8 @@ impl Link {
             unrung: 1,
             unrung_since: 0,
         };
-        link.ring()?;
-        Ok(link)
+        channel.ring()?;
+        Ok(channel)
     }
 
     /// The cell, for the soft limit.
@@ -118,8 +118,8 @@ impl Link {
         }
     }
 
-    /// Reads into the spare capacity. It waits in `poll`, as who sleeps in a read of a Unix socket is also woken whenever the
-    /// other end takes what was written.
+    /// Reads into the spare capacity. It waits in `poll`, as who sleeps in a read of a Unix socket
+    /// is also woken whenever the other end takes what was written.
     fn read(&mut self) -> rustix::io::Result<usize> {
         loop {
             let spare = self.input.spare_capacity_mut();
@@ -137,8 +137,8 @@ impl Link {
         self.cell.start(seq, now);
     }
 
-    /// Leaves an outcome for the parent. False when it is too big for the ring: then [`Link::send`]
-    /// must follow, which may block.
+    /// Leaves an outcome for the parent. False when it is too big for the ring: then
+    /// [`Channel::send`] must follow, which may block.
     pub fn reply(&mut self, seq: u32, outcome: &Outcome, now: Micros) -> Result<bool> {
         self.scratch.clear();
         frame::put_outcome(&mut self.scratch, seq, outcome);

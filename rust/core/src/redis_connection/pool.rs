@@ -1,8 +1,9 @@
 //! Blocking connections between two uses.
 //!
-//! One that has rested for [`RESTED`] is asked for a sign of life before it is trusted, which costs one round trip after a pause
-//! and saves the caller from the server's or a firewall's idle timeout. A forked process drops what it inherited: two processes
-//! on one socket would read each other's replies.
+//! One that has rested for [`RESTED`] is asked for a sign of life before it is trusted, which costs
+//! one round trip after a pause and saves the caller from the server's or a firewall's idle
+//! timeout. A forked process drops what it inherited: two processes on one socket would read each
+//! other's replies.
 
 use std::{
     collections::HashSet,
@@ -12,7 +13,7 @@ use std::{
 
 use redis::ConnectionLike;
 
-use super::{Connection, Link, blocking::Limit, meaning};
+use super::{Connection, Server, blocking::Limit, meaning};
 use crate::{
     clock,
     error::{ErrorKind, Result},
@@ -24,8 +25,8 @@ const RESTED: Duration = Duration::from_secs(5);
 const PROBE: Duration = Duration::from_secs(1);
 /// How many connections wait for their next user; more are closed after use.
 const IDLE_MAX: usize = 16;
-/// A number that differs between a process and those forked from it. Not the process id, which costs a system call in the
-/// middle of every publish.
+/// A number that differs between a process and those forked from it. Not the process id, which
+/// costs a system call in the middle of every publish.
 #[cfg(unix)]
 #[allow(unsafe_code)]
 pub(crate) fn generation() -> u32 {
@@ -39,7 +40,8 @@ pub(crate) fn generation() -> u32 {
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
     REGISTER.call_once(|| {
-        // SAFETY: the handler does nothing but add to an atomic, which is safe in a freshly forked process.
+        // SAFETY: the handler does nothing but add to an atomic, which is safe in a freshly forked
+        // process.
         unsafe { libc::pthread_atfork(None, None, Some(forked)) };
     });
     FORKS.load(Ordering::Relaxed)
@@ -53,7 +55,7 @@ pub(crate) fn generation() -> u32 {
 
 /// Blocking connections between two uses.
 pub(crate) struct Pool {
-    link: Arc<Link>,
+    server: Arc<Server>,
     /// Whether a deadline bounds the silences of an operation, not the whole of it.
     patient: bool,
     /// Behind a std mutex because a section is one push or pop, from threads that have no runtime.
@@ -75,25 +77,29 @@ struct Rested {
 pub(crate) struct Lease {
     /// The connection; a failed operation on it ends it.
     pub(crate) con: Connection,
-    /// What has been said over it once and need not be repeated. Written and read by the pool's user.
+    /// What has been said over it once and need not be repeated. Written and read by the pool's
+    /// user.
     pub(crate) said: HashSet<Arc<str>>,
     /// A buffer to pack a command in, kept for its memory.
     pub(crate) packed: Vec<u8>,
 }
 
 impl Pool {
-    /// A pool that opens connections when they are asked for. Its operations end by their deadlines.
-    pub(crate) fn new(link: Arc<Link>) -> Self {
+    /// A pool that opens connections when they are asked for. Its operations end by their
+    /// deadlines.
+    pub(crate) fn new(server: Arc<Server>) -> Self {
         let idle = Mutex::new(Idle { of: generation(), connections: Vec::new() });
-        Self { link, patient: false, idle }
+        Self { server, patient: false, idle }
     }
 
-    /// The same for replies of any size: as long as bytes move, an operation may last longer than its deadline says.
-    pub(crate) fn patient(link: Arc<Link>) -> Self {
-        Self { patient: true, ..Self::new(link) }
+    /// The same for replies of any size: as long as bytes move, an operation may last longer than
+    /// its deadline says.
+    pub(crate) fn patient(server: Arc<Server>) -> Self {
+        Self { patient: true, ..Self::new(server) }
     }
 
-    /// Runs `operation` on a connection, which goes back to the pool unless it failed. `what` completes "cannot ..." in errors.
+    /// Runs `operation` on a connection, which goes back to the pool unless it failed. `what`
+    /// completes "cannot ..." in errors.
     pub(crate) fn run<T>(
         &self,
         what: &str,
@@ -109,18 +115,19 @@ impl Pool {
             }
             Err(error) => {
                 if meaning(&error).0 == ErrorKind::Storage {
-                    // The server answered; the link is sound.
+                    // The server answered; the connection is sound.
                     self.put_back(lease);
                 } else {
                     // Whatever broke this connection broke its siblings too.
                     self.idle().connections.clear();
                 }
-                Err(self.link.error(what, error))
+                Err(self.server.error(what, error))
             }
         }
     }
 
-    /// As [`Pool::run`] for what may be done twice: a connection that broke while it rested is no reason to fail.
+    /// As [`Pool::run`] for what may be done twice: a connection that broke while it rested is no
+    /// reason to fail.
     pub(crate) fn repeat<T>(
         &self,
         what: &str,
@@ -138,10 +145,10 @@ impl Pool {
 
     fn take(&self, deadline: Instant) -> Result<Lease> {
         let mut lease = loop {
-            let left = self.link.time_left(deadline)?;
+            let left = self.server.time_left(deadline)?;
             let rested = self.idle().connections.pop();
             let Some(Rested { mut lease, since }) = rested else {
-                let con = self.link.connect(deadline)?;
+                let con = self.server.connect(deadline)?;
                 break Lease { con, said: HashSet::new(), packed: Vec::new() };
             };
             let fresh = clock::instant().saturating_duration_since(since) < RESTED;
@@ -149,7 +156,7 @@ impl Pool {
                 break lease;
             }
         };
-        let left = self.link.time_left(deadline)?;
+        let left = self.server.time_left(deadline)?;
         let limit = if self.patient { Limit::Silence(left) } else { Limit::Until(deadline) };
         lease.con.limit(limit);
         Ok(lease)
@@ -176,8 +183,8 @@ impl Pool {
 impl Lease {
     /// Sends packed commands and reads their `count` replies, errors of the server among them.
     ///
-    /// Not the library's own pipeline: when a reply does not come it still waits the whole timeout for each of the others, and
-    /// many commands would outlast their deadline many times over.
+    /// Not the library's own pipeline: when a reply does not come it still waits the whole timeout
+    /// for each of the others, and many commands would outlast their deadline many times over.
     pub(crate) fn exchange(
         &mut self,
         packed: &[u8],
@@ -196,8 +203,8 @@ impl Lease {
         replies.into_iter().map(redis::Value::extract_error).collect()
     }
 
-    /// Whether the server still answers here, soon. What keeps silent, a firewall that forgot the connection, must leave time
-    /// for another one.
+    /// Whether the server still answers here, soon. What keeps silent, a firewall that forgot the
+    /// connection, must leave time for another one.
     fn is_alive(&mut self, left: Duration) -> bool {
         self.con.limit(Limit::Until(clock::instant() + left.min(PROBE)));
         self.con.check_connection()
