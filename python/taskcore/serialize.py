@@ -77,9 +77,9 @@ def register(
         encoder: value to bytes (or text, which is then written in `content_encoding`).
         decoder: the reverse; gets bytes when `content_encoding` is `binary`, text otherwise.
     """
-    made = Serializer(name, content_type, content_encoding, encoder, decoder)
-    _by_name[name] = made
-    _by_type[content_type] = made
+    serializer = Serializer(name, content_type, content_encoding, encoder, decoder)
+    _by_name[name] = serializer
+    _by_type[content_type] = serializer
 
 
 def unregister(name: str) -> None:
@@ -88,9 +88,9 @@ def unregister(name: str) -> None:
     Raises:
         SerializerNotInstalled: there is none of that name.
     """
-    made = find(name)
+    serializer = find(name)
     del _by_name[name]
-    del _by_type[made.content_type]
+    del _by_type[serializer.content_type]
 
 
 def find(name: str) -> Serializer:
@@ -99,13 +99,13 @@ def find(name: str) -> Serializer:
     Raises:
         SerializerNotInstalled: there is none.
     """
-    made = _by_name.get(name) or _by_type.get(name)
-    if made is None:
+    serializer = _by_name.get(name) or _by_type.get(name)
+    if serializer is None:
         known = ", ".join(sorted(_by_name))
         raise SerializerNotInstalled(
             f"unknown serializer `{name}`{hint(name, _by_name)}: expected one of {known}, or one added with register()"
         )
-    return made
+    return serializer
 
 
 def names() -> list[str]:
@@ -137,17 +137,17 @@ def dumps(value: Any, name: str) -> tuple[str, str, bytes]:
         EncodeError: the serializer cannot write the value.
         SerializerNotInstalled: there is no such serializer, or its package is missing.
     """
-    made = find(name)
+    serializer = find(name)
     try:
-        data = made.encode(value)
+        data = serializer.encode(value)
     except (EncodeError, SerializerNotInstalled):
         raise
     except Exception as exc:
         raise EncodeError(
-            f"cannot write a value of type `{type(value).__name__}` as {made.name}: {exc}"
+            f"cannot write a value of type `{type(value).__name__}` as {serializer.name}: {exc}"
         ) from exc
-    encoded = data.encode(made.content_encoding) if isinstance(data, str) else data
-    return made.content_type, made.content_encoding, encoded
+    encoded = data.encode(serializer.content_encoding) if isinstance(data, str) else data
+    return serializer.content_type, serializer.content_encoding, encoded
 
 
 def loads(
@@ -169,15 +169,15 @@ def loads(
         raise ContentDisallowed(
             f"content type `{content_type}` is refused: add its serializer to accept_content"
         )
-    made = find(content_type)
+    serializer = find(content_type)
     try:
-        return made.decode(
+        return serializer.decode(
             data if content_encoding.lower() in _BINARY else data.decode(content_encoding)
         )
     except (DecodeError, SerializerNotInstalled):
         raise
     except Exception as exc:
-        raise DecodeError(f"body is not valid {made.name}: {exc}") from exc
+        raise DecodeError(f"body is not valid {serializer.name}: {exc}") from exc
 
 
 def _native(data: bytes | str, name: str) -> Any:

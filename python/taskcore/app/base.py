@@ -127,10 +127,10 @@ class Taskcore:
         self, variable_name: str, silent: bool = False, force: bool = False
     ) -> bool:
         """The same from the module that an environment variable names."""
-        found = self.conf.load_environment(variable_name, silent)
+        loaded = self.conf.load_environment(variable_name, silent)
         if force:
             self.conf.keys()
-        return found
+        return loaded
 
     def add_defaults(self, values: Mapping[str, Any]) -> None:
         """Sets values that any other source overrides."""
@@ -202,7 +202,7 @@ class Taskcore:
         """
         if fun is None:
             registry.check_options(options, self.Task)
-            return lambda found: registry.make_task(self, found, options)
+            return lambda function: registry.make_task(self, function, options)
         if not callable(fun):
             raise TypeError(
                 f"@app.task got `{fun!r}`: options are keywords, as in @app.task(name=...)"
@@ -211,9 +211,9 @@ class Taskcore:
 
     def register_task(self, task: T | type[T], **options: Any) -> T:
         """Registers a class-based task, given as an instance or as its class."""
-        made: T = task() if isinstance(task, type) else task
-        registry.register(self, made, options)
-        return made
+        instance: T = task() if isinstance(task, type) else task
+        registry.register(self, instance, options)
+        return instance
 
     def gen_task_name(self, name: str, module: str | None) -> str:
         """`module.name`; for the main module the app's `main`, or the name of its file."""
@@ -302,13 +302,13 @@ class Taskcore:
         """
         if not isinstance(name, str) or not name:
             raise TypeError(f"task name is `{name!r}`: expected text that is not empty")
-        given: dict[str, Any] = {**options}
+        fields: dict[str, Any] = {**options}
         if task_id is not None:
-            given["task_id"] = task_id
+            fields["task_id"] = task_id
         if self.conf["task_always_eager"]:
             warn_eager(name)
         return self.producer.send(
-            name, call_options.to_args(name, args), call_options.to_kwargs(name, kwargs), given
+            name, call_options.to_args(name, args), call_options.to_kwargs(name, kwargs), fields
         )
 
     def send_signature(
@@ -380,13 +380,13 @@ class Taskcore:
         Raises:
             ImproperlyConfigured: the app keeps none.
         """
-        found = self.results_or_none
-        if found is None:
+        results = self.results_or_none
+        if results is None:
             raise ImproperlyConfigured(
                 "no result store is configured: pass backend= to Taskcore or set result_backend, for example to "
                 "the URL of the broker"
             )
-        return found
+        return results
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802 - Celery's name
         """The result of an earlier call, by its id; ValueError when there is none."""

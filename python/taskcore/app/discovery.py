@@ -40,17 +40,17 @@ def import_all(named: Iterable[str], discovered: Iterable[tuple[Any, str | None]
 
 
 def _names(packages: Any) -> Iterable[str]:
-    found = packages() if callable(packages) else packages
-    if not found:
-        found = _django_applications()
-        if found is None:
+    names = packages() if callable(packages) else packages
+    if not names:
+        names = _django_applications()
+        if names is None:
             text = (
                 "autodiscover_tasks() without packages finds no tasks where Django is not configured: name the packages, "
                 "or set DJANGO_SETTINGS_MODULE"
             )
             warn(text, TaskcoreWarning)
             return ()
-    return [found] if isinstance(found, str) else found
+    return [names] if isinstance(names, str) else names
 
 
 def _django_applications() -> list[str] | None:

@@ -105,22 +105,22 @@ def check_options(options: Mapping[str, Any], default_base: type) -> None:
 def make_task(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> Task[..., Any]:
     """Makes a task of a function and registers it; gives the one that has the name where that is
     another function's."""
-    given = dict(options)
-    check_options(given, app.Task)
-    bound, base = bool(given.pop("bind", False)), given.pop("base", None)
-    name = given.pop("name", None) or app.gen_task_name(fun.__name__, fun.__module__)
+    values = dict(options)
+    check_options(values, app.Task)
+    bound, base = bool(values.pop("bind", False)), values.pop("base", None)
+    name = values.pop("name", None) or app.gen_task_name(fun.__name__, fun.__module__)
     before: Task[..., Any] | None = app.tasks.get(name)
     if before is not None and not _same(before, fun):
         text = f"task name `{name}` is taken by another function, which is called instead: give one of them name="
         warn(text, DuplicateTaskNameWarning)
         return before
-    made: Task[..., Any] = (base or app.Task)()
-    given.setdefault("typing", app.strict_typing and made.typing)
-    made.set_options(given)
-    _check_rate(name, made.rate_limit)
-    made.bind(app, name, fun, bound)
-    _add(app, made)
-    return made
+    task: Task[..., Any] = (base or app.Task)()
+    values.setdefault("typing", app.strict_typing and task.typing)
+    task.set_options(values)
+    _check_rate(name, task.rate_limit)
+    task.bind(app, name, fun, bound)
+    _add(app, task)
+    return task
 
 
 def register(app: Any, task: Task[..., Any], options: Mapping[str, Any]) -> None:
@@ -175,11 +175,11 @@ def _same(task: Task[..., Any], fun: Callable[..., Any]) -> bool:
     Two functions of one file that share a name stand on different lines; a cell that is run again
     has a file of its own.
     """
-    made = getattr(task, "__wrapped__", None)
-    if made is None or any(getattr(made, k, None) != getattr(fun, k, None) for k in _NAMED_BY):
+    known = getattr(task, "__wrapped__", None)
+    if known is None or any(getattr(known, k, None) != getattr(fun, k, None) for k in _NAMED_BY):
         return False
-    old, new = getattr(made, "__code__", None), getattr(fun, "__code__", None)
-    if made is fun or old is None or new is None or old.co_filename != new.co_filename:
+    old, new = getattr(known, "__code__", None), getattr(fun, "__code__", None)
+    if known is fun or old is None or new is None or old.co_filename != new.co_filename:
         return True
     return bool(old.co_firstlineno == new.co_firstlineno)
 

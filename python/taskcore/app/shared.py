@@ -30,7 +30,7 @@ def shared_task(*, bind: Literal[False] = False, **options: Any) -> registry.Dec
 def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a task for every app; options as for `Taskcore.task`."""
     if fun is None:
-        return lambda found: _share(found, options)
+        return lambda function: _share(function, options)
     return _share(fun, options)
 
 

@@ -123,13 +123,14 @@ class Config:
     def default_serializer(self, protocol: str) -> str:
         """How arguments in messages of a protocol are written when nothing else says."""
         return str(
-            self._given("task_serializer") or ("json" if protocol == "celery" else "msgpack")
+            self._explicit("task_serializer") or ("json" if protocol == "celery" else "msgpack")
         )
 
     def default_queue(self, protocol: str) -> str:
         """The queue for messages of a protocol when nothing else names one."""
         return str(
-            self._given("task_default_queue") or ("celery" if protocol == "celery" else "taskcore")
+            self._explicit("task_default_queue")
+            or ("celery" if protocol == "celery" else "taskcore")
         )
 
     def transport_options(self, setting: str) -> dict[str, Any]:
@@ -226,12 +227,12 @@ class Config:
         while pending := self._pending:
             self._readers.add(reader)
             try:
-                found = [check(read(*source), warn_about(source[0])) for source in pending]
+                loaded = [check(read(*source), warn_about(source[0])) for source in pending]
             finally:
                 self._readers.discard(reader)
             with self._lock:
                 if self._pending is pending:
-                    for values in found:
+                    for values in loaded:
                         self._loaded.update(values)
                     self.__dict__.update(_pending=(), _values=None)
                     self._changed()
@@ -239,7 +240,7 @@ class Config:
     def _has(self, name: str) -> bool:
         return name in self._set or name in self._loaded or _from_environment(name) is not None
 
-    def _given(self, name: str) -> Any:
+    def _explicit(self, name: str) -> Any:
         for layer in (self._set, self._loaded):
             if name in layer:
                 return layer[name]
@@ -253,11 +254,11 @@ class Config:
         with self._lock:
             values = {}
             for setting in settings.TABLE:
-                given = self._given(setting.name)
-                values[setting.name] = self._default(setting) if given is None else given
+                value = self._explicit(setting.name)
+                values[setting.name] = self._default(setting) if value is None else value
             for name in self._set.keys() | self._loaded.keys():
-                if name not in settings.BY_NAME or self._given(name) is None:
-                    values[name] = self._given(name)  # None said aloud is not the default
+                if name not in settings.BY_NAME or self._explicit(name) is None:
+                    values[name] = self._explicit(name)  # None said aloud is not the default
             self._derive(values)
             if not self._pending:
                 self.__dict__["_values"] = values
@@ -310,12 +311,12 @@ def _from_environment(name: str) -> str | None:
 
 
 def check(
-    given: Mapping[str, Any], say: Callable[[str, str], None] | None = None
+    values: Mapping[str, Any], say: Callable[[str, str], None] | None = None
 ) -> dict[str, Any]:
     """Translates old names, refuses unknown ones, checks types.
 
     Args:
-        given: the settings.
+        values: the settings.
         say: called with the name of a setting without effect and a sentence about it; otherwise the
             caller's line is warned about.
 
@@ -325,7 +326,7 @@ def check(
     """
     say = say or _ignored
     accepted: dict[str, Any] = {}
-    for key, value in given.items():
+    for key, value in values.items():
         name = new_name(key) or key
         if name not in settings.BY_NAME:
             _other(name, value, partial(say, key))

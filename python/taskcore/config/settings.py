@@ -243,7 +243,7 @@ class _Refused(dict[str, Any]):
         super().__init__()
         self.name = name
 
-    def update(self, *given: Any, **values: Any) -> None:
+    def update(self, *mappings: Any, **values: Any) -> None:
         raise ImproperlyConfigured(
             f"setting `{self.name}` is not supported in this version of taskcore: {REMEDIES[self.name]}"
         )

@@ -36,9 +36,9 @@ _RENAMED = {
 
 def new_name(name: str) -> str | None:
     """The setting that one of Celery's old, capitalised names means; None for any other name."""
-    found = settings.BY_OLD_NAME.get(name) or _RENAMED.get(name)
-    if found is not None or not name.isupper():
-        return found
+    renamed = settings.BY_OLD_NAME.get(name) or _RENAMED.get(name)
+    if renamed is not None or not name.isupper():
+        return renamed
     for family, prefixes in _FAMILIES.items():
         if name.startswith(family):
             short = name[len(family) :].lower()
@@ -61,10 +61,10 @@ def read(source: object, namespace: str | None = None, silent: bool = False) -> 
         ImproperlyConfigured: the module does not exist.
     """
     if isinstance(source, str):
-        found = _import(source, silent)
-        if found is None:
+        module = _import(source, silent)
+        if module is None:
             return {}
-        source = found
+        source = module
     if isinstance(source, Mapping):
         items = dict(source)
     else:
@@ -108,7 +108,7 @@ def _import(name: str, silent: bool) -> object | None:
 
     module, _, attribute = name.partition(":")
     try:
-        found: object = import_module(module)
+        target: object = import_module(module)
     except ModuleNotFoundError as exc:
         if exc.name is None or not (module == exc.name or module.startswith(exc.name + ".")):
             raise
@@ -123,8 +123,8 @@ def _import(name: str, silent: bool) -> object | None:
             f"no module `{module}` with settings: check the name and the import path"
         ) from exc
     for part in filter(None, attribute.split(".")):
-        found = getattr(found, part)
-    return found
+        target = getattr(target, part)
+    return target
 
 
 def _without(name: str, prefix: str) -> str:

@@ -127,15 +127,15 @@ def _url(value: Any) -> str:
 
 def _policy(value: Any) -> dict[str, Any]:
     """How a publish is tried again: names as in Celery, values as the core takes them."""
-    found = _dict(value)
-    for key, part in found.items():
+    policy = _dict(value)
+    for key, part in policy.items():
         if key not in RETRY_POLICY:
             raise ValueError(f"unknown key `{key}`{hint(key, RETRY_POLICY)}")
         if key == "max_retries" and part is not None:
             _whole(part)
         elif part is not None:
-            found[key] = _seconds(part)
-    return found
+            policy[key] = _seconds(part)
+    return policy
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -220,8 +220,8 @@ def _routes(value: Any) -> tuple[tuple[str | re.Pattern[str], dict[str, Any]], .
             raise TypeError(
                 "functions as routers are not supported in this version: use patterns, or pass queue= at the call"
             )
-        found = [(_pattern(pattern), _route(pattern, route)) for pattern, route in items]
-        pairs += sorted(found, key=lambda pair: is_pattern(pair[0]))
+        routes = [(_pattern(pattern), _route(pattern, route)) for pattern, route in items]
+        pairs += sorted(routes, key=lambda pair: is_pattern(pair[0]))
     return tuple(pairs)
 
 
@@ -253,18 +253,18 @@ def _annotations(value: Any) -> tuple[dict[str, dict[str, Any]], ...]:
 def _route(pattern: str | re.Pattern[str], route: Any) -> dict[str, Any]:
     if isinstance(route, str):
         return {"queue": route}
-    found = _dict(route)
-    for key in found:
+    options = _dict(route)
+    for key in options:
         if key not in ROUTE_KEYS:
             raise ValueError(
                 f"route of `{pattern}` has the unknown key `{key}`{hint(key, ROUTE_KEYS)}"
             )
-    if "priority" in found and found["priority"] is not None:
-        priority(found["priority"])
-    keys = found.get("queue"), found.pop("routing_key", None), found.pop("exchange", None)
+    if "priority" in options and options["priority"] is not None:
+        priority(options["priority"])
+    keys = options.get("queue"), options.pop("routing_key", None), options.pop("exchange", None)
     if reason := unroutable(*keys):
         raise ValueError(f"route of `{pattern}`: {reason}")
-    return found
+    return options
 
 
 CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {

@@ -150,11 +150,11 @@ class Task(TaskOptions, Generic[P, R]):
         if check is not None:
             check(*args, **kwargs)
         if replies is None:
-            made: AsyncResult[R] = make(publish(template, args, kwargs, None), app)
-            return made
+            result: AsyncResult[R] = make(publish(template, args, kwargs, None), app)
+            return result
         reply_to = replies.reply_to
-        made = make(publish(template, args, kwargs, {"reply_to": reply_to}), app, reply_to)
-        return made
+        result = make(publish(template, args, kwargs, {"reply_to": reply_to}), app, reply_to)
+        return result
 
     def apply_async(
         self,
@@ -174,9 +174,9 @@ class Task(TaskOptions, Generic[P, R]):
             TypeError: an unknown option, or arguments that do not fit the function.
             OperationalError, EncodeError: as `delay`.
         """
-        given: dict[str, Any] = {**options}
+        fields: dict[str, Any] = {**options}
         if task_id is not None:
-            given["task_id"] = task_id
+            fields["task_id"] = task_id
         positional, named = (
             call_options.to_args(self.name, args),
             call_options.to_kwargs(self.name, kwargs),
@@ -185,9 +185,9 @@ class Task(TaskOptions, Generic[P, R]):
             self._check_arguments(*positional, **named)
         app = self.app
         if app.conf["task_always_eager"]:
-            eager: AsyncResult[R] = self._apply_eagerly(positional, named, given)
+            eager: AsyncResult[R] = self._apply_eagerly(positional, named, fields)
             return eager
-        result: AsyncResult[R] = app.producer.send(self, positional, named, given)
+        result: AsyncResult[R] = app.producer.send(self, positional, named, fields)
         return result
 
     def _apply_eagerly(

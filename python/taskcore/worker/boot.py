@@ -214,8 +214,8 @@ def prefetch(conf: Any, options: WorkerOptions) -> int | None:
         return options.prefetch_multiplier
     if conf["worker_disable_prefetch"]:
         return -1
-    found: int | None = conf["worker_prefetch_multiplier"]
-    return found
+    multiplier: int | None = conf["worker_prefetch_multiplier"]
+    return multiplier
 
 
 def _content_types(accept: Iterable[str]) -> list[str]:
