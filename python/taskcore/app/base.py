@@ -21,13 +21,12 @@ from typing import (
     overload,
 )
 
-from taskcore import _core, context, current, states, unsupported
+from taskcore import _core, context, current, unsupported
 from taskcore.app import registry
+from taskcore.app.connections import Connections
 from taskcore.canvas.signature import Signature, signature
-from taskcore.config import settings
 from taskcore.config.conf import Config
 from taskcore.config.time_zone import zone
-from taskcore.exceptions import ImproperlyConfigured, NotConfigured, TaskRevokedError
 from taskcore.publishing import call_options
 from taskcore.publishing.producer import Producer, warn_eager
 from taskcore.results.async_result import AsyncResult
@@ -80,12 +79,8 @@ class Taskcore:
         self.hostname: str | None = None
         """Node name of the worker that this process belongs to; set at its start."""
         self.finalized = False
-        self._is_default = False
-        """Whether nobody made this app: it may run tasks here, but it sends nowhere unless it is
-        configured."""
         self._zone: tzinfo | None = None
         self._node: str | None = None
-        self._results: Any = None
         self._discover: list[tuple[Any, str | None]] = []
         self.strict_typing = bool(special["strict_typing"])
         self.Task: Any = type(
@@ -95,9 +90,10 @@ class Taskcore:
         )
         self.on_after_configure = Signal("on_after_configure")
         self.on_after_finalize = Signal("on_after_finalize")
-        self.producer = Producer(self, self._make_publisher, _core.Template)
         self._executor: Executor | None = None
         self.conf = Config(self._changed)
+        self._connections = Connections(self.conf)
+        self.producer = Producer(self, self._connections.make_publisher, _core.Template)
         named = {"broker_url": broker, "result_backend": backend, "include": tuple(include) or None}
         self.conf.update(
             values, **{key: value for key, value in named.items() if value is not None}
@@ -137,7 +133,8 @@ class Taskcore:
         self.conf.add_defaults(values)
 
     def _changed(self) -> None:
-        self._results = self._zone = None
+        self._zone = None
+        self._connections.close()
         self.producer.invalidate()
         self.invalidate_plans()
         for task in self.tasks.values():
@@ -264,28 +261,6 @@ class Taskcore:
         """The core's publisher: publishing, and what can be asked of queues."""
         return self.producer.publisher
 
-    def _require(self, setting: str) -> None:
-        if self._is_default and not (self.conf.is_set(setting) or self.conf.is_set("broker_url")):
-            raise NotConfigured(
-                "no app was made, so there is no broker: import the module that makes it, `app = Taskcore(..., broker=...)`, "
-                "before tasks are called, or name the broker in TASKCORE_BROKER_URL"
-            )
-
-    def _make_publisher(self) -> Any:
-        self._require("broker_url")
-        conf = self.conf
-        policy = {**settings.RETRY_POLICY, **conf["task_publish_retry_policy"]}
-        return _core.Publisher(
-            conf["broker_url"],
-            timeout=conf["task_publish_timeout"],
-            max_retries=policy["max_retries"] if conf["task_publish_retry"] else 0,
-            interval_start=float(policy["interval_start"] or 0),
-            interval_step=float(policy["interval_step"] or 0),
-            interval_max=float(policy["interval_max"] or 0),
-            max_body=conf["task_max_body"],
-            options=self.conf.transport_options("broker_transport_options"),
-        )
-
     def send_task(
         self,
         name: str,
@@ -345,33 +320,16 @@ class Taskcore:
 
     def cancel(self, task_id: str, queue: str | None = None) -> bool:
         """Drops a task that is scheduled for later; whether there was one."""
-        known = (
-            [queue]
-            if queue
-            else [self.conf["task_default_queue"], *(self.conf["task_queues"] or ())]
-        )
-        for name in dict.fromkeys([*known, *([] if queue else self.publisher.queues())]):
-            if self.publisher.cancel(name, task_id):
-                if self.results_or_none is not None:
-                    from taskcore.results import exception_codec
+        from taskcore.publishing import cancel
 
-                    revoked = exception_codec.to_document(TaskRevokedError("revoked"))
-                    self.results_or_none.put(task_id, states.REVOKED, revoked)
-                return True
-        return False
+        return cancel.cancel(self, task_id, queue)
 
     # Results
 
     @property
     def results_or_none(self) -> Any:
         """The core's results; None when the app keeps none."""
-        if self._results is None and (url := self.conf["result_backend"]):
-            self._require("result_backend")
-            options = self.conf.transport_options("result_backend_transport_options")
-            self._results = _core.Results(
-                url, expires=self.conf["result_expires"] or None, options=options
-            )
-        return self._results
+        return self._connections.results
 
     @property
     def backend(self) -> Any:
@@ -380,13 +338,7 @@ class Taskcore:
         Raises:
             ImproperlyConfigured: the app keeps none.
         """
-        results = self.results_or_none
-        if results is None:
-            raise ImproperlyConfigured(
-                "no result store is configured: pass backend= to Taskcore or set result_backend, for example to "
-                "the URL of the broker"
-            )
-        return results
+        return self._connections.required_results()
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802 - Celery's name
         """The result of an earlier call, by its id; ValueError when there is none."""
@@ -409,27 +361,10 @@ class Taskcore:
 
     def store_state(self, task_id: str, state: str, meta: Any, request: Any = None) -> None:
         """Stores a state of the user's own; nothing when the app keeps no results."""
-        results = self.results_or_none
-        if results is None:
-            return
-        fields: dict[str, Any] = {}
-        if request is not None:
-            known = request.to_dict()
-            fields = {"parent_id": known["parent_id"], "group_id": known.get("group")}
-            if self.conf["result_extended"]:
-                fields |= {
-                    "name": known["task"],
-                    "worker": self.hostname,
-                    "queue": known.get("queue"),
-                }
-                fields |= {key: known.get(key) for key in ("args", "kwargs", "retries")}
-        if isinstance(meta, BaseException):
-            from taskcore.results import exception_codec
+        if self.results_or_none is not None:
+            from taskcore.results import user_state
 
-            meta = exception_codec.to_document(meta)
-        results.put(
-            task_id, state, meta, fields={k: v for k, v in fields.items() if v is not None} or None
-        )
+            user_state.store(self, task_id, state, meta, request)
 
     # Being the app that is meant
 
@@ -459,7 +394,7 @@ class Taskcore:
 def _make_default_app() -> Taskcore:
     """The app of a program that made none."""
     app = Taskcore("default")
-    app._is_default = True
+    app._connections.must_be_named = True
     return app
 
 

@@ -23,14 +23,13 @@ from taskcore.exceptions import (
     Retry,
 )
 from taskcore.publishing import argument_check, call_options
-from taskcore.task import retry
+from taskcore.task import eager, retry
 from taskcore.task.options import (
     NOT_YET,
     OPTIONS,
     TaskOptions,
     check_option,
 )
-from taskcore.utils import uuid
 
 if TYPE_CHECKING:
     from taskcore.results.async_result import AsyncResult
@@ -217,45 +216,7 @@ class Task(TaskOptions, Generic[P, R]):
             throw: raise what the task raises; default: the setting `task_eager_propagates`.
             options: as for `apply_async`; those about sending have no effect.
         """
-        if options.pop("propagate", None) is not None:
-            call_options.warn_ignored("propagate")
-        call_options.check_names(options)
-        args, kwargs = (
-            call_options.to_args(self.name, args),
-            call_options.to_kwargs(self.name, kwargs),
-        )
-        app, parent = self.app, context.get_parent_request()
-        task_id = task_id or options.get("task_id") or uuid()
-        request = context.LocalRequest(
-            parent,
-            id=task_id,
-            task=self.name,
-            args=list(args),
-            kwargs=kwargs,
-            is_eager=True,
-            hostname=app.hostname or app.node,
-            retries=options.get("retries") or 0,
-            headers=options.get("headers") or {},
-            callbacks=call_options.signatures("link", options.get("link")),
-            errbacks=call_options.signatures("link_error", options.get("link_error")),
-            chain=options.get("chain"),
-            root_id=options.get("root_id") or (parent.root_id if parent else task_id),
-            parent_id=parent.id if parent else None,
-            delivery_info={"is_eager": True, "routing_key": None},
-            ignore_result=options.get("ignore_result"),
-            shadow=options.get("shadow"),
-        )
-        call = app.executor.execute(app.executor.plan(self.name), request, args, kwargs)
-        if isinstance(call.exc, Retry) and call.exc.sig is not None:
-            again = {**call.exc.sig["options"], "throw": throw, "retries": request.retries + 1}
-            return self.apply(call.exc.sig["args"], call.exc.sig["kwargs"], **again)
-        if isinstance(call.exc, KeyboardInterrupt):
-            raise call.exc  # Ctrl-C is meant for this process, whatever it runs
-        if call.exc is not None and (app.conf["task_eager_propagates"] if throw is None else throw):
-            from taskcore.results.exception_codec import ordinary
-
-            raise ordinary(call.exc)
-        result: EagerResult[R] = app.eager_result(task_id, call, self.name)
+        result: EagerResult[R] = eager.apply(self, args, kwargs, task_id, throw, options)
         return result
 
     def apply_many(
