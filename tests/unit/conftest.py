@@ -21,10 +21,10 @@ if "taskcore._core" not in sys.modules:
 def core(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The fake, wherever the Python layer would use the core."""
     from taskcore import serialize
-    from taskcore.app import base
+    from taskcore.app import base, connections
     from taskcore.worker import boot
 
-    for module in (base, serialize, boot):
+    for module in (base, connections, serialize, boot):
         monkeypatch.setattr(module, "_core", fake_core)
     monkeypatch.setattr(fake_core.Worker, "made", [])
     return fake_core

@@ -101,8 +101,8 @@ class Signature(dict[str, Any]):
     @property
     def subtask_type(self) -> str | None:
         """The kind of composition; None for a single task."""
-        found: str | None = self["subtask_type"]
-        return found
+        kind: str | None = self["subtask_type"]
+        return kind
 
     @property
     def immutable(self) -> bool:
@@ -112,8 +112,8 @@ class Signature(dict[str, Any]):
     @property
     def id(self) -> str | None:
         """Task id, if it was set."""
-        found: str | None = self["options"].get("task_id")
-        return found
+        task_id: str | None = self["options"].get("task_id")
+        return task_id
 
     @property
     def app(self) -> Any:
@@ -148,17 +148,17 @@ class Signature(dict[str, Any]):
         """Arguments and options of a call with these added."""
         own = self["options"]
         kept = _KEPT.union(own.get("stamped_headers") or ())
-        given = {
+        changed = {
             k: v
             for k, v in (options or {}).items()
             if v is not None and not (k in kept and k in own)
         }
         if self["immutable"]:
-            return tuple(self["args"]), dict(self["kwargs"]), {**own, **given}
+            return tuple(self["args"]), dict(self["kwargs"]), {**own, **changed}
         return (
             (*(args or ()), *self["args"]),
             {**self["kwargs"], **(kwargs or {})},
-            {**own, **given},
+            {**own, **changed},
         )
 
     def set(self: S, immutable: bool | None = None, **options: Any) -> S:
@@ -199,8 +199,8 @@ class Signature(dict[str, Any]):
         return self
 
     def _append(self, key: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        found = self["options"].get(key) or []
-        items = list(found) if isinstance(found, (list, tuple)) else [found]
+        present = self["options"].get(key) or []
+        items = list(present) if isinstance(present, (list, tuple)) else [present]
         if value not in items:
             items.append(value)
         self["options"] = {**self["options"], key: items}
@@ -270,15 +270,15 @@ def signature(task: Any, args: Any = None, kwargs: Any = None, **options: Any) -
     """A signature of a task, of the name of one, or of a dict."""
     if isinstance(task, Signature) and args is None and kwargs is None and not options:
         return task.clone()
-    made = Signature(task, None if isinstance(task, Mapping) else args, kwargs, **options)
-    return made.clone(args, kwargs) if isinstance(task, Mapping) and (args or kwargs) else made
+    sig = Signature(task, None if isinstance(task, Mapping) else args, kwargs, **options)
+    return sig.clone(args, kwargs) if isinstance(task, Mapping) and (args or kwargs) else sig
 
 
 subtask = signature
 
 
-def maybe_signature(found: Any, app: Any = None) -> Signature | None:
+def maybe_signature(d: Any, app: Any = None) -> Signature | None:
     """Makes a signature of a dict; leaves None and signatures alone."""
-    if found is None or isinstance(found, Signature):
-        return found
-    return Signature(found, app=app)
+    if d is None or isinstance(d, Signature):
+        return d
+    return Signature(d, app=app)

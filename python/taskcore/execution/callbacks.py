@@ -130,5 +130,5 @@ def _ids(sigs: Iterable[Any]) -> Iterator[str]:
         if sig.get("subtask_type"):
             inside = sig.get("kwargs") or {}
             for part in ("tasks", "header", "body"):
-                found = inside.get(part) or ()
-                yield from _ids([found] if isinstance(found, Mapping) else found)
+                members = inside.get(part) or ()
+                yield from _ids([members] if isinstance(members, Mapping) else members)

@@ -24,7 +24,7 @@ from taskcore.execution import interrupt
 PATIENCE = 5.0
 """Seconds that cancelled asyncio tasks have to end. A loop in which one does not is given up with it."""
 
-_mine = threading.local()
+_thread = threading.local()
 
 
 class SoftTimeLimitExceeded(exceptions.SoftTimeLimitExceeded, asyncio.CancelledError):
@@ -60,10 +60,10 @@ def run(coroutine: CoroutineType[Any, Any, Any]) -> Any:
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    made: _Kept | None = getattr(_mine, "made", None)
-    if made is None or made.process != os.getpid():
-        made = _mine.made = _Kept()
-    return made.loop
+    kept: _Kept | None = getattr(_thread, "loop", None)
+    if kept is None or kept.process != os.getpid():
+        kept = _thread.loop = _Kept()
+    return kept.loop
 
 
 class _Kept:
@@ -189,7 +189,7 @@ def _end_left(loop: asyncio.AbstractEventLoop) -> None:
                 _names(left),
                 PATIENCE,
             )
-            _mine.made = None
+            _thread.loop = None
             return
         fresh = {task for task in left - seen if not isinstance(task.get_coro(), _Closing)}
         if fresh:

@@ -35,9 +35,9 @@ def checker(fun: Callable[..., Any], bound: bool = False) -> Callable[..., objec
         raise TypeError(
             f"task function `{fun.__qualname__}` takes no argument for `self`: add one, or drop bind=True"
         )
-    made = FunctionType(_stub(code, first), {}, fun.__name__, _kept_defaults(fun, first))
-    made.__kwdefaults__ = fun.__kwdefaults__
-    return made
+    stub = FunctionType(_stub(code, first), {}, fun.__name__, _kept_defaults(fun, first))
+    stub.__kwdefaults__ = fun.__kwdefaults__
+    return stub
 
 
 def _stub(code: CodeType, first: int) -> CodeType:

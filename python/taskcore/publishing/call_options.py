@@ -238,8 +238,8 @@ def to_fields(options: Mapping[str, Any], now: float, zone: tzinfo) -> dict[str,
         fields["group"] = group
     _add_times(fields, options, now, zone)
     for key, field in (("link", "callbacks"), ("link_error", "errbacks")):
-        if found := options.get(key):
-            fields[field] = signatures(key, found)
+        if value := options.get(key):
+            fields[field] = signatures(key, value)
     if headers := options.get("headers"):
         fields["headers"] = dict(headers)
     if names := options.get("stamped_headers"):

@@ -44,22 +44,22 @@ class Producer:
     @property
     def publisher(self) -> Any:
         """The core's publisher; it connects on first use."""
-        made = self._publisher
-        if made is None:
-            made = self._publisher = self._make_publisher()
-        return made
+        publisher = self._publisher
+        if publisher is None:
+            publisher = self._publisher = self._make_publisher()
+        return publisher
 
     def template(self, target: Task[..., Any] | str, protocol: str | None = None) -> Any:
         """What all messages of a task, or of a bare task name, share."""
         protocol = protocol or self.app.conf.protocol
         key = (target, protocol)
-        made = self._templates.get(key)
-        if made is None:
+        template = self._templates.get(key)
+        if template is None:
             name = _name(target)
             options = {} if isinstance(target, str) else self._task_options(target, protocol)
             fields = {**self._defaults(protocol), **self.route(name), **options}
-            made = self._templates[key] = self._make_template(name, protocol=protocol, **fields)
-        return made
+            template = self._templates[key] = self._make_template(name, protocol=protocol, **fields)
+        return template
 
     def _defaults(self, protocol: str) -> dict[str, Any]:
         conf = self.app.conf

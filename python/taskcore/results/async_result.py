@@ -228,8 +228,10 @@ class AsyncResult(Generic[R]):
     @property
     def children(self) -> list[AsyncResult[Any]] | None:
         """The tasks that it published."""
-        found = self._read().get("children")
-        return None if found is None else [result_from_tuple(item, self.app) for item in found]
+        children = self._read().get("children")
+        return (
+            None if children is None else [result_from_tuple(item, self.app) for item in children]
+        )
 
     @property
     def name(self) -> str | None:
@@ -384,7 +386,7 @@ class IgnoredResult(AsyncResult[R]):
     __slots__ = ()
 
 
-def result_from_tuple(found: Any, app: Any = None) -> AsyncResult[Any]:
+def result_from_tuple(parts: Any, app: Any = None) -> AsyncResult[Any]:
     """A result from its stored form."""
-    (id_, parent), _ = found if not isinstance(found, str) else ((found, None), None)
+    (id_, parent), _ = parts if not isinstance(parts, str) else ((parts, None), None)
     return AsyncResult(id_, app, None, result_from_tuple(parent, app) if parent else None)

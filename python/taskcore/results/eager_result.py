@@ -48,9 +48,9 @@ class EagerResult(AsyncResult[R]):
     wait = get
 
     def _exception(self, document: dict[str, Any]) -> BaseException:
-        found = document["result"]
-        if isinstance(found, BaseException):
-            return exception_codec.ordinary(found)
+        result = document["result"]
+        if isinstance(result, BaseException):
+            return exception_codec.ordinary(result)
         return super()._exception(document)
 
     def __repr__(self) -> str:

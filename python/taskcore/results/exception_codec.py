@@ -144,8 +144,8 @@ def ordinary(exc: BaseException) -> Exception:
     if isinstance(exc, Exception):
         return exc
     cls = type(exc)
-    made = _made_up(cls.__qualname__, cls.__module__, NotRebuilt)(*exc.args)
-    return made.with_traceback(exc.__traceback__)
+    substitute = _made_up(cls.__qualname__, cls.__module__, NotRebuilt)(*exc.args)
+    return substitute.with_traceback(exc.__traceback__)
 
 
 class NotRebuilt(exceptions.TaskcoreError):
@@ -161,15 +161,15 @@ def _find(name: str, module: str | None) -> Any:
     if not module:
         module = "builtins"
     if module in _READ_AS_OURS or module == exceptions.__name__:
-        found = getattr(exceptions, name, None)
-        if isinstance(found, type):
-            return found
-    found = sys.modules.get(module)
+        known = getattr(exceptions, name, None)
+        if isinstance(known, type):
+            return known
+    target = sys.modules.get(module)
     for part in name.split("."):
-        found = getattr(found, part, None)
-        if found is None:
+        target = getattr(target, part, None)
+        if target is None:
             return _made_up(name, module)
-    return found
+    return target
 
 
 def _made_up(

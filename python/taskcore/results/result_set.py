@@ -40,7 +40,7 @@ class ResultSet(Sequence[AsyncResult[R]]):
         self.app = app
         self._reply_to = reply_to
         self._make = make
-        self._made: dict[int, AsyncResult[R]] = {
+        self._results: dict[int, AsyncResult[R]] = {
             i: item for i, item in enumerate(ids) if isinstance(item, AsyncResult)
         }
 
@@ -50,8 +50,10 @@ class ResultSet(Sequence[AsyncResult[R]]):
         return cls(results, app)
 
     def _at(self, index: int) -> AsyncResult[R]:
-        made = self._made.get(index)
-        return made if made is not None else self._make(self.ids[index], self.app, self._reply_to)
+        result = self._results.get(index)
+        return (
+            result if result is not None else self._make(self.ids[index], self.app, self._reply_to)
+        )
 
     @overload
     def __getitem__(self, index: int) -> AsyncResult[R]: ...
@@ -59,7 +61,7 @@ class ResultSet(Sequence[AsyncResult[R]]):
     def __getitem__(self, index: slice) -> ResultSet[R]: ...
     def __getitem__(self, index: int | slice) -> AsyncResult[R] | ResultSet[R]:
         if isinstance(index, slice):
-            part = [self._made.get(i, self.ids[i]) for i in range(*index.indices(len(self.ids)))]
+            part = [self._results.get(i, self.ids[i]) for i in range(*index.indices(len(self.ids)))]
             return ResultSet(part, self.app, self._reply_to, self._make)
         position = index + len(self.ids) if index < 0 else index
         if not 0 <= position < len(self.ids):
@@ -119,23 +121,23 @@ class ResultSet(Sequence[AsyncResult[R]]):
         wanted = [
             i
             for i in indexes
-            if ((made := self._made.get(i)) is None and not self._make.ignored)
-            or (made is not None and made._document is None and not made.ignored)
+            if ((result := self._results.get(i)) is None and not self._make.ignored)
+            or (result is not None and result._document is None and not result.ignored)
         ]
         if not wanted:
             return
         app = self.app or current.get_app()
         for i, document in zip(wanted, app.backend.get([self.ids[i] for i in wanted]), strict=True):
             if document is not None and document["status"] in states.READY_STATES:
-                one = self._made[i] = self._at(i)
+                one = self._results[i] = self._at(i)
                 one._document = document
 
     def _states(self) -> list[str | None]:
         for start in range(0, len(self.ids), _CHUNK):
             self._read(range(start, min(start + _CHUNK, len(self.ids))))
         return [
-            made._document["status"]
-            if (made := self._made.get(i)) is not None and made._document
+            result._document["status"]
+            if (result := self._results.get(i)) is not None and result._document
             else None
             for i in range(len(self.ids))
         ]
@@ -168,7 +170,7 @@ class ResultSet(Sequence[AsyncResult[R]]):
         """Deletes all from their store."""
         for one in self:
             one.forget()
-        self._made.clear()
+        self._results.clear()
 
     def __eq__(self, other: object) -> bool:
         return self.ids == other.ids if isinstance(other, ResultSet) else NotImplemented
