@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     broker::{
-        Broker, QueueOrder,
+        Admin, QueueOrder,
         memory::MemoryBroker,
         redis::{RedisBroker, RedisOptions},
         sqlite::SqliteBroker,
@@ -56,8 +56,9 @@ pub fn queue_order(options: &Options, queues: &mut [Arc<str>]) -> Result<QueueOr
     }
 }
 
-/// The broker that `url` names. Nothing is connected yet.
-pub fn broker(url: &str, options: &Options) -> Result<Arc<dyn Broker>> {
+/// The broker that `url` names, with all of its ports; callers take the one that they need. Nothing
+/// is connected yet.
+pub fn broker(url: &str, options: &Options) -> Result<Arc<dyn Admin>> {
     queue_order(options, &mut [])?;
     let mut options = options.clone();
     options.remove(QUEUE_ORDER);

@@ -18,7 +18,7 @@ use pyo3::{
 use taskcore::{
     assemble::{self, Options},
     backoff::RetryPolicy,
-    broker::Broker,
+    broker::Admin,
     message::Message,
     publish::{self, Effort, MAX_BODY},
 };
@@ -46,6 +46,7 @@ pub(crate) struct Publisher {
 struct Connected {
     process: u32,
     sender: Arc<publish::Publisher>,
+    admin: Arc<dyn Admin>,
 }
 
 impl Drop for Publisher {
@@ -53,35 +54,42 @@ impl Drop for Publisher {
         let connected = self.connected.get_mut().unwrap_or_else(PoisonError::into_inner);
         if connected.process != bridge::process() {
             std::mem::forget(connected.sender.clone());
+            std::mem::forget(connected.admin.clone());
         }
     }
 }
 
 impl Publisher {
     fn connect(url: &str, options: &Options) -> taskcore::Result<Connected> {
-        let sender = Arc::new(publish::Publisher::new(assemble::broker(url, options)?));
-        Ok(Connected { process: bridge::process(), sender })
+        let admin = assemble::broker(url, options)?;
+        let sender = Arc::new(publish::Publisher::new(admin.clone()));
+        Ok(Connected { process: bridge::process(), sender, admin })
     }
 
-    /// The broker of this process.
+    /// What publishes in this process.
     pub(crate) fn sender(&self, py: Python<'_>) -> PyResult<Arc<publish::Publisher>> {
+        self.connected(py, |connected| connected.sender.clone())
+    }
+
+    /// What is connected in this process.
+    fn connected<T>(&self, py: Python<'_>, part: impl FnOnce(&Connected) -> T) -> PyResult<T> {
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         if connected.process != bridge::process() {
             let fresh = Self::connect(&self.address, &self.options)
                 .map_err(|e| errors::to_python(py, &e))?;
             std::mem::forget(std::mem::replace(&mut *connected, fresh));
         }
-        Ok(connected.sender.clone())
+        Ok(part(&connected))
     }
 
-    /// Runs a call of the broker that may block.
+    /// Asks the broker as an operator; that may block.
     fn ask<T: Send>(
         &self,
         py: Python<'_>,
-        f: impl FnOnce(&dyn Broker) -> taskcore::Result<T> + Send,
+        f: impl FnOnce(&dyn Admin) -> taskcore::Result<T> + Send,
     ) -> PyResult<T> {
-        let sender = self.sender(py)?;
-        bridge::blocking(py, || f(sender.broker()))
+        let admin = self.connected(py, |connected| connected.admin.clone())?;
+        bridge::blocking(py, || f(&*admin))
     }
 }
 

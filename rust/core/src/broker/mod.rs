@@ -17,9 +17,15 @@
 //! * **Fetch many, settle many**, in one round trip each. An idle `fetch` waits blocked; it does
 //!   not poll.
 //!
+//! A broker has several ports: [`Broker`] for those who publish and consume, [`Admin`] for operators.
+//! The first is what makes it a broker; the others it may have in part, and
+//! [`Broker::capabilities`] tells which part.
+//!
 //! Producers call from any thread and block; consumers live in the worker's runtime and are async.
 //! A broker knows ids, queues, priorities and due times of the bytes it carries, nothing else.
 
+pub mod admin;
+pub mod capability;
 pub mod deadletter;
 pub mod lease;
 pub mod memory;
@@ -32,6 +38,8 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use crate::{clock::Millis, error::Result, future::BoxFuture};
+pub use admin::{Admin, QueueStats};
+pub use capability::Capability;
 pub use deadletter::DeadLetter;
 pub use order::QueueOrder;
 
@@ -143,19 +151,6 @@ pub struct Subscription {
     pub max_deliveries: u32,
 }
 
-/// What a queue holds, for `taskcore queues`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct QueueStats {
-    /// Ready messages, all priorities.
-    pub depth: u64,
-    /// Claimed by workers and not settled.
-    pub in_flight: u64,
-    /// Waiting in the due set.
-    pub scheduled: u64,
-    /// Parked.
-    pub dead: u64,
-}
-
 /// What one sweep for dead workers put back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -173,28 +168,6 @@ pub trait Broker: Send + Sync {
     /// `publish` does that); `Storage` when it answers but cannot write.
     fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()>;
 
-    /// What `queue` holds now.
-    fn stats(&self, queue: &str) -> Result<QueueStats>;
-
-    /// Names of the queues that exist here (hold something or were consumed), sorted.
-    fn queues(&self) -> Result<Vec<String>>;
-
-    /// Drops what is ready and scheduled in `queue` (not what workers hold, not dead letters); how
-    /// many.
-    fn purge(&self, queue: &str) -> Result<u64>;
-
-    /// Drops a scheduled message by its task id; whether there was one.
-    fn cancel(&self, queue: &str, id: &str) -> Result<bool>;
-
-    /// The newest `limit` dead letters of `queue`.
-    fn dead(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>>;
-
-    /// Puts dead letters (all, or those with these `key`s) back to the tail of the queue; how many.
-    fn replay(&self, queue: &str, keys: Option<&[String]>) -> Result<u64>;
-
-    /// Drops dead letters (all, or those with these `key`s); how many.
-    fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64>;
-
     /// Connects, authenticates, registers the lease. Must be awaited inside the worker's runtime.
     ///
     /// Called again after a failure. While the lease of the epoch stands it is resumed: tags handed
@@ -204,6 +177,9 @@ pub trait Broker: Send + Sync {
 
     /// The URL with its password hidden.
     fn url(&self) -> &str;
+
+    /// What it can do beyond this port. What is not among it answers `Unsupported`.
+    fn capabilities(&self) -> &'static [Capability];
 }
 
 /// The worker's side of one connection. All methods take `&self` and may run concurrently with each

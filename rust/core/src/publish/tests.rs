@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    broker::{Consumer, DeadLetter, QueueStats, Subscription},
+    broker::{Capability, Consumer, Subscription},
     future::BoxFuture,
 };
 use proptest::prelude::*;
@@ -42,32 +42,14 @@ impl Broker for Failing {
             None => Ok(()),
         }
     }
-    fn stats(&self, _: &str) -> Result<QueueStats> {
-        unimplemented!()
-    }
-    fn queues(&self) -> Result<Vec<String>> {
-        unimplemented!()
-    }
-    fn purge(&self, _: &str) -> Result<u64> {
-        unimplemented!()
-    }
-    fn cancel(&self, _: &str, _: &str) -> Result<bool> {
-        unimplemented!()
-    }
-    fn dead(&self, _: &str, _: usize) -> Result<Vec<DeadLetter>> {
-        unimplemented!()
-    }
-    fn replay(&self, _: &str, _: Option<&[String]>) -> Result<u64> {
-        unimplemented!()
-    }
-    fn discard(&self, _: &str, _: Option<&[String]>) -> Result<u64> {
-        unimplemented!()
-    }
     fn consume(&self, _: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
         unimplemented!()
     }
     fn url(&self) -> &'static str {
         "test://user:**@host"
+    }
+    fn capabilities(&self) -> &'static [Capability] {
+        &[]
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use super::*;
-use crate::broker::{DeadLetter, Outgoing, QueueOrder, QueueStats, Settlement};
+use crate::broker::{Capability, Outgoing, QueueOrder, Settlement};
 
 /// A broker whose consumers do what the script says; everything that is not said hangs.
 #[derive(Default)]
@@ -37,27 +37,6 @@ impl Broker for Shared {
     fn publish(&self, _: &[Outgoing], _: std::time::Instant) -> Result<()> {
         unreachable!("a connection does not publish")
     }
-    fn stats(&self, _: &str) -> Result<QueueStats> {
-        unreachable!("a connection does not administer")
-    }
-    fn queues(&self) -> Result<Vec<String>> {
-        unreachable!("a connection does not administer")
-    }
-    fn purge(&self, _: &str) -> Result<u64> {
-        unreachable!("a connection does not administer")
-    }
-    fn cancel(&self, _: &str, _: &str) -> Result<bool> {
-        unreachable!("a connection does not administer")
-    }
-    fn dead(&self, _: &str, _: usize) -> Result<Vec<DeadLetter>> {
-        unreachable!("a connection does not administer")
-    }
-    fn replay(&self, _: &str, _: Option<&[String]>) -> Result<u64> {
-        unreachable!("a connection does not administer")
-    }
-    fn discard(&self, _: &str, _: Option<&[String]>) -> Result<u64> {
-        unreachable!("a connection does not administer")
-    }
     fn consume(&self, _: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
         Box::pin(async move {
             next(&self.0.consumes).await?;
@@ -68,6 +47,9 @@ impl Broker for Shared {
     }
     fn url(&self) -> &'static str {
         "scripted://"
+    }
+    fn capabilities(&self) -> &'static [Capability] {
+        &[]
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use taskcore::{
     assemble::{self, Options},
-    broker::Broker,
+    broker::Admin,
     result::ResultStore,
 };
 
@@ -26,7 +26,7 @@ impl ByUrl {
 }
 
 impl Harness for ByUrl {
-    fn broker(&self) -> Arc<dyn Broker> {
+    fn broker(&self) -> Arc<dyn Admin> {
         assemble::broker(&self.url, &self.options).unwrap()
     }
 }

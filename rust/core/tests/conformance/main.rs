@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use taskcore::broker::Broker;
+use taskcore::broker::Admin;
 
 mod broker;
 mod harness;
@@ -35,7 +35,7 @@ pub(crate) const QUIET: Duration = Duration::from_millis(300);
 /// One fresh broker store.
 pub(crate) trait Harness: Send + Sync {
     /// Another handle on the same store, as a second process would have.
-    fn broker(&self) -> Arc<dyn Broker>;
+    fn broker(&self) -> Arc<dyn Admin>;
 }
 
 /// Runs one test body on a runtime like the worker's.

@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 
 use self::state::State;
 use super::{
-    Broker, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats, Recovered,
-    Settlement, Subscription, Tag, order::Turns,
+    Admin, Broker, Capability, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats,
+    Recovered, Settlement, Subscription, Tag, order::Turns,
 };
 use crate::{
     clock::{self, Millis},
@@ -104,6 +104,31 @@ impl Broker for MemoryBroker {
         Ok(())
     }
 
+    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        Box::pin(async move {
+            let (holder, epoch) = self.store.lock().register(
+                &subscription.epoch,
+                &subscription.queues,
+                self.store.now(),
+            );
+            let turns = Turns::new(subscription.order, subscription.queues.len());
+            let turns = Mutex::new(turns);
+            let consumer =
+                MemoryConsumer { store: self.store.clone(), turns, subscription, holder, epoch };
+            Ok(Arc::new(consumer) as Arc<dyn Consumer>)
+        })
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn capabilities(&self) -> &'static [Capability] {
+        &Capability::ADMIN
+    }
+}
+
+impl Admin for MemoryBroker {
     fn stats(&self, queue: &str) -> Result<QueueStats> {
         Ok(self.store.lock().stats(queue))
     }
@@ -132,25 +157,6 @@ impl Broker for MemoryBroker {
 
     fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
         Ok(self.store.lock().discard(queue, keys))
-    }
-
-    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
-        Box::pin(async move {
-            let (holder, epoch) = self.store.lock().register(
-                &subscription.epoch,
-                &subscription.queues,
-                self.store.now(),
-            );
-            let turns = Turns::new(subscription.order, subscription.queues.len());
-            let turns = Mutex::new(turns);
-            let consumer =
-                MemoryConsumer { store: self.store.clone(), turns, subscription, holder, epoch };
-            Ok(Arc::new(consumer) as Arc<dyn Consumer>)
-        })
-    }
-
-    fn url(&self) -> &str {
-        &self.url
     }
 }
 

@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
+use super::{Admin, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
 use crate::{
     clock,
     error::Result,
@@ -85,6 +85,20 @@ impl Broker for RedisBroker {
         publish::publish(&self.pool, &self.keys, batch, deadline)
     }
 
+    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        Box::pin(consumer::consume(self, subscription))
+    }
+
+    fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    fn capabilities(&self) -> &'static [Capability] {
+        &Capability::ADMIN
+    }
+}
+
+impl Admin for RedisBroker {
     fn stats(&self, queue: &str) -> Result<QueueStats> {
         let lanes = self.keys.lanes(queue);
         self.pool.repeat("read the state of a queue", Self::admin_deadline(), |lease| {
@@ -130,13 +144,5 @@ impl Broker for RedisBroker {
         self.pool.repeat("discard dead letters", Self::admin_deadline(), |lease| {
             admin::discard(lease, &lanes, keys)
         })
-    }
-
-    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
-        Box::pin(consumer::consume(self, subscription))
-    }
-
-    fn url(&self) -> &str {
-        self.server.url()
     }
 }

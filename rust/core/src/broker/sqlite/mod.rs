@@ -29,7 +29,7 @@ use std::{
 };
 
 use self::{consumer::SqliteConsumer, epoch::Epoch};
-use super::{Broker, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
+use super::{Admin, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
 use crate::{
     clock,
     error::Result,
@@ -77,6 +77,28 @@ impl Broker for SqliteBroker {
         self.handle.database().write(cost, deadline, move |tx| publish::publish(tx, &batch))
     }
 
+    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        Box::pin(async move {
+            let epochs = || self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+            let (database, durable) = (self.handle.database().clone(), self.handle.durable());
+            let known = epochs().get(&subscription.epoch).cloned();
+            let consumer =
+                SqliteConsumer::register(database, &subscription, known, durable).await?;
+            epochs().insert(subscription.epoch, consumer.held_by().clone());
+            Ok(Arc::new(consumer) as Arc<dyn Consumer>)
+        })
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn capabilities(&self) -> &'static [Capability] {
+        &Capability::ADMIN
+    }
+}
+
+impl Admin for SqliteBroker {
     fn stats(&self, queue: &str) -> Result<QueueStats> {
         self.handle.database().read(|connection| operate::stats(connection, queue))
     }
@@ -107,21 +129,5 @@ impl Broker for SqliteBroker {
     fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
         let (queue, keys) = (queue.to_owned(), keys.map(<[String]>::to_vec));
         self.change(move |tx| operate::discard(tx, &queue, keys.as_deref()))
-    }
-
-    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
-        Box::pin(async move {
-            let epochs = || self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-            let (database, durable) = (self.handle.database().clone(), self.handle.durable());
-            let known = epochs().get(&subscription.epoch).cloned();
-            let consumer =
-                SqliteConsumer::register(database, &subscription, known, durable).await?;
-            epochs().insert(subscription.epoch, consumer.held_by().clone());
-            Ok(Arc::new(consumer) as Arc<dyn Consumer>)
-        })
-    }
-
-    fn url(&self) -> &str {
-        &self.url
     }
 }

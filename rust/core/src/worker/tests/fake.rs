@@ -22,8 +22,8 @@ use tokio::{
 
 use crate::{
     broker::{
-        Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder, QueueStats, Recovered,
-        Settle, Settlement, Subscription, Tag, memory::MemoryBroker,
+        Admin, Broker, Capability, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder,
+        QueueStats, Recovered, Settle, Settlement, Subscription, Tag, memory::MemoryBroker,
     },
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
@@ -183,29 +183,11 @@ impl Broker for Cable {
     fn publish(&self, batch: &[Outgoing], deadline: std::time::Instant) -> Result<()> {
         self.0.inner.publish(batch, deadline)
     }
-    fn stats(&self, queue: &str) -> Result<QueueStats> {
-        self.0.inner.stats(queue)
-    }
-    fn queues(&self) -> Result<Vec<String>> {
-        self.0.inner.queues()
-    }
-    fn purge(&self, queue: &str) -> Result<u64> {
-        self.0.inner.purge(queue)
-    }
-    fn cancel(&self, queue: &str, id: &str) -> Result<bool> {
-        self.0.inner.cancel(queue, id)
-    }
-    fn dead(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>> {
-        self.0.inner.dead(queue, limit)
-    }
-    fn replay(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
-        self.0.inner.replay(queue, keys)
-    }
-    fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
-        self.0.inner.discard(queue, keys)
-    }
     fn url(&self) -> &'static str {
         "flaky://"
+    }
+    fn capabilities(&self) -> &'static [Capability] {
+        &[]
     }
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {

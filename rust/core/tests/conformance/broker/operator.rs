@@ -1,6 +1,10 @@
 //! What the operator sees and does: statistics, purge, dead letters.
 
-use taskcore::{broker::QueueStats, clock::wall_ms};
+use taskcore::{
+    ErrorKind,
+    broker::{Capability, QueueStats},
+    clock::wall_ms,
+};
 
 use super::*;
 use crate::{Harness, unique};
@@ -15,6 +19,27 @@ async fn park(broker: &dyn Broker, queue: &Arc<str>, dead: &[&str]) -> Arc<dyn C
         worker.settle(vec![Settlement { tag: delivery.tag, how }]).await.unwrap();
     }
     worker
+}
+
+/// What is named is done, what is not is refused; a queue that nobody knows is no error.
+pub(crate) async fn capabilities_are_true(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("unknown"));
+    let answers = [
+        broker.stats(&queue).map(drop),
+        broker.queues().map(drop),
+        broker.purge(&queue).map(drop),
+        broker.cancel(&queue, "id").map(drop),
+        broker.dead(&queue, 1).map(drop),
+        broker.replay(&queue, None).map(drop),
+        broker.discard(&queue, None).map(drop),
+    ];
+    for (answer, capability) in answers.into_iter().zip(Capability::ADMIN) {
+        if broker.capabilities().contains(&capability) {
+            answer.unwrap();
+        } else {
+            assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unsupported, "{capability:?}");
+        }
+    }
 }
 
 pub(crate) async fn stats_count(h: &impl Harness) {

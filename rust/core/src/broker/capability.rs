@@ -1,0 +1,58 @@
+//! What a broker can do beyond publishing and consuming, by name.
+
+use crate::error::{Error, ErrorKind};
+
+/// One thing that some brokers can do and others cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Capability {
+    /// [`Admin::stats`](super::Admin::stats).
+    Stats,
+    /// [`Admin::queues`](super::Admin::queues).
+    Queues,
+    /// [`Admin::purge`](super::Admin::purge).
+    Purge,
+    /// [`Admin::cancel`](super::Admin::cancel).
+    Cancel,
+    /// [`Admin::dead`](super::Admin::dead).
+    Dead,
+    /// [`Admin::replay`](super::Admin::replay).
+    Replay,
+    /// [`Admin::discard`](super::Admin::discard).
+    Discard,
+}
+
+impl Capability {
+    /// All that operators ask, in the order of [`Admin`](super::Admin).
+    pub const ADMIN: [Self; 7] = [
+        Self::Stats,
+        Self::Queues,
+        Self::Purge,
+        Self::Cancel,
+        Self::Dead,
+        Self::Replay,
+        Self::Discard,
+    ];
+
+    /// In words, as in "this broker cannot ...".
+    pub fn does(self) -> &'static str {
+        match self {
+            Self::Stats => "count what a queue holds",
+            Self::Queues => "list its queues",
+            Self::Purge => "purge a queue",
+            Self::Cancel => "cancel a scheduled task",
+            Self::Dead => "list dead letters",
+            Self::Replay => "replay dead letters",
+            Self::Discard => "discard dead letters",
+        }
+    }
+
+    /// The error of a broker that does not have it.
+    #[cold]
+    pub fn missing(self, url: &str) -> Error {
+        let does = self.does();
+        let sentence = format!(
+            "the broker `{url}` cannot {does}, expected one that can; use the tools of its server"
+        );
+        Error::new(ErrorKind::Unsupported, sentence)
+    }
+}
