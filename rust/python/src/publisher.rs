@@ -19,7 +19,6 @@ use taskcore::{
     assemble::{self, Options},
     backoff::RetryPolicy,
     broker::Admin,
-    message::Message,
     publish::{self, Effort, MAX_BODY},
 };
 
@@ -238,7 +237,7 @@ impl Publisher {
                 let dict = PyDict::new(py);
                 dict.set_item("key", &letter.key)?;
                 dict.set_item("id", &letter.id)?;
-                let task = Message::decode(&letter.raw).ok().map(|message| message.headers.task);
+                let task = letter.message.as_ref().map(|message| &message.headers.task);
                 dict.set_item("task", task)?;
                 dict.set_item("reason", &letter.reason)?;
                 dict.set_item("at", letter.at as f64 / 1000.0)?;

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::clock::Millis;
+use crate::{clock::Millis, message::Message};
 
 /// A message that was taken out of its queue because running it is impossible or keeps killing
 /// workers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
     /// Names it among the dead letters of its queue.
     pub key: String,
@@ -18,6 +18,8 @@ pub struct DeadLetter {
     pub at: Millis,
     /// How many deliveries ended with a lost worker.
     pub redeliveries: u32,
+    /// The message, if its bytes are one.
+    pub message: Option<Message>,
     /// The encoded message, untouched.
     pub raw: Bytes,
 }

@@ -27,6 +27,7 @@
 pub mod admin;
 pub mod capability;
 pub mod deadletter;
+mod encoded;
 pub mod lease;
 pub mod memory;
 pub mod order;
@@ -37,7 +38,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use crate::{clock::Millis, error::Result, future::BoxFuture};
+use crate::{clock::Millis, error::Result, future::BoxFuture, message::Message};
 pub use admin::{Admin, QueueStats};
 pub use capability::Capability;
 pub use deadletter::DeadLetter;
@@ -79,7 +80,7 @@ pub struct Tag {
 }
 
 /// A message that this worker holds, and how to settle it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Delivery {
     /// Handed back in a [`Settlement`].
     pub tag: Tag,
@@ -90,8 +91,33 @@ pub struct Delivery {
     /// Whether a worker was lost that held it, so that it may be what killed that worker. Until it
     /// has run to its end.
     pub suspect: bool,
-    /// The encoded message, untouched.
+    /// The message, or why what came is none.
+    pub message: Result<Message>,
+    /// The message in one of its encodings; where there is none, what came instead, untouched.
     pub raw: Bytes,
+}
+
+/// A delivery without its message: how to settle it, and its bytes.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// As in [`Delivery`].
+    pub tag: Tag,
+    /// As in [`Delivery`].
+    pub queue: Arc<str>,
+    /// As in [`Delivery`].
+    pub redeliveries: u32,
+    /// As in [`Delivery`].
+    pub suspect: bool,
+    /// As in [`Delivery`].
+    pub raw: Bytes,
+}
+
+impl Delivery {
+    /// The message, or why there is none, and the rest.
+    pub fn split(self) -> (Claimed, Result<Message>) {
+        let Self { tag, queue, redeliveries, suspect, message, raw } = self;
+        (Claimed { tag, queue, redeliveries, suspect, raw }, message)
+    }
 }
 
 /// What becomes of a held message.

@@ -72,6 +72,12 @@ impl Message {
         }
     }
 
+    /// The compact encoding of this message, which was read from `raw`: those bytes themselves when
+    /// they are it already.
+    pub fn compact(&self, raw: Bytes) -> Bytes {
+        if raw.first() == Some(&b'{') { self.encode(Encoding::Compact) } else { raw }
+    }
+
     /// What every decoder ends with: a message without a name or an id is none.
     fn checked(mut self) -> Result<Self> {
         for (header, value) in [("task", &self.headers.task), ("id", &self.headers.id)] {

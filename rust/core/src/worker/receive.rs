@@ -5,12 +5,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::{
-    broker::{Delivery, Settle, Settlement},
+    broker::{Claimed, Delivery, Settle, Settlement},
     clock::Millis,
-    message::{Encoding, Message},
+    message::Message,
     worker::{
         Now, Worker, deadline,
         inflight::{Place, Request},
@@ -34,12 +32,12 @@ impl Worker {
         }
         self.window.received(deliveries.len(), deliveries.iter().map(|d| d.raw.len()).sum());
         for delivery in deliveries {
-            match Message::decode(&delivery.raw) {
-                Ok(message) => self.judge(delivery, message, now),
-                Err(error) => {
+            match delivery.split() {
+                (claimed, Ok(message)) => self.judge(claimed, message, now),
+                (claimed, Err(error)) => {
                     let reason = triage::undecodable(&error);
-                    task_log::parked("", "", &delivery.queue, &reason);
-                    self.give(delivery.tag, Settle::Park { id: Arc::from(""), reason });
+                    task_log::parked("", "", &claimed.queue, &reason);
+                    self.give(claimed.tag, Settle::Park { id: Arc::from(""), reason });
                 }
             }
         }
@@ -69,7 +67,7 @@ impl Worker {
         self.conclude(decision, request);
     }
 
-    fn judge(&mut self, delivery: Delivery, message: Message, now: Now) {
+    fn judge(&mut self, delivery: Claimed, message: Message, now: Now) {
         let left = self.config.max_deliveries.saturating_sub(delivery.redeliveries);
         match triage::triage(&message, left, now.wall, &self.registry) {
             Verdict::Run { .. } if message.headers.eta.is_some() && !self.has_room() => {
@@ -141,7 +139,7 @@ impl Worker {
         self.conclude(decision, request);
     }
 
-    fn accept(&mut self, task: u32, place: Place, delivery: Delivery, message: Message) -> u64 {
+    fn accept(&mut self, task: u32, place: Place, delivery: Claimed, message: Message) -> u64 {
         let mut request = self.request(task, delivery, message);
         let name = self.shown(&request);
         if self.config.log_tasks {
@@ -159,7 +157,7 @@ impl Worker {
         request.shadow.as_deref().unwrap_or_else(|| self.registry.name(request.task))
     }
 
-    fn request(&self, task: u32, delivery: Delivery, message: Message) -> Request {
+    fn request(&self, task: u32, delivery: Claimed, message: Message) -> Request {
         let spec = self.registry.spec(task);
         let (soft_us, hard_us) = deadline::limits(message.headers.timelimit, spec);
         Request {
@@ -172,7 +170,7 @@ impl Worker {
             suspect: delivery.suspect,
             dispatched: 0,
             begun: false,
-            message: compact(delivery.raw, &message),
+            message: message.compact(delivery.raw),
             soft_us,
             hard_us,
             expires: message.headers.expires,
@@ -192,7 +190,7 @@ impl Worker {
         }
     }
 
-    fn refuse(&mut self, delivery: &Delivery, decision: Decision) {
+    fn refuse(&mut self, delivery: &Claimed, decision: Decision) {
         let settlement = decision.settle.map(|how| Settlement { tag: delivery.tag, how });
         self.flush.push(decision.store, settlement.into());
     }
@@ -201,9 +199,4 @@ impl Worker {
     pub(super) fn give(&mut self, tag: crate::broker::Tag, how: Settle) {
         self.flush.push(None, Some(Settlement { tag, how }).into());
     }
-}
-
-/// What crosses to the pool: the bytes as they came if they are compact already.
-fn compact(raw: Bytes, message: &Message) -> Bytes {
-    if raw.first() == Some(&b'{') { message.encode(Encoding::Compact) } else { raw }
 }

@@ -7,6 +7,7 @@ mod operator;
 mod settling;
 
 use std::{
+    borrow::Borrow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,7 +26,7 @@ macro_rules! broker_suite {
     ($adapter:ident, $start:path) => {
         $crate::broker_suite!(@ $adapter, $start,
             fifo, priorities, queues_in_order_within_a_priority, queues_take_turns, a_strict_order_is_kept, fetch_many_claims_no_more_than_asked,
-            bytes_are_untouched, many_at_once, publish_wakes_a_blocked_fetch, one_message_goes_to_one_worker,
+            bytes_are_untouched, a_delivery_holds_its_message, what_is_no_message_comes_with_the_reason, many_at_once, publish_wakes_a_blocked_fetch, one_message_goes_to_one_worker,
             a_dropped_fetch_loses_nothing, two_workers_share_everything_once, an_empty_batch_is_nothing,
             ack_forgets, hand_back_keeps_order_at_the_head, requeue_goes_to_the_tail, requeue_keeps_the_count, redeliver_is_counted_and_parks,
             redeliver_comes_before_what_is_queued, defer_goes_to_the_due_set, park_keeps_the_bytes, settle_many_in_order,
@@ -120,8 +121,8 @@ pub(crate) async fn nothing(consumer: &dyn Consumer) {
 }
 
 /// The bodies as text.
-pub(crate) fn bodies(deliveries: &[Delivery]) -> Vec<String> {
-    deliveries.iter().map(|d| String::from_utf8(d.raw.to_vec()).unwrap()).collect()
+pub(crate) fn bodies(deliveries: &[impl Borrow<Delivery>]) -> Vec<String> {
+    deliveries.iter().map(|d| String::from_utf8(d.borrow().raw.to_vec()).unwrap()).collect()
 }
 
 /// The numbers `from..to` as bodies.

@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 
 use self::state::State;
 use super::{
-    Admin, Broker, Capability, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing, QueueStats,
-    Recovered, Settlement, Subscription, Tag, order::Turns,
+    Admin, Broker, Capability, Claimed, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing,
+    QueueStats, Recovered, Settlement, Subscription, Tag, order::Turns,
 };
 use crate::{
     clock::{self, Millis},
@@ -146,7 +146,8 @@ impl Admin for MemoryBroker {
     }
 
     fn dead(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>> {
-        Ok(self.store.lock().dead(queue, limit))
+        let dead = self.store.lock().dead(queue, limit);
+        Ok(dead.into_iter().map(DeadLetter::decoded).collect())
     }
 
     fn replay(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
@@ -193,18 +194,25 @@ impl Consumer for MemoryConsumer {
                 tokio::pin!(changed);
                 changed.as_mut().enable();
                 let now = self.store.now();
-                let next_due = {
+                let claimed = {
                     let mut state = self.store.lock();
                     let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
                     let queues = (&*self.subscription.queues, &mut *turns);
-                    let got = state
+                    let claimed = state
                         .claim(self.holder, queues, (want, want_due), now)
                         .ok_or_else(|| self.fenced())?;
-                    if !got.is_empty() {
-                        return Ok(got);
+                    if claimed.is_empty() {
+                        let ahead = if want_due > 0 { HORIZON_MS } else { 0 };
+                        Err(state.next_due(&self.subscription.queues).map(|due| due - ahead))
+                    } else {
+                        Ok(claimed)
                     }
-                    let ahead = if want_due > 0 { HORIZON_MS } else { 0 };
-                    state.next_due(&self.subscription.queues).map(|due| due - ahead)
+                };
+                let next_due = match claimed {
+                    Ok(claimed) => {
+                        return Ok(claimed.into_iter().map(Claimed::decoded).collect());
+                    }
+                    Err(next_due) => next_due,
                 };
                 match next_due {
                     None => changed.await,

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use super::super::{
-    DeadLetter, Delivery, HORIZON_MS, Outgoing, PRIORITIES, QueueStats, Recovered, Settle,
+    Claimed, DeadLetter, HORIZON_MS, Outgoing, PRIORITIES, QueueStats, Recovered, Settle,
     Settlement, Tag,
     lease::{self, LEASE_MS},
     order::Turns,
@@ -158,7 +158,7 @@ impl State {
         (queues, turns): (&[Arc<str>], &mut Turns),
         want: (usize, usize),
         now: Millis,
-    ) -> Option<Vec<Delivery>> {
+    ) -> Option<Vec<Claimed>> {
         let mut claimed = Vec::new();
         let holder = self.holders.get_mut(&holder)?;
         take_due(&mut self.queues, queues, now, want.0, &mut claimed);
@@ -178,7 +178,7 @@ impl State {
         let last = &mut self.last;
         let deliver = |message: Message| {
             *last += 1;
-            let delivery = Delivery {
+            let delivery = Claimed {
                 tag: Tag { lane: u32::from(message.priority), seq: *last },
                 queue: message.queue.clone(),
                 redeliveries: message.redeliveries,
@@ -334,6 +334,7 @@ impl State {
         key.is_some_and(|key| queue.due.remove(&key).is_some())
     }
 
+    /// The newest dead letters, not opened.
     pub(super) fn dead(&self, queue: &str, limit: usize) -> Vec<DeadLetter> {
         let Some(queue) = self.queues.get(queue) else { return Vec::new() };
         let letter =
@@ -343,6 +344,7 @@ impl State {
                 reason: reason.clone(),
                 at: *at,
                 redeliveries: message.redeliveries,
+                message: None,
                 raw: message.data.clone(),
             };
         queue.dead.iter().rev().take(limit).map(letter).collect()

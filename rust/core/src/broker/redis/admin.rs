@@ -19,7 +19,6 @@ use super::{
 use crate::{
     broker::{DeadLetter, QueueStats},
     clock::Millis,
-    message::Message,
     redis_connection::Lease,
 };
 
@@ -230,20 +229,16 @@ fn read_record(key: String, record: &Bytes) -> Option<DeadLetter> {
     let reason_end = id_end.checked_add(reason_len)?;
     let raw = record.slice_ref(record.get(reason_end..)?);
     let id = String::from_utf8_lossy(record.get(eol + 1..id_end)?).into_owned();
-    // A sweep parks without opening messages; whoever looks at them does.
-    let id = if id.is_empty() {
-        Message::decode(&raw).map_or(id, |message| message.headers.id)
-    } else {
-        id
-    };
-    Some(DeadLetter {
+    let letter = DeadLetter {
         key,
         id,
         reason: String::from_utf8_lossy(record.get(id_end..reason_end)?).into_owned(),
         at,
         redeliveries: redeliveries as u32,
+        message: None,
         raw,
-    })
+    };
+    Some(letter.decoded())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::{
     lease, settle,
 };
 use crate::{
-    broker::{Consumer, Delivery, Recovered, Settlement, Subscription, Tag, order::Turns},
+    broker::{self, Consumer, Delivery, Recovered, Settlement, Subscription, Tag, order::Turns},
     clock,
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
@@ -128,9 +128,12 @@ impl SqliteConsumer {
     }
 
     fn take(&self, limit: usize) -> Vec<Delivery> {
-        let mut inbox = self.epoch.inbox();
-        let count = inbox.len().min(limit);
-        inbox.drain(..count).collect()
+        let taken: Vec<_> = {
+            let mut inbox = self.epoch.inbox();
+            let count = inbox.len().min(limit);
+            inbox.drain(..count).collect()
+        };
+        taken.into_iter().map(broker::Claimed::decoded).collect()
     }
 
     async fn fetch(&self, want: usize, want_due: usize) -> Result<Vec<Delivery>> {

@@ -17,7 +17,7 @@ use super::{
     lease::{self, Leased},
 };
 use crate::{
-    broker::Delivery,
+    broker::Claimed,
     clock::Millis,
     error::Result,
     sqlite_store::{Cost, Database, Tx},
@@ -38,7 +38,7 @@ pub(super) struct Epoch {
     /// How many claims were made under it.
     claims: AtomicI64,
     /// Filled by the database's thread, emptied by `fetch`.
-    inbox: Mutex<VecDeque<Delivery>>,
+    inbox: Mutex<VecDeque<Claimed>>,
 }
 
 impl Epoch {
@@ -91,7 +91,7 @@ impl Epoch {
         self.claims.fetch_add(1, Ordering::Relaxed) % CLAIMS
     }
 
-    pub(super) fn inbox(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
+    pub(super) fn inbox(&self) -> MutexGuard<'_, VecDeque<Claimed>> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

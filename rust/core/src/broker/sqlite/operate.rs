@@ -98,8 +98,10 @@ pub(super) fn dead(
             at: row.get(2)?,
             id: row.get(3)?,
             redeliveries: row.get(4)?,
+            message: None,
             raw: Bytes::copy_from_slice(row.get_ref(5)?.as_blob()?),
-        })
+        }
+        .decoded())
     };
     connection
         .prepare_cached(

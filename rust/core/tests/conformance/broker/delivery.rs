@@ -3,6 +3,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
+use taskcore::{
+    ErrorKind,
+    message::{Encoding, JSON, Message},
+};
 
 use super::*;
 use crate::{Harness, PATIENCE, QUIET, unique};
@@ -51,8 +55,7 @@ pub(crate) async fn queues_take_turns(h: &impl Harness) {
         got.extend(worker.fetch(want, 0).await.unwrap());
     }
     assert_eq!(got.len(), 24);
-    let of =
-        |queue: &Arc<str>| got.iter().filter(|d| d.queue == *queue).cloned().collect::<Vec<_>>();
+    let of = |queue: &Arc<str>| got.iter().filter(|d| d.queue == *queue).collect::<Vec<_>>();
     assert_eq!(bodies(&of(&second)), numbers(0, 12));
     assert_eq!(bodies(&of(&first)), numbers(0, 12));
     // They are mixed, and not a whole share of the one before the other's.
@@ -103,6 +106,44 @@ pub(crate) async fn bytes_are_untouched(h: &impl Harness) {
     assert!(got.iter().map(|d| &d.raw).eq(bodies.iter()), "bodies differ");
     assert!(got.iter().all(|d| d.redeliveries == 0));
     ack(&*worker, &got).await;
+}
+
+/// Whichever way it was written, and also among the dead letters.
+pub(crate) async fn a_delivery_holds_its_message(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let mut task = Message { content_type: JSON.into(), ..Message::default() };
+    task.content_encoding = "utf-8".into();
+    task.body = Bytes::from_static(b"[[1], {}, {}]");
+    task.headers.task = "proj.add".into();
+    task.headers.id = unique("id").to_string();
+    task.headers.rare_mut().extra.insert("tenant".into(), "a".into());
+    task.properties.delivery_tag = Some("tag".into());
+    let encoded = [Encoding::Compact, Encoding::Celery].map(|encoding| task.encode(encoding));
+    let batch = encoded.clone().map(|data| Outgoing { data, ..message(&queue, "x") });
+    broker.publish(&batch, soon()).unwrap();
+    let worker = worker(&*broker, &[&queue]).await;
+    let got = take(&*worker, 2).await;
+    for (delivery, raw) in got.iter().zip(&encoded) {
+        assert_eq!(*delivery.message.as_ref().unwrap(), task);
+        assert_eq!(delivery.raw, *raw);
+    }
+    let id = Arc::from(&*task.headers.id);
+    let park = Settle::Park { id, reason: "no such task".into() };
+    settle(&*worker, &got[..1], |_| park.clone()).await;
+    assert_eq!(broker.dead(&queue, 1).unwrap()[0].message.as_ref(), Some(&task));
+}
+
+pub(crate) async fn what_is_no_message_comes_with_the_reason(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    publish(&*broker, &queue, &["no message"]);
+    let worker = worker(&*broker, &[&queue]).await;
+    let got = take(&*worker, 1).await;
+    assert_eq!(got[0].message.as_ref().unwrap_err().kind(), ErrorKind::Decode);
+    assert_eq!(&got[0].raw[..], b"no message");
+    let park = Settle::Park { id: Arc::from(""), reason: "no message".into() };
+    settle(&*worker, &got, |_| park.clone()).await;
+    let dead = broker.dead(&queue, 1).unwrap();
+    assert_eq!((&*dead[0].id, &dead[0].message), ("", &None));
 }
 
 pub(crate) async fn many_at_once(h: &impl Harness) {

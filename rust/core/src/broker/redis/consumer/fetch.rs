@@ -45,7 +45,7 @@ use super::{
     wait::{Ended, Wait},
 };
 use crate::{
-    broker::{Delivery, HORIZON_MS, Tag, order::QueueOrder},
+    broker::{Claimed, HORIZON_MS, Tag, order::QueueOrder},
     clock,
     error::Result,
     future::BoxFuture,
@@ -67,7 +67,7 @@ const AGAIN_DUE: Duration = Duration::from_millis(100);
 pub(super) struct Request {
     pub(super) want: usize,
     pub(super) want_due: usize,
-    pub(super) reply: oneshot::Sender<Result<Vec<Delivery>>>,
+    pub(super) reply: oneshot::Sender<Result<Vec<Claimed>>>,
 }
 
 /// What the task has under way.
@@ -95,8 +95,8 @@ pub(super) struct Fetcher {
     task: Option<Task>,
     request: Option<Request>,
     /// Claimed and not yet delivered.
-    ready: VecDeque<Delivery>,
-    scheduled: VecDeque<Delivery>,
+    ready: VecDeque<Claimed>,
+    scheduled: VecDeque<Claimed>,
     /// Since when nobody has asked for what is ready.
     surplus: Option<Instant>,
     /// When all is looked at again.
@@ -339,7 +339,7 @@ impl Fetcher {
     /// also when that was heard of first.
     fn insert(&mut self, lane: usize, tag: Tag, raw: Bytes) {
         let delivery = self.session.lanes[lane].delivery(tag.seq, raw);
-        let later = |one: &Delivery| one.tag.lane == tag.lane && one.tag.seq > tag.seq;
+        let later = |one: &Claimed| one.tag.lane == tag.lane && one.tag.seq > tag.seq;
         let at = self.ready.iter().position(later).unwrap_or(self.ready.len());
         self.ready.insert(at, delivery);
     }

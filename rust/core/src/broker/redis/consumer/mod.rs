@@ -47,7 +47,7 @@ pub(super) use self::{connect::consume, ledger::Ledger};
 use self::{fetch::Request, recover::Watch, session::Session};
 use super::scripts::RELEASE;
 use crate::{
-    broker::{Consumer, Delivery, Recovered, Settlement, Tag},
+    broker::{Claimed, Consumer, Delivery, Recovered, Settlement, Tag},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
 };
@@ -103,7 +103,8 @@ impl Consumer for RedisConsumer {
             let (reply, answer) = oneshot::channel();
             let request = Request { want, want_due, reply };
             self.requests.send(request).map_err(|_| self.ended())?;
-            answer.await.map_err(|_| self.ended())?
+            let claimed = answer.await.map_err(|_| self.ended())??;
+            Ok(claimed.into_iter().map(Claimed::decoded).collect())
         })
     }
 
