@@ -13,11 +13,13 @@
 Names, options and defaults are Celery's; `Celery` is another name of `Taskcore`.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-from taskcore import unsupported
+from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from taskcore._core import __version__
     from taskcore.app import Celery, Taskcore
     from taskcore.app.shared import current_app, current_task, shared_task
@@ -57,14 +59,20 @@ _MODULES = {
 """Where each name is; it is imported when it is first asked for, so that a program pays for what
 it uses."""
 
+_PARTS = frozenset(
+    ["_core", "context", "current", "exceptions", "result", "signals", "states", "unsupported"]
+)
+"""Modules that are asked for as names of the package."""
+
 
 def __getattr__(name: str) -> Any:
+    # `importlib` would be one more module, and so would be what knows Celery's other names.
+    if name in _PARTS:
+        return __import__(f"{__name__}.{name}", fromlist=["*"])
     module = _MODULES.get(name)
     if module is None:
-        raise unsupported.import_error(__name__, name)
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(module), name)
+        raise __import__("taskcore.unsupported", fromlist=["*"]).import_error(__name__, name)
+    value = globals()[name] = getattr(__import__(module, fromlist=["*"]), name)
     return value
 
 

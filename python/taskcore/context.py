@@ -9,9 +9,12 @@ asked for, so a task that never looks pays nothing.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
 
+from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import hint
+
+if TYPE_CHECKING:
+    from typing import Any, Protocol
 
 DEFAULTS: dict[str, Any] = {
     "id": None,

@@ -8,9 +8,13 @@ its functions here, because they are defined before the app that will run them e
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _current: ContextVar[Any] = ContextVar("taskcore_current_app", default=None)
 
@@ -72,9 +76,10 @@ def add_shared_task(register: Callable[[Any], Any]) -> None:
 
 def add_app(app: Any) -> None:
     """Gives a new app the tasks that are shared, now and later."""
-    import weakref
+    # What `weakref` gives, without the containers that it makes.
+    from _weakref import ref
 
     _Process.apps = [reference for reference in _Process.apps if reference() is not None]
-    _Process.apps.append(weakref.ref(app))
+    _Process.apps.append(ref(app))
     for register in _Process.shared_tasks:
         register(app)

@@ -1,6 +1,6 @@
 """Everything about results, under the module name that Celery gives it."""
 
-from typing import NoReturn
+from __future__ import annotations
 
 from taskcore import unsupported
 from taskcore.exceptions import TimeoutError
@@ -12,6 +12,10 @@ from taskcore.results.async_result import (
 from taskcore.results.eager_result import EagerResult
 from taskcore.results.joining import allow_join_result, assert_will_not_block
 from taskcore.results.result_set import ResultSet
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = [
     "AsyncResult",

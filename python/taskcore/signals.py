@@ -10,14 +10,15 @@ connected.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, TypeVar, overload
-
 from taskcore.exceptions import NotSupportedError
+from taskcore.typed import TYPE_CHECKING
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    import weakref
+    from collections.abc import Callable
+    from typing import Any, TypeVar, overload
+
+    F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Receiver:
@@ -48,19 +49,27 @@ class Signal:
         """Changed in place by `append` and `remove` alone, which several threads may do at once."""
         self._watchers: list[weakref.WeakMethod[Callable[[], None]]] = []
 
-    @overload
-    def connect(
-        self, receiver: F, *, sender: object = None, weak: bool = True, dispatch_uid: object = None
-    ) -> F: ...
-    @overload
-    def connect(
-        self,
-        receiver: None = None,
-        *,
-        sender: object = None,
-        weak: bool = True,
-        dispatch_uid: object = None,
-    ) -> Callable[[F], F]: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def connect(
+            self,
+            receiver: F,
+            *,
+            sender: object = None,
+            weak: bool = True,
+            dispatch_uid: object = None,
+        ) -> F: ...
+        @overload
+        def connect(
+            self,
+            receiver: None = None,
+            *,
+            sender: object = None,
+            weak: bool = True,
+            dispatch_uid: object = None,
+        ) -> Callable[[F], F]: ...
+
     def connect(
         self,
         receiver: Callable[..., Any] | None = None,
@@ -122,8 +131,10 @@ class Signal:
         return None
 
     def _remove(self, item: _Receiver) -> None:
-        with suppress(ValueError):  # another thread was first
+        try:  # noqa: SIM105 - contextlib is one more import of every producer
             self.receivers.remove(item)
+        except ValueError:
+            pass  # another thread was first
 
     def has_listeners(self, sender: object = None) -> bool:
         """Whether anybody would be called."""
@@ -145,6 +156,8 @@ class Signal:
     def watch(self, changed: Callable[[], None]) -> None:
         """Has a bound method called, as long as its object lives, whenever receivers come or go."""
         self._watchers = [known for known in self._watchers if known() is not None]
+        import weakref
+
         self._watchers.append(weakref.WeakMethod(changed))
 
     def _tell_watchers(self) -> None:
@@ -180,6 +193,8 @@ def _is_same(known: Callable[..., Any], receiver: object) -> bool:
 def _reference(receiver: Callable[..., Any], weak: bool) -> Callable[[], Callable[..., Any] | None]:
     if not weak:
         return lambda: receiver
+    import weakref
+
     if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
         return weakref.WeakMethod(receiver)
     return weakref.ref(receiver)

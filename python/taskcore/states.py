@@ -5,7 +5,12 @@ exist in events only. Any other text is a state of the user's own (`update_state
 neither ready nor an exception.
 """
 
-from typing import Final
+from __future__ import annotations
+
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Final
 
 PENDING: Final = "PENDING"
 RECEIVED: Final = "RECEIVED"

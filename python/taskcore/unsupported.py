@@ -8,10 +8,12 @@ Celery's gets one clear error, any other name the ordinary one. Nothing is defin
 
 from __future__ import annotations
 
-from typing import Final
-
 from taskcore.exceptions import NotSupportedError
+from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import hint
+
+if TYPE_CHECKING:
+    from typing import Final
 
 _CANVAS: Final = (
     "publish the tasks one by one, with `apply_many` or `send_many`, or follow one with `link=`"

@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from taskcore import AsyncResult, Task
 
 SOURCES = Path(__file__).resolve().parents[2] / "python"
 
@@ -68,3 +71,12 @@ def test_tasks_are_typed(tmp_path: Path) -> None:
         elif shown := re.search(r'Revealed type is "(.*)"', text):
             seen[int(number)] = re.sub(r"\w+\.", "", shown[1])
     assert seen == expected, ran.stdout + ran.stderr
+
+
+def test_classes_take_parameters_while_the_program_runs_too() -> None:
+    class Own(Task[..., int]):
+        pass
+
+    assert issubclass(Own, Task)
+    assert get_args(Task[[int], str]) == ([int], str)
+    assert get_args(AsyncResult[int]) == (int,)

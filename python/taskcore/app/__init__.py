@@ -1,11 +1,14 @@
 """The app: configuration, registry of tasks, shared tasks, discovery of modules; `celery.app` in
 Celery."""
 
-from typing import NoReturn
+from __future__ import annotations
 
-from taskcore import unsupported
 from taskcore.app.base import Taskcore
 from taskcore.app.shared import shared_task
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 Celery = Taskcore
 
@@ -13,4 +16,6 @@ __all__ = ["Celery", "Taskcore", "shared_task"]
 
 
 def __getattr__(name: str) -> NoReturn:
+    from taskcore import unsupported
+
     raise unsupported.import_error(__name__, name)

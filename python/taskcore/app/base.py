@@ -8,40 +8,30 @@ made from the configuration is dropped when it changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from datetime import datetime, tzinfo
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    NoReturn,
-    ParamSpec,
-    TypeVar,
-    Unpack,
-    overload,
-)
-
-from taskcore import _core, context, current, unsupported
+from taskcore import _core, context, current
 from taskcore.app import registry
 from taskcore.app.connections import Connections
-from taskcore.canvas.signature import Signature, signature
 from taskcore.config.conf import Config
-from taskcore.config.time_zone import zone
 from taskcore.publishing import call_options
 from taskcore.publishing.producer import Producer, warn_eager
 from taskcore.results.async_result import AsyncResult
 from taskcore.signals import Signal
 from taskcore.task import Task
+from taskcore.typed import TYPE_CHECKING, P, R
+from taskcore.utils import is_mapping
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from datetime import datetime, tzinfo
+    from typing import Any, Literal, NoReturn, TypeVar, Unpack, overload
+
+    from taskcore.canvas.signature import Signature
     from taskcore.execution.call import Call
     from taskcore.execution.executor import Executor
     from taskcore.results.eager_result import EagerResult
     from taskcore.results.result_set import ResultSet
 
-P = ParamSpec("P")
-R = TypeVar("R")
-T = TypeVar("T", bound=Task[..., Any])
+    T = TypeVar("T", bound=Task[..., Any])
 
 _CONSTRUCTOR = {"config_source": None, "namespace": None, "task_cls": Task, "strict_typing": True}
 """Arguments of Celery's constructor that are not settings."""
@@ -160,11 +150,15 @@ class Taskcore:
     def timezone(self) -> tzinfo:
         """The zone of naive times."""
         if self._zone is None:
+            from taskcore.config.time_zone import zone
+
             self._zone = zone(self.conf["timezone"], self.conf["enable_utc"])
         return self._zone
 
     def now(self) -> datetime:
         """The time in the app's zone."""
+        from datetime import datetime
+
         return datetime.now(self.timezone)
 
     @property
@@ -178,14 +172,19 @@ class Taskcore:
 
     # Tasks
 
-    @overload
-    def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-    @overload
-    def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
-    @overload
-    def task(self, /, *, bind: Literal[True], **options: Any) -> registry.BoundDecorator: ...
-    @overload
-    def task(self, /, *, bind: Literal[False] = False, **options: Any) -> registry.Decorator: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+        @overload
+        def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+        @overload
+        def task(self, /, *, bind: Literal[True], **options: Any) -> registry.BoundDecorator: ...
+        @overload
+        def task(
+            self, /, *, bind: Literal[False] = False, **options: Any
+        ) -> registry.Decorator: ...
+
     def task(self, fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Makes a task of a function; with or without options.
 
@@ -298,6 +297,7 @@ class Taskcore:
     def send_many(self, signatures: Iterable[Mapping[str, Any]]) -> ResultSet[Any]:
         """Publishes many signatures, pipelined; gives their results in order."""
         if self.conf["task_always_eager"]:
+            from taskcore.canvas.signature import Signature
             from taskcore.results.result_set import ResultSet
 
             return ResultSet.of(
@@ -306,8 +306,10 @@ class Taskcore:
         return self.producer.send_each(self._calls(signatures))
 
     def _calls(self, signatures: Iterable[Mapping[str, Any]]) -> Any:
+        from taskcore.canvas.signature import Signature
+
         for sig in signatures:
-            if not isinstance(sig, Mapping):
+            if not is_mapping(sig):
                 raise TypeError(
                     f"send_many got `{sig!r}`: expected signatures, as made by `task.s()`"
                 )
@@ -316,6 +318,8 @@ class Taskcore:
 
     def signature(self, *args: Any, **kwargs: Any) -> Signature:
         """A signature that is sent through this app."""
+        from taskcore.canvas.signature import signature
+
         return signature(*args, app=self, **kwargs)
 
     def cancel(self, task_id: str, queue: str | None = None) -> bool:
@@ -379,6 +383,8 @@ class Taskcore:
         self._changed()
 
     def __getattr__(self, name: str) -> NoReturn:
+        from taskcore import unsupported
+
         raise unsupported.attribute_error(self, name, unsupported.APP)
 
     def __enter__(self) -> Taskcore:

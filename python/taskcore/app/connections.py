@@ -7,12 +7,14 @@ nowhere unless a broker is named, so that nothing is published to a place that n
 
 from __future__ import annotations
 
-from typing import Any
-
 from taskcore import _core
 from taskcore.config import settings
 from taskcore.config.conf import Config
 from taskcore.exceptions import ImproperlyConfigured, NotConfigured
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Connections:

@@ -8,22 +8,19 @@ functions with one name the first has it, as in Celery, with a warning.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Mapping
-from importlib import import_module
 from os.path import basename, splitext
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from taskcore.config.validators import rate_per_second
 from taskcore.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, NotRegistered
 from taskcore.task import Task
 from taskcore.task.options import NOT_YET, OPTIONS, check_class, check_option, check_values
+from taskcore.typed import TYPE_CHECKING, P, R
 from taskcore.utils import hint, warn
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from typing import Any, Concatenate, Protocol, overload
+
     # Protocols are slow to make, and only a type checker looks at these.
 
     class Decorator(Protocol):
@@ -52,7 +49,7 @@ _DECORATOR = OPTIONS | {"bind", "base"}
 _NAMED_BY = ("__module__", "__qualname__")
 
 
-class TaskRegistry(dict[str, Task[..., Any]]):
+class TaskRegistry(dict[str, "Task[..., Any]"]):
     """Tasks by name."""
 
     def __missing__(self, name: str) -> Task[..., Any]:
@@ -76,6 +73,8 @@ def base_class(task_cls: Any) -> type:
     """
     cls = task_cls
     if isinstance(task_cls, str):
+        from importlib import import_module
+
         module, _, name = task_cls.replace(":", ".").rpartition(".")
         try:
             cls = getattr(import_module(module), name)

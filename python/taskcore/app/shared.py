@@ -7,26 +7,29 @@ each use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
-
 from taskcore import current
 from taskcore.app import registry
 from taskcore.local import Proxy
 from taskcore.task import Task
+from taskcore.typed import TYPE_CHECKING, P, R
 
-P = ParamSpec("P")
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any, Literal, overload
 
 
-@overload
-def shared_task(fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-@overload
-def shared_task(fun: Callable[P, R], /) -> Task[P, R]: ...
-@overload
-def shared_task(*, bind: Literal[True], **options: Any) -> registry.BoundDecorator: ...
-@overload
-def shared_task(*, bind: Literal[False] = False, **options: Any) -> registry.Decorator: ...
+if TYPE_CHECKING:
+
+    @overload
+    def shared_task(fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def shared_task(fun: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def shared_task(*, bind: Literal[True], **options: Any) -> registry.BoundDecorator: ...
+    @overload
+    def shared_task(*, bind: Literal[False] = False, **options: Any) -> registry.Decorator: ...
+
+
 def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a task for every app; options as for `Taskcore.task`."""
     if fun is None:
@@ -36,15 +39,18 @@ def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any
 
 def _share(fun: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
     def add(app: Any) -> Task[..., Any]:
-        return cast("Task[..., Any]", app.task(**options)(fun))
+        made: Task[..., Any] = app.task(**options)(fun)
+        return made
 
     def resolve() -> Task[..., Any]:
         app = current.get_app()
         name = options.get("name") or app.gen_task_name(fun.__name__, fun.__module__)
-        return cast("Task[..., Any]", app.tasks[name])
+        found: Task[..., Any] = app.tasks[name]
+        return found
 
     current.add_shared_task(add)
-    return cast("Task[..., Any]", Proxy(resolve))
+    shared: Any = Proxy(resolve)
+    return shared  # type: ignore[no-any-return] # it stands in for the task
 
 
 current_app: Any = Proxy(current.get_app)

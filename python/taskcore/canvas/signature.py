@@ -8,22 +8,24 @@ dict as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
-
 from taskcore import current
 from taskcore.exceptions import NotSupportedError
+from taskcore.typed import TYPE_CHECKING
+from taskcore.utils import is_mapping
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, TypeVar
+
     from taskcore.results.async_result import AsyncResult
+
+    S = TypeVar("S", bound="Signature")
 
 _KEPT = frozenset({"group_id", "stamped_headers"})
 """Options where the stored value wins over the one at the call."""
 
-S = TypeVar("S", bound="Signature")
 
-
-class Signature(dict[str, Any]):
+class Signature(dict[str, "Any"]):
     """A task with arguments and options that has not been called yet."""
 
     _app: Any = None
@@ -46,7 +48,7 @@ class Signature(dict[str, Any]):
             options: as for `apply_async`; `more` are options as well.
             immutable: take no arguments from what runs before.
         """
-        if isinstance(task, Mapping):
+        if is_mapping(task):
             super().__init__(task)
             for key, default in (
                 ("args", ()),
@@ -270,8 +272,8 @@ def signature(task: Any, args: Any = None, kwargs: Any = None, **options: Any) -
     """A signature of a task, of the name of one, or of a dict."""
     if isinstance(task, Signature) and args is None and kwargs is None and not options:
         return task.clone()
-    sig = Signature(task, None if isinstance(task, Mapping) else args, kwargs, **options)
-    return sig.clone(args, kwargs) if isinstance(task, Mapping) and (args or kwargs) else sig
+    sig = Signature(task, None if is_mapping(task) else args, kwargs, **options)
+    return sig.clone(args, kwargs) if is_mapping(task) and (args or kwargs) else sig
 
 
 subtask = signature

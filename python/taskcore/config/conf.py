@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import os
 from _thread import RLock, get_ident
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any
 
 from taskcore.config import settings
 from taskcore.config.sources import new_name, read, warn_about
 from taskcore.config.validators import CHECKS, redact
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
+from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import hint, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
 _ENVIRONMENT = {
     "broker_url": ("TASKCORE_BROKER_URL", "CELERY_BROKER_URL"),
@@ -329,7 +331,7 @@ def check(
     for key, value in values.items():
         name = new_name(key) or key
         if name not in settings.BY_NAME:
-            _other(name, value, partial(say, key))
+            _other(key, name, value, say)
             if name.lower() in settings.IGNORED:
                 accepted[name.lower()] = value  # for those who read it back
             continue
@@ -349,11 +351,11 @@ def _ignored(_key: str, text: str) -> None:
     warn(text, SettingIgnored)
 
 
-def _other(name: str, value: Any, say: Callable[[str], None]) -> None:
+def _other(key: str, name: str, value: Any, say: Callable[[str, str], None]) -> None:
     lower = name.lower()
     if lower in settings.IGNORED:
         text = f"setting `{lower}` has no effect in taskcore: it tunes machinery that taskcore does not have; remove it"
-        say(text)
+        say(key, text)
         return
     if lower in settings.REFUSED or lower.startswith(settings.REFUSED_PREFIXES):
         if value is None or (lower in settings.REFUSED and value == settings.REFUSED[lower]):

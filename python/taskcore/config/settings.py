@@ -6,22 +6,29 @@ taskcore does (accepted with a warning), and those that a program may rely on (r
 accept them in silence would be a lie). A kind with `?` also takes None.
 """
 
-from typing import Any, Final, NamedTuple
+from __future__ import annotations
 
 from taskcore.exceptions import ImproperlyConfigured
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 
-class Setting(NamedTuple):
+class Setting:
     """One setting."""
 
-    name: str
-    old: str
-    """Names of Celery 3 style, separated by spaces."""
-    kind: str
-    """`bool int float str url names dict policy seconds rate routes protocol zone`, or `a|b|c` for
-    a choice; `?` allows None."""
-    default: Any
-    doc: str
+    __slots__ = ("default", "doc", "kind", "name", "old")
+
+    def __init__(self, name: str, old: str, kind: str, default: Any, doc: str) -> None:
+        self.name = name
+        self.old = old
+        """Names of Celery 3 style, separated by spaces."""
+        self.kind = kind
+        """`bool int float str url names dict policy seconds rate routes protocol zone`, or `a|b|c`
+        for a choice; `?` allows None."""
+        self.default = default
+        self.doc = doc
 
 
 DEFAULT_URL: Final = "sqlite:///taskcore.db"
@@ -235,7 +242,7 @@ IGNORED: Final = frozenset(
 """Accepted with a warning: they tune machinery that taskcore does not have."""
 
 
-class _Refused(dict[str, Any]):
+class _Refused(dict[str, "Any"]):
     """The value of a refused setting that is a dict in Celery: what is put into it would have no
     effect."""
 

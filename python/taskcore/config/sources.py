@@ -8,11 +8,15 @@ means, and whether its value fits, is `conf`'s.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from taskcore.config import settings
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
+from taskcore.typed import TYPE_CHECKING
+from taskcore.utils import is_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _FAMILIES = {
     "CELERYD_": ("worker_",),
@@ -65,7 +69,7 @@ def read(source: object, namespace: str | None = None, silent: bool = False) -> 
         if module is None:
             return {}
         source = module
-    if isinstance(source, Mapping):
+    if is_mapping(source):
         items = dict(source)
     else:
         items = {name: getattr(source, name) for name in dir(source) if not name.startswith("_")}
@@ -76,7 +80,7 @@ def read(source: object, namespace: str | None = None, silent: bool = False) -> 
             for name, value in items.items()
             if name.upper().startswith(prefix)
         }
-    if isinstance(source, Mapping):
+    if is_mapping(source):
         return items
     return {name: value for name, value in items.items() if _is_meant(name, value)}
 

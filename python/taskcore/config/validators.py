@@ -8,14 +8,17 @@ of the task options of the same kind.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping
-from datetime import timedelta, tzinfo
-from typing import Any
 
 from taskcore.config.settings import RETRY_POLICY, ROUTE_KEYS
 from taskcore.exceptions import SettingIgnored
-from taskcore.utils import hint, warn
+from taskcore.typed import TYPE_CHECKING
+from taskcore.utils import hint, is_mapping, warn
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable
+    from datetime import tzinfo
+    from typing import Any
 
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -106,9 +109,13 @@ def unroutable(queue: Any, routing_key: Any, exchange: Any) -> str | None:
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, timedelta):
+    if not isinstance(value, (int, float)):
+        from datetime import timedelta
+
+        if not isinstance(value, timedelta):
+            raise TypeError
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    if isinstance(value, bool) or value < 0:
         raise TypeError
     return float(value)
 
@@ -167,7 +174,7 @@ def _queues(value: Any) -> tuple[str, ...]:
 
 
 def _dict(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
+    if not is_mapping(value):
         raise TypeError
     return dict(value)
 
@@ -182,6 +189,8 @@ def _rate(value: Any) -> Any:
 def _zone(value: Any) -> str | tzinfo:
     if isinstance(value, str):
         return value
+    from datetime import tzinfo
+
     if not isinstance(value, tzinfo):
         raise TypeError
     # A zone of pytz is wrong by minutes unless each time is made by its own method; it has the name
@@ -212,7 +221,7 @@ def _routes(value: Any) -> tuple[tuple[str | re.Pattern[str], dict[str, Any]], .
         maps = [maps]
     pairs: list[tuple[str | re.Pattern[str], dict[str, Any]]] = []
     for part in maps:
-        if isinstance(part, Mapping):
+        if is_mapping(part):
             items = list(part.items())
         elif isinstance(part, (list, tuple)):
             items = [(part[0], part[1])] if _is_pair(part) else [tuple(item) for item in part]
@@ -229,12 +238,22 @@ def _is_pair(part: Any) -> bool:
     return (
         isinstance(part, (list, tuple))
         and len(part) == 2
-        and isinstance(part[0], (str, re.Pattern))
+        and (isinstance(part[0], str) or _is_compiled(part[0]))
     )
 
 
 def _pattern(value: Any) -> str | re.Pattern[str]:
-    return value if isinstance(value, re.Pattern) else _text(value)
+    compiled: re.Pattern[str] | None = value if _is_compiled(value) else None
+    return _text(value) if compiled is None else compiled
+
+
+def _is_compiled(value: Any) -> bool:
+    """Whether it is a regular expression; `re` is loaded only where routes name tasks by one."""
+    if isinstance(value, str):
+        return False
+    from re import Pattern
+
+    return isinstance(value, Pattern)
 
 
 def is_pattern(name: str | re.Pattern[str]) -> bool:

@@ -8,9 +8,13 @@ TypeError, naming the task's function, before anything is sent. Compared with bi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType
-from typing import Any
+
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _FLAGS = 0x04 | 0x08  # *args, **kwargs
 

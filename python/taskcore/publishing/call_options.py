@@ -7,14 +7,15 @@ there when it differs from the task's template, so that the common message stays
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta, tzinfo
-from typing import Any, TypedDict
-
 from taskcore.config.validators import priority, unroutable
 from taskcore.exceptions import NotSupportedError, SettingIgnored
-from taskcore.utils import hint, warn
+from taskcore.typed import TYPE_CHECKING, TypedDict
+from taskcore.utils import hint, is_mapping, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime, timedelta, tzinfo
+    from typing import Any
 
 
 class CallOptions(TypedDict, total=False):
@@ -190,7 +191,13 @@ def to_args(task: str, args: Any) -> tuple[Any, ...] | list[Any]:
         return args
     if args is None:
         return ()
-    if isinstance(args, (str, bytes, bytearray, Mapping)) or not isinstance(args, Iterable):
+    from collections.abc import Iterable
+
+    if (
+        isinstance(args, (str, bytes, bytearray))
+        or is_mapping(args)
+        or not isinstance(args, Iterable)
+    ):
         raise TypeError(
             f"args of task `{task}` is of type `{type(args).__name__}`: expected a list or tuple of arguments"
         )
@@ -205,7 +212,7 @@ def to_kwargs(task: str, kwargs: Any) -> dict[str, Any]:
     """
     if kwargs is None:
         return {}
-    if not isinstance(kwargs, Mapping):
+    if not is_mapping(kwargs):
         raise TypeError(
             f"kwargs of task `{task}` is of type `{type(kwargs).__name__}`: expected a dict"
         )
@@ -226,8 +233,6 @@ def to_fields(options: Mapping[str, Any], now: float, zone: tzinfo) -> dict[str,
         ValueError: a value out of range.
         NotSupportedError: a routing key or an exchange.
     """
-    if not options:
-        return {}
     check_names(options)
     fields = {key: value for key, value in options.items() if value is not None and key in _SAME}
     _check_values(fields)
@@ -270,9 +275,11 @@ def _queue_name(queue: Any) -> str:
 
 
 def _seconds(key: str, value: Any) -> float:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        from datetime import timedelta
+
+        if isinstance(value, timedelta):
+            return value.total_seconds()
         raise TypeError(f"{key} is `{value!r}`: expected a number of seconds")
     return float(value)
 
@@ -288,6 +295,8 @@ def _add_times(
         fields["eta"] = timestamp("eta", eta, zone)
     if expires is None:
         return
+    from datetime import datetime
+
     if isinstance(expires, (datetime, str)):
         fields["expires"] = timestamp("expires", expires, zone)
     else:
@@ -300,6 +309,9 @@ def timestamp(key: str, value: Any, zone: tzinfo) -> float:
     Raises:
         TypeError: neither a datetime nor ISO text.
     """
+    from contextlib import suppress
+    from datetime import datetime
+
     if isinstance(value, str):
         with suppress(ValueError):
             value = datetime.fromisoformat(value)
@@ -318,6 +330,6 @@ def signatures(key: str, found: Any) -> list[dict[str, Any]]:
         return []
     items = found if isinstance(found, (list, tuple)) else [found]
     for item in items:
-        if not isinstance(item, Mapping):
+        if not is_mapping(item):
             raise TypeError(f"{key} is `{item!r}`: expected a signature, as made by `task.s()`")
     return [dict(item) for item in items]

@@ -8,19 +8,21 @@ confirmed; what is not confirmed within the deadline raises.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from taskcore import context, signals
 from taskcore.config.validators import is_pattern
 from taskcore.exceptions import AlwaysEagerIgnored
 from taskcore.publishing import call_options
 from taskcore.results.async_result import AsyncResult, IgnoredResult
+from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import uuid, warn
 
 if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
     from taskcore.results.result_set import ResultSet
     from taskcore.task import Task
 
@@ -105,6 +107,8 @@ class Producer:
 
     def fields(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a call as fields of its message."""
+        if not options:
+            return {}
         return call_options.to_fields(options, time.time(), self.app.timezone)
 
     def send(
@@ -356,7 +360,7 @@ def _name(target: Task[..., Any] | str) -> str:
 
 
 def _matches(name: str, pattern: str | re.Pattern[str]) -> bool:
-    if isinstance(pattern, re.Pattern):
+    if not isinstance(pattern, str):
         return pattern.match(name) is not None
     from fnmatch import fnmatchcase
 

@@ -8,19 +8,18 @@ Celery's, hence every reader works with either worker.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping
-from datetime import datetime
 from time import monotonic
-from typing import Any, Generic, NoReturn, TypeVar
 
-from taskcore import current, states, unsupported
+from taskcore import current, states
 from taskcore.exceptions import NotSupportedError, TaskRevokedError
 from taskcore.exceptions import TimeoutError as NotReady
-from taskcore.results.joining import assert_will_not_block
+from taskcore.typed import TYPE_CHECKING, Generic, R
 from taskcore.utils import hint
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+    from datetime import datetime
+    from typing import Any, NoReturn
 
 _GET_OPTIONS = frozenset(
     [
@@ -93,6 +92,8 @@ class AsyncResult(Generic[R]):
         if self.ignored:
             return None  # type: ignore[return-value] # as the caller asked
         if disable_sync_subtasks:
+            from taskcore.results.joining import assert_will_not_block
+
             assert_will_not_block()
         if self._document is None:
             watching = options.get("on_message") or options.get("on_interval")
@@ -162,8 +163,10 @@ class AsyncResult(Generic[R]):
         if self.ignored:
             return None  # type: ignore[return-value] # as the caller asked
         if self._document is None:
-            assert_will_not_block()
             from taskcore.results.awaiting import wait
+            from taskcore.results.joining import assert_will_not_block
+
+            assert_will_not_block()
 
             results = self._app.backend
             self._document = await wait(results, self.id, self._is_foreign(results))
@@ -223,7 +226,11 @@ class AsyncResult(Generic[R]):
     def date_done(self) -> datetime | None:
         """When it ended."""
         text = self._read().get("date_done")
-        return datetime.fromisoformat(text) if isinstance(text, str) else text
+        if not isinstance(text, str):
+            return text
+        from datetime import datetime
+
+        return datetime.fromisoformat(text)
 
     @property
     def children(self) -> list[AsyncResult[Any]] | None:
@@ -300,9 +307,9 @@ class AsyncResult(Generic[R]):
         Raises:
             RuntimeError: a task is not ready.
         """
-        waiting: deque[tuple[Any, AsyncResult[Any]]] = deque([(None, self)])
+        waiting: list[tuple[Any, AsyncResult[Any]]] = [(None, self)]
         while waiting:
-            parent, node = waiting.popleft()
+            parent, node = waiting.pop(0)
             yield parent, node
             if node.ready():
                 waiting.extend((node, child) for child in node.children or ())
@@ -319,15 +326,15 @@ class AsyncResult(Generic[R]):
         Args:
             options: as for `get`.
         """
-        waiting: deque[AsyncResult[Any]] = deque([self])
+        waiting: list[AsyncResult[Any]] = [self]
         while waiting:
-            node = waiting.popleft()
+            node = waiting.pop(0)
             yield node, node.get(**options)
             waiting.extend(node.children or ())
 
     def get_leaf(self) -> Any:
         """The value of the last task in `collect`."""
-        return deque((value for _, value in self.collect()), maxlen=1).pop()
+        return list(value for _, value in self.collect())[-1]
 
     def as_list(self) -> list[str]:
         """The ids of this result and its parents."""
@@ -370,6 +377,8 @@ class AsyncResult(Generic[R]):
         return f"<AsyncResult: {self.id}>"
 
     def __getattr__(self, name: str) -> NoReturn:
+        from taskcore import unsupported
+
         raise unsupported.attribute_error(self, name, unsupported.RESULT)
 
     def __reduce__(self) -> Any:

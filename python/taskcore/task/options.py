@@ -8,13 +8,17 @@ it when it changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
-
 from taskcore.config.validators import unroutable
 from taskcore.exceptions import SettingIgnored
-from taskcore.utils import hint, warn
+from taskcore.typed import TYPE_CHECKING
+from taskcore.utils import hint, is_mapping, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime, timedelta
+    from typing import Any
+
+    _Check = tuple[str, Callable[[Any], bool]]
 
 OPTIONS = frozenset(
     [
@@ -134,6 +138,12 @@ def _exceptions(value: Any) -> bool:
     )
 
 
+def _is_time(value: Any, *classes: str) -> bool:
+    import datetime
+
+    return isinstance(value, tuple(getattr(datetime, name) for name in classes))
+
+
 def _text(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value != "")
 
@@ -146,7 +156,6 @@ def _priority(value: Any) -> bool:
     return value is None or (type(value) is int and 0 <= value <= 9)
 
 
-_Check = tuple[str, Callable[[Any], bool]]
 _ANYTHING: _Check = ("anything", lambda value: True)
 _TEXT: _Check = ("text that is not empty", _text)
 _FLAG: _Check = ("True or False", _flag)
@@ -164,18 +173,18 @@ _CHECKS: dict[str, _Check] = {
     ),
     "default_retry_delay": (
         "seconds as a number, or a timedelta",
-        lambda value: _number(value) or isinstance(value, timedelta),
+        lambda value: _number(value) or _is_time(value, "timedelta"),
     ),
     "retry_backoff": (
         "True, False, or seconds as a number",
         lambda value: isinstance(value, bool) or _number(value),
     ),
     "retry_backoff_max": ("seconds as a number", _number),
-    "retry_kwargs": ("a dict", lambda value: isinstance(value, Mapping)),
+    "retry_kwargs": ("a dict", lambda value: is_mapping(value)),
     "priority": ("a whole number from 0 (served first) to 9", _priority),
     "expires": (
         "seconds as a number, a timedelta or a datetime",
-        lambda value: value is None or _number(value) or isinstance(value, (timedelta, datetime)),
+        lambda value: value is None or _number(value) or _is_time(value, "timedelta", "datetime"),
     ),
 }
 """What was expected, in words, and whether a value is that."""

@@ -9,11 +9,13 @@ carried on, and only the parent becomes the task itself. Jitter comes from the s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from datetime import UTC
-from typing import Any
 
 from taskcore.publishing.call_options import timestamp
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 _CARRIED = [
     "root_id",
@@ -118,6 +120,8 @@ def carried(request: Mapping[str, Any]) -> dict[str, Any]:
     if compression := request.get("compression"):
         fields["compression"] = _COMPRESSIONS.get(compression, compression)
     if request.get("expires"):
+        from datetime import UTC
+
         fields["expires"] = timestamp("expires", request["expires"], UTC)
     return fields
 

@@ -9,12 +9,7 @@ microsecond of Python between the call and the core.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, Unpack
-
-from taskcore import context, current, signals, unsupported
-from taskcore.canvas.signature import Signature
+from taskcore import context, current, signals
 from taskcore.exceptions import (
     MaxRetriesExceededError,
     NotSupportedError,
@@ -23,21 +18,23 @@ from taskcore.exceptions import (
     Retry,
 )
 from taskcore.publishing import argument_check, call_options
-from taskcore.task import eager, retry
 from taskcore.task.options import (
     NOT_YET,
     OPTIONS,
     TaskOptions,
     check_option,
 )
+from taskcore.typed import TYPE_CHECKING, Generic, P, R
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+    from typing import Any, NoReturn, Unpack
+
+    from taskcore.canvas.signature import Signature
     from taskcore.results.async_result import AsyncResult
     from taskcore.results.eager_result import EagerResult
     from taskcore.results.result_set import ResultSet
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Task(TaskOptions, Generic[P, R]):
@@ -216,6 +213,8 @@ class Task(TaskOptions, Generic[P, R]):
             throw: raise what the task raises; default: the setting `task_eager_propagates`.
             options: as for `apply_async`; those about sending have no effect.
         """
+        from taskcore.task import eager
+
         result: EagerResult[R] = eager.apply(self, args, kwargs, task_id, throw, options)
         return result
 
@@ -236,14 +235,19 @@ class Task(TaskOptions, Generic[P, R]):
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
         """A signature with these arguments."""
+        from taskcore.canvas.signature import Signature
+
         return Signature(self, args, kwargs)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature:
         """The same, immutable."""
+        from taskcore.canvas.signature import Signature
+
         return Signature(self, args, kwargs, immutable=True)
 
     def signature(self, args: Any = None, kwargs: Any = None, **options: Any) -> Signature:
         """A signature with arguments and options."""
+        from taskcore.canvas.signature import Signature
 
         return Signature(self, args, kwargs, **options)
 
@@ -287,6 +291,8 @@ class Task(TaskOptions, Generic[P, R]):
             args = call_options.to_args(self.name, args)
         if kwargs is not None:
             kwargs = call_options.to_kwargs(self.name, kwargs)
+        from taskcore.task import retry
+
         before = (carried["args"], carried["kwargs"])
         args, kwargs = retry.arguments(self.run, before, args, kwargs)
         if limit is not None and request.retries >= limit:
@@ -304,6 +310,8 @@ class Task(TaskOptions, Generic[P, R]):
                 del exc
         when = eta if countdown is None else countdown
         if carried.get("is_eager"):
+            from taskcore.canvas.signature import Signature
+
             sig = Signature(self, args, kwargs, {**options, "task_id": request.id})
             retry_exc = Retry(exc=exc, when=when, is_eager=True, sig=sig)
         else:
@@ -324,6 +332,8 @@ class Task(TaskOptions, Generic[P, R]):
     def _publish_again(
         self, request: Mapping[str, Any], args: Any, kwargs: Any, fields: dict[str, Any]
     ) -> None:
+        from taskcore.task import retry
+
         try:
             self.app.producer.deliver(
                 self, args, kwargs, fields, protocol=retry.protocol_of(request)
@@ -388,6 +398,8 @@ class Task(TaskOptions, Generic[P, R]):
         """Runs last, however the execution ended."""
 
     def __getattr__(self, name: str) -> NoReturn:
+        from taskcore import unsupported
+
         raise unsupported.attribute_error(self, name, unsupported.TASK)
 
     def __reduce__(self) -> Any:

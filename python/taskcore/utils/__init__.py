@@ -5,7 +5,23 @@ probably meant. `uuid` is Celery's helper of that name. Both import what they ne
 is on a hot path, and both modules cost more memory in each pool child than the helpers are worth.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any, TypeGuard
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether it is a dict, or like one; nearly always the first, and the abstract classes are
+    loaded for any other value alone."""
+    if isinstance(value, dict):
+        return True
+    from collections.abc import Mapping
+
+    return isinstance(value, Mapping)
 
 
 def uuid() -> str:
