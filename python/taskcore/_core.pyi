@@ -306,7 +306,58 @@ class Worker:
         signal handler; returns at once."""
     def stats(self) -> dict[str, Any]:
         """`processed`, `active`, `reserved`, `scheduled`, `prefetch`, `connected`, `children`
-        (pids), `succeeded`, `failed`, `retried`."""
+        (pids), `succeeded`, `failed`, `retried`, `revoked`, as of the last turn of the loop. Does
+        not block."""
+    def revoke(self, ids: Sequence[str], signal: int | None = None) -> dict[str, list[str]]:
+        """Drops tasks wherever they wait here, and when they come within three hours; at most 50,000
+        ids are remembered. This and the methods below wait for the loop to carry out the command,
+        which takes a moment; Python's signal handlers run meanwhile.
+
+        Args:
+            ids: task ids.
+            signal: sent to the process of each that runs; None lets them finish.
+
+        Returns:
+            Ids by what became of them: `dropped`, `terminated`, `running`; those that are not here
+            are in none.
+
+        Raises:
+            ValueError: no such signal.
+            NotSupportedError: the pool cannot end a task that way, or no worker runs in this
+                process.
+        """
+    def rate_limit(self, task: str, per_second: float | None) -> float | None:
+        """Changes how many executions of a task may begin in a second; None is without limit. Returns
+        the limit before.
+
+        Raises:
+            ValueError: no such task, with the nearest name; a rate below 0.
+            NotSupportedError: rate limits are off in this worker.
+        """
+    def time_limit(
+        self, task: str, soft: float | None = None, hard: float | None = None
+    ) -> tuple[float | None, float | None]:
+        """Changes the limits of a task, in seconds, for executions that have not begun; limits that
+        came with a message stay. Returns soft and hard limit before.
+
+        Raises:
+            ValueError: no such task, or a limit that is not above 0.
+            NotSupportedError: a hard limit, and the pool cannot kill.
+        """
+    def grow(self, n: int = 1) -> int:
+        """Runs so many more tasks at a time; returns how many from now on."""
+    def shrink(self, n: int = 1) -> int:
+        """Runs so many fewer tasks at a time; idle processes end first, busy ones when their task
+        ends. Returns how many from now on.
+
+        Raises:
+            ValueError: none would be left.
+        """
+    def report(self) -> dict[str, Any]:
+        """Everything that the worker holds and has done: `stats` (as above), `slots`, `active`,
+        `reserved`, `scheduled` (lists of dicts of `id`, `name`, `queue`, `redeliveries`,
+        `acknowledged`, `time_start`, `worker_pid`, `message`), `revoked` (ids), `rate_limits` (per
+        second, by task), `queues`."""
 
 def run_child(fd: int, pages: Pages, slot: int, executor: object, log_tasks: bool) -> int:
     """The life of a pool child: receive, execute, reply, until the parent closes the socket or says

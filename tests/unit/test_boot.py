@@ -19,7 +19,8 @@ from taskcore.worker.boot import (
     cores,
     make_task_spec,
 )
-from taskcore.worker.os_signals import Node, OsSignals
+from taskcore.worker.controller import WorkController
+from taskcore.worker.os_signals import OsSignals
 
 
 def test_settings_and_options(app: Any) -> None:
@@ -272,6 +273,6 @@ def test_sigterm_is_cold_where_the_environment_says_so(
         if value is not None:
             monkeypatch.setenv("REMAP_SIGTERM", value)
         worker = core.Worker(None, [], None)
-        with OsSignals(Node(app, "w@h"), worker, None):
+        with OsSignals(WorkController(app, "w@h"), worker, None):
             os.kill(os.getpid(), signal.SIGTERM)
         assert worker.stops == [warm]

@@ -16,7 +16,8 @@ from taskcore.config.validators import database_file, rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.task.options import own
 from taskcore.worker import log_setup, output
-from taskcore.worker.os_signals import Node, OsSignals
+from taskcore.worker.controller import WorkController
+from taskcore.worker.os_signals import OsSignals
 
 _INFO = 20
 
@@ -123,7 +124,7 @@ def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOp
     """The worker from its logging to its end; gives the exit code."""
     log_setup.set_up(app, config.log_level, config.log_file)
     warn_of_misconfiguration(config, specs)
-    node = Node(app, config.hostname)
+    node = WorkController(app, config.hostname)
     signals.worker_init.send(node)
     pages, zygote = fork_zygote(app, config) if config.pool == "prefork" else (None, None)
     if options.on_start is not None:
@@ -132,6 +133,7 @@ def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOp
         worker = _core.Worker(config, specs, app.executor, pages=pages, zygote=zygote)
     except ValueError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
+    node.attach(worker)
     asked = OsSignals(node, worker, zygote and zygote[1])
     with asked:
         if worker.start():

@@ -15,31 +15,25 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskcore import signals
 from taskcore.config.conf import sigterm_is_cold
 from taskcore.execution import fork_guard
 from taskcore.worker import log_setup, output
-
-
-class Node(NamedTuple):
-    """The worker, as the sender of its signals."""
-
-    app: Any
-    hostname: str
+from taskcore.worker.controller import WorkController
 
 
 class OsSignals:
     """Handles them while it is entered.
 
     Args:
-        node: the worker's name and app.
+        node: the worker of this process.
         worker: the core's worker.
         zygote: process id of the zygote; None for pools inside this process.
     """
 
-    def __init__(self, node: Node, worker: Any, zygote: int | None) -> None:
+    def __init__(self, node: WorkController, worker: Any, zygote: int | None) -> None:
         self.node = node
         self.worker = worker
         self.zygote = zygote

@@ -89,7 +89,6 @@ impl Pool for NoOp {
             Poll::Ready(Ok(news.collect()))
         }))
     }
-    fn kill(&mut self, _: u64) {}
     fn shutdown(&mut self, _: bool) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

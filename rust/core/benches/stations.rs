@@ -42,6 +42,7 @@ fn request(id: String) -> Request {
         ignore_result: false,
         acked: false,
         started: None,
+        pid: 0,
         seen: None,
         ended: None,
     }
@@ -93,16 +94,16 @@ fn triage_one(c: &mut Criterion) {
     message.headers.id = "36d7e962-d910-4333-af9b-1d28b20f7af4".into();
     let mut group = c.benchmark_group("triage");
     group.bench_function("to run", |b| {
-        b.iter(|| black_box(triage(&message, 3, 1_000_000, &registry)));
+        b.iter(|| black_box(triage(&message, (3, false), 1_000_000, &registry)));
     });
     message.headers.eta = Some(2_000_000);
     message.headers.expires = Some(9_000_000);
     group.bench_function("to wait", |b| {
-        b.iter(|| black_box(triage(&message, 3, 1_000_000, &registry)));
+        b.iter(|| black_box(triage(&message, (3, false), 1_000_000, &registry)));
     });
     message.headers.task = "proj.tasks.nmber_77".into();
     group.bench_function("unknown among 200", |b| {
-        b.iter(|| black_box(triage(&message, 3, 1_000_000, &registry)));
+        b.iter(|| black_box(triage(&message, (3, false), 1_000_000, &registry)));
     });
     group.finish();
 }

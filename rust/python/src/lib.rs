@@ -18,6 +18,7 @@ mod threads;
 mod log;
 mod log_writer;
 mod config;
+mod control;
 mod worker;
 
 mod template;

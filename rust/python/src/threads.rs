@@ -266,10 +266,6 @@ impl Pool for ThreadPool {
         false
     }
 
-    fn kill(&mut self, _key: u64) {
-        // A thread cannot be killed.
-    }
-
     fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             if force {

@@ -19,13 +19,13 @@ use taskcore::{
     config::WorkerConfig,
     pool::Pool,
     result::ResultStore,
-    worker::{self, Handle, Standing, Stop},
+    worker::{self, Command, Handle, Standing, Stop, command::Reply},
 };
 
 use crate::{
     bridge,
     config::{INFO, Settings, attr},
-    errors,
+    control, errors,
     log::{self, Log},
     pool_thread::{self, Shared},
     publisher::text_options,
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long the main thread waits before it lets signal handlers run.
-const SIGNALS: Duration = Duration::from_millis(100);
+pub(crate) const SIGNALS: Duration = Duration::from_millis(100);
 /// How long a worker that ends waits for its last log lines to be read.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -95,6 +95,8 @@ pub(crate) struct Worker {
     inside: Option<Arc<Shared>>,
     executor: Py<PyAny>,
     log_tasks: bool,
+    /// Number of the process that made it.
+    process: u32,
 }
 
 #[pymethods]
@@ -151,6 +153,7 @@ impl Worker {
             end: Arc::default(),
             executor: executor.clone().unbind(),
             log_tasks,
+            process: bridge::process(),
         })
     }
 
@@ -241,22 +244,80 @@ impl Worker {
             Phase::Running(handle) => handle.stats(),
             _ => worker::Stats::default(),
         };
-        let dict = PyDict::new(py);
-        dict.set_item("processed", stats.processed)?;
-        dict.set_item("active", stats.active)?;
-        dict.set_item("reserved", stats.reserved)?;
-        dict.set_item("scheduled", stats.scheduled)?;
-        dict.set_item("prefetch", stats.prefetch)?;
-        dict.set_item("connected", stats.connected)?;
-        dict.set_item("children", stats.children)?;
-        dict.set_item("succeeded", stats.succeeded)?;
-        dict.set_item("failed", stats.failed)?;
-        dict.set_item("retried", stats.retried)?;
-        Ok(dict)
+        control::stats(py, stats)
+    }
+
+    /// Drops tasks wherever they wait, and kills those that run if a signal is given.
+    #[pyo3(signature = (ids, signal=None))]
+    fn revoke<'py>(
+        &self,
+        py: Python<'py>,
+        ids: Vec<String>,
+        signal: Option<i32>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let ids = ids.into_iter().map(Arc::from).collect();
+        let terminate = signal;
+        let answer = self.ask(py, |reply| Command::Revoke { ids, terminate, reply })?;
+        control::revoked(py, answer)
+    }
+
+    /// Changes how many executions of a task may begin in a second; the limit before.
+    fn rate_limit(
+        &self,
+        py: Python<'_>,
+        task: String,
+        per_second: Option<f64>,
+    ) -> PyResult<Option<f64>> {
+        self.ask(py, |reply| Command::RateLimit { task, per_second, reply })
+    }
+
+    /// Changes the time limits of a task in seconds; soft and hard limit before.
+    #[pyo3(signature = (task, soft=None, hard=None))]
+    fn time_limit(
+        &self,
+        py: Python<'_>,
+        task: String,
+        soft: Option<f64>,
+        hard: Option<f64>,
+    ) -> PyResult<(Option<f64>, Option<f64>)> {
+        let limits = control::limits(soft, hard)?;
+        let before = self.ask(py, |reply| Command::TimeLimit { task, limits, reply })?;
+        Ok(control::in_seconds(before))
+    }
+
+    /// Runs so many more tasks at a time; how many from now on.
+    #[pyo3(signature = (n=1))]
+    fn grow(&self, py: Python<'_>, n: usize) -> PyResult<usize> {
+        self.ask(py, |reply| Command::Grow { by: n, reply })
+    }
+
+    /// Runs so many fewer tasks at a time; how many from now on.
+    #[pyo3(signature = (n=1))]
+    fn shrink(&self, py: Python<'_>, n: usize) -> PyResult<usize> {
+        self.ask(py, |reply| Command::Shrink { by: n, reply })
+    }
+
+    /// Everything that the worker holds and has done.
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let report = self.ask(py, |reply| Command::Report { reply })?;
+        control::report(py, report)
     }
 }
 
 impl Worker {
+    /// Has the loop carry out a command; its answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        py: Python<'_>,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> PyResult<T> {
+        let handle = match &*self.lock() {
+            Phase::Running(handle) => handle.clone(),
+            Phase::Made(_) | Phase::Refused => return Err(control::not_here(py)),
+        };
+        control::ask(py, (&handle, self.process), command)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Phase> {
         // Locked for a look or a swap, never across a wait.
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)

@@ -8,7 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{clock::Micros, error::Result, future::BoxFuture};
+use crate::{
+    clock::Micros,
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
+};
 
 /// What crosses to the pool: the message in its compact encoding and what the worker knows beyond
 /// it.
@@ -85,6 +89,8 @@ pub enum Lost {
     /// The process ended by itself or was killed; how, in words: `signal 9 (SIGKILL)`, `exit code
     /// 1`.
     Died(String),
+    /// It was killed by this signal because its task was revoked.
+    Terminated(i32),
     /// It was killed by a cold shutdown.
     Shutdown,
 }
@@ -153,8 +159,34 @@ pub trait Pool: Send {
         true
     }
 
-    /// Kills what runs `key`, if the pool's kind can; news follows.
-    fn kill(&mut self, key: u64);
+    /// Takes a call back that has not begun; whether it was. [`PoolNews::Returned`] follows, also for
+    /// others that had to be taken back with it.
+    fn cancel(&mut self, _key: u64) -> bool {
+        false
+    }
+
+    /// Whether [`Pool::terminate`] can be asked for with this signal.
+    ///
+    /// # Errors
+    /// It cannot, with the signals that the pool knows.
+    fn can_terminate(&self, _signal: i32) -> Result<()> {
+        Err(cannot(self.name(), "end a task that runs"))
+    }
+
+    /// Ends the call `key`, which has begun, as the signal says: [`Lost::Terminated`] follows,
+    /// unless it ends by itself first. Nothing happens when it is not here.
+    fn terminate(&mut self, _key: u64, _signal: i32) {}
+
+    /// Lets so many more calls run at a time; how many from now on.
+    fn grow(&mut self, _by: usize) -> Result<usize> {
+        Err(cannot(self.name(), "grow"))
+    }
+
+    /// Lets so many fewer calls run at a time, at least one; how many from now on. What runs is not
+    /// touched.
+    fn shrink(&mut self, _by: usize) -> Result<usize> {
+        Err(cannot(self.name(), "shrink"))
+    }
 
     /// Ends the pool: `force` kills what runs (news `Lost`/`Returned` for it are dropped),
     /// otherwise it must be idle. What finished before its process was killed is still told by
@@ -163,4 +195,26 @@ pub trait Pool: Send {
 
     /// For the banner and logs: `prefork`, `threads`, `solo`.
     fn name(&self) -> &'static str;
+}
+
+/// What a pool of this kind does not do.
+#[cold]
+fn cannot(pool: &str, what: &str) -> Error {
+    let text = format!(
+        "pool `{pool}` cannot {what}, expected `prefork` or `threads`; start the worker with one of these"
+    );
+    Error::new(ErrorKind::Unsupported, text)
+}
+
+/// How many calls run at a time after shrinking.
+///
+/// # Errors
+/// None would be left.
+pub fn shrunk(slots: usize, by: usize) -> Result<usize> {
+    slots.checked_sub(by).filter(|left| *left > 0).ok_or_else(|| {
+        let text = format!(
+            "cannot shrink a pool of `{slots}` by `{by}`, expected at least one to be left; to run nothing, stop the worker"
+        );
+        Error::new(ErrorKind::Config, text)
+    })
 }

@@ -2,9 +2,9 @@
 //!
 //! It holds only what is due within the broker's horizon, so it stays small however many tasks are
 //! scheduled; the rest waits in the broker. Entries that are due in the same millisecond leave in
-//! the order in which they came, because a binary heap alone would shuffle them. Removal by key
-//! does not exist: who loses a request (a lapsed lease) filters the whole heap, which is rare and
-//! linear, instead of paying for an index on every push.
+//! the order in which they came, because a binary heap alone would shuffle them. Removal by
+//! key is rare (a revoked task) and filters the whole heap, instead of paying for an index on every
+//! push.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -35,6 +35,11 @@ impl EtaHeap {
             return None;
         }
         self.heap.pop().map(|Reverse((due, _, key))| (due, key))
+    }
+
+    /// Takes `key` out, wherever it is.
+    pub fn forget(&mut self, key: u64) {
+        self.heap.retain(|Reverse((_, _, k))| *k != key);
     }
 
     /// When the first entry comes due.
@@ -68,8 +73,10 @@ mod tests {
     fn nothing_leaves_before_its_time_and_ties_leave_in_order() {
         let mut heap = EtaHeap::new();
         heap.push(20, 1);
+        heap.push(5, 9);
         heap.push(10, 2);
         heap.push(10, 3);
+        heap.forget(9);
         assert_eq!(heap.next_wake(), Some(10));
         assert_eq!(heap.pop_due(9), None);
         assert_eq!(heap.pop_due(10), Some((10, 2)));

@@ -39,21 +39,21 @@ impl Worker {
         }
         self.window.ran(ran, ran_us);
         if !returned.is_empty() {
-            self.all_returned(returned);
+            self.all_returned(returned, now);
         }
     }
 
     /// Returned calls go back to the front of the line, in the order in which they were given to
     /// the pool, whichever of its children had them. What was returned before and still waits there
     /// is put in order with them.
-    fn all_returned(&mut self, mut keys: Vec<u64>) {
+    fn all_returned(&mut self, mut keys: Vec<u64>, now: Now) {
         let order = |key: &u64| self.inflight.get(*key).map_or(0, |request| request.dispatched);
         while self.ready.front().is_some_and(|key| order(key) > 0) {
             keys.extend(self.ready.pop_front());
         }
         keys.sort_by_key(order);
         for key in keys.into_iter().rev() {
-            self.returned(key);
+            self.returned(key, now);
         }
     }
 
@@ -68,7 +68,10 @@ impl Worker {
         let (task, max) = (self.shown(&request), self.config.max_deliveries);
         task_log::lost(task, &request, (child, why), decision.settle.as_ref(), max);
         self.counts.processed += 1;
-        self.counts.failed += 1;
+        match why {
+            Lost::Terminated(_) => self.counts.revoked += 1,
+            _ => self.counts.failed += 1,
+        }
         self.conclude(decision, request);
     }
 
@@ -119,7 +122,7 @@ impl Worker {
 
     fn started(&mut self, key: u64, pid: u32, at: Micros, now: Now) {
         let Some(request) = self.inflight.move_to(key, Place::Running) else { return };
-        (request.started, request.seen) = (Some(at), Some(now.mono));
+        (request.started, request.seen, request.pid) = (Some(at), Some(now.mono), pid);
         let Some(request) = self.inflight.get(key).filter(|r| r.ended.is_none()) else { return };
         let decision =
             settle::started(request, self.registry.spec(request.task), pid, self.context(now));
@@ -130,10 +133,12 @@ impl Worker {
         self.pass_on(decision, tag, lease);
     }
 
-    fn returned(&mut self, key: u64) {
+    fn returned(&mut self, key: u64, now: Now) {
         let Some(request) = self.inflight.get(key) else { return };
         if request.lease != self.lease {
             self.inflight.remove(key);
+        } else if self.is_revoked(&request.id, now) && request.ended.is_none() {
+            self.drop_revoked(key, now);
         } else if self.phase.works() && request.suspect {
             let alone = self.is_last_chance(request);
             self.inflight.move_to(key, Place::Suspect);

@@ -9,9 +9,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::worker::shutdown::Stop;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    worker::{
+        command::{Command, Reply},
+        shutdown::Stop,
+    },
+};
 
 /// Figures of a worker, as of the last turn of its loop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub struct Stats {
     pub failed: u64,
     /// Of those, were published again.
     pub retried: u64,
+    /// Tasks that were dropped or killed because they were revoked.
+    pub revoked: u64,
     /// Tasks that run now.
     pub active: usize,
     /// Tasks that wait for a slot or a rate limit.
@@ -85,19 +93,40 @@ impl Shared {
 /// Asks things of a running worker. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    commands: mpsc::UnboundedSender<Stop>,
+    commands: mpsc::UnboundedSender<Command>,
     shared: Arc<Shared>,
 }
 
 impl Handle {
-    pub(super) fn new(commands: mpsc::UnboundedSender<Stop>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(commands: mpsc::UnboundedSender<Command>, shared: Arc<Shared>) -> Self {
         Self { commands, shared }
     }
 
     /// Asks the worker to stop; returns at once. The second request is cold whatever it asks.
     /// Nothing happens when the worker has ended already.
     pub fn stop(&self, how: Stop) {
-        let _ = self.commands.send(how);
+        self.send(Command::Stop(how));
+    }
+
+    /// Asks for anything; returns at once. When the worker has ended the command is dropped, and
+    /// its [`Reply`] with it.
+    pub fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    /// Asks with what `command` makes of a [`Reply`], and waits for the answer. Must not be called
+    /// in the worker's task.
+    ///
+    /// # Errors
+    /// What the worker says; `Connection` when it has ended.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T> {
+        let (sender, answer) = oneshot::channel();
+        // Who does not wait any more needs no answer.
+        self.send(command(Reply::new(move |answer| drop(sender.send(answer)))));
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// The figures as of the last turn of the loop.
@@ -117,4 +146,10 @@ impl Handle {
             .unwrap_or_else(PoisonError::into_inner);
         board.standing
     }
+}
+
+/// There is no worker that could answer.
+#[cold]
+pub fn ended() -> Error {
+    Error::new(ErrorKind::Connection, "the worker has ended, expected one that runs")
 }

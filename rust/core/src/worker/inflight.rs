@@ -74,6 +74,8 @@ pub struct Request {
     pub acked: bool,
     /// When it began, for calls that run longer than an instant. Written from the pool's news.
     pub started: Option<Micros>,
+    /// Process id that runs it, likewise.
+    pub pid: u32,
     /// When the loop heard of that, by its own clock. Read by recovery.
     pub seen: Option<Micros>,
     /// Set when the task has ended without a word from whoever ran it and the call under way only
@@ -188,6 +190,15 @@ impl Inflight {
         self.slots.iter().enumerate().filter_map(held).collect()
     }
 
+    /// Keys, places and ids of the requests that `wanted` names.
+    pub fn select(&self, wanted: impl Fn(&Request) -> bool) -> Vec<(u64, Place, String)> {
+        let held = |(index, slot): (usize, &Slot)| {
+            let (place, request) = slot.held.as_ref().filter(|(_, request)| wanted(request))?;
+            Some((key_of(slot.used, index as u32), *place, request.id.clone()))
+        };
+        self.slots.iter().enumerate().filter_map(held).collect()
+    }
+
     /// How many are in `place`.
     pub fn count(&self, place: Place) -> usize {
         self.counts[place as usize]
@@ -261,6 +272,7 @@ pub(crate) mod tests {
             ignore_result: false,
             acked: false,
             started: None,
+            pid: 0,
             seen: None,
             ended: None,
         }

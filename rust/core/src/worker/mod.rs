@@ -9,7 +9,7 @@
 //! finished batch of results or settlements, the clock. It lets the news change its state, then
 //! takes one turn: what is due becomes ready, what is ready is dispatched, the window decides about
 //! a fetch, gathered batches leave. The stations are pure modules; this one and `receive`,
-//! `finish`, `recovery`, `aftermath`, `outage` and `leave` are the only ones that touch the whole
+//! `finish`, `control`, `recovery`, `aftermath`, `outage` and `stop` are the only ones that touch the whole
 //! state. Connection and flush are polled inside this task: a fetch blocks while settlements go on,
 //! without channels, locks or wake-ups between tasks. The price is that whatever the loop does in
 //! one turn must be short.
@@ -18,12 +18,15 @@ pub mod window;
 pub mod triage;
 pub mod eta;
 pub mod rate;
+pub mod revoked;
 pub mod deadline;
 pub mod dispatch;
 pub mod inflight;
 pub mod settle;
 pub mod suspect;
 pub mod shutdown;
+pub mod command;
+mod control;
 mod document;
 mod aftermath;
 mod finish;
@@ -49,7 +52,8 @@ use crate::{
     result::ResultStore,
 };
 
-pub use handle::{Handle, Standing, Stats};
+pub use command::Command;
+pub use handle::{Handle, Standing, Stats, ended as handle_ended};
 pub use shutdown::Stop;
 
 use connection::{Connection, ConnectionNews};
@@ -59,6 +63,7 @@ use handle::Shared;
 use inflight::Inflight;
 use outage::Away;
 use rate::Rates;
+use revoked::Revoked;
 use shutdown::{Left, Phase, Step};
 use suspect::Suspects;
 use triage::Registry;
@@ -107,12 +112,14 @@ pub struct Worker {
     connection: Connection,
     pool: Box<dyn Pool>,
     flush: Flush,
-    commands: mpsc::UnboundedReceiver<Stop>,
+    commands: mpsc::UnboundedReceiver<Command>,
     shared: Arc<Shared>,
     /// Every request held. Written by receive, finish and leave.
     inflight: Inflight,
     eta: EtaHeap,
     rates: Rates,
+    /// What is dropped when it comes. Written by control, read by receive, finish and dispatch.
+    revoked: Revoked,
     /// What may have killed a worker. Written by receive, finish and recovery.
     suspects: Suspects,
     ready: VecDeque<u64>,
@@ -133,7 +140,7 @@ pub struct Worker {
 }
 
 enum News {
-    Command(Stop),
+    Command(Command),
     Pool(Result<Vec<PoolNews>>),
     Connection(ConnectionNews),
     Flush(FlushNews),
@@ -185,6 +192,7 @@ impl Worker {
             shared,
             inflight: Inflight::new(),
             eta: EtaHeap::new(),
+            revoked: Revoked::default(),
             suspects: Suspects::default(),
             ready: VecDeque::new(),
             phase: Phase::Running,
@@ -219,7 +227,7 @@ impl Worker {
         loop {
             let nap = self.nap();
             let news = tokio::select! {
-                Some(stop) = self.commands.recv() => News::Command(stop),
+                Some(command) = self.commands.recv() => News::Command(command),
                 news = self.pool.news() => News::Pool(news),
                 news = self.connection.news() => News::Connection(news),
                 news = self.flush.news(now.mono) => News::Flush(news),
@@ -227,7 +235,7 @@ impl Worker {
             };
             now = self.now();
             let step = match news {
-                News::Command(stop) => self.phase.ask(stop, now.mono, self.patience()),
+                News::Command(command) => self.command(command, now),
                 News::Pool(news) => {
                     self.pool_news(news?, now);
                     Step::Nothing

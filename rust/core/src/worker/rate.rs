@@ -127,6 +127,39 @@ impl Rates {
         admission
     }
 
+    /// Changes the limit of task number `task`. Those that wait in line keep their place, and go to
+    /// `out` when there is no limit any more.
+    pub fn set(&mut self, task: u32, limit: Option<f64>, now: Micros, out: &mut Vec<u64>) {
+        let Some(bucket) = self.buckets.get_mut(task as usize) else { return };
+        let before = bucket.take();
+        match (limit, before) {
+            (None, Some(before)) => {
+                self.waiting -= before.line.len();
+                out.extend(before.line);
+            }
+            (None, None) => {}
+            (Some(limit), before) => {
+                let mut new = Bucket::new(limit);
+                new.filled = now;
+                if let Some(mut before) = before {
+                    before.fill(now);
+                    new.tokens = before.tokens.min(new.capacity);
+                    new.line = before.line;
+                }
+                *bucket = Some(new);
+            }
+        }
+    }
+
+    /// Takes one out of its line.
+    pub fn forget(&mut self, key: u64) {
+        for bucket in self.buckets.iter_mut().flatten() {
+            let before = bucket.line.len();
+            bucket.line.retain(|k| *k != key);
+            self.waiting -= before - bucket.line.len();
+        }
+    }
+
     /// Moves those whose turn has come, head first, to `out`.
     pub fn release(&mut self, now: Micros, out: &mut Vec<u64>) {
         if self.waiting == 0 {
@@ -225,6 +258,40 @@ mod tests {
         assert_eq!(rates.admit(0, 3, SECOND), Admission::Defer(DEFER_US));
         assert_eq!(rates.next_wake(), None);
         assert_eq!(rates.drain(), [2]);
+    }
+
+    #[test]
+    fn a_new_limit_keeps_the_line_and_none_releases_it() {
+        let mut rates = Rates::new([None, Some(1.0)]);
+        let mut out = Vec::new();
+        for key in 1..=3 {
+            rates.admit(1, key, 0);
+        }
+        assert_eq!(rates.len(), 2);
+        rates.set(1, Some(10.0), SECOND / 2, &mut out);
+        // Half a token was there.
+        assert_eq!(rates.next_wake(), Some(SECOND / 2 + SECOND / 20));
+        assert_eq!(released(&mut rates, SECOND / 2 + SECOND / 20), [2]);
+        rates.set(1, None, SECOND, &mut out);
+        assert_eq!((out.as_slice(), rates.len(), rates.limits(1)), (&[3][..], 0, false));
+        rates.set(0, Some(1.0), 5 * SECOND, &mut out);
+        assert_eq!(rates.admit(0, 7, 5 * SECOND), Admission::Now);
+        assert_eq!(rates.admit(0, 8, 5 * SECOND), Admission::Waiting);
+        rates.set(0, Some(0.0), 5 * SECOND, &mut out);
+        assert_eq!((rates.next_wake(), rates.len()), (None, 1));
+    }
+
+    #[test]
+    fn one_that_is_forgotten_leaves_its_place_to_the_next() {
+        let mut rates = Rates::new([Some(1.0)]);
+        for key in 1..=3 {
+            rates.admit(0, key, 0);
+        }
+        rates.forget(2);
+        rates.forget(9);
+        assert_eq!(rates.len(), 1);
+        assert_eq!(released(&mut rates, SECOND), [3]);
+        assert_eq!(rates.len(), 0);
     }
 
     proptest! {

@@ -69,7 +69,8 @@ impl Worker {
 
     fn judge(&mut self, delivery: Claimed, message: Message, now: Now) {
         let left = self.config.max_deliveries.saturating_sub(delivery.redeliveries);
-        match triage::triage(&message, left, now.wall, &self.registry) {
+        let revoked = self.is_revoked(&message.headers.id, now);
+        match triage::triage(&message, (left, revoked), now.wall, &self.registry) {
             Verdict::Run { .. } if message.headers.eta.is_some() && !self.has_room() => {
                 // It was claimed as a scheduled one, beyond what the window asked for.
                 let due = message.headers.eta.map_or(0, |eta| eta.div_euclid(1_000));
@@ -101,32 +102,37 @@ impl Worker {
                 let request = self.request(task, delivery, message);
                 self.conclude(decision, request);
             }
+            Verdict::Revoke { task } => {
+                let request = self.request(task, delivery, message);
+                self.revoke_request(request, now);
+            }
             Verdict::Exhausted { task } => {
                 let request = self.request(task, delivery, message);
                 self.exhaust(request, now);
             }
-            Verdict::Unknown { reason } => {
-                task_log::parked(
-                    &message.headers.task,
-                    &message.headers.id,
-                    &delivery.queue,
-                    &reason,
-                );
-                let decision = settle::unknown(&message, reason, self.context(now));
-                self.refuse(&delivery, decision);
-            }
+            Verdict::Unknown { reason } => self.park(&delivery, &message, (None, reason), now),
             Verdict::Park { task, reason } => {
-                task_log::parked(
-                    &message.headers.task,
-                    &message.headers.id,
-                    &delivery.queue,
-                    &reason,
-                );
-                let spec = self.registry.spec(task);
-                let decision = settle::refused(&message, reason, spec, self.context(now));
-                self.refuse(&delivery, decision);
+                self.park(&delivery, &message, (Some(task), reason), now);
             }
         }
+    }
+
+    /// Parks a message that can never run here, of a known task or not.
+    fn park(
+        &mut self,
+        delivery: &Claimed,
+        message: &Message,
+        (task, reason): (Option<u32>, String),
+        now: Now,
+    ) {
+        let headers = &message.headers;
+        task_log::parked(&headers.task, &headers.id, &delivery.queue, &reason);
+        let context = self.context(now);
+        let decision = match task {
+            None => settle::unknown(message, reason, context),
+            Some(task) => settle::refused(message, reason, self.registry.spec(task), context),
+        };
+        self.refuse(delivery, decision);
     }
 
     /// Parks a request that cost as many workers their life as it may.
@@ -179,6 +185,7 @@ impl Worker {
             reply_to: message.properties.reply_to,
             acked: false,
             started: None,
+            pid: 0,
             seen: None,
             ended: None,
         }

@@ -125,6 +125,7 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
             ("WorkerLostError", json!([format!("Worker exited prematurely: {how}.")]))
         }
         Lost::TimeLimit(us) => ("TimeLimitExceeded", json!([seconds(*us)])),
+        Lost::Terminated(_) => return terminated(request, spec, ctx),
     };
     let settle = match why {
         Lost::TimeLimit(_) if spec.acks_late => failed(request, spec),
@@ -136,6 +137,28 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
     let store = wants_failure(request.ignore_result, spec)
         .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
     Decision { store, settle: open(settle), end: Some(raised), once: !spec.acks_late }
+}
+
+/// It was killed because its task was revoked; it does not run again.
+fn terminated(request: &Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
+    let raised = revoked_error("terminated");
+    let store = wants_failure(request.ignore_result, spec)
+        .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
+    let settle = (!request.acked).then_some(Settle::Ack);
+    Decision { store, settle, end: Some(raised), once: true }
+}
+
+/// It was revoked before it began.
+pub fn revoked(request: &Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision {
+    let raised = revoked_error("revoked");
+    let store = wants_failure(request.ignore_result, spec)
+        .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
+    Decision { store, settle: Some(Settle::Ack), end: Some(raised), ..Decision::default() }
+}
+
+fn revoked_error(reason: &str) -> Raised {
+    let args = json!([reason]);
+    Raised { state: State::Revoked, exc_type: "TaskRevokedError", args, module: CELERY }
 }
 
 /// It cost too many workers their life; it is not run once more.
@@ -183,9 +206,7 @@ pub fn refused(message: &Message, reason: String, spec: &TaskSpec, ctx: Context<
 
 /// Its time had passed before it began, at receipt or later.
 pub fn expired(message: &Message, ignore_result: bool, ctx: Context<'_>) -> Decision {
-    let args = json!(["expired"]);
-    let raised =
-        Raised { state: State::Revoked, exc_type: "TaskRevokedError", args, module: CELERY };
+    let raised = revoked_error("expired");
     let told = Told::Raised(&raised);
     let store = (!ignore_result).then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
     Decision { store, settle: Some(Settle::Ack), end: Some(raised), ..Decision::default() }

@@ -53,6 +53,12 @@ impl Suspects {
         taken.into_iter().map(|(key, _)| key).collect()
     }
 
+    /// Takes one out of the line. One whose mark is on its way is not found when it would begin.
+    pub fn forget(&mut self, key: u64) {
+        self.line.retain(|(k, _)| *k != key);
+        self.marked.retain(|k| *k != key);
+    }
+
     /// The connection went away: what was being marked is marked again. `alone` says so of a key.
     pub fn disconnected(&mut self, alone: impl Fn(u64) -> bool) {
         for key in self.marking.drain(..).rev() {

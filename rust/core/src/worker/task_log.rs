@@ -79,6 +79,10 @@ pub(super) fn lost(
             let note = format!("{how}{}", fate(request, settle, max));
             tracing::error!(target: TARGET, event = "lost", task, id, child, note, "task lost its process");
         }
+        Lost::Terminated(signal) => {
+            let note = format!("terminated by signal {signal}");
+            tracing::warn!(target: TARGET, event = "revoked", task, id, child, note, "task was terminated");
+        }
         Lost::Shutdown => {
             let note = format!("cold shutdown{}", fate(request, settle, max));
             tracing::warn!(target: TARGET, event = "interrupted", task, id, child, note, "task was killed");
@@ -100,6 +104,11 @@ fn fate(request: &Request, settle: Option<&Settle>, max: u32) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// It will not run, because it was revoked.
+pub(super) fn revoked(task: &str, id: &str) {
+    tracing::info!(target: TARGET, event = "revoked", task, id, "task revoked");
 }
 
 /// It will not run, because its time has passed.

@@ -8,8 +8,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    broker::HORIZON_MS, clock::Millis, config::TaskSpec, error::Error, message::Message,
-    spelling::distance, worker::deadline,
+    broker::HORIZON_MS,
+    clock::Millis,
+    config::TaskSpec,
+    error::{Error, ErrorKind, Result},
+    message::Message,
+    spelling::distance,
+    worker::deadline,
 };
 
 /// Beyond this a delivery goes to the broker's due set. Twice the horizon, so that a clock that
@@ -40,6 +45,11 @@ pub enum Verdict {
     },
     /// Its time has passed: REVOKED and acknowledged.
     Expire {
+        /// Number of the task in the registry.
+        task: u32,
+    },
+    /// It was revoked: REVOKED and acknowledged.
+    Revoke {
         /// Number of the task in the registry.
         task: u32,
     },
@@ -101,6 +111,32 @@ impl Registry {
         self.tasks.iter().map(|(_, spec)| spec.rate_limit)
     }
 
+    /// The number of the task that somebody named.
+    ///
+    /// # Errors
+    /// There is none, with the nearest one there is.
+    pub fn find(&self, name: &str) -> Result<u32> {
+        self.number(name).ok_or_else(|| {
+            let shown = quoted(name);
+            let near = self.nearest(&shown).map(|near| format!("; did you mean `{near}`?"));
+            let near = near.unwrap_or_default();
+            let text = format!("no task `{shown}` in this worker, expected one of its own{near}");
+            Error::new(ErrorKind::Config, text)
+        })
+    }
+
+    /// What is known about task number `task`, to be changed.
+    pub fn spec_mut(&mut self, task: u32) -> &mut TaskSpec {
+        &mut self.tasks[task as usize].1
+    }
+
+    /// The tasks that have a rate limit.
+    pub fn limited(&self) -> impl Iterator<Item = (Arc<str>, f64)> {
+        let limit =
+            |(name, spec): &(Arc<str>, TaskSpec)| Some((Arc::clone(name), spec.rate_limit?));
+        self.tasks.iter().filter_map(limit)
+    }
+
     fn nearest(&self, name: &str) -> Option<&str> {
         let most = (name.chars().count() / 3).max(2);
         let near = self.tasks.iter().map(|(known, _)| (distance(name, known), &**known));
@@ -109,12 +145,21 @@ impl Registry {
 }
 
 /// The verdict about a message that could be read. `now` is in microseconds since the Unix epoch;
-/// `left` is how many more workers it may cost.
-pub fn triage(message: &Message, left: u32, now: i64, registry: &Registry) -> Verdict {
+/// `left` is how many more workers it may cost, `revoked` whether somebody asked that it does not
+/// run.
+pub fn triage(
+    message: &Message,
+    (left, revoked): (u32, bool),
+    now: i64,
+    registry: &Registry,
+) -> Verdict {
     let headers = &message.headers;
     let Some(task) = registry.number(&headers.task) else {
         return Verdict::Unknown { reason: unknown(&headers.task, registry) };
     };
+    if revoked {
+        return Verdict::Revoke { task };
+    }
     if !registry.accept.contains(&message.content_type) {
         return Verdict::Park { task, reason: refused(&message.content_type, &registry.accept) };
     }
@@ -237,21 +282,24 @@ mod tests {
             ),
             ("not yet expired", timed(None, Some(NOW)), Verdict::Run { task }),
         ] {
-            assert_eq!(triage(&message, 1, NOW, &registry), expected, "{name}");
+            assert_eq!(triage(&message, (1, false), NOW, &registry), expected, "{name}");
+            let revoked = triage(&message, (0, true), NOW, &registry);
+            assert_eq!(revoked, Verdict::Revoke { task }, "{name}");
         }
         for (message, expected) in [
             (timed(None, None), Verdict::Exhausted { task }),
             (timed(Some(NOW + 9_000_000), None), Verdict::Exhausted { task }),
             (timed(None, Some(NOW - 1)), Verdict::Expire { task }),
         ] {
-            assert_eq!(triage(&message, 0, NOW, &registry), expected);
+            assert_eq!(triage(&message, (0, false), NOW, &registry), expected);
         }
     }
 
     #[test]
     fn an_unknown_name_gets_the_nearest_proposed() {
         let registry = registry();
-        let Verdict::Unknown { reason } = triage(&message("proj.ad"), 3, NOW, &registry) else {
+        let Verdict::Unknown { reason } = triage(&message("proj.ad"), (3, false), NOW, &registry)
+        else {
             panic!("known")
         };
         assert!(
@@ -259,12 +307,13 @@ mod tests {
             "{reason}"
         );
         let Verdict::Unknown { reason } =
-            triage(&message("billing.invoice.send"), 3, NOW, &registry)
+            triage(&message("billing.invoice.send"), (3, false), NOW, &registry)
         else {
             panic!("known")
         };
         assert!(!reason.contains("did you mean"), "{reason}");
-        let Verdict::Unknown { reason } = triage(&message(&"x".repeat(100_000)), 3, NOW, &registry)
+        let Verdict::Unknown { reason } =
+            triage(&message(&"x".repeat(100_000)), (3, false), NOW, &registry)
         else {
             panic!("known")
         };
@@ -275,7 +324,7 @@ mod tests {
     fn a_refused_content_type_lists_the_accepted_ones() {
         let mut pickle = message("proj.add");
         pickle.content_type = "application/x-python-serialize".into();
-        let Verdict::Park { reason, .. } = triage(&pickle, 3, NOW, &registry()) else {
+        let Verdict::Park { reason, .. } = triage(&pickle, (3, false), NOW, &registry()) else {
             panic!("accepted")
         };
         for part in [
@@ -305,7 +354,7 @@ mod tests {
         #[test]
         fn nothing_runs_early_or_expired(eta in prop::option::of(-10_000_000i64..20_000_000), expires in prop::option::of(-10_000_000i64..20_000_000)) {
             let (eta, expires) = (eta.map(|d| NOW + d), expires.map(|d| NOW + d));
-            match triage(&timed(eta, expires), 3, NOW, &registry()) {
+            match triage(&timed(eta, expires), (3, false), NOW, &registry()) {
                 Verdict::Run { .. } => {
                     prop_assert!(eta.is_none_or(|e| e <= NOW));
                     prop_assert!(expires.is_none_or(|e| e >= NOW));

@@ -50,13 +50,25 @@ impl Window {
     /// For a pool of `slots`, holding at most about `bytes` of unstarted messages.
     pub fn new(prefetch: Prefetch, slots: usize, bytes: usize) -> Self {
         let slots = slots.max(1);
-        let size = match prefetch {
-            Prefetch::Auto => slots * 4,
-            Prefetch::PerSlot(0) => UNLIMITED,
-            Prefetch::PerSlot(n) => slots * n as usize,
-            Prefetch::Disabled => slots,
-        };
+        let size = first_size(prefetch, slots);
         Self { prefetch, slots, bytes, size, mean_us: None, mean_bytes: 256.0, evidence: 0 }
+    }
+
+    /// The pool has another number of slots now.
+    pub fn resize(&mut self, slots: usize) {
+        self.slots = slots.max(1);
+        let first = first_size(self.prefetch, self.slots);
+        self.size = match self.mean_us {
+            Some(mean) => self.size.clamp(first, self.target(mean).max(first)),
+            None => first,
+        };
+    }
+
+    /// How large the automatic window may become when tasks take so long.
+    fn target(&self, mean_us: f64) -> usize {
+        let least = self.slots * 4;
+        let worth = (self.slots as f64 * WORTH_US / mean_us.max(1.0)).round() as usize;
+        worth.clamp(least, least.max(MOST))
     }
 
     /// How many may be claimed at once.
@@ -74,9 +86,7 @@ impl Window {
         let mean = self.mean_us.map_or(sample, |m| m * keep + sample * (1.0 - keep));
         self.mean_us = Some(mean);
         self.evidence += count;
-        let least = self.slots * 4;
-        let worth = (self.slots as f64 * WORTH_US / mean.max(1.0)).round() as usize;
-        let target = worth.clamp(least, least.max(MOST));
+        let target = self.target(mean);
         if target < self.size {
             self.size = target;
             self.evidence = 0;
@@ -112,6 +122,16 @@ impl Window {
     }
 }
 
+/// The size to begin with, which is the size for good unless it adapts.
+fn first_size(prefetch: Prefetch, slots: usize) -> usize {
+    match prefetch {
+        Prefetch::Auto => slots * 4,
+        Prefetch::PerSlot(0) => UNLIMITED,
+        Prefetch::PerSlot(n) => slots * n as usize,
+        Prefetch::Disabled => slots,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -140,6 +160,32 @@ mod tests {
                 assert_eq!(window.size(), size, "{prefetch:?} does not adapt");
             }
         }
+    }
+
+    #[test]
+    fn it_follows_the_pool() {
+        for (prefetch, sizes) in [
+            (Prefetch::Auto, [8, 20, 4]),
+            (Prefetch::PerSlot(3), [6, 15, 3]),
+            (Prefetch::PerSlot(0), [UNLIMITED; 3]),
+            (Prefetch::Disabled, [2, 5, 1]),
+        ] {
+            let mut window = Window::new(prefetch, 2, BYTES);
+            for (slots, size) in [2, 5, 1].into_iter().zip(sizes) {
+                window.resize(slots);
+                assert_eq!(window.size(), size, "{prefetch:?} {slots}");
+            }
+        }
+        // What was learned of the run times stays.
+        let mut window = Window::new(Prefetch::Auto, 2, BYTES);
+        for _ in 0..100 {
+            window.ran(100, 100 * 1_000);
+        }
+        assert_eq!(window.size(), 100);
+        window.resize(1);
+        assert_eq!(window.size(), 50);
+        window.resize(20);
+        assert_eq!(window.size(), 80);
     }
 
     #[test]

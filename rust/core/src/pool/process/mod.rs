@@ -350,16 +350,30 @@ impl Pool for ProcessPool {
         self.children.iter().map(|c| c.pid).filter(|pid| *pid != 0).collect()
     }
 
-    fn kill(&mut self, key: u64) {
-        let Some(i) = self.children.iter().position(|c| c.holds(key).is_some()) else { return };
-        if self.children[i].holds(key) == Some(true) {
-            let child = &mut self.children[i];
-            child.kill(Lost::Died("terminated on request".to_owned()), &mut self.report);
-            let pid = child.pid;
-            self.signal(pid, libc::SIGKILL);
-        } else {
-            self.children[i].take_back(&mut self.report);
+    fn cancel(&mut self, key: u64) -> bool {
+        let Some(child) = self.children.iter_mut().find(|c| c.holds(key).is_some()) else {
+            return false;
+        };
+        child.take_back(&mut self.report);
+        child.holds(key).is_none()
+    }
+
+    fn can_terminate(&self, signal: i32) -> Result<()> {
+        let known = 1..=31;
+        if known.contains(&signal) {
+            return Ok(());
         }
+        let text = format!("signal `{signal}`, expected the number of one, 1 to 31");
+        Err(Error::new(ErrorKind::Config, text))
+    }
+
+    fn terminate(&mut self, key: u64, signal: i32) {
+        let holds = |c: &Child| c.holds(key) == Some(true);
+        let Some(i) = self.children.iter().position(holds) else { return };
+        let child = &mut self.children[i];
+        child.kill(Lost::Terminated(signal), &mut self.report);
+        let pid = child.pid;
+        self.signal(pid, libc::SIGKILL);
     }
 
     fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()> {

@@ -97,6 +97,9 @@ impl ProcessPool {
                     format!("a task ran past its time limit of {} s", *us as f64 / 1e6)
                 }
                 Some(Lost::Died(why)) => why.clone(),
+                Some(Lost::Terminated(signal)) => {
+                    format!("its task was terminated by signal {signal}")
+                }
                 Some(Lost::Shutdown) | None => how.to_owned(),
             };
             self.report.news.push(PoolNews::Notice(format!(

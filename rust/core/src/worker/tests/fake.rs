@@ -30,7 +30,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
     message::{Encoding, Message},
-    pool::{Call, Lost, Outcome, Pool, PoolNews, Status},
+    pool::{Call, Lost, Outcome, Pool, PoolNews, Status, shrunk},
     result::{ResultStore, memory::MemoryResults},
     worker::tests::flaky_results::FlakyResults,
     worker::{Handle, Now, Stats, Stop, Surroundings, Worker},
@@ -290,11 +290,15 @@ impl Consumer for Plug {
     }
 }
 
+/// Limits in microseconds.
+type SoftAndHard = (Option<u64>, Option<u64>);
+
 /// What happened, by task id.
 #[derive(Default)]
 pub(crate) struct Oracle {
     begun: Mutex<Vec<(String, Instant)>>,
     ended: Mutex<Vec<String>>,
+    limits: Mutex<HashMap<String, SoftAndHard>>,
     killed: AtomicU64,
     changed: Notify,
 }
@@ -303,6 +307,11 @@ impl Oracle {
     /// Ids in the order of their beginning.
     pub(crate) fn begun(&self) -> Vec<String> {
         self.begun.lock().expect("whole").iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Soft and hard limit that each began with.
+    pub(crate) fn limits(&self) -> HashMap<String, SoftAndHard> {
+        self.limits.lock().expect("whole").clone()
     }
 
     /// When each began.
@@ -399,6 +408,8 @@ impl ScriptedPool {
         if time != "0" {
             self.news.push(PoolNews::Started { key: call.key, pid: 7, at: 0 });
         }
+        let limits = (call.soft_us, call.hard_us);
+        self.oracle.limits.lock().expect("whole").insert(message.headers.id.clone(), limits);
         self.oracle.begin(&message.headers.id);
         self.running.push(Run { key: call.key, id: message.headers.id, end: end.into(), until });
     }
@@ -470,7 +481,7 @@ impl Pool for ScriptedPool {
         self.slots
     }
     fn room(&self) -> usize {
-        self.slots * 2 - self.running.len() - self.queued.len()
+        (self.slots * 2).saturating_sub(self.running.len() + self.queued.len())
     }
     fn submit(&mut self, calls: Vec<Call>) -> Result<()> {
         assert!(calls.len() <= self.room(), "more calls than room");
@@ -508,7 +519,31 @@ impl Pool for ScriptedPool {
     fn pids(&self) -> Vec<u32> {
         vec![7]
     }
-    fn kill(&mut self, _key: u64) {}
+    fn cancel(&mut self, key: u64) -> bool {
+        let queued = self.queued.len();
+        self.queued.retain(|call| call.key != key);
+        let back = self.queued.len() < queued;
+        self.news.extend(back.then_some(PoolNews::Returned { key }));
+        back
+    }
+    fn can_terminate(&self, signal: i32) -> Result<()> {
+        if signal == libc::SIGSTOP {
+            return Err(Error::new(ErrorKind::Config, "not this one"));
+        }
+        Ok(())
+    }
+    fn terminate(&mut self, key: u64, signal: i32) {
+        self.running.retain(|run| run.key != key);
+        self.news.push(PoolNews::Lost { key, pid: 7, why: Lost::Terminated(signal) });
+    }
+    fn grow(&mut self, by: usize) -> Result<usize> {
+        self.slots += by;
+        Ok(self.slots)
+    }
+    fn shrink(&mut self, by: usize) -> Result<usize> {
+        self.slots = shrunk(self.slots, by)?;
+        Ok(self.slots)
+    }
     fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()> {
         assert!(force || self.running.is_empty(), "a pool that works is not to be ended gently");
         self.queued.clear();

@@ -1,6 +1,7 @@
 //! The loop, with time paused, an in-process broker that can be unplugged and a pool that follows a
 //! script.
 
+mod commands;
 pub(crate) mod crashes;
 mod fake;
 mod flaky_results;

@@ -88,13 +88,13 @@ async fn children_that_die_at_birth_are_reported_and_retried_slowly() {
 }
 
 #[tokio::test]
-async fn kill_ends_the_call_that_runs() {
+async fn terminate_ends_the_call_that_runs() {
     let mut bench = Bench::new(1, None);
     bench.until_room(1).await;
     bench.pool.submit(vec![call(1, "wait:never")]).unwrap();
     bench.until(|n| matches!(n, PoolNews::Started { .. })).await;
-    bench.pool.kill(1);
-    bench.until(|n| matches!(n, PoolNews::Lost { key: 1, why: Lost::Died(_), .. })).await;
+    bench.pool.terminate(1, libc::SIGKILL);
+    bench.until(|n| matches!(n, PoolNews::Lost { key: 1, why: Lost::Terminated(9), .. })).await;
     bench.until_room(1).await;
 }
 
@@ -115,7 +115,7 @@ async fn without_its_zygote_the_pool_reports_what_was_lost_and_then_fails() {
     bench.pool.submit(vec![call(1, "wait:never"), call(2, "x")]).unwrap();
     bench.until(|n| matches!(n, PoolNews::Started { key: 1, .. })).await;
     bench.stage.no_zygote.store(true, Ordering::Release);
-    bench.pool.kill(1); // makes it look
+    bench.pool.terminate(1, libc::SIGKILL); // makes it look
     bench.until(|n| matches!(n, PoolNews::Returned { key: 2 })).await;
     bench.until(|n| matches!(n, PoolNews::Lost { key: 1, .. })).await;
     assert_eq!(bench.pool.room(), 0);

@@ -1,0 +1,155 @@
+//! What may be asked of a running worker: one enum, whoever asks.
+//!
+//! A command carries its parameters and a [`Reply`], which is called once, from the worker's task,
+//! with what changed or with an error that says the value, what was expected and what to do. A reply
+//! that is dropped without a call means that the worker has ended. A command is carried out between
+//! two turns of the loop (`control`); what takes longer than that, like the end of a killed task,
+//! is not waited for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    clock::Millis,
+    error::Result,
+    worker::{Stats, Stop},
+};
+
+/// Where an answer goes. It is called in the worker's task and must not block.
+pub struct Reply<T>(Box<dyn FnOnce(Result<T>) + Send>);
+
+impl<T: 'static> Reply<T> {
+    /// Calls `take` with the answer.
+    pub fn new(take: impl FnOnce(Result<T>) + Send + 'static) -> Self {
+        Self(Box::new(take))
+    }
+
+    /// Nobody wants to know.
+    pub fn nobody() -> Self {
+        Self::new(drop)
+    }
+
+    /// Gives the answer.
+    pub(super) fn send(self, answer: Result<T>) {
+        (self.0)(answer);
+    }
+}
+
+/// Something that a running worker is asked to do.
+pub enum Command {
+    /// Stop; the second request is cold whatever it asks. [`crate::worker::Handle::stop`] awaits no
+    /// answer, because the end of the worker is one.
+    Stop(Stop),
+    /// Drop these tasks wherever they wait, now and for the next hours, and kill those that run if
+    /// `terminate` names a signal.
+    Revoke {
+        /// Task ids; others than those held here are remembered.
+        ids: Vec<Arc<str>>,
+        /// The signal for a task that runs; `None` lets it finish.
+        terminate: Option<i32>,
+        /// What became of them.
+        reply: Reply<RevokeAnswer>,
+    },
+    /// Let so many executions of a task begin in a second.
+    RateLimit {
+        /// Name of the task.
+        task: String,
+        /// Executions per second; `None` is without limit.
+        per_second: Option<f64>,
+        /// The limit before.
+        reply: Reply<Option<f64>>,
+    },
+    /// Change the limits of a task for executions that have not begun. A limit that came with a
+    /// message stays.
+    TimeLimit {
+        /// Name of the task.
+        task: String,
+        /// The new limits.
+        limits: Limits,
+        /// The limits before.
+        reply: Reply<Limits>,
+    },
+    /// Run so many more tasks at a time.
+    Grow {
+        /// How many.
+        by: usize,
+        /// How many run at a time from now on.
+        reply: Reply<usize>,
+    },
+    /// Run so many fewer tasks at a time. What runs is not touched.
+    Shrink {
+        /// How many.
+        by: usize,
+        /// How many run at a time from now on.
+        reply: Reply<usize>,
+    },
+    /// Say what is held and done.
+    Report {
+        /// All of it.
+        reply: Reply<Report>,
+    },
+}
+
+/// Time limits of a task in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Raises in the task.
+    pub soft_us: Option<u64>,
+    /// Kills its process.
+    pub hard_us: Option<u64>,
+}
+
+/// What became of ids that were revoked. Those in no list are not here, and are dropped when they
+/// come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevokeAnswer {
+    /// They waited here and will not run.
+    pub dropped: Vec<String>,
+    /// They run and were sent the signal.
+    pub terminated: Vec<String>,
+    /// They run and go on.
+    pub running: Vec<String>,
+}
+
+/// What a worker holds and has done.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The figures.
+    pub stats: Stats,
+    /// How many tasks may run at a time.
+    pub slots: usize,
+    /// What runs, as far as it has run for longer than an instant.
+    pub active: Vec<Held>,
+    /// What waits for a slot or for a rate limit.
+    pub reserved: Vec<Held>,
+    /// What waits here for its due time.
+    pub scheduled: Vec<Held>,
+    /// Ids that are dropped when they come, the oldest first.
+    pub revoked: Vec<Arc<str>>,
+    /// Executions per second of the tasks that have a limit, by name.
+    pub rate_limits: Vec<(Arc<str>, f64)>,
+    /// The queues it consumes from.
+    pub queues: Vec<Arc<str>>,
+}
+
+/// A request, for a report.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Task id.
+    pub id: String,
+    /// Name of the task.
+    pub task: Arc<str>,
+    /// The queue it came from.
+    pub queue: Arc<str>,
+    /// How many workers were lost with it.
+    pub redeliveries: u32,
+    /// Whether it was acknowledged already.
+    pub acked: bool,
+    /// When it began, milliseconds since the Unix epoch.
+    pub started: Option<Millis>,
+    /// Process id that runs it.
+    pub pid: Option<u32>,
+    /// The message, compact.
+    pub message: Bytes,
+}

@@ -1,0 +1,215 @@
+//! Commands carried out, one function each.
+//!
+//! Each changes the state between two turns of the loop and says what changed; a command that
+//! cannot be carried out changes nothing. Names are checked here, so that who asks learns what
+//! would have been right.
+
+use std::{collections::HashSet, sync::Arc};
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    message::Message,
+    worker::{
+        Now, Worker,
+        command::{Command, Held, Limits, Report, RevokeAnswer},
+        deadline,
+        inflight::{Place, Request},
+        settle,
+        shutdown::Step,
+        task_log,
+    },
+};
+
+impl Worker {
+    /// Carries out a command and answers it; what follows for the phase.
+    pub(super) fn command(&mut self, command: Command, now: Now) -> Step {
+        match command {
+            Command::Stop(stop) => return self.phase.ask(stop, now.mono, self.patience()),
+            Command::Revoke { ids, terminate, reply } => {
+                reply.send(self.revoke(&ids, terminate, now));
+            }
+            Command::RateLimit { task, per_second, reply } => {
+                reply.send(self.limit_rate(&task, per_second, now));
+            }
+            Command::TimeLimit { task, limits, reply } => {
+                reply.send(self.limit_time(&task, limits));
+            }
+            Command::Grow { by, reply } => reply.send(self.resize(by, true)),
+            Command::Shrink { by, reply } => reply.send(self.resize(by, false)),
+            Command::Report { reply } => reply.send(Ok(self.report(now))),
+        }
+        Step::Nothing
+    }
+
+    /// Whether a request's task was revoked.
+    pub(super) fn is_revoked(&self, id: &str, now: Now) -> bool {
+        self.revoked.contains(id, now.mono)
+    }
+
+    /// Stores REVOKED for a request that waits, and settles it; places where its key is left find
+    /// nothing under it.
+    pub(super) fn drop_revoked(&mut self, key: u64, now: Now) {
+        let Some(mut request) = self.inflight.remove(key) else { return };
+        if !self.told(&mut request) {
+            self.revoke_request(request, now);
+        }
+    }
+
+    /// The same for one that is in the table no more, or not yet.
+    pub(super) fn revoke_request(&mut self, request: Request, now: Now) {
+        task_log::revoked(self.shown(&request), &request.id);
+        self.counts.revoked += 1;
+        let spec = self.registry.spec(request.task);
+        let decision = settle::revoked(&request, spec, self.context(now));
+        self.conclude(decision, request);
+    }
+
+    fn revoke(
+        &mut self,
+        ids: &[Arc<str>],
+        terminate: Option<i32>,
+        now: Now,
+    ) -> Result<RevokeAnswer> {
+        if let Some(signal) = terminate {
+            self.pool.can_terminate(signal)?;
+        }
+        for id in ids {
+            self.revoked.insert(Arc::clone(id), now.mono);
+        }
+        let wanted: HashSet<&str> = ids.iter().map(|id| &**id).collect();
+        let named = |request: &Request| wanted.contains(request.id.as_str());
+        let mut answer = RevokeAnswer::default();
+        for (key, place, id) in self.inflight.select(named) {
+            match place {
+                Place::Held => self.eta.forget(key),
+                Place::Limited => self.rates.forget(key),
+                Place::Suspect => self.suspects.forget(key),
+                Place::Ready => {}
+                Place::Pool if self.pool.cancel(key) => {
+                    // It comes back with the pool's next news, and is dropped then.
+                    answer.dropped.push(id);
+                    continue;
+                }
+                Place::Pool | Place::Running => {
+                    match terminate {
+                        Some(signal) => {
+                            self.pool.terminate(key, signal);
+                            answer.terminated.push(id);
+                        }
+                        None => answer.running.push(id),
+                    }
+                    continue;
+                }
+            }
+            self.drop_revoked(key, now);
+            answer.dropped.push(id);
+        }
+        Ok(answer)
+    }
+
+    fn limit_rate(&mut self, task: &str, per_second: Option<f64>, now: Now) -> Result<Option<f64>> {
+        let number = self.registry.find(task)?;
+        if self.config.disable_rate_limits {
+            let text = "rate limits are off in this worker, expected `worker_disable_rate_limits` to be false; change that \
+                        setting and start it again";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        if let Some(limit) = per_second.filter(|limit| !limit.is_finite() || *limit < 0.0) {
+            let text = format!("rate limit `{limit}` per second, expected 0 or more, or none");
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        let before = std::mem::replace(&mut self.registry.spec_mut(number).rate_limit, per_second);
+        let mut released = Vec::new();
+        self.rates.set(number, per_second, now.mono, &mut released);
+        for key in released {
+            self.make_ready(key);
+        }
+        Ok(before)
+    }
+
+    fn limit_time(&mut self, task: &str, limits: Limits) -> Result<Limits> {
+        let number = self.registry.find(task)?;
+        if let Some(limit) = limits.hard_us.filter(|_| !self.pool.kills()) {
+            let (pool, seconds) = (self.pool.name(), limit as f64 / 1e6);
+            let text = format!(
+                "pool `{pool}` cannot keep the time limit of `{seconds}` s: a task inside the worker's process cannot be killed; \
+                 use the pool prefork, or a soft time limit"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        let spec = self.registry.spec_mut(number);
+        let before = Limits { soft_us: spec.soft_us, hard_us: spec.hard_us };
+        (spec.soft_us, spec.hard_us) = (limits.soft_us, limits.hard_us);
+        // What waits at the pool comes back and is sent again with the new limits.
+        self.pool.recall();
+        let Self { inflight, registry, pool, .. } = self;
+        for (key, place, _) in inflight.select(|request| request.task == number) {
+            if place == Place::Running {
+                continue;
+            }
+            let Some(request) = inflight.get_mut(key) else { continue };
+            let own = Message::decode(&request.message).unwrap_or_default().headers.timelimit;
+            (request.soft_us, request.hard_us) = deadline::limits(own, registry.spec(number));
+            request.hard_us = request.hard_us.filter(|_| pool.kills());
+        }
+        Ok(before)
+    }
+
+    fn resize(&mut self, by: usize, grow: bool) -> Result<usize> {
+        self.must_work()?;
+        let slots = if grow { self.pool.grow(by)? } else { self.pool.shrink(by)? };
+        self.window.resize(slots);
+        self.children_changed = true;
+        tracing::info!(slots, "the pool runs so many tasks at a time from now on");
+        Ok(slots)
+    }
+
+    /// What is asked for makes sense only while the worker takes tasks.
+    fn must_work(&self) -> Result<()> {
+        if self.phase.works() {
+            return Ok(());
+        }
+        let name = &self.config.hostname;
+        let text = format!("the worker `{name}` is stopping, expected one that takes tasks");
+        Err(Error::new(ErrorKind::Unsupported, text))
+    }
+
+    fn report(&mut self, now: Now) -> Report {
+        self.children_changed = true;
+        self.publish();
+        let mut report = Report {
+            stats: self.counts.clone(),
+            slots: self.pool.slots(),
+            revoked: self.revoked.ids(now.mono),
+            rate_limits: self.registry.limited().collect(),
+            queues: self.config.queues.clone(),
+            ..Report::default()
+        };
+        for (key, place, _) in self.inflight.select(|request| request.ended.is_none()) {
+            let Some(request) = self.inflight.get(key) else { continue };
+            let list = match place {
+                Place::Held => &mut report.scheduled,
+                Place::Running => &mut report.active,
+                Place::Limited | Place::Ready | Place::Pool | Place::Suspect => {
+                    &mut report.reserved
+                }
+            };
+            list.push(self.held(request, now));
+        }
+        report
+    }
+
+    fn held(&self, request: &Request, now: Now) -> Held {
+        let ago = |seen| (now.wall - now.mono.saturating_sub(seen) as i64).div_euclid(1_000);
+        Held {
+            id: request.id.clone(),
+            task: Arc::clone(self.registry.name(request.task)),
+            queue: Arc::clone(&request.queue),
+            redeliveries: request.redeliveries,
+            acked: request.acked,
+            started: request.seen.map(ago),
+            pid: request.seen.map(|_| request.pid),
+            message: request.message.clone(),
+        }
+    }
+}
