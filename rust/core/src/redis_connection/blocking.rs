@@ -376,15 +376,26 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAdd
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let (send, found) = mpsc::channel();
     let host = host.to_owned();
-    thread::Builder::new().name("taskcore-resolve".into()).spawn(move || {
+    let resolved = within(deadline, move || (host, port).to_socket_addrs().map(Iterator::collect));
+    resolved?.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time")
+    })?
+}
+
+/// What `work`, which knows no deadline, gives by `deadline`; `None` when it takes longer. It runs
+/// in a thread of its own, which is then left behind and ends with it.
+pub(super) fn within<T: Send + 'static>(
+    deadline: Instant,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let left = left(deadline)?;
+    let (send, receive) = mpsc::channel();
+    thread::Builder::new().name("taskcore-connect".into()).spawn(move || {
         // Nobody listens any more when the deadline has passed.
-        let _ = send.send((host, port).to_socket_addrs().map(Iterator::collect));
+        let _ = send.send(work());
     })?;
-    found.recv_timeout(left(deadline)?).unwrap_or_else(|_| {
-        Err(io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time"))
-    })
+    Ok(receive.recv_timeout(left).ok())
 }
 
 /// The time until `deadline`.
@@ -397,6 +408,16 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn what_knows_no_deadline_is_left_behind_at_it() {
+        let soon = clock::instant() + Duration::from_millis(20);
+        let (release, blocked) = mpsc::channel::<()>();
+        assert_eq!(within(soon, move || blocked.recv()).unwrap(), None);
+        drop(release);
+        let later = clock::instant() + Duration::from_secs(30);
+        assert_eq!(within(later, || 7).unwrap(), Some(7));
+    }
 
     fn connection(socket: Socket) -> Connection {
         let limit = Limit::Until(clock::instant() + Duration::from_secs(30));

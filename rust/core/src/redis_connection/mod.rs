@@ -13,6 +13,7 @@ mod tls;
 
 use std::{
     io,
+    net::IpAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -30,7 +31,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     url::{Endpoint, RedisUrl, TlsFiles},
 };
-use blocking::Connection;
+use blocking::{Connection, within};
 pub(crate) use multiplexed::Multiplexed;
 pub(crate) use pool::{Lease, Pool, generation};
 use tls::Tls;
@@ -107,7 +108,17 @@ impl Server {
     /// A blocking connection, opened before `deadline`, on which the server may push.
     pub(crate) fn connect_push(&self, deadline: Instant) -> Result<redis::Connection> {
         let left = self.time_left(deadline)?;
-        self.push_client.get_connection_with_timeout(left).map_err(|e| self.error("connect", e))
+        let client = self.push_client.clone();
+        let connect = move || client.get_connection_with_timeout(left);
+        // The library's timeout does not count the resolution of the server's name.
+        let connected = match &self.target.endpoint {
+            Endpoint::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => {
+                let late = io::Error::from(io::ErrorKind::TimedOut);
+                within(deadline, connect).and_then(|c| c.ok_or(late)).map_err(RedisError::from)
+            }
+            _ => Ok(connect()),
+        };
+        connected.and_then(|c| c).map_err(|e| self.error("connect", e))
     }
 
     /// A connection for many concurrent users inside the current runtime. The connection is dead

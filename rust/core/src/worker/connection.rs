@@ -24,6 +24,7 @@ use crate::{
         Broker, Consumer, Delivery, Recovered, Subscription, Tag,
         lease::{LEASE_MS, RENEW_MS, SWEEP_MS},
     },
+    clock::{self, Micros},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
 };
@@ -253,7 +254,7 @@ impl Up {
         }
         let consumer = &self.consumer;
         let renew = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {
-            Box::pin(timed(async move { c.renew().await }))
+            Box::pin(timed(clock::boot_us, async move { c.renew().await }))
         };
         if let Poll::Ready(result) = self.renew.poll(cx, || renew(Arc::clone(consumer))) {
             return Poll::Ready(result.map(|((), took)| ConnectionNews::Renewed(took)));
@@ -313,13 +314,22 @@ fn connect(
     subscription: &Subscription,
 ) -> BoxFuture<'static, Result<Connected>> {
     let (broker, subscription) = (Arc::clone(broker), subscription.clone());
-    Box::pin(timed(async move { bounded(CONNECT, broker.consume(subscription)).await }))
+    Box::pin(timed(
+        clock::boot_us,
+        async move { bounded(CONNECT, broker.consume(subscription)).await },
+    ))
 }
 
-/// What came of it, and how long it took.
-async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
-    let begun = Instant::now();
-    Ok((work.await?, begun.elapsed()))
+/// What came of it, and how long it took. The runtime's clock stands still while the machine
+/// sleeps; `clock` does not, and a lease grows old by it.
+async fn timed<T>(
+    clock: impl Fn() -> Micros,
+    work: impl Future<Output = Result<T>>,
+) -> Result<(T, Duration)> {
+    let (begun, begun_us) = (Instant::now(), clock());
+    let done = work.await?;
+    let passed = Duration::from_micros(clock().saturating_sub(begun_us));
+    Ok((done, begun.elapsed().max(passed)))
 }
 
 async fn bounded<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {

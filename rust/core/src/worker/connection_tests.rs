@@ -218,3 +218,11 @@ async fn a_connection_attempt_is_bounded_and_closing_gives_the_consumer() {
     assert!(up.close().is_some());
     assert!(up.consumer().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sleep_of_the_machine_counts_as_time_that_an_answer_took() {
+    let (times, asked) = ([1_000, 61_000_000], AtomicUsize::new(0));
+    let clock = || times[asked.fetch_add(1, Ordering::Relaxed)];
+    let ((), took) = timed(clock, std::future::ready(Ok(()))).await.unwrap();
+    assert_eq!(took, Duration::from_millis(60_999));
+}

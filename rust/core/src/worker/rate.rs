@@ -4,9 +4,11 @@
 //! overtakes it. Waiting here occupies no slot and no place in the prefetch window. The line is
 //! short on purpose: what the bucket would pass only after [`LINE_US`] goes back to the broker's
 //! due set, so that a long backlog of a slow type neither fills this worker's memory nor keeps
-//! other types behind it. A message sent back returns after at most [`DEFER_US`], whatever the
-//! estimate, because another worker may have joined by then; the order among those is therefore
-//! only approximate. Limits are per worker, as in Celery.
+//! other types behind it. Each deferral books one turn after the last, so a message mostly returns
+//! when its turn has come. One whose turn is far away returns earlier, after an eighth of that time
+//! at most, because another worker may have joined by then or the limit may have been raised: a
+//! backlog costs some ten claims for each task that runs, however long it is. The order among what
+//! was deferred is therefore only approximate. Limits are per worker, as in Celery.
 
 use std::collections::VecDeque;
 
@@ -14,8 +16,15 @@ use crate::clock::Micros;
 
 /// How much waiting the line in memory may hold.
 pub const LINE_US: u64 = 2_000_000;
-/// The longest deferral to the broker.
-pub const DEFER_US: u64 = 30_000_000;
+/// A message whose turn is this near returns when it has come.
+const NEAR_US: u64 = 30_000_000;
+/// Every other one returns in this part of the time until its turn, ...
+const LOOKS: u64 = 8;
+/// ... and after this at the latest.
+pub const DEFER_US: u64 = 3_600_000_000;
+/// Turns are booked no further ahead, so that what is deferred again and again books no more than
+/// the backlog needs.
+const BOOKED_US: u64 = LOOKS * DEFER_US;
 /// How much time's worth of tokens a bucket keeps: timers tick in milliseconds, so a limit above
 /// 1,000/s needs more than the single token that Celery keeps.
 const BURST_US: f64 = 5_000.0;
@@ -44,13 +53,23 @@ struct Bucket {
     line: VecDeque<u64>,
     /// Until when the requests deferred so far use up the bucket.
     booked: Micros,
+    /// How many were deferred; spreads the returns of those whose turn is far away.
+    deferred: u64,
 }
 
 impl Bucket {
     fn new(per_second: f64) -> Self {
         let rate = per_second / 1e6;
         let capacity = (rate * BURST_US).max(1.0);
-        Self { rate, capacity, tokens: capacity, filled: 0, line: VecDeque::new(), booked: 0 }
+        Self {
+            rate,
+            capacity,
+            tokens: capacity,
+            filled: 0,
+            line: VecDeque::new(),
+            booked: 0,
+            deferred: 0,
+        }
     }
 
     fn fill(&mut self, now: Micros) {
@@ -78,6 +97,8 @@ impl Bucket {
     fn admit(&mut self, key: u64, now: Micros) -> Admission {
         self.fill(now);
         if self.line.is_empty() && self.take() {
+            // Nothing waited for this token: what was booked has run, or is gone.
+            self.booked = now;
             return Admission::Now;
         }
         let wait = self.wait_for(self.line.len() as f64 + 1.0);
@@ -86,13 +107,24 @@ impl Bucket {
             self.line.push_back(key);
             return Admission::Waiting;
         }
-        // Each deferral books one turn after the last, and starts over at the horizon: those sent
-        // back return spread over it, and a backlog that was purged leaves no debt.
-        let soonest = now.saturating_add(wait);
-        let turn = if self.booked > now + DEFER_US { soonest } else { self.booked.max(soonest) };
-        self.booked = turn.saturating_add(self.wait_for(self.tokens + 1.0));
-        // At least a line's length later, or a message would circle between here and the broker.
-        Admission::Defer((turn - now).clamp(LINE_US, DEFER_US))
+        Admission::Defer(self.book(now, now.saturating_add(wait)))
+    }
+
+    /// Books the next free turn, `soonest` or later; how long the message is to stay away.
+    fn book(&mut self, now: Micros, soonest: Micros) -> u64 {
+        let turn = self.booked.max(soonest);
+        let next = turn.saturating_add(self.wait_for(self.tokens + 1.0));
+        self.booked = next.min(now.saturating_add(BOOKED_US));
+        let until = turn - now;
+        let reach = (until / LOOKS).clamp(NEAR_US, DEFER_US);
+        if until <= reach {
+            // At least a line's length later, or it would circle between here and the broker.
+            return until.max(LINE_US);
+        }
+        // Spread evenly over the second half of `reach`, or all would return at one instant.
+        self.deferred = self.deferred.wrapping_add(1);
+        let spread = self.deferred.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        reach / 2 + ((reach / 2 * spread) >> 32)
     }
 
     fn wake(&self) -> Option<Micros> {
@@ -202,6 +234,8 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
+    use std::{cmp::Reverse, collections::BinaryHeap};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -244,10 +278,79 @@ mod tests {
         assert_eq!(rates.admit(0, 2, 0), Admission::Waiting);
         assert_eq!(rates.admit(0, 3, 0), Admission::Defer(12 * SECOND));
         assert_eq!(rates.admit(0, 4, 0), Admission::Defer(18 * SECOND));
-        for key in 5..100 {
-            assert!(matches!(rates.admit(0, key, 0), Admission::Defer(wait) if wait <= DEFER_US));
+        // The turn of key 9 is beyond `NEAR_US`: it is looked at before.
+        for key in 5..=100 {
+            let Admission::Defer(wait) = rates.admit(0, key, 0) else { panic!("{key} fits") };
+            let turn = 6 * (key - 1) * SECOND;
+            let in_time = if turn <= NEAR_US { wait == turn } else { wait >= NEAR_US / 2 };
+            assert!(in_time && wait <= turn, "{key} returns after {wait}");
         }
         assert_eq!(rates.len(), 1);
+    }
+
+    /// A backlog of `n` messages that come back when they were told to, `seconds` long; how many
+    /// ran, how often one was claimed, and the most claims within one second.
+    fn simulate(per_second: f64, n: u64, seconds: u64) -> (u64, u64, u64) {
+        let mut rates = Rates::new([Some(per_second)]);
+        let mut due: BinaryHeap<Reverse<(u64, u64)>> =
+            (0..n).map(|key| Reverse((0, key))).collect();
+        let (mut ran, mut claims, mut most, mut this_second) = (0, 0, 0, (0, 0));
+        let mut now = 0;
+        while now < seconds * SECOND {
+            ran += released(&mut rates, now).len() as u64;
+            while due.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+                let Some(Reverse((_, key))) = due.pop() else { break };
+                claims += 1;
+                this_second = (
+                    now / SECOND,
+                    if this_second.0 == now / SECOND { this_second.1 + 1 } else { 1 },
+                );
+                most = most.max(if now < SECOND { 0 } else { this_second.1 });
+                match rates.admit(0, key, now) {
+                    Admission::Now => ran += 1,
+                    Admission::Waiting => {}
+                    Admission::Defer(wait) => due.push(Reverse((now + wait, key))),
+                }
+            }
+            let next = due.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
+            now = rates.next_wake().unwrap_or(u64::MAX).min(next).max(now + 1);
+        }
+        (ran, claims, most)
+    }
+
+    #[test]
+    fn a_long_backlog_keeps_the_bucket_busy_and_is_seldom_looked_at() {
+        let n = 800_000;
+        let (ran, claims, most) = simulate(10.0, n, 600);
+        assert!(ran >= 5_900, "{ran} of 6,000 ran");
+        let again = claims - n;
+        assert!(again < 600 * 600, "{again} claims beyond the first");
+        assert!(most < 1_000, "{most} claims in one second");
+    }
+
+    #[test]
+    fn a_short_backlog_is_claimed_a_few_times_and_runs_in_its_time() {
+        let (ran, claims, _) = simulate(10.0, 3_000, 400);
+        assert_eq!(ran, 3_000);
+        assert!(claims < 12 * 3_000, "{claims} claims");
+    }
+
+    #[test]
+    fn a_purged_backlog_leaves_no_debt() {
+        let mut rates = Rates::new([Some(10.0)]);
+        for key in 0..100_000 {
+            rates.admit(0, key, 0);
+        }
+        let mut now = 0;
+        while let Some(wake) = rates.next_wake() {
+            now = wake;
+            released(&mut rates, now);
+        }
+        now += SECOND;
+        assert_eq!(rates.admit(0, 1, now), Admission::Now);
+        let waits: Vec<_> = (2..100).map(|key| rates.admit(0, key, now)).collect();
+        let far = |wait: &Admission| matches!(wait, Admission::Defer(wait) if *wait > 10 * SECOND);
+        assert!(!waits.iter().any(far), "{waits:?}");
     }
 
     #[test]
@@ -255,7 +358,7 @@ mod tests {
         let mut rates = Rates::new([Some(0.0)]);
         assert_eq!(rates.admit(0, 1, 0), Admission::Now); // the bucket starts full, as Celery's does
         assert_eq!(rates.admit(0, 2, 0), Admission::Waiting);
-        assert_eq!(rates.admit(0, 3, SECOND), Admission::Defer(DEFER_US));
+        assert!(matches!(rates.admit(0, 3, SECOND), Admission::Defer(1_800_000_000..=DEFER_US)));
         assert_eq!(rates.next_wake(), None);
         assert_eq!(rates.drain(), [2]);
     }
