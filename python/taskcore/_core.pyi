@@ -118,6 +118,21 @@ class Publisher:
             ValueError: the body is larger than `max_body`; an unknown field.
         """
 
+    def follow(
+        self,
+        request: Request,
+        template: Template,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        fields: dict[str, Any] | None = None,
+    ) -> str:
+        """Encodes one message as `publish` does and leaves it to the worker, which publishes it
+        with the outcome of `request`; returns its task id. Does not block.
+
+        Raises:
+            EncodeError, ValueError, TypeError: as `publish`.
+        """
+
     def publish_many(
         self,
         template: Template,
@@ -252,6 +267,8 @@ class Request:
         protocol (`compact` or `celery`)."""
     def add_child(self, task_id: str, parent: Any = None) -> None:
         """Records a task published during this execution, for the `children` of the result."""
+    def drop_following(self) -> None:
+        """Drops the messages that were to follow this execution, and what `children` says of them."""
 
 @final
 class Pages:

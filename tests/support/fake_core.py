@@ -50,6 +50,13 @@ class Publisher:
         self.sent.append((template, list(args), dict(kwargs), fields))
         return str(found)
 
+    def follow(
+        self, request: "Request", template: Template, args: Any, kwargs: Any, fields: Any = None
+    ) -> str:
+        found = self.publish(template, args, kwargs, fields)
+        request.following.append(self.sent[-1])
+        return found
+
     def publish_many(
         self, template: Any, calls: Any, fields: Any = None, check: Any = None
     ) -> list[str]:
@@ -142,6 +149,8 @@ class Request:
         }
         self.fields.setdefault("root_id", self.fields.get("id"))
         self.children: list[str] = []
+        self.following: list[Any] = []
+        """What leaves with the outcome; also in `Publisher.sent`."""
 
     id = property(lambda self: self.fields["id"])
     task = property(lambda self: self.fields["task"])
@@ -159,6 +168,11 @@ class Request:
 
     def add_child(self, task_id: str, parent: Any = None) -> None:
         self.children.append(task_id)
+
+    def drop_following(self) -> None:
+        dropped = [fields["task_id"] for _, _, _, fields in self.following]
+        self.children = [one for one in self.children if one not in dropped]
+        self.following.clear()
 
 
 class Pages:

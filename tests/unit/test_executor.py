@@ -1,5 +1,6 @@
 """The life of one call: steps, hooks, signals, and how every ending becomes an outcome."""
 
+import contextlib
 import gc
 import time
 import weakref
@@ -387,9 +388,44 @@ def test_an_ended_retry_keeps_nothing_alive(app: Any, core: Any, auto: bool, ret
         gc.enable()
 
 
+def test_a_retry_leaves_with_the_outcome_unless_the_execution_goes_on(app: Any, core: Any) -> None:
+    make(app, lambda self, throw: self.retry(throw=throw) and None, bind=True)
+    for throw in (True, False):
+        request = core.Request(id="i", task="t")
+        ended = app.executor.run(app.executor.plan("t"), request, (throw,), {})
+        assert ended.verdict == (outcome.RETRY if throw else outcome.SUCCESS)
+        assert len(request.following) == int(throw)
+    assert len(app.publisher.sent) == 2
+
+
+def test_what_would_have_followed_a_success_does_not_follow_a_failure(app: Any, core: Any) -> None:
+    make(app, lambda: 5)
+    sig = {"task": "u", "args": [], "kwargs": {}, "options": {}}
+    plan, request = app.executor.plan("t"), core.Request(id="i", task="t", callbacks=[sig])
+    assert app.executor.run(plan, request, (), {}).verdict == outcome.SUCCESS
+    assert len(request.following) == len(request.children) == 1
+    # The core cannot encode the result.
+    app.executor.handle_exception(plan, request, (), {}, TypeError("no json"))
+    assert request.following == request.children == []
+
+
+def test_a_swallowed_retry_follows_a_success_and_no_failure(app: Any, core: Any) -> None:
+    def body(self: Any, fails: bool) -> None:
+        with contextlib.suppress(Retry):
+            self.retry()
+        if fails:
+            raise ValueError
+
+    make(app, body, bind=True)
+    for fails in (False, True):
+        request = core.Request(id="i", task="t")
+        app.executor.run(app.executor.plan("t"), request, (fails,), {})
+        assert len(request.following) == int(not fails)
+
+
 def test_a_retry_that_cannot_be_published_loses_nothing(app: Any, core: Any) -> None:
-    make(app, lambda self: self.retry(), bind=True)
-    app.task(name="late", bind=True, acks_late=True)(lambda self: self.retry())
+    make(app, lambda self: self.retry(throw=False), bind=True)
+    app.task(name="late", bind=True, acks_late=True)(lambda self: self.retry(throw=False))
     app.publisher.error = OperationalError("down")
     assert run(app, core).result["exc_type"] == "OperationalError"
     request = core.Request(id="i", task="late")
@@ -465,7 +501,7 @@ def test_a_failure_fails_the_rest_of_the_chain(app: Any, core: Any) -> None:
     assert not app.publisher.sent
 
 
-def test_a_callback_that_cannot_be_published_fails_the_task(app: Any, core: Any) -> None:
+def test_a_callback_that_cannot_be_encoded_fails_the_task(app: Any, core: Any) -> None:
     make(app, lambda: 5)
     app.publisher.error = OperationalError("down")
     ended = run(app, core, callbacks=[{"task": "u", "args": [], "kwargs": {}, "options": {}}])

@@ -4,6 +4,9 @@ chain.
 Celery's clients send these with `link=`, `link_error=` and chains, so a worker in a mixed fleet
 must carry them on, although composing them is not yet part of taskcore's own API. A composition
 inside (group, chord) is refused before user code runs: half a workflow is worse than none.
+
+Nothing is published here. Messages are encoded and leave with the outcome of the execution; the
+worker publishes them before it stores the result.
 """
 
 from __future__ import annotations

@@ -22,7 +22,13 @@ from taskcore.utils import shorten
 
 
 def handle_exception(call: Call, exc: BaseException) -> Call:
-    """Gives the call the outcome of `exc`; never raises."""
+    """Gives the call the outcome of `exc`; never raises.
+
+    What was to follow the call, its callbacks or a retry that it has not ended with, is dropped: it
+    has ended otherwise.
+    """
+    if not isinstance(exc, Retry):
+        call.request.drop_following()
     call.exc = exc = _autoretry(call, exc)
     try:
         handler = next(handler for cls, handler in _HANDLERS if isinstance(exc, cls))
@@ -75,9 +81,9 @@ def _autoretry(call: Call, exc: BaseException) -> BaseException:
             task.retry_jitter,
         )
     try:
-        return task.retry(exc=exc, throw=False, **how)  # type: ignore[no-any-return]
+        return task.retry(exc=exc, **how)  # type: ignore[no-any-return]
     except BaseException as ending:
-        # No retries left (then it is `exc` itself), or the broker did not take the message.
+        # The Retry, `exc` itself when no retries are left, or what cannot be encoded.
         del exc  # or this frame, which its traceback knows, would keep it
         return ending
 
@@ -101,13 +107,14 @@ def _rejected(call: Call, exc: Reject) -> Call:
 
 
 def _requeued(call: Call) -> bool:
-    """Whether the message was published again, with the mark that it is; otherwise the broker puts
-    it back as it was."""
+    """Whether the message follows itself, with the mark that it does; otherwise the broker puts it
+    back as it was."""
     known = call.request.to_dict()
     if known.get("is_eager"):
         return False
     try:
-        call.task.app.producer.publish_again(
+        call.task.app.producer.follow_again(
+            call.request,
             call.task,
             known["args"],
             known["kwargs"],

@@ -135,28 +135,41 @@ class Producer:
         kwargs: dict[str, Any],
         fields: dict[str, Any],
         protocol: str | None = None,
+        following: context.TaskRequest | None = None,
     ) -> str:
-        """Publishes fields as they are, with the signals around; gives the task id."""
+        """Publishes fields as they are, with the signals around; gives the task id.
+
+        Args:
+            following: the execution that the message follows. A worker publishes it with the
+                outcome; here it is only encoded.
+        """
         template = self.template(target, protocol)
+        publish = self.publisher.publish
+        if following is not None and not isinstance(following, context.LocalRequest):
+
+            def publish(*message: Any) -> Any:
+                return self.publisher.follow(following, *message)
+
         if not (signals.before_task_publish.receivers or signals.after_task_publish.receivers):
-            return str(self.publisher.publish(template, args, kwargs, fields or None))
+            return str(publish(template, args, kwargs, fields or None))
         name = _name(target)
         sent = self._announce(name, args, kwargs, fields)
-        task_id = str(self.publisher.publish(template, args, kwargs, fields))
+        task_id = str(publish(template, args, kwargs, fields))
         sent()
         return task_id
 
-    def publish_again(
+    def follow_again(
         self,
+        request: context.TaskRequest,
         task: Task[..., Any],
         args: Sequence[Any],
         kwargs: dict[str, Any],
         fields: dict[str, Any],
         protocol: str,
     ) -> None:
-        """Publishes a message that was published before: nobody is told, because nobody called the
+        """Has the message of `request` follow itself: nobody is told, because nobody called the
         task."""
-        self.publisher.publish(self.template(task, protocol), args, kwargs, fields)
+        self.publisher.follow(request, self.template(task, protocol), args, kwargs, fields)
 
     def _complete(
         self,
@@ -264,7 +277,7 @@ class Producer:
         protocol: str | None,
     ) -> None:
         """Sends what follows the current execution by its message: a callback, an error callback, a
-        chain's next step.
+        chain's next step. It leaves with the outcome of the execution.
 
         It goes in the protocol of that message, because its sender may be a stock client whose
         workers must read it.
@@ -279,7 +292,7 @@ class Producer:
         fields, _, _ = self._complete(
             target, {k: v for k, v in options.items() if k in known}, None
         )
-        task_id = self.deliver(target, args, kwargs, fields, protocol)
+        task_id = self.deliver(target, args, kwargs, fields, protocol, parent)
         if parent is not None:
             parent.add_child(task_id)
 

@@ -266,6 +266,9 @@ class Task(TaskOptions, Generic[P, R]):
     ) -> Retry:
         """Publishes this call again, to run later, and ends the execution by raising `Retry`.
 
+        The worker publishes it together with the outcome. With `throw=False` the execution goes on,
+        so it is published at once, and confirmed, before this returns.
+
         Args:
             args, kwargs: other arguments; default: the same.
             exc: why; raised instead when there are no retries left.
@@ -275,7 +278,8 @@ class Task(TaskOptions, Generic[P, R]):
         Raises:
             Retry: published; let it through.
             MaxRetriesExceededError: no retries left and `exc` not given.
-            OperationalError: the broker did not take it, and the message was acknowledged already.
+            OperationalError: with `throw=False`, the broker did not take it, and the message was
+                acknowledged already.
         """
         request = context.get_request()
         if request is None or request.id is None or request.task != self.name:
@@ -319,7 +323,7 @@ class Task(TaskOptions, Generic[P, R]):
                 **retry.carried(carried),
                 **self.app.producer.fields({**options, "eta": eta, "countdown": countdown}),
             }
-            self._publish_again(carried, args, kwargs, fields)
+            self._publish_again(request if throw else None, carried, args, kwargs, fields)
             request.add_child(request.id)
             retry_exc = Retry(exc=exc, when=when)
         try:
@@ -330,14 +334,18 @@ class Task(TaskOptions, Generic[P, R]):
             del retry_exc, exc  # or this frame, its exception and the request would keep each other
 
     def _publish_again(
-        self, request: Mapping[str, Any], args: Any, kwargs: Any, fields: dict[str, Any]
+        self,
+        following: context.TaskRequest | None,
+        request: Mapping[str, Any],
+        args: Any,
+        kwargs: Any,
+        fields: dict[str, Any],
     ) -> None:
         from taskcore.task import retry
 
+        protocol = retry.protocol_of(request)
         try:
-            self.app.producer.deliver(
-                self, args, kwargs, fields, protocol=retry.protocol_of(request)
-            )
+            self.app.producer.deliver(self, args, kwargs, fields, protocol, following)
         except OperationalError as failed:
             if self.acks_late:
                 # The message is still the broker's: putting it back loses nothing. DIFFERENCE:

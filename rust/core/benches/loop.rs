@@ -84,6 +84,7 @@ impl Pool for NoOp {
                     document: self.document.clone(),
                     note: String::new(),
                     traceback: String::new(),
+                    follow: Vec::new(),
                 })
             });
             Poll::Ready(Ok(news.collect()))

@@ -143,6 +143,7 @@ fn inflight(c: &mut Criterion) {
                         document: None,
                         note: String::new(),
                         traceback: String::new(),
+                        follow: Vec::new(),
                     };
                     let request = table.remove(call.key).expect("dispatched");
                     black_box(settle::outcome(outcome, request, &spec, ctx));

@@ -4,7 +4,8 @@
 //! from here. Everything else, and every exception, is `taskcore.execution.executor`'s business;
 //! this file only turns its answer into an outcome. What can fail before user code runs is no
 //! failure of the task: a body that cannot be opened or decoded is `Undecodable`. A call whose task
-//! has ended already (the worker says so) is not run: Python tells whoever follows it.
+//! has ended already (the worker says so) is not run: Python tells whoever follows it. What is to be
+//! published because of a call was encoded while it ran, and leaves with its outcome.
 //!
 //! The caller learns through [`Host`] when user code begins and ends, because only then is a soft
 //! limit meant for it.
@@ -98,16 +99,20 @@ impl Executor {
             document: None,
             note: String::new(),
             traceback: String::new(),
+            follow: Vec::new(),
         };
         match self.prepare(py, call) {
-            Ok((entry, request)) => match &call.ended {
-                None => self.run(&entry, request.bind(py), host, &mut outcome),
-                Some(end) => {
-                    host.begin(clock::mono_us(), false);
-                    self.tell(&entry, request.bind(py), end, &mut outcome);
-                    host.end();
+            Ok((entry, request)) => {
+                match &call.ended {
+                    None => self.run(&entry, request.bind(py), host, &mut outcome),
+                    Some(end) => {
+                        host.begin(clock::mono_us(), false);
+                        self.tell(&entry, request.bind(py), end, &mut outcome);
+                        host.end();
+                    }
                 }
-            },
+                outcome.follow = request.get().take_follow();
+            }
             Err(reason) => outcome.note = reason,
         }
         outcome

@@ -18,7 +18,8 @@ use pyo3::{
 use taskcore::{
     assemble::{self, Options},
     backoff::RetryPolicy,
-    broker::Admin,
+    broker::{Admin, Outgoing},
+    pool::FollowUp,
     publish::{self, Effort, MAX_BODY},
 };
 
@@ -27,6 +28,7 @@ use crate::{
     bulk::Bulk,
     compose::{Writer, positional},
     errors, fields, last_published,
+    request::Request,
     template::Template,
 };
 
@@ -152,6 +154,24 @@ impl Publisher {
             sender.send(std::slice::from_ref(&out), &effort, interrupt)
         })?;
         last_published::published(&draft.message.headers.id);
+        Ok(draft.message.headers.id)
+    }
+
+    #[pyo3(signature = (request, template, args, kwargs, fields = None))]
+    fn follow<'py>(
+        &self,
+        request: &Bound<'py, Request>,
+        template: &Bound<'py, Template>,
+        args: &Bound<'py, PyAny>,
+        kwargs: &Bound<'py, PyDict>,
+        fields: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<String> {
+        let template = template.get();
+        let mut draft = fields::draft(template, fields, &self.effort)?;
+        let mut writer = Writer::new(self.max_body);
+        let out = writer.write(template, &mut draft, &positional(args)?, kwargs)?;
+        let Outgoing { queue, priority, due, id, data, .. } = out;
+        request.get().follow(FollowUp { queue, priority, due, id, data });
         Ok(draft.message.headers.id)
     }
 

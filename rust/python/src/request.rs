@@ -2,11 +2,11 @@
 //!
 //! It holds the message as it was read and makes Python objects only for what is asked for: most
 //! tasks never look. The children that the execution publishes are collected here, because the
-//! result document lists them.
+//! result document lists them; so are the messages that follow it, which leave with its outcome.
 
 use std::{
     borrow::Cow,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use pyo3::{
@@ -14,7 +14,10 @@ use pyo3::{
     types::{PyDict, PyList, PyTuple},
 };
 use serde_json::{Map, Value};
-use taskcore::message::{Message, TimeLimit, format_iso};
+use taskcore::{
+    message::{Message, TimeLimit, format_iso},
+    pool::FollowUp,
+};
 
 use crate::codec::{self, CallArgs, Format};
 
@@ -30,6 +33,9 @@ pub(crate) struct Request {
     /// `(task id, parent)` of each task published during the execution. A mutex for an append;
     /// never held across Python.
     children: Mutex<Vec<(String, Option<Py<PyAny>>)>>,
+    /// What is published with the outcome; made with the first of them, since most have none. A
+    /// mutex for an append.
+    follow: OnceLock<Mutex<Vec<FollowUp>>>,
 }
 
 impl Request {
@@ -47,6 +53,7 @@ impl Request {
             kwargs: call.kwargs.clone().unbind(),
             embed: call.embed.clone().map(Bound::unbind),
             children: Mutex::default(),
+            follow: OnceLock::new(),
         }
     }
 
@@ -65,6 +72,20 @@ impl Request {
     /// Whether the message carries callbacks, errbacks, a chain or a chord.
     pub(crate) fn has_links(&self) -> bool {
         self.embed.is_some()
+    }
+
+    /// Adds a message that follows this execution.
+    pub(crate) fn follow(&self, message: FollowUp) {
+        let follow = self.follow.get_or_init(Mutex::default);
+        follow.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+    }
+
+    /// Takes the messages that follow this execution.
+    pub(crate) fn take_follow(&self) -> Vec<FollowUp> {
+        let taken = self.follow.get().map(|follow| {
+            std::mem::take(&mut *follow.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        taken.unwrap_or_default()
     }
 
     /// The queue that the message was delivered from.
@@ -145,6 +166,14 @@ impl Request {
     #[pyo3(signature = (task_id, parent=None))]
     fn add_child(&self, task_id: String, parent: Option<Py<PyAny>>) {
         self.lock().push((task_id, parent));
+    }
+
+    /// Drops the messages that were to follow this execution, and what `children` says of them.
+    fn drop_following(&self) {
+        let dropped = self.take_follow();
+        if !dropped.is_empty() {
+            self.lock().retain(|(id, _)| dropped.iter().all(|message| *message.id != **id));
+        }
     }
 
     /// Everything that `self.request` shows.

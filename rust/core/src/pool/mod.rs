@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    clock::Micros,
+    clock::{Micros, Millis},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
 };
@@ -34,9 +34,9 @@ pub struct Call {
     /// The message, compact.
     pub message: Bytes,
     /// Set when the worker has ended the task (it expired, or its process is gone): the task is not
-    /// run, and its hooks, signals, error callbacks and chain are told of this end. JSON: the
-    /// exception as in a result document, and the `state`. Only the worker writes it; nothing in a
-    /// message does.
+    /// run, and its hooks, signals, error callbacks and chain are told of this end; what is to be
+    /// published for it comes back in the outcome. JSON: the exception as in a result document, and
+    /// the `state`. Only the worker writes it; nothing in a message does.
     pub ended: Option<Box<[u8]>>,
 }
 
@@ -60,6 +60,22 @@ pub enum Status {
     Undecodable = 6,
 }
 
+/// A message that follows a task: a callback, the next step of a chain, an error callback, a retry.
+/// It is encoded where the task ran and published by the worker, with the outcome.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FollowUp {
+    /// Name of its queue.
+    pub queue: Arc<str>,
+    /// 0 to 9, 0 is served first.
+    pub priority: u8,
+    /// When it is due; `None` means now.
+    pub due: Option<Millis>,
+    /// Its task id.
+    pub id: Arc<str>,
+    /// The encoded message.
+    pub data: Bytes,
+}
+
 /// What came back from the pool for one call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -79,6 +95,8 @@ pub struct Outcome {
     /// The formatted traceback of a failure or retry, for the log; empty otherwise. A failure
     /// without one is one that the task declared (`throws`).
     pub traceback: String,
+    /// What is published because of it; empty for most.
+    pub follow: Vec<FollowUp>,
 }
 
 /// Why the process or thread that ran a call is gone.

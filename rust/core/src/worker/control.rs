@@ -50,7 +50,7 @@ impl Worker {
     /// nothing under it.
     pub(super) fn drop_revoked(&mut self, key: u64, now: Now) {
         let Some(mut request) = self.inflight.remove(key) else { return };
-        if !self.told(&mut request) {
+        if !self.told(&mut request, Vec::new()) {
             self.revoke_request(request, now);
         }
     }

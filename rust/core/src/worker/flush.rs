@@ -1,11 +1,13 @@
-//! Flush: records to the result store, settlements to the broker, in batches, records first.
+//! Flush: what follows tasks to the broker, records to the result store, settlements to the broker,
+//! in batches and in that order.
 //!
 //! One store and one settle are under way at a time; what comes meanwhile gathers for the next,
 //! which makes batches grow with load by themselves. A new batch leaves at once when none left
 //! lately, else after [`GATHER_US`] or [`GATHER`] entries; records, for which somebody may be
 //! waiting, also leave when the worker has nothing else to do. Nobody waits for an acknowledgement,
 //! and in front of the next message's result it would only be in the way. A settlement that belongs
-//! to a record waits until the record is stored.
+//! to a record waits until the record is stored; a record whose task is followed by messages waits
+//! in the `outbox` until they are published.
 //!
 //! Nothing is dropped while a server is away: it is kept and sent after, and the loop takes and
 //! begins no more work when too much is kept. The exceptions are settlements under a lapsed lease,
@@ -16,16 +18,20 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use crate::{
-    backoff,
-    broker::{Consumer, Settle, Settlement, Tag},
+    broker::{Broker, Consumer, Settle, Settlement, Tag},
     clock::Micros,
     error::{Error, Result},
     future::BoxFuture,
+    pool::FollowUp,
     result::{Record, ResultStore, Stored},
+    worker::{
+        kept::{After, Kept, weight},
+        outbox::{Entry, Outbox, Sent},
+        retry::Retry,
+    },
 };
 
 /// A batch waits for company at most this long after the last one left.
@@ -39,14 +45,16 @@ const LARGE: usize = 1 << 20;
 /// When so many entries or bytes are kept, no more work is begun, until half of them have left.
 const KEPT: usize = 20_000;
 const KEPT_BYTES: usize = 64 << 20;
-/// What a kept record costs beside its document.
-const OVERHEAD: usize = 256;
-/// First ceiling of the wait before a failed batch is tried again, and the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// What came of a batch.
 #[derive(Debug)]
 pub(super) enum FlushNews {
+    /// What follows some tasks is published.
+    Published,
+    /// What follows one task can never be published.
+    Unpublishable(Box<Entry>, Error),
+    /// Publishing failed; it will be tried again.
+    PublishFailed(Error),
     /// Records are stored, except those that the store will never take.
     Stored(Vec<Refused>),
     /// Settlements are confirmed.
@@ -68,59 +76,15 @@ pub(super) struct Refused {
     pub(super) error: Error,
 }
 
-/// What is settled after a record.
-#[derive(Debug, Default)]
-pub(super) struct After {
-    /// What is sent to the broker.
-    pub(super) settlement: Option<Settlement>,
-    /// The task ran and must not run again: when its record cannot be stored, the message is
-    /// settled all the same.
-    pub(super) once: bool,
-}
-
-impl From<Option<Settlement>> for After {
-    fn from(settlement: Option<Settlement>) -> Self {
-        Self { settlement, once: false }
-    }
-}
-
-/// A record that was given up.
+/// A record that was given up, or messages that follow a task, with its record.
 #[derive(Debug)]
 pub(super) struct GivenUp {
     /// The record.
-    pub(super) record: Record,
+    pub(super) record: Option<Record>,
+    /// The messages that are not known to be published.
+    pub(super) follow: Vec<FollowUp>,
     /// Whether its message is still held, and so goes back to its queue.
     pub(super) held: bool,
-}
-
-/// Records, and beside each what is settled after it.
-#[derive(Default)]
-struct Kept {
-    records: Vec<Record>,
-    after: Vec<After>,
-}
-
-impl Kept {
-    fn push(&mut self, record: Record, after: After) {
-        self.records.push(record);
-        self.after.push(after);
-    }
-
-    fn append(&mut self, mut later: Self) {
-        self.records.append(&mut later.records);
-        self.after.append(&mut later.after);
-    }
-
-    /// Takes the first `count`.
-    fn take(&mut self, count: usize) -> Self {
-        if count >= self.records.len() {
-            return std::mem::take(self);
-        }
-        Self {
-            records: self.records.drain(..count).collect(),
-            after: self.after.drain(..count).collect(),
-        }
-    }
 }
 
 /// A batch on its way to the store.
@@ -133,6 +97,7 @@ struct Storing {
 
 /// What waits to be stored and settled.
 pub(super) struct Flush {
+    outbox: Outbox,
     results: Option<Arc<dyn ResultStore>>,
     small: Kept,
     large: Kept,
@@ -157,10 +122,12 @@ pub(super) struct Flush {
 impl Flush {
     /// Empty. Without a store, records are dropped as they come.
     pub(super) fn new(
+        broker: Arc<dyn Broker>,
         results: Option<Arc<dyn ResultStore>>,
         random: Box<dyn FnMut() -> f64 + Send>,
     ) -> Self {
         Self {
+            outbox: Outbox::new(broker),
             results,
             small: Kept::default(),
             large: Kept::default(),
@@ -192,34 +159,41 @@ impl Flush {
         }
     }
 
+    /// Takes what is published before a record is stored, and what is settled after it.
+    pub(super) fn follow(&mut self, follow: Vec<FollowUp>, record: Option<Record>, after: After) {
+        self.outbox.push(follow, record, after);
+    }
+
     /// Whether the settlement of this message is not confirmed. A walk over all that is kept.
     pub(super) fn holds(&self, tag: Tag) -> bool {
         let storing = self.storing.iter().flat_map(|storing| &storing.after);
         let after = self.small.after.iter().chain(&self.large.after).chain(storing);
         let settlements = after.filter_map(|after| after.settlement.as_ref());
-        settlements.chain(&self.ready).chain(&self.sent).any(|settlement| settlement.tag == tag)
+        let mut settlements = settlements.chain(&self.ready).chain(&self.sent);
+        settlements.any(|settlement| settlement.tag == tag) || self.outbox.holds(tag)
     }
 
     /// How many are not confirmed.
     pub(super) fn len(&self) -> usize {
         let storing = self.storing.as_ref().map_or(0, |storing| storing.after.len());
-        self.waiting() + storing + self.ready.len() + self.sent.len()
+        self.outbox.len() + self.waiting() + storing + self.ready.len() + self.sent.len()
     }
 
-    /// Bytes of the records that are kept.
+    /// Bytes of the records and messages that are kept.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.outbox.bytes()
     }
 
     /// Whether so much is kept that no more work should be begun.
     pub(super) fn is_full(&mut self) -> bool {
         let part = if self.full { 2 } else { 1 };
-        self.full = self.len() >= KEPT / part || self.bytes >= KEPT_BYTES / part;
+        self.full = self.len() >= KEPT / part || self.bytes() >= KEPT_BYTES / part;
         self.full
     }
 
     /// Sends what should leave now. `idle`: the worker has nothing else to do.
     pub(super) fn kick(&mut self, consumer: Option<&Arc<dyn Consumer>>, idle: bool, now: Micros) {
+        self.outbox.kick(now);
         if self.storing.is_none()
             && self.waiting() > 0
             && now >= self.store_retry.at
@@ -245,7 +219,7 @@ impl Flush {
             .then(|| (self.stored_at + GATHER_US).max(self.store_retry.at));
         let settle = (connected && self.settling.is_none() && !self.ready.is_empty())
             .then(|| (self.settled_at + GATHER_US).max(self.settle_retry.at));
-        store.into_iter().chain(settle).min()
+        [self.outbox.next_wake(), store, settle].into_iter().flatten().min()
     }
 
     /// Waits for news of what was sent; cancel-safe. `now` may be a little old: it only delays
@@ -266,6 +240,7 @@ impl Flush {
     /// The lease lapsed: its messages belong to others, so every settlement is void. Records stay:
     /// the work was done.
     pub(super) fn fenced(&mut self) {
+        self.outbox.fenced();
         self.settling = None;
         self.sent.clear();
         self.ready.clear();
@@ -275,9 +250,9 @@ impl Flush {
         }
     }
 
-    /// Gives up what is not stored. What must not run again, or has not ended and so goes on
-    /// elsewhere, is still settled; the other messages stay held, so that they go back to their
-    /// queues.
+    /// Gives up what is not published or not stored. What must not run again, or has not ended and so
+    /// goes on elsewhere, is still settled; the other messages stay held, so that they go back to
+    /// their queues.
     pub(super) fn give_up(&mut self) -> Vec<GivenUp> {
         let mut kept = self.storing.take().map_or_else(Kept::default, |storing| Kept {
             records: Arc::unwrap_or_clone(storing.records),
@@ -286,13 +261,20 @@ impl Flush {
         kept.append(std::mem::take(&mut self.small));
         kept.append(std::mem::take(&mut self.large));
         self.bytes = 0;
-        let mut given_up = Vec::with_capacity(kept.records.len());
+        let mut given_up = Vec::with_capacity(self.outbox.len() + kept.records.len());
+        for Entry { follow, record, mut after, .. } in self.outbox.give_up() {
+            if after.once {
+                self.ready.extend(after.settlement.take());
+            }
+            given_up.push(GivenUp { record, follow, held: after.settlement.is_some() });
+        }
         for (record, after) in kept.records.into_iter().zip(kept.after) {
             let mut settlement = after.settlement;
             if after.once || !record.state.is_ready() {
                 self.ready.extend(settlement.take());
             }
-            given_up.push(GivenUp { record, held: settlement.is_some() });
+            let held = settlement.is_some();
+            given_up.push(GivenUp { record: Some(record), follow: Vec::new(), held });
         }
         given_up
     }
@@ -323,6 +305,9 @@ impl Flush {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, now: Micros) -> Poll<FlushNews> {
+        if let Poll::Ready(sent) = self.outbox.poll(cx, now, &mut self.random) {
+            return Poll::Ready(self.published(sent));
+        }
         if let Some(storing) = &mut self.storing
             && let Poll::Ready(result) = storing.reply.as_mut().poll(cx)
         {
@@ -342,6 +327,20 @@ impl Flush {
             return Poll::Ready(FlushNews::SettleFailed(error));
         }
         Poll::Pending
+    }
+
+    /// Lets go what waited for a publish.
+    fn published(&mut self, sent: Sent) -> FlushNews {
+        match sent {
+            Sent::All(entries) => {
+                for Entry { record, after, .. } in entries {
+                    self.push(record, after);
+                }
+                FlushNews::Published
+            }
+            Sent::Refused(entry, error) => FlushNews::Unpublishable(entry, error),
+            Sent::Failed(error) => FlushNews::PublishFailed(error),
+        }
     }
 
     /// Takes the store's answer to the batch that is under way.
@@ -372,26 +371,6 @@ impl Flush {
         let refused = refused.collect();
         self.ready.extend(after.into_iter().filter_map(|after| after.settlement));
         FlushNews::Stored(refused)
-    }
-}
-
-/// What a record costs while it is kept.
-fn weight(record: &Record) -> usize {
-    record.document.len() + OVERHEAD
-}
-
-/// When a failed batch may be tried again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Retry {
-    failures: u32,
-    at: Micros,
-}
-
-impl Retry {
-    fn later(&mut self, now: Micros, random: f64) {
-        let wait = backoff::exponential(self.failures, BACKOFF.0, BACKOFF.1, random);
-        self.failures = self.failures.saturating_add(1);
-        self.at = now + wait.as_micros() as u64;
     }
 }
 

@@ -5,7 +5,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
-    broker::{Delivery, Recovered},
+    broker::{Delivery, Recovered, memory::MemoryBroker},
     error::ErrorKind,
     result::State,
 };
@@ -125,7 +125,8 @@ struct Bench {
 fn bench(servers: Servers) -> Bench {
     let servers = Arc::new(servers);
     let store: Arc<dyn ResultStore> = servers.clone();
-    let flush = Flush::new(Some(store), Box::new(|| 1.0));
+    let broker = Arc::new(MemoryBroker::new("memory://", "flush"));
+    let flush = Flush::new(broker, Some(store), Box::new(|| 1.0));
     Bench { consumer: servers.clone(), servers, flush }
 }
 

@@ -79,7 +79,7 @@ pub struct Request {
     /// When the loop heard of that, by its own clock. Read by recovery.
     pub seen: Option<Micros>,
     /// Set when the task has ended without a word from whoever ran it and the call under way only
-    /// tells what follows (see `aftermath`).
+    /// tells what follows (see `outcome`).
     pub ended: Option<Box<Ended>>,
 }
 

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! connection --Deliveries--> receive: triage -> [eta] -> [rate] -> ready --dispatch--> pool
-//! pool --Outcomes----> finish:  settle -> flush: results, then acknowledgements
+//! pool --Outcomes----> outcome: settle -> flush: what follows, results, then acknowledgements
 //! ```
 //!
 //! The loop waits for one of five things: a command, the pool, the connection to the broker, a
 //! finished batch of results or settlements, the clock. It lets the news change its state, then
 //! takes one turn: what is due becomes ready, what is ready is dispatched, the window decides about
 //! a fetch, gathered batches leave. The stations are pure modules; this one and `receive`,
-//! `finish`, `control`, `recovery`, `aftermath`, `outage` and `stop` are the only ones that touch the whole
+//! `outcome`, `control`, `recovery`, `outage` and `stop` are the only ones that touch the whole
 //! state. Connection and flush are polled inside this task: a fetch blocks while settlements go on,
 //! without channels, locks or wake-ups between tasks. The price is that whatever the loop does in
 //! one turn must be short.
@@ -27,10 +27,12 @@ pub mod suspect;
 pub mod shutdown;
 pub mod command;
 mod control;
+mod outcome;
 mod document;
-mod aftermath;
-mod finish;
 mod flush;
+mod kept;
+mod outbox;
+mod retry;
 mod handle;
 pub mod task_log;
 mod stop;
@@ -114,13 +116,13 @@ pub struct Worker {
     flush: Flush,
     commands: mpsc::UnboundedReceiver<Command>,
     shared: Arc<Shared>,
-    /// Every request held. Written by receive, finish and leave.
+    /// Every request held. Written by receive, outcome and stop.
     inflight: Inflight,
     eta: EtaHeap,
     rates: Rates,
-    /// What is dropped when it comes. Written by control, read by receive, finish and dispatch.
+    /// What is dropped when it comes. Written by control, read by receive, outcome and dispatch.
     revoked: Revoked,
-    /// What may have killed a worker. Written by receive, finish and recovery.
+    /// What may have killed a worker. Written by receive, outcome and recovery.
     suspects: Suspects,
     ready: VecDeque<u64>,
     window: Window,
@@ -180,8 +182,8 @@ impl Worker {
         let shared = Arc::new(Shared::default());
         let handle = Handle::new(sender, Arc::clone(&shared));
         let worker = Self {
+            flush: Flush::new(Arc::clone(&broker), results, (surroundings.random)()),
             connection: Connection::new(broker, subscription, random),
-            flush: Flush::new(results, (surroundings.random)()),
             window: Window::new(config.prefetch, pool.slots(), config.prefetch_bytes),
             rates: Rates::new(limits),
             clock: surroundings.clock,

@@ -12,11 +12,13 @@ use crate::{
     broker::lease::LEASE_MS,
     clock::Micros,
     error::{Error, ErrorKind},
+    result::State,
     worker::{
         Now, Standing, Worker,
         connection::ConnectionNews,
         flush::{FlushNews, Refused},
         inflight::Place,
+        outbox::Entry,
         settle,
     },
 };
@@ -66,6 +68,8 @@ enum Backlog {
 pub(super) struct Away {
     broker: Option<Outage>,
     store: bool,
+    /// Whether the last publish of what follows tasks failed.
+    outbox: bool,
     kept: Backlog,
     /// Whether the broker said that the lease is over.
     lapsed: bool,
@@ -120,6 +124,17 @@ impl Worker {
                     self.refused(one, now);
                 }
             }
+            FlushNews::Published => {
+                if std::mem::take(&mut self.away.outbox) {
+                    tracing::info!("what follows tasks is published again");
+                }
+            }
+            FlushNews::Unpublishable(entry, error) => self.unpublishable(*entry, &error, now),
+            FlushNews::PublishFailed(error) => {
+                if !std::mem::replace(&mut self.away.outbox, true) {
+                    tracing::warn!(%error, "what follows tasks cannot be published, it is kept and tried again");
+                }
+            }
             FlushNews::Settled => {}
             FlushNews::StoreFailed(error) => {
                 if !std::mem::replace(&mut self.away.store, true) {
@@ -148,16 +163,31 @@ impl Worker {
             self.pool.recall();
             self.away.kept = Backlog::Full;
         }
-        if was != Backlog::Reported && (self.away.store || self.away.broker.is_some()) {
+        let away = self.away.store || self.away.outbox || self.away.broker.is_some();
+        if was != Backlog::Reported && away {
             self.away.kept = Backlog::Reported;
             let (entries, bytes) = (self.flush.len(), self.flush.bytes());
             tracing::warn!(
                 entries,
                 bytes,
-                "so much waits to be stored or settled that no task is begun"
+                "so much waits to be published, stored or settled that no task is begun"
             );
         }
         true
+    }
+
+    /// The broker will never take what follows a task: one that has not failed ends as a failure that
+    /// says so.
+    fn unpublishable(&mut self, entry: Entry, error: &Error, now: Now) {
+        for message in &entry.follow {
+            let (task_id, queue) = (&*message.id, &*message.queue);
+            tracing::error!(task_id, queue, %error, "the broker refuses a message that follows a task, it is lost");
+        }
+        let record = entry.record.map(|record| match record.state {
+            State::Success | State::Retry => settle::unpublishable(&record, error, now.wall),
+            _ => record,
+        });
+        self.flush.push(record, entry.after);
     }
 
     /// The store will never take a record. For its size it ends as a failure that says so; else

@@ -1,9 +1,13 @@
 //! Settle: what to store, what to tell the broker, decided in one place.
 //!
-//! * **Late ack:** the record is stored, then the message settled; the batch that carries both
-//!   keeps that order.
-//! * **Early ack:** the message is acknowledged when the task is known to have begun. A short
-//!   task's outcome is the first that is heard of it, so then both leave together.
+//! * What follows the task is published first, then the record stored, then the message settled.
+//!   So a result that can be read has its callbacks and the next step of its chain in their queues:
+//!   the other way round, a crash in between would leave a SUCCESS after which nothing comes, and
+//!   nobody would know. A crash before the last step repeats the ones before: at least once.
+//! * **Late ack:** the message is settled after all that, so a crash at any point runs the task again.
+//! * **Early ack:** the message is acknowledged when the task is known to have begun, and a crash
+//!   loses what was not sent yet. A short task's outcome is the first that is heard of it: it goes the
+//!   same way as with a late ack, which costs nothing and loses nothing.
 //! * A message that was acknowledged already cannot be rejected, requeued or redelivered: those
 //!   become nothing.
 //!
@@ -24,7 +28,7 @@ use crate::{
     config::TaskSpec,
     error::Error,
     message::Message,
-    pool::{Lost, Outcome, Status},
+    pool::{FollowUp, Lost, Outcome, Status},
     result::{Record, State},
     worker::{
         document::{self, Raised, Told},
@@ -56,9 +60,11 @@ pub struct Context<'a> {
     pub max_deliveries: u32,
 }
 
-/// What to do about one request. The record is stored before the settlement is sent.
+/// What to do about one request, in this order.
 #[derive(Debug, Default)]
 pub struct Decision {
+    /// To be published.
+    pub follow: Vec<FollowUp>,
     /// To the result store.
     pub store: Option<Record>,
     /// To the broker.
@@ -98,6 +104,8 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         Status::Requeue => (None, open(if late { Settle::Requeue } else { Settle::Ack })),
         Status::Undecodable => return undecodable(outcome.note, &request, spec, ctx),
     };
+    // A retry that cannot be published is had by running this attempt again.
+    let once = !late && outcome.status != Status::Retry;
     let store = state.zip(outcome.document).map(|(state, document)| Record {
         id: request.id,
         state,
@@ -105,7 +113,7 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         reply_to: request.reply_to,
         expires_ms: ctx.ttl,
     });
-    Decision { store, settle, once: !late, ..Decision::default() }
+    Decision { store, settle, once, follow: outcome.follow, ..Decision::default() }
 }
 
 /// The task had begun and what ran it is gone.
@@ -136,7 +144,13 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
     let raised = Raised { state: State::Failure, exc_type, args, module: BILLIARD };
     let store = wants_failure(request.ignore_result, spec)
         .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
-    Decision { store, settle: open(settle), end: Some(raised), once: !spec.acks_late }
+    Decision {
+        store,
+        settle: open(settle),
+        end: Some(raised),
+        once: !spec.acks_late,
+        ..Decision::default()
+    }
 }
 
 /// It was killed because its task was revoked; it does not run again.
@@ -145,7 +159,7 @@ fn terminated(request: &Request, spec: &TaskSpec, ctx: Context<'_>) -> Decision 
     let store = wants_failure(request.ignore_result, spec)
         .then(|| document::of_request(request, &Told::Raised(&raised), ctx.now, ctx.ttl));
     let settle = (!request.acked).then_some(Settle::Ack);
-    Decision { store, settle, end: Some(raised), once: true }
+    Decision { store, settle, end: Some(raised), once: true, ..Decision::default() }
 }
 
 /// It was revoked before it began.
@@ -221,6 +235,15 @@ pub fn unknown(message: &Message, reason: String, ctx: Context<'_>) -> Decision 
         .then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
     let id = Arc::from(message.headers.id.as_str());
     Decision { store, settle: Some(Settle::Park { id, reason }), ..Decision::default() }
+}
+
+/// What follows the task of `record` can never be published, so it has not succeeded; who waits for
+/// it learns why.
+pub fn unpublishable(record: &Record, error: &Error, now: i64) -> Record {
+    let args = json!([format!("cannot publish what follows the task: {error}")]);
+    let raised =
+        Raised { state: State::Failure, exc_type: "OperationalError", args, module: KOMBU };
+    document::instead_of(record, &raised, now)
 }
 
 /// The store refuses the record of `refused` for its size; who waits for the task learns that.

@@ -43,6 +43,7 @@ fn ended(status: Status) -> Outcome {
         document: Some(Bytes::from_static(b"{}")),
         note: "why".into(),
         traceback: String::new(),
+        follow: Vec::new(),
     }
 }
 

@@ -45,7 +45,7 @@ impl Worker {
     /// Gives one request back to the head of its queue.
     pub(super) fn hand_back(&mut self, key: u64) {
         if let Some(mut request) = self.inflight.remove(key)
-            && !self.told(&mut request)
+            && !self.told(&mut request, Vec::new())
             && request.lease == self.lease
         {
             self.give(request.tag, Settle::HandBack);
@@ -113,7 +113,24 @@ impl Worker {
     /// Says which results could not be stored. The messages of late-acked tasks are still held, and
     /// go back with the lease.
     fn give_up_results(&mut self) {
-        for GivenUp { record, held } in self.flush.give_up() {
+        for GivenUp { record, follow, held } in self.flush.give_up() {
+            for message in &follow {
+                let (task_id, queue) = (&*message.id, &*message.queue);
+                if held {
+                    tracing::error!(
+                        task_id,
+                        queue,
+                        "a message that follows a task could not be published, that task goes back to its queue"
+                    );
+                } else {
+                    tracing::error!(
+                        task_id,
+                        queue,
+                        "a message that follows a task could not be published, it is lost"
+                    );
+                }
+            }
+            let Some(record) = record else { continue };
             let (task_id, state) = (record.id.as_str(), record.state.as_str());
             if held {
                 tracing::error!(

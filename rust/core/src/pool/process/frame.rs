@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
     Error, ErrorKind, Result,
-    pool::{Call, Outcome, Status},
+    pool::{Call, FollowUp, Outcome, Status},
 };
 
 /// The bell: a frame without payload.
@@ -24,6 +24,10 @@ const NONE_32: u32 = u32::MAX;
 
 /// Bytes of an outcome before its variable fields.
 const OUTCOME_FIXED: usize = 4 + 8 + 1 + 4 + 3 * 4;
+/// Bytes of a message that follows before its variable fields.
+const FOLLOW_FIXED: usize = 1 + 8 + 3 * 4;
+/// No due time.
+const NOT_DUE: i64 = i64::MIN;
 /// Bytes of a call before its variable fields.
 const CALL_FIXED: usize = 4 + 8 + 4 + 8 + 8 + 2 + 4;
 
@@ -90,13 +94,16 @@ pub fn read_call(mut frame: Bytes, last_queue: &mut Arc<str>) -> Result<(u32, Ca
     Ok((seq, Call { key, queue, redeliveries, soft_us, hard_us, message: frame, ended }))
 }
 
-/// Appends an outcome as a frame.
+/// Appends an outcome as a frame. What follows the task comes last, so that an outcome that nothing
+/// follows has no byte for it.
 pub fn put_outcome(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
     let document = outcome.document.as_deref();
+    let follow = |f: &FollowUp| FOLLOW_FIXED + f.queue.len() + f.id.len() + f.data.len();
     let payload = OUTCOME_FIXED
         + document.map_or(0, <[u8]>::len)
         + outcome.note.len()
-        + outcome.traceback.len();
+        + outcome.traceback.len()
+        + outcome.follow.iter().map(follow).sum::<usize>();
     out.reserve(4 + payload);
     out.put_u32_le(payload as u32);
     out.put_u32_le(seq);
@@ -109,6 +116,16 @@ pub fn put_outcome(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
     out.put_slice(document.unwrap_or_default());
     out.put_slice(outcome.note.as_bytes());
     out.put_slice(outcome.traceback.as_bytes());
+    for follow in &outcome.follow {
+        out.put_u8(follow.priority);
+        out.put_i64_le(follow.due.unwrap_or(NOT_DUE));
+        out.put_u32_le(follow.queue.len() as u32);
+        out.put_u32_le(follow.id.len() as u32);
+        out.put_u32_le(follow.data.len() as u32);
+        out.put_slice(follow.queue.as_bytes());
+        out.put_slice(follow.id.as_bytes());
+        out.put_slice(&follow.data);
+    }
 }
 
 /// Reads an outcome.
@@ -123,14 +140,34 @@ pub fn read_outcome(mut frame: Bytes) -> Result<(u32, Outcome)> {
     let (document, note, traceback) =
         (frame.get_u32_le(), frame.get_u32_le() as usize, frame.get_u32_le() as usize);
     let document_len = if document == NONE_32 { 0 } else { document as usize };
-    if frame.len() != document_len + note + traceback {
+    if frame.len() < document_len + note + traceback {
         return Err(broken("outcome"));
     }
     let bytes = frame.split_to(document_len);
     let note = String::from_utf8_lossy(&frame.split_to(note)).into_owned();
-    let traceback = String::from_utf8_lossy(&frame).into_owned();
+    let traceback = String::from_utf8_lossy(&frame.split_to(traceback)).into_owned();
     let document = (document != NONE_32).then_some(bytes);
-    Ok((seq, Outcome { key, pid: 0, status, runtime_us, document, note, traceback }))
+    let mut follow = Vec::new();
+    while !frame.is_empty() {
+        follow.push(read_follow(&mut frame)?);
+    }
+    Ok((seq, Outcome { key, pid: 0, status, runtime_us, document, note, traceback, follow }))
+}
+
+fn read_follow(frame: &mut Bytes) -> Result<FollowUp> {
+    if frame.len() < FOLLOW_FIXED {
+        return Err(broken("outcome"));
+    }
+    let priority = frame.get_u8();
+    let due = Some(frame.get_i64_le()).filter(|due| *due != NOT_DUE);
+    let (queue, id, data) =
+        (frame.get_u32_le() as usize, frame.get_u32_le() as usize, frame.get_u32_le() as usize);
+    if frame.len() < queue + id + data {
+        return Err(broken("outcome"));
+    }
+    let queue = String::from_utf8_lossy(&frame.split_to(queue)).into();
+    let id = String::from_utf8_lossy(&frame.split_to(id)).into();
+    Ok(FollowUp { queue, priority, due, id, data: frame.split_to(data) })
 }
 
 fn status(byte: u8) -> Result<Status> {
@@ -170,9 +207,17 @@ mod tests {
     }
 
     prop_compose! {
+        fn a_follow_up()(queue in "\\PC{0,20}", priority: u8, due in prop::option::of(0..i64::MAX), id in "\\PC{0,40}",
+                         data in prop::collection::vec(any::<u8>(), 0..300)) -> FollowUp {
+            FollowUp { queue: queue.into(), priority, due, id: id.into(), data: data.into() }
+        }
+    }
+
+    prop_compose! {
         fn an_outcome()(key: u64, v in 0u8..7, runtime_us: u32, document in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)),
-                        note in "\\PC{0,40}", traceback in "\\PC{0,40}") -> Outcome {
-            Outcome { key, pid: 0, status: status(v).unwrap(), runtime_us, document: document.map(Bytes::from), note, traceback }
+                        note in "\\PC{0,40}", traceback in "\\PC{0,40}",
+                        follow in prop::collection::vec(a_follow_up(), 0..4)) -> Outcome {
+            Outcome { key, pid: 0, status: status(v).unwrap(), runtime_us, document: document.map(Bytes::from), note, traceback, follow }
         }
     }
 
@@ -210,6 +255,23 @@ mod tests {
             let _ = read_outcome(Bytes::from(noise.clone()));
             let _ = read_call(Bytes::from(noise), &mut Arc::from(""));
         }
+    }
+
+    #[test]
+    fn nothing_that_follows_costs_no_byte() {
+        let outcome = Outcome {
+            key: 1,
+            pid: 0,
+            status: Status::Success,
+            runtime_us: 1,
+            document: None,
+            note: String::new(),
+            traceback: String::new(),
+            follow: Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        put_outcome(&mut bytes, 0, &outcome);
+        assert_eq!(bytes.len(), 4 + OUTCOME_FIXED);
     }
 
     #[test]

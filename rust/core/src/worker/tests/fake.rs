@@ -30,7 +30,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
     message::{Encoding, Message},
-    pool::{Call, Lost, Outcome, Pool, PoolNews, Status, shrunk},
+    pool::{Call, FollowUp, Lost, Outcome, Pool, PoolNews, Status, shrunk},
     result::{ResultStore, memory::MemoryResults},
     worker::tests::flaky_results::FlakyResults,
     worker::{Handle, Now, Stats, Stop, Surroundings, Worker},
@@ -50,6 +50,7 @@ fn fresh() -> String {
 struct Faults {
     down: bool,
     refuses: Option<ErrorKind>,
+    publish: Option<ErrorKind>,
     fenced: bool,
     epochs: usize,
     inner: Option<Arc<dyn Consumer>>,
@@ -97,6 +98,11 @@ impl Flaky {
     /// Refuses connections with this error, or not.
     pub(crate) fn refuse(&self, kind: Option<ErrorKind>) {
         self.faults.lock().expect("whole").refuses = kind;
+    }
+
+    /// Refuses what is published with this error, or not.
+    pub(crate) fn refuse_publish(&self, kind: Option<ErrorKind>) {
+        self.faults.lock().expect("whole").publish = kind;
     }
 
     /// Ends the lease and puts back what was held under it, as another worker would.
@@ -181,6 +187,10 @@ pub(crate) struct Cable(pub(crate) Arc<Flaky>);
 
 impl Broker for Cable {
     fn publish(&self, batch: &[Outgoing], deadline: std::time::Instant) -> Result<()> {
+        if let Some(kind) = self.0.faults.lock().expect("whole").publish {
+            return Err(Error::new(kind, "refused"));
+        }
+        self.0.trouble().map_or(Ok(()), Err)?;
         self.0.inner.publish(batch, deadline)
     }
     fn url(&self) -> &'static str {
@@ -399,7 +409,9 @@ impl ScriptedPool {
         if let Some(end) = &call.ended {
             let end: serde_json::Value = serde_json::from_slice(end).expect("JSON");
             let told = format!("{} {} {}", message.headers.id, end["state"], end["exc_type"]);
-            return self.tell(call.key, told.replace('"', ""));
+            let script = message.headers.rare().shadow.as_deref();
+            let followed = script.is_some_and(|script| script.ends_with("followed"));
+            return self.tell(call.key, told.replace('"', ""), followed);
         }
         let script = message.headers.rare().shadow.clone().unwrap_or_else(|| "0 ok".into());
         let (time, end) = script.split_once(' ').expect("a script");
@@ -415,16 +427,33 @@ impl ScriptedPool {
     }
 
     /// A call that does not run its task any more.
-    fn tell(&mut self, key: u64, told: String) {
+    fn tell(&mut self, key: u64, told: String, followed: bool) {
         self.news.push(PoolNews::Started { key, pid: 7, at: 0 });
         self.oracle.begin(&told);
         let until = Some(Box::pin(sleep(Duration::from_millis(10))));
-        self.running.push(Run { key, id: told, end: "ignore".into(), until });
+        let end = if followed { "told followed" } else { "ignore" };
+        self.running.push(Run { key, id: told, end: end.into(), until });
+    }
+
+    /// A message after what ends `followed` or `again`.
+    fn follow(run: &Run) -> Vec<FollowUp> {
+        if !run.end.ends_with("followed") && run.end != "again" {
+            return Vec::new();
+        }
+        let id = run.id.split(' ').next().unwrap_or_default();
+        let next = message(&format!("after-{id}"), "early", "0 ok");
+        vec![FollowUp {
+            queue: QUEUE.into(),
+            priority: 0,
+            due: None,
+            id: next.headers.id.as_str().into(),
+            data: next.encode(Encoding::Compact),
+        }]
     }
 
     fn finish(&mut self, run: &Run) {
         let status = match run.end.as_str() {
-            "ok" | "large" | "last" => Status::Success,
+            "ok" | "large" | "last" | "followed" => Status::Success,
             "swap" => {
                 // As two children give back what waits at them, each at its own moment.
                 let back = self.queued.drain(..).rev();
@@ -432,8 +461,8 @@ impl ScriptedPool {
                 Status::Success
             }
             "fail" => Status::Failure,
-            "retry" => Status::Retry,
-            "ignore" => Status::Ignore,
+            "retry" | "again" => Status::Retry,
+            "ignore" | "told followed" => Status::Ignore,
             "reject" => Status::Reject,
             "requeue" => Status::Requeue,
             "garbled" => Status::Undecodable,
@@ -472,6 +501,7 @@ impl ScriptedPool {
             }),
             note: format!("it says {}", run.end),
             traceback: String::new(),
+            follow: Self::follow(run),
         }));
     }
 }

@@ -4,6 +4,7 @@
 mod commands;
 pub(crate) mod crashes;
 mod fake;
+mod follow;
 mod flaky_results;
 mod outages;
 mod outcomes;

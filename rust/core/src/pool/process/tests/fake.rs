@@ -161,9 +161,10 @@ fn live(socket: OwnedFd, cell: Cell, stage: &Stage, dead: &AtomicBool) -> Option
             let note = if soft { "soft".to_owned() } else { text };
             let runtime_us = 1;
             let document = (call.message.len() > 40).then(|| call.message.clone());
-            let traceback = String::new();
+            let (traceback, follow) = (String::new(), Vec::new());
             let (key, status) = (call.key, Status::Success);
-            let outcome = Outcome { key, pid: 0, status, runtime_us, document, note, traceback };
+            let outcome =
+                Outcome { key, pid: 0, status, runtime_us, document, note, traceback, follow };
             if !channel.reply(seq, &outcome, clock::mono_us()).unwrap() && channel.send().is_err() {
                 return None;
             }

@@ -1,16 +1,31 @@
-//! Finish: what the pool reports, and the decisions of settle carried out.
+//! What the pool reports, and what becomes of it: the decisions of settle carried out.
 //!
 //! The second half of the loop's work. News of a call that is not in the table any more (its lease
 //! lapsed and it was dropped) fall through silently.
+//!
+//! An outcome brings what follows its task, encoded; it is published before the record is stored
+//! (see `settle`). A task whose end the worker decides, because it was killed for its hard limit,
+//! died with its process or expired, has error callbacks, the rest of a chain, hooks and signals
+//! like any other. They are Python, and this loop runs none: the message goes to the pool once more
+//! in a call that says what happened ([`Call::ended`](crate::pool::Call::ended)). Whoever gets it
+//! does not run the task but calls everybody concerned, and its outcome brings the error callbacks
+//! to publish. The record is stored at once, because that call may wait long behind others; the
+//! message is settled after it, so a worker that dies meanwhile leaves it to the next. Where a
+//! shutdown is under way the pool takes no more calls, and only the record remains.
+
+use serde_json::Value;
 
 use crate::{
-    broker::Settlement,
+    broker::{Settle, Settlement},
     clock::Micros,
-    pool::{Lost, Outcome, PoolNews, Status},
+    message::Message,
+    pool::{FollowUp, Lost, Outcome, PoolNews, Status},
+    result::State,
     worker::{
         Now, Worker,
-        flush::After,
-        inflight::{Place, Request},
+        document::Raised,
+        inflight::{Ended, Place, Request},
+        kept::After,
         settle::{self, Context, Decision},
         task_log,
     },
@@ -60,7 +75,7 @@ impl Worker {
     /// Settles what ran when the pool was killed.
     pub(super) fn lost(&mut self, key: u64, (child, why): (u32, &Lost), now: Now) {
         let Some(mut request) = self.inflight.remove(key) else { return };
-        if self.told(&mut request) {
+        if self.told(&mut request, Vec::new()) {
             return;
         }
         let decision =
@@ -94,14 +109,57 @@ impl Worker {
     fn pass_on(&mut self, decision: Decision, tag: crate::broker::Tag, lease: u32) {
         let settlement =
             decision.settle.filter(|_| lease == self.lease).map(|how| Settlement { tag, how });
-        if decision.store.is_some() || settlement.is_some() {
-            self.flush.push(decision.store, After { settlement, once: decision.once });
+        let after = After { settlement, once: decision.once };
+        if !decision.follow.is_empty() {
+            self.flush.follow(decision.follow, decision.store, after);
+        } else if decision.store.is_some() || after.settlement.is_some() {
+            self.flush.push(decision.store, after);
         }
     }
 
-    fn done(&mut self, outcome: Outcome, now: Now) {
+    /// Carries out the decision about a request that ended without a word of the pool's, and has
+    /// what follows told.
+    pub(super) fn conclude(&mut self, mut decision: Decision, request: Request) {
+        let end = decision.end.take().filter(|_| self.phase.works());
+        let Some(end) = end else { return self.carry_out(decision, &request) };
+        let Ok(message) = Message::decode(&request.message) else {
+            return self.carry_out(decision, &request);
+        };
+        let heard =
+            end.state == State::Failure && self.registry.spec(request.task).has_failure_handlers;
+        if heard || message.has_embed() {
+            let settle = decision.settle.take();
+            self.carry_out(decision, &request);
+            self.tell(request, settle, &end);
+        } else {
+            self.carry_out(decision, &request);
+        }
+    }
+
+    /// Whether a call that is over had only to tell what followed; if so `follow` is published and
+    /// its message settled.
+    pub(super) fn told(&mut self, request: &mut Request, follow: Vec<FollowUp>) -> bool {
+        let Some(ended) = request.ended.take() else { return false };
+        let decision = Decision { settle: ended.settle, follow, ..Decision::default() };
+        self.carry_out(decision, request);
+        true
+    }
+
+    fn tell(&mut self, mut request: Request, settle: Option<Settle>, end: &Raised) {
+        let mut described = end.describe();
+        described["state"] = Value::from(end.state.as_str());
+        let end = described.to_string().into_bytes().into_boxed_slice();
+        request.ended = Some(Box::new(Ended { settle, end }));
+        // It has expired or begun, and does not again.
+        (request.expires, request.started, request.seen) = (None, None, None);
+        let key = self.inflight.insert(Place::Ready, request);
+        self.ready.push_front(key);
+    }
+
+    fn done(&mut self, mut outcome: Outcome, now: Now) {
         let Some(mut request) = self.inflight.remove(outcome.key) else { return };
-        if self.told(&mut request) {
+        if request.ended.is_some() {
+            self.told(&mut request, std::mem::take(&mut outcome.follow));
             return;
         }
         let task = request.task;

@@ -1,0 +1,188 @@
+use std::sync::Mutex;
+
+use super::*;
+use crate::{
+    broker::{Capability, Consumer, Settle, Settlement, Subscription, memory::MemoryBroker},
+    result::State,
+};
+
+/// A broker that writes down what is published, and refuses batches with a poisoned message or when
+/// it is away.
+struct Server {
+    inner: MemoryBroker,
+    log: Mutex<Vec<String>>,
+    away: Mutex<u32>,
+    poison: Mutex<Option<ErrorKind>>,
+}
+
+impl Broker for Server {
+    fn publish(&self, batch: &[Outgoing], _: std::time::Instant) -> Result<()> {
+        let mut away = self.away.lock().expect("whole");
+        if *away > 0 {
+            *away -= 1;
+            return Err(Error::new(ErrorKind::Connection, "away"));
+        }
+        let poisoned = batch.iter().any(|message| &*message.id == "poison");
+        let poison = self.poison.lock().expect("whole");
+        if let Some(kind) = poison.filter(|_| poisoned) {
+            return Err(Error::new(kind, "refused"));
+        }
+        let ids: Vec<&str> = batch.iter().map(|message| &*message.id).collect();
+        self.log.lock().expect("whole").push(ids.join(","));
+        Ok(())
+    }
+    fn capabilities(&self) -> &'static [Capability] {
+        self.inner.capabilities()
+    }
+    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        self.inner.consume(subscription)
+    }
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+}
+
+struct Bench {
+    server: Arc<Server>,
+    outbox: Outbox,
+    now: Micros,
+}
+
+fn bench() -> Bench {
+    let server = Arc::new(Server {
+        inner: MemoryBroker::new("memory://", "outbox"),
+        log: Mutex::default(),
+        away: Mutex::default(),
+        poison: Mutex::default(),
+    });
+    Bench { outbox: Outbox::new(server.clone()), server, now: 0 }
+}
+
+fn message(id: &str) -> FollowUp {
+    let data = bytes::Bytes::from_static(b"0123456789");
+    FollowUp { queue: "q".into(), priority: 0, due: None, id: id.into(), data }
+}
+
+impl Bench {
+    /// Puts the messages that follow one task, whose own message has the tag `seq`.
+    fn put(&mut self, ids: &[&str], seq: u64) {
+        let settlement = Some(Settlement { tag: Tag { lane: 0, seq }, how: Settle::Ack });
+        let follow = ids.iter().map(|id| message(id)).collect();
+        let record = Record {
+            id: "task".into(),
+            state: State::Success,
+            document: bytes::Bytes::from_static(b"{}"),
+            reply_to: None,
+            expires_ms: None,
+        };
+        self.outbox.push(follow, Some(record), settlement.into());
+    }
+
+    /// Lets one batch go, as soon as it may.
+    async fn send(&mut self) -> Sent {
+        self.now = self.now.max(self.outbox.next_wake().expect("something waits"));
+        self.outbox.kick(self.now);
+        let now = self.now;
+        std::future::poll_fn(|cx| self.outbox.poll(cx, now, &mut || 1.0)).await
+    }
+
+    fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.server.log.lock().expect("whole"))
+    }
+}
+
+#[tokio::test]
+async fn what_comes_while_a_batch_is_under_way_makes_the_next() {
+    let mut b = bench();
+    b.put(&["a", "b"], 1);
+    b.outbox.kick(0);
+    b.put(&["c"], 2);
+    b.put(&["d"], 3);
+    b.outbox.kick(0);
+    assert_eq!(b.outbox.len(), 3);
+    assert!(b.outbox.holds(Tag { lane: 0, seq: 1 }) && b.outbox.holds(Tag { lane: 0, seq: 3 }));
+    let sent = std::future::poll_fn(|cx| b.outbox.poll(cx, 0, &mut || 1.0)).await;
+    let Sent::All(entries) = sent else { panic!("{sent:?}") };
+    assert_eq!((entries.len(), entries[0].record.is_some()), (1, true));
+    assert!(matches!(b.send().await, Sent::All(entries) if entries.len() == 2));
+    assert_eq!(b.log(), ["a,b", "c,d"]);
+    assert_eq!((b.outbox.len(), b.outbox.bytes(), b.outbox.next_wake()), (0, 0, None));
+}
+
+#[tokio::test]
+async fn nothing_is_dropped_and_all_is_in_order_while_the_broker_is_away() {
+    let mut b = bench();
+    *b.server.away.lock().expect("whole") = 30;
+    b.put(&["a"], 1);
+    for _ in 0..30 {
+        assert!(matches!(b.send().await, Sent::Failed(_)));
+    }
+    assert!(b.now > 0, "it waits between attempts");
+    b.put(&["b"], 2);
+    assert!(matches!(b.send().await, Sent::All(_)));
+    assert_eq!(b.log(), ["a,b"]);
+}
+
+#[tokio::test]
+async fn what_the_broker_will_never_take_holds_up_no_other() {
+    for (kind, attempts) in [(ErrorKind::TooLarge, 1), (ErrorKind::Storage, REFUSALS)] {
+        let mut b = bench();
+        *b.server.poison.lock().expect("whole") = Some(kind);
+        b.put(&["a"], 1);
+        b.put(&["poison", "with it"], 2);
+        b.put(&["c"], 3);
+        let (mut sent, mut refusals) = (Vec::new(), 0);
+        let refused = loop {
+            match b.send().await {
+                Sent::All(entries) => sent.extend(entries),
+                Sent::Failed(_) => refusals += 1,
+                Sent::Refused(entry, error) => {
+                    assert_eq!(error.kind(), kind);
+                    break entry;
+                }
+            }
+        };
+        assert_eq!(refusals, attempts, "the whole batch once, then alone");
+        assert_eq!(&*refused.follow[1].id, "with it");
+        while b.outbox.len() > 0 {
+            let Sent::All(entries) = b.send().await else { panic!("the others are good") };
+            sent.extend(entries);
+        }
+        assert_eq!(b.log(), ["a", "c"], "{kind:?}");
+        assert_eq!((sent.len(), b.outbox.bytes()), (2, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_that_has_room_again_gets_all() {
+    let mut b = bench();
+    *b.server.poison.lock().expect("whole") = Some(ErrorKind::Storage);
+    b.put(&["poison"], 1);
+    for _ in 1..REFUSALS {
+        assert!(matches!(b.send().await, Sent::Failed(_)));
+    }
+    *b.server.poison.lock().expect("whole") = None;
+    assert!(matches!(b.send().await, Sent::All(_)));
+    assert_eq!(b.log(), ["poison"]);
+}
+
+#[tokio::test]
+async fn a_lapsed_lease_voids_settlements_and_not_what_follows() {
+    let mut b = bench();
+    b.put(&["a"], 1);
+    b.outbox.kick(0);
+    b.put(&["b"], 2);
+    b.outbox.fenced();
+    let mut entries = Vec::new();
+    for _ in 0..2 {
+        let sent = if b.outbox.sending.is_some() {
+            std::future::poll_fn(|cx| b.outbox.poll(cx, 0, &mut || 1.0)).await
+        } else {
+            b.send().await
+        };
+        let Sent::All(some) = sent else { panic!("{sent:?}") };
+        entries.extend(some);
+    }
+    assert!(entries.iter().all(|entry| entry.after.settlement.is_none()));
+    assert_eq!(b.log(), ["a", "b"]);
+}

@@ -1,0 +1,107 @@
+//! What follows a task is published, then its result stored, then its message settled, whatever is
+//! away.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::fake::{Lab, config, message, wall_us};
+use crate::{error::ErrorKind, worker::Stop};
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_is_published_before_the_result_and_the_acknowledgement() {
+    for task in ["early", "late"] {
+        for end in ["followed", "again"] {
+            let lab = Lab::new(config());
+            lab.broker.refuse_publish(Some(ErrorKind::Connection));
+            lab.broker.put(&[message("x", task, &format!("0 {end}"))]);
+            lab.oracle.until(|o| o.ended().len() == 1).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(lab.document("x"), None, "{task} {end}");
+            assert_eq!(lab.settlements(), [""; 0], "{task} {end}");
+            lab.broker.refuse_publish(None);
+            lab.oracle.until(|o| o.ended().len() == 2).await;
+            lab.until_idle().await;
+            assert_eq!(lab.oracle.begun(), ["x", "after-x"], "{task} {end}");
+            assert_eq!(lab.document("x").as_deref(), Some(end));
+            assert_eq!(lab.settlements(), ["ack", "ack"], "{task} {end}");
+            lab.stop(Stop::Warm).await.expect("a clean end");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_runs_again_when_its_worker_is_lost_before_what_follows_is_published() {
+    let lab = Lab::new(config());
+    lab.broker.refuse_publish(Some(ErrorKind::Connection));
+    lab.broker.put(&[message("x", "late", "0 followed")]);
+    lab.oracle.until(|o| o.ended().len() == 1).await;
+    let lab = lab.crash(config()).await;
+    lab.oracle.until(|o| o.ended().len() == 3).await;
+    lab.until_idle().await;
+    assert_eq!(lab.oracle.begun(), ["x", "x", "after-x"]);
+    assert_eq!(lab.document("x").as_deref(), Some("followed"));
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_fails_when_the_broker_will_never_take_what_follows() {
+    for end in ["followed", "again"] {
+        let lab = Lab::new(config());
+        lab.broker.refuse_publish(Some(ErrorKind::TooLarge));
+        lab.broker.put(&[message("x", "late", &format!("0 {end}"))]);
+        lab.oracle.until(|o| o.ended().len() == 1).await;
+        lab.until_idle().await;
+        let document = lab.document("x").expect("stored");
+        assert!(
+            document.contains("FAILURE") && document.contains("OperationalError"),
+            "{document}"
+        );
+        assert_eq!((lab.settlements(), lab.oracle.begun().len()), (vec!["ack"], 1));
+        lab.stop(Stop::Warm).await.expect("a clean end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_end_that_the_worker_decided_leaves_to_publish_is_published_before_the_message_is_settled()
+ {
+    let lab = Lab::new(config());
+    lab.broker.refuse_publish(Some(ErrorKind::Connection));
+    let mut x = message("x", "late", "0 followed");
+    x.body = Bytes::from_static(br#"[[], {}, {"errbacks": [{"task": "e"}]}]"#);
+    x.headers.expires = Some(wall_us() - 1);
+    lab.broker.put(&[x]);
+    lab.oracle.until(|o| o.ended().len() == 1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(lab.document("x").expect("stored at once").contains("REVOKED"));
+    assert_eq!(lab.settlements(), [""; 0]);
+    lab.broker.refuse_publish(None);
+    lab.oracle.until(|o| o.ended().len() == 2).await;
+    lab.until_idle().await;
+    assert_eq!(lab.oracle.begun(), ["x REVOKED TaskRevokedError", "after-x"]);
+    assert_eq!(lab.settlements(), ["ack", "ack"]);
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_must_end_gives_back_what_it_could_not_complete() {
+    for (task, end, back) in [
+        ("late", "followed", &["x"][..]),
+        ("late", "again", &["x"]),
+        // It ran, and was not to run twice.
+        ("early", "followed", &[]),
+        ("early", "again", &["x"]),
+    ] {
+        let lab = Lab::new(config());
+        lab.broker.refuse_publish(Some(ErrorKind::Connection));
+        lab.broker.put(&[message("x", task, &format!("0 {end}"))]);
+        lab.oracle.until(|o| o.ended().len() == 1).await;
+        let (broker, results) = (lab.broker.clone(), lab.results.clone());
+        lab.stop(Stop::Warm).await.expect("a clean end");
+        assert_eq!(broker.take_all().await, back, "{task} {end}");
+        assert!(
+            crate::result::ResultStore::get(&*results, &["x"]).expect("memory")[0].is_none(),
+            "a result that can be read has all that follows"
+        );
+    }
+}
