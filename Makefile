@@ -9,10 +9,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WHEELS := target/wheels
+DIST := target/dist
 BROKER ?=
 ARGS ?=
 
 comma := ,
+
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1/p' Cargo.toml)
+OS := $(shell uname -s)
+
+# What `make wheel` builds for: this machine, unless TARGET names another of Rust's targets. On Linux zig links against the
+# symbols of an old C library, so that the wheel is accepted where that is: glibc 2.17 (2014) or musl 1.2 (2020).
+TARGET ?=
+LIBC := $(if $(findstring musl,$(TARGET)),musllinux_1_2,manylinux_2_17)
+ZIG := $(if $(filter Linux,$(OS)),--zig --compatibility $(LIBC))
 
 # What the wheel is made of: it is built again only when one of these is newer than the installed one.
 SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.toml' -o -name '*.lua' \
@@ -25,15 +35,24 @@ WHEEL := $(VENV)/.wheel-installed
 BENCH := $(VENV)/.bench-installed
 DOCS := $(VENV)/.docs-installed
 
-.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python docs bench soak chaos format clean \
+.PHONY: help setup wheel demo test test-rust test-python lint lint-rust lint-python docs bench soak chaos format clean \
 	need-python need-rust need-redis
 
 help: ## this list
 	@echo "taskcore: make TARGET"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
 
-setup: $(DEV) $(WHEEL) ## virtual environment, tools, and taskcore built and installed into it
+setup: need-rust $(DEV) $(WHEEL) ## virtual environment, tools, and taskcore built (minutes, the first time) and installed into it
 	@echo "ready: $(BIN)/taskcore --help"
+
+wheel: need-rust $(BIN)/python ## the wheel as it is published: small, for older Linux too; TARGET=x86_64-unknown-linux-musl for Alpine
+	@echo "building the wheel$(if $(ZIG), for $(LIBC)): ten minutes the first time, the last crate alone takes several"
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'maturin[zig]>=1.9,<2'
+	@rm -rf $(DIST)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --profile wheel --locked $(ZIG) $(if $(TARGET),--target $(TARGET)) \
+		--interpreter $(BIN)/python --out $(DIST)
+	@$(if $(filter Linux,$(OS)),$(BIN)/python tools/split_symbols.py $(DIST)/*.whl)
+	@echo "ready: pip install $$(ls $(DIST)/*.whl)"
 
 demo: $(WHEEL) ## a thousand real tasks through two worker processes; BROKER=redis://... for Redis
 	@$(BIN)/python examples/stdlib_stats/run.py $(if $(BROKER),--broker '$(BROKER)') $(ARGS)
@@ -41,6 +60,8 @@ demo: $(WHEEL) ## a thousand real tasks through two worker processes; BROKER=red
 test: test-rust test-python ## all tests: cargo, then pytest through the installed wheel
 
 test-rust: need-rust need-redis
+	@echo "building the Rust tests: some minutes the first time"
+	cargo test --workspace --no-run
 	cargo test --workspace --quiet
 
 test-python: $(DEV) $(WHEEL) need-redis
@@ -50,7 +71,8 @@ lint: lint-rust lint-python ## formatting, clippy, ruff, types, the stub, import
 
 lint-rust: need-rust
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@echo "checking the Rust code: some minutes the first time"
+	cargo clippy --workspace --all-targets -- -D warnings
 
 lint-python: $(DEV) $(WHEEL)
 	$(BIN)/ruff check .
@@ -101,7 +123,9 @@ need-python:
 		|| { echo "missing: Python's venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 need-rust:
-	@command -v cargo >/dev/null || { echo "missing: Rust (cargo); see https://rustup.rs" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "missing: Rust $(MSRV) or later (cargo); see https://rustup.rs" >&2; exit 1; }
+	@have=$$(rustc --version | cut -d ' ' -f 2); [ "$$(printf '%s\n' $(MSRV) "$${have%%-*}" | sort -V | head -n 1)" = $(MSRV) ] \
+		|| { echo "missing: Rust $(MSRV) or later (rustc is $$have); run: rustup update" >&2; exit 1; }
 	@$(call debian,command -v cc,gcc libc6-dev)
 	@command -v cc >/dev/null || { echo "missing: a C compiler (cc); on Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
 
@@ -117,16 +141,16 @@ $(BIN)/python: | need-python
 	@$(BIN)/pip install --quiet --upgrade --disable-pip-version-check 'pip>=25.1'
 
 $(DEV): pyproject.toml | $(BIN)/python
-	@echo "installing development tools into $(VENV)"
+	@echo "installing development tools into $(VENV): a minute"
 	@$(BIN)/pip install --quiet --upgrade --disable-pip-version-check 'pip>=25.1'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
-$(WHEEL): $(SOURCES) | $(BIN)/python need-rust
-	@echo "building taskcore (release) and installing it into $(VENV)"
+$(WHEEL): $(SOURCES) | need-rust $(BIN)/python
+	@echo "building taskcore (release) and installing it into $(VENV): some minutes the first time"
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'maturin>=1.9,<2'
 	@rm -rf $(WHEELS)
-	$(BIN)/maturin build --release --quiet --interpreter $(BIN)/python --out $(WHEELS)
+	$(BIN)/maturin build --release --interpreter $(BIN)/python --out $(WHEELS)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(WHEELS)/*.whl
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(WHEELS)/*.whl
 	@touch $@

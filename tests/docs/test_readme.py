@@ -29,6 +29,7 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
         "taskcore -A proj worker -c 2 -l info",
         "make demo",
         "make test",
+        "make wheel",
     }
     assert set(SHELL) == known
 
@@ -61,6 +62,13 @@ def test_the_make_targets_exist() -> None:
 def test_the_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_oldest_rust_is_that_of_the_manifest() -> None:
+    manifest = (ROOT / "Cargo.toml").read_text()
+    assert re.findall(r"Rust (\d\.\d+) or later", README) == re.findall(
+        r'^rust-version = "(.*)"$', manifest, re.MULTILINE
+    )
 
 
 def test_this_interpreter_is_supported() -> None:
