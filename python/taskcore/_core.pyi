@@ -5,11 +5,11 @@ Only the packages `app`, `publishing`, `results` and `worker` and the module `se
 Every call that may block releases the interpreter lock and lets Python signal handlers run.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, final
 
 __all__ = [
-    "Pages",
     "Publisher",
     "Request",
     "Results",
@@ -20,9 +20,11 @@ __all__ = [
     "invalidate_tasks",
     "loads",
     "read_message",
-    "run_child",
-    "soft_limit_due",
 ]
+
+if sys.platform != "win32":
+    # Where there is `fork`.
+    __all__ += ["Pages", "run_child", "soft_limit_due"]
 
 __version__: str
 
@@ -270,11 +272,19 @@ class Request:
     def drop_following(self) -> None:
         """Drops the messages that were to follow this execution, and what `children` says of them."""
 
-@final
-class Pages:
-    """Shared memory of the process pool, one cell per child slot; made before the zygote is forked."""
+if sys.platform != "win32":
+    @final
+    class Pages:
+        """Shared memory of the process pool, one cell per child slot; made before the zygote is forked."""
 
-    def __new__(cls, slots: int) -> Self: ...
+        def __new__(cls, slots: int) -> Self: ...
+
+    def run_child(fd: int, pages: Pages, slot: int, executor: object, log_tasks: bool) -> int:
+        """The life of a pool child: receive, execute, reply, until the parent closes the socket or says
+        stop. Returns the exit code."""
+
+    def soft_limit_due() -> bool:
+        """In a child's SIGUSR1 handler: whether the signal is meant for the call that runs now."""
 
 @final
 class Worker:
@@ -286,7 +296,7 @@ class Worker:
         tasks: Sequence[object],
         executor: object,
         *,
-        pages: Pages | None = None,
+        pages: object | None = None,
         zygote: tuple[int, int] | None = None,
     ) -> Self:
         """
@@ -305,6 +315,7 @@ class Worker:
                 (seconds or None), `has_failure_handlers`.
             executor: `taskcore.execution.executor.Executor`, used by pools that run in this
                 process.
+            pages: `Pages`, for `prefork`.
             zygote: file descriptor of the control socket of the zygote, and its process id, for
                 `prefork`.
         """
@@ -376,16 +387,9 @@ class Worker:
         `acknowledged`, `time_start`, `worker_pid`, `message`), `revoked` (ids), `rate_limits` (per
         second, by task), `queues`."""
 
-def run_child(fd: int, pages: Pages, slot: int, executor: object, log_tasks: bool) -> int:
-    """The life of a pool child: receive, execute, reply, until the parent closes the socket or says
-    stop. Returns the exit code."""
-
 def invalidate_tasks() -> None:
     """Says that hooks, receivers of signals or settings have changed: every thread that runs tasks
     in this process looks them up again before its next call. Does not block."""
-
-def soft_limit_due() -> bool:
-    """In a child's SIGUSR1 handler: whether the signal is meant for the call that runs now."""
 
 def dumps(value: Any, serializer: str) -> bytes:
     """Encodes with the native `json` (kombu's, byte for byte) or `msgpack`. Both write datetime,
