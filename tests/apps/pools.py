@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import multiprocessing
+import multiprocessing.util
 import os
 import random
 import signal
@@ -136,6 +137,11 @@ def terminate() -> int:
     return process.exitcode or 0
 
 
+def temporary() -> str:
+    """A folder that `multiprocessing` promises to remove when the process ends."""
+    return multiprocessing.util.get_temp_dir()
+
+
 def _say_and_wait(pipe: Any) -> None:
     pipe.send("up")
     time.sleep(60)
@@ -235,7 +241,7 @@ async def leaves(folder: str) -> str:
 
 TASKS = (
     add, echo, fail, leave, unencodable, hold, meet, busy, asleep, pid, die, segfault, draw, program,
-    fork, terminate, say, context, retried, awaits, leaves, stack, spoil
+    fork, terminate, temporary, say, context, retried, awaits, leaves, stack, spoil
 )  # fmt: skip
 
 

@@ -319,6 +319,7 @@ def make(**conf: Any) -> Taskcore:
     )
     app.task(log, name="sample.quiet", ignore_result=True)
     app.task(log, name="sample.log_late", acks_late=True)
+    app.task(work, name="sample.work")
     app.task(work, name="sample.work_late", acks_late=True)
     app.task(hold, name="sample.hold_late", acks_late=True)
     app.task(hold, name="sample.hold_tracked", track_started=True)

@@ -78,6 +78,15 @@ def test_a_process_that_a_task_forks_can_be_told_to_end(site: Pools, pool: str) 
 
 
 @pytest.mark.parametrize("pool", POOLS)
+def test_temporary_folders_do_not_stay_behind(site: Pools, pool: str) -> None:
+    worker = start(site, pool, "-c", "1")
+    folder = Path(site.get("temporary"))
+    assert folder.is_dir()
+    assert worker.stop() == 0
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("pool", POOLS)
 def test_a_soft_limit_is_raised_in_the_task(site: Pools, pool: str) -> None:
     start(site, pool)
     assert site.get("busy", soft_time_limit=0.2) == "noticed"

@@ -39,6 +39,9 @@ _FORKED, _EXITED, _FORK_FAILED, _PONG = 1, 2, 3, 4
 _DUMP = 0.02
 """Seconds that a child has for writing its stacks before the next one is asked."""
 
+_TEMPORARY_FOLDER = -100
+"""The priority under which `multiprocessing` registers the end of its folder, and nothing else."""
+
 _LEFT_TO_THE_WORKER = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
@@ -86,8 +89,20 @@ def _leave(code: int) -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
+        _remove_temporary_folder()
     finally:
         os._exit(code)
+
+
+def _remove_temporary_folder() -> None:
+    """Removes the folder that `multiprocessing` makes in a process that listens or has a manager. It
+    would do so at the interpreter's end; a folder of the process that was forked stays, because
+    what removes it looks at who made it."""
+    util = sys.modules.get("multiprocessing.util")
+    for (priority, _), finalizer in list(getattr(util, "_finalizer_registry", {}).items()):
+        if priority == _TEMPORARY_FOLDER:
+            with contextlib.suppress(OSError):
+                finalizer()
 
 
 def _number(name: str) -> int:
