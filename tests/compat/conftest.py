@@ -38,7 +38,8 @@ class Mixed(Site):
             "--without-mingle",
         ]
         command += ["--without-gossip", *(options or ("-c", "2"))]
-        worker = Process(command, cwd=self.folder, env=self.env)
+        # Killed, it leaves the temporary folders of its processes behind.
+        worker = Process(command, cwd=self.folder, env=self.env | {"TMPDIR": str(self.folder)})
         self.processes.append(worker)
         worker.wait_for(r"\bready\.")
         return worker
