@@ -35,7 +35,7 @@ WHEEL := $(VENV)/.wheel-installed
 BENCH := $(VENV)/.bench-installed
 DOCS := $(VENV)/.docs-installed
 
-.PHONY: help setup wheel demo test test-rust test-python lint lint-rust lint-python docs bench soak chaos format clean \
+.PHONY: help setup wheel demo test test-rust test-python lint lint-rust lint-python docs bench soak chaos fuzz format clean \
 	need-python need-rust need-redis
 
 help: ## this list
@@ -96,6 +96,12 @@ soak: $(DEV) $(WHEEL) need-redis ## an hour of mixed load with a growing-memory 
 
 chaos: $(DEV) $(WHEEL) need-redis ## kills workers, children and brokers under load for MINUTES=10 and counts every task
 	$(BIN)/python tests/crash/chaos.py --minutes $(or $(MINUTES),10)
+
+fuzz: need-rust ## searches every parser for what breaks it with libFuzzer, SECONDS=60 each
+	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
+	@# The sanitizers are for nightly compilers; a stable one allows them when it is told that it bootstraps.
+	for target in $$(cd fuzz && ls fuzz_targets | sed 's/\.rs$$//'); do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(or $(SECONDS),60) -rss_limit_mb=4096; done
 
 format: need-rust $(DEV) ## formats Rust and Python in place
 	cargo fmt --all
