@@ -8,6 +8,7 @@ use taskcore::{
     assemble::{self, Options},
     broker::{Broker, Consumer, QueueOrder, QueueStats, Settle, Settlement, Subscription},
     clock,
+    result::{Join, Member, Record, State},
 };
 
 /// A file made by the statements of `data/`, and its URL.
@@ -76,4 +77,31 @@ async fn version_1_keeps_its_messages_and_results() {
         texts,
         [Some(&br#"{"status": "SUCCESS"}"#[..]), Some(&br#"{"status": "STARTED"}"#[..]), None]
     );
+}
+
+#[tokio::test]
+async fn version_3_keeps_what_it_has_and_counts_joins() {
+    let (_dir, url) = file_of(include_str!("data/version3.sql"));
+    let results = assemble::results(&url, &Options::default()).unwrap();
+    let record = Record {
+        id: "m".into(),
+        state: State::Success,
+        document: (&br#"{"status": "SUCCESS", "result": 5}"#[..]).into(),
+        reply_to: None,
+        expires_ms: None,
+        member: Some(Box::new(Member::new("g", Some(0)))),
+    };
+    assert_eq!(results.declare(&Join::new("g", 1, None, None)).unwrap(), None);
+    assert_eq!(results.store(&[record]).await.unwrap().joined.len(), 1);
+    assert_eq!(&results.members("g").unwrap()[0].result[..], b"5");
+    let got = results.get(&["done", "old", "m"]).unwrap();
+    let there: Vec<bool> = got.iter().map(Option::is_some).collect();
+    assert_eq!(there, [true, false, true]);
+
+    let broker = assemble::broker(&url, &Options::default()).unwrap();
+    let stats = QueueStats { depth: 5, in_flight: 2, scheduled: 1, dead: 1 };
+    assert_eq!(broker.stats("jobs").unwrap(), stats);
+    let worker = consume(&*broker, "jobs").await;
+    let order = ["urgent 0", "lost 1", "ready-0 0", "ready-1 0", "ready-2 0"];
+    assert_eq!(drain(&*worker, 5).await, order);
 }

@@ -16,7 +16,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Origin, Record, ResultStore, State, Stored,
+    Join, Joined, Joins, Origin, Record, ResultStore, State, Stored,
+    join::{Counter, Ended},
     watch::{Channel, Heard, Observer, Watch, Watchers},
 };
 use crate::{
@@ -40,10 +41,26 @@ impl Entry {
     }
 }
 
+/// What a store holds.
+#[derive(Default)]
+struct Held {
+    /// By task id.
+    entries: HashMap<String, Entry>,
+    /// By the id of the group.
+    joins: HashMap<String, Counter>,
+}
+
+impl Held {
+    fn join(&mut self, id: &str, now: Millis) -> &mut Counter {
+        self.joins.retain(|_, join| join.is_alive(now));
+        self.joins.entry(id.to_owned()).or_default()
+    }
+}
+
 #[derive(Default)]
 struct Store {
-    /// By task id. Every section is short.
-    entries: Mutex<HashMap<String, Entry>>,
+    /// Every section is short.
+    held: Mutex<Held>,
     /// Rung after every write, for threads.
     written: Condvar,
     /// The same, for those who watch.
@@ -60,33 +77,40 @@ impl Default for Changed {
 }
 
 impl Store {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, batch: &[Record]) {
+    fn write(&self, batch: &[Record], counts: bool) -> Stored {
         let now = clock::wall_ms();
-        let mut entries = self.lock();
+        let mut stored = Stored::default();
+        let mut held = self.lock();
         for record in batch {
-            if entries
+            let expires = record.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
+            if let Some((member, ended)) = record.ended().filter(|_| counts) {
+                let join = held.join(&member.group, now);
+                stored.joined.extend(join.count(member, ended, expires, now));
+            }
+            if held
+                .entries
                 .get(&record.id)
                 .is_some_and(|e| !e.state.yields_to(&record.state) && e.is_alive(now))
             {
                 continue;
             }
-            let expires = record.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
             let entry =
                 Entry { state: record.state.clone(), document: record.document.clone(), expires };
-            entries.insert(record.id.clone(), entry);
+            held.entries.insert(record.id.clone(), entry);
         }
-        drop(entries);
+        drop(held);
         self.written.notify_all();
         self.changed.0.send_replace(());
+        stored
     }
 
     fn ready(&self, id: &str, now: Millis) -> Option<Bytes> {
-        let entries = self.lock();
-        let entry = entries.get(id).filter(|e| e.state.is_ready() && e.is_alive(now));
+        let held = self.lock();
+        let entry = held.entries.get(id).filter(|e| e.state.is_ready() && e.is_alive(now));
         entry.map(|e| e.document.clone())
     }
 }
@@ -146,24 +170,53 @@ impl MemoryResults {
     }
 }
 
-impl ResultStore for MemoryResults {
-    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
-        Box::pin(async move {
-            self.store.write(batch);
-            Ok(Stored::default())
+impl Joins for MemoryResults {
+    fn declare(&self, join: &Join) -> Result<Option<Joined>> {
+        let (now, mut held) = (clock::wall_ms(), self.store.lock());
+        Ok(held.join(&join.id, now).declare(join, now))
+    }
+
+    fn members(&self, id: &str) -> Result<Vec<Ended>> {
+        let (now, held) = (clock::wall_ms(), self.store.lock());
+        let join = held.joins.get(id).filter(|join| join.is_alive(now));
+        Ok(join.map_or_else(Vec::new, Counter::members))
+    }
+
+    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async {
+            if let Some(join) = self.store.lock().joins.get_mut(&joined.id) {
+                join.close(&joined.token);
+            }
+            Ok(())
         })
     }
 
+    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async {
+            if let Some(join) = self.store.lock().joins.get_mut(&joined.id) {
+                join.reopen(&joined.token);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl ResultStore for MemoryResults {
+    fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
+        Box::pin(async move { Ok(self.store.write(batch, true)) })
+    }
+
     fn put(&self, record: &Record) -> Result<()> {
-        self.store.write(std::slice::from_ref(record));
+        // A client counts nothing: it could not publish what follows.
+        self.store.write(std::slice::from_ref(record), false);
         Ok(())
     }
 
     fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>> {
-        let (now, entries) = (clock::wall_ms(), self.store.lock());
+        let (now, held) = (clock::wall_ms(), self.store.lock());
         Ok(ids
             .iter()
-            .map(|id| entries.get(*id).filter(|e| e.is_alive(now)).map(|e| e.document.clone()))
+            .map(|id| held.entries.get(*id).filter(|e| e.is_alive(now)).map(|e| e.document.clone()))
             .collect())
     }
 
@@ -174,11 +227,12 @@ impl ResultStore for MemoryResults {
         deadline: Option<Instant>,
         interrupt: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Bytes>> {
-        let mut entries = self.store.lock();
+        let mut held = self.store.lock();
         let mut next_check = clock::instant() + INTERRUPT;
         loop {
             let wall = clock::wall_ms();
-            if let Some(entry) = entries.get(id).filter(|e| e.state.is_ready() && e.is_alive(wall))
+            if let Some(entry) =
+                held.entries.get(id).filter(|e| e.state.is_ready() && e.is_alive(wall))
             {
                 return Ok(Some(entry.document.clone()));
             }
@@ -191,18 +245,18 @@ impl ResultStore for MemoryResults {
             }
             if now >= next_check {
                 // Not under the lock: it may run foreign code.
-                drop(entries);
+                drop(held);
                 if interrupt() {
                     return Ok(None);
                 }
                 next_check = now + INTERRUPT;
-                entries = self.store.lock();
+                held = self.store.lock();
                 continue;
             }
             let until = deadline.map_or(next_check, |d| d.min(next_check));
             let waited =
-                self.store.written.wait_timeout(entries, until.saturating_duration_since(now));
-            entries = waited.unwrap_or_else(PoisonError::into_inner).0;
+                self.store.written.wait_timeout(held, until.saturating_duration_since(now));
+            held = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -220,15 +274,16 @@ impl ResultStore for MemoryResults {
     }
 
     fn forget(&self, id: &str) -> Result<()> {
-        self.store.lock().remove(id);
+        self.store.lock().entries.remove(id);
         Ok(())
     }
 
     fn cleanup(&self) -> Result<u64> {
-        let (now, mut entries) = (clock::wall_ms(), self.store.lock());
-        let before = entries.len();
-        entries.retain(|_, e| e.is_alive(now));
-        Ok((before - entries.len()) as u64)
+        let (now, mut held) = (clock::wall_ms(), self.store.lock());
+        held.joins.retain(|_, join| join.is_alive(now));
+        let before = held.entries.len();
+        held.entries.retain(|_, e| e.is_alive(now));
+        Ok((before - held.entries.len()) as u64)
     }
 
     fn reply_to(&self) -> &str {

@@ -4,6 +4,7 @@
 //! per client process, never one subscription or poll per task. SUCCESS is final, and what is not
 //! ready never undoes what is ([`State::yields_to`]).
 
+pub mod join;
 pub mod memory;
 pub mod record;
 pub mod redis;
@@ -14,6 +15,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
+pub use join::{Join, Joined, Joins, Member};
 pub use record::{Record, State};
 pub use watch::{Observer, Watch};
 
@@ -58,12 +60,15 @@ pub struct Stored {
     /// Records that it will never take, by their index in the batch: too large for it, or under a
     /// key that is not its own.
     pub refused: Vec<(usize, Error)>,
+    /// Joins that it completed, claimed for whoever stored it; see [`join`].
+    pub joined: Vec<Joined>,
 }
 
 /// The port of result stores. Blocking methods are callable from any thread; `store` belongs to the
 /// worker's runtime.
-pub trait ResultStore: Send + Sync {
-    /// Writes and announces a batch from the worker. Storing a record again does no harm.
+pub trait ResultStore: Joins {
+    /// Writes and announces a batch from the worker, and counts the members of joins in it. Storing a
+    /// record again does no harm.
     ///
     /// # Errors
     /// The store is away or cannot write at all: the same batch may be stored later. A record that

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::join::{self, Ended, Member};
 use crate::message::{format_iso, pyjson::write_str};
 
 /// The state of a task as stored.
@@ -144,6 +145,17 @@ pub struct Record {
     pub reply_to: Option<String>,
     /// Time to live in milliseconds; `None` keeps it.
     pub expires_ms: Option<u64>,
+    /// Which member of which join the task is; `None` for most. It counts when the state is ready.
+    pub member: Option<Box<Member>>,
+}
+
+impl Record {
+    /// The member that ended with this record, and how.
+    pub(super) fn ended(&self) -> Option<(&Member, Ended)> {
+        let member = self.member.as_deref().filter(|_| self.state.is_ready())?;
+        let result = join::result_of(&self.document, &self.state);
+        Some((member, Ended { id: self.id.clone(), state: self.state.clone(), result }))
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //! What has expired is not shown, and is deleted in small slices by whoever stores, so no process
 //! needs to be the cleaner.
 
+mod join;
+
 use std::{
     path::Path,
     sync::{
@@ -20,7 +22,8 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    Origin, Record, ResultStore, State, Stored,
+    Join, Joined, Joins, Member, Origin, Record, ResultStore, State, Stored,
+    join::Ended,
     watch::{Channel, Heard, Observer, Watch, Watchers},
 };
 use crate::{
@@ -133,22 +136,34 @@ impl SqliteResults {
     fn writing(
         &self,
         batch: &[Record],
-    ) -> impl FnMut(&mut Tx<'_>) -> rusqlite::Result<()> + Send + 'static {
+    ) -> impl FnMut(&mut Tx<'_>) -> rusqlite::Result<Vec<Joined>> + Send + 'static {
         let now = clock::wall_ms();
         let clean = now - self.cleaned.load(Ordering::Relaxed) > CLEAN_MS;
         if clean {
             self.cleaned.store(now, Ordering::Relaxed);
         }
         let batch: Vec<Record> = batch.iter().filter(|record| fits(record)).cloned().collect();
+        let members: Vec<(Member, Ended, Option<u64>)> = batch
+            .iter()
+            .filter_map(|record| {
+                let (member, ended) = record.ended()?;
+                Some((member.clone(), ended, record.expires_ms))
+            })
+            .collect();
         move |tx| {
             for record in &batch {
                 write(tx, record)?;
+            }
+            let mut joined = Vec::new();
+            for (member, ended, expires_ms) in &members {
+                let expires = expires_ms.map(|ms| tx.now.saturating_add_unsigned(ms));
+                joined.extend(join::count(tx, member, ended, expires)?);
             }
             if clean {
                 sweep(tx)?;
             }
             tx.notify();
-            Ok(())
+            Ok(joined)
         }
     }
 
@@ -178,15 +193,41 @@ impl SqliteResults {
     }
 }
 
+impl Joins for SqliteResults {
+    fn declare(&self, join: &Join) -> Result<Option<Joined>> {
+        let join = join.clone();
+        self.change(move |tx| join::declare(tx, &join))
+    }
+
+    fn members(&self, id: &str) -> Result<Vec<Ended>> {
+        let now = clock::wall_ms();
+        self.handle.database().read(|connection| join::members(connection, id, now))
+    }
+
+    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        let (cost, joined) = (self.cost(&[]), joined.clone());
+        let close = move |tx: &mut Tx<'_>| join::close(tx, &joined);
+        Box::pin(self.handle.database().write_async(cost, close))
+    }
+
+    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        let (cost, joined) = (self.cost(&[]), joined.clone());
+        let reopen = move |tx: &mut Tx<'_>| join::reopen(tx, &joined);
+        Box::pin(self.handle.database().write_async(cost, reopen))
+    }
+}
+
 impl ResultStore for SqliteResults {
     fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
         Box::pin(async move {
             let refused = batch.iter().enumerate().filter(|(_, record)| !fits(record));
-            let stored = Stored { refused: refused.map(|(n, r)| (n, self.too_large(r))).collect() };
-            if stored.refused.len() < batch.len() {
-                self.handle.database().write_async(self.cost(batch), self.writing(batch)).await?;
+            let refused: Vec<_> = refused.map(|(n, r)| (n, self.too_large(r))).collect();
+            let mut joined = Vec::new();
+            if refused.len() < batch.len() {
+                let (cost, writing) = (self.cost(batch), self.writing(batch));
+                joined = self.handle.database().write_async(cost, writing).await?;
             }
-            Ok(stored)
+            Ok(Stored { refused, joined })
         })
     }
 
@@ -194,12 +235,10 @@ impl ResultStore for SqliteResults {
         if !fits(record) {
             return Err(self.too_large(record));
         }
-        let batch = std::slice::from_ref(record);
-        self.handle.database().write(
-            self.cost(batch),
-            clock::instant() + TIMEOUT,
-            self.writing(batch),
-        )
+        // A client counts nothing: it could not publish what follows.
+        let batch = [Record { member: None, ..record.clone() }];
+        let (cost, deadline) = (self.cost(&batch), clock::instant() + TIMEOUT);
+        self.handle.database().write(cost, deadline, self.writing(&batch)).map(drop)
     }
 
     fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>> {
@@ -329,6 +368,7 @@ fn fits(record: &Record) -> bool {
 
 /// Deletes a slice of what has expired; how many.
 fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<u64> {
+    join::sweep(tx)?;
     let sql = "DELETE FROM result WHERE number IN (SELECT number FROM result WHERE expires <= ?1 LIMIT ?2)";
     Ok(tx.prepare(sql)?.execute((tx.now, CLEAN_SLICE))? as u64)
 }

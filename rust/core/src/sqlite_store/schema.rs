@@ -12,7 +12,8 @@
 //!
 //! `counter` is the source of all numbers: messages, dead letters; holders are random. `lease` has
 //! a row per live worker. `result` is found by a hash of the task id, because an index of
-//! 36-character random ids would be three times the size.
+//! 36-character random ids would be three times the size. `joined` has a row per group or chord that
+//! is counted, `member` one per member that has ended.
 //!
 //! A file is brought forward when it is opened to be written. A step only adds: a program of an
 //! older version that has the file open meanwhile goes on with what it knows.
@@ -24,7 +25,7 @@ pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
 /// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is
 /// the same as one that was brought forward. Files have taken these steps, so none is ever edited.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 INSERT INTO counter VALUES (1, 0);
@@ -49,6 +50,14 @@ CREATE INDEX result_expires ON result (expires) WHERE expires IS NOT NULL;
     "
 ALTER TABLE message ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE held ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+",
+    // Groups and chords. A size of NULL is not declared yet; `token` has the claim until `claimed`.
+    "
+CREATE TABLE joined (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, size INTEGER, ended INTEGER NOT NULL DEFAULT 0, body BLOB,
+    token TEXT, claimed INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, expires INTEGER);
+CREATE INDEX joined_expires ON joined (expires) WHERE expires IS NOT NULL;
+CREATE TABLE member (joined INTEGER NOT NULL, place INTEGER NOT NULL, id TEXT NOT NULL, state TEXT NOT NULL, result BLOB NOT NULL,
+    PRIMARY KEY (joined, place, id)) WITHOUT ROWID;
 ",
 ];
 

@@ -94,5 +94,5 @@ fn write(
         task_id: id,
     }
     .write();
-    Record { id: id.to_owned(), state, document, reply_to, expires_ms: ttl }
+    Record { id: id.to_owned(), state, document, reply_to, expires_ms: ttl, member: None }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     broker::{Delivery, Recovered, memory::MemoryBroker},
     error::ErrorKind,
-    result::State,
+    result::{Join, Joined, Joins, State, join::Ended},
 };
 
 /// A store and a consumer that write down what they get, when they are let.
@@ -37,6 +37,21 @@ impl Servers {
     }
 }
 
+impl Joins for Servers {
+    fn declare(&self, _: &Join) -> Result<Option<Joined>> {
+        unreachable!("the loop never declares")
+    }
+    fn members(&self, _: &str) -> Result<Vec<Ended>> {
+        unreachable!("flush never reads")
+    }
+    fn close<'a>(&'a self, _: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        unreachable!("flush never closes")
+    }
+    fn reopen<'a>(&'a self, _: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        unreachable!("flush never opens")
+    }
+}
+
 impl ResultStore for Servers {
     fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
         let ids: Vec<&str> = batch.iter().map(|r| r.id.as_str()).collect();
@@ -46,7 +61,7 @@ impl ResultStore for Servers {
         Box::pin(async move {
             self.take(entry).await?;
             let refused = poisoned.map(|n| (n, Error::new(ErrorKind::TooLarge, "too large")));
-            Ok(Stored { refused: refused.into_iter().collect() })
+            Ok(Stored { refused: refused.into_iter().collect(), joined: Vec::new() })
         })
     }
     fn put(&self, _: &Record) -> Result<()> {
@@ -137,6 +152,7 @@ fn record(id: &str) -> Record {
         document: Bytes::new(),
         reply_to: None,
         expires_ms: None,
+        member: None,
     }
 }
 

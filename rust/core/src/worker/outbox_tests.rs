@@ -74,6 +74,7 @@ impl Bench {
             document: bytes::Bytes::from_static(b"{}"),
             reply_to: None,
             expires_ms: None,
+            member: None,
         };
         self.outbox.push(follow, Some(record), settlement.into());
     }

@@ -112,6 +112,7 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         document,
         reply_to: request.reply_to,
         expires_ms: ctx.ttl,
+        member: None,
     });
     Decision { store, settle, once, follow: outcome.follow, ..Decision::default() }
 }

@@ -118,6 +118,7 @@ fn a_record_carries_what_the_store_needs() {
         document: Bytes::from_static(b"{}"),
         reply_to: Some("tc-1".into()),
         expires_ms: Some(7),
+        member: None,
     };
     assert_eq!(decision.store, Some(expected));
     let unwanted = Outcome { document: None, ..ended(Status::Success) };

@@ -1,5 +1,6 @@
 //! The promises of `result/mod.rs`.
 
+pub(crate) mod join;
 pub(crate) mod watch;
 
 use std::{sync::Arc, thread, time::Duration};
@@ -10,6 +11,7 @@ use taskcore::{
     result::{Origin, REPLY_PREFIX, Record, ResultStore, State},
 };
 
+pub(crate) use self::join::*;
 pub(crate) use self::watch::{
     a_watch_tells_what_is_stored_later, a_watch_tells_what_is_there,
     a_watch_that_is_dropped_is_not_told, many_watches, many_watches_of_one,
@@ -35,6 +37,10 @@ macro_rules! result_suite {
             wait_passes_over_states_that_are_not_ready, wait_times_out, wait_is_interrupted, many_waiters, many_waiters_for_one, reply_ids_differ,
             a_watch_tells_what_is_there, a_watch_tells_what_is_stored_later, many_watches, many_watches_of_one,
             a_watch_that_is_dropped_is_not_told,
+            a_join_completes_once, the_same_record_again_has_the_same_answer, a_member_counts_once, members_are_read_in_order,
+            members_may_come_before_the_size, a_join_without_members_is_complete, a_batch_completes_several, stores_race,
+            what_has_not_ended_does_not_count, a_client_counts_nothing, a_join_expires, a_claim_is_given_back, a_claim_lapses,
+            a_join_that_was_closed_begins_anew,
         );
     };
     (@ $adapter:ident, $start:path, $($test:ident),* $(,)?) => {
@@ -63,6 +69,7 @@ fn record(id: &str, state: State, note: &str) -> Record {
         document: Bytes::from(document),
         reply_to: None,
         expires_ms: Some(3_600_000),
+        member: None,
     }
 }
 

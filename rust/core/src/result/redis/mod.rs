@@ -12,6 +12,7 @@
 //! blocking connections.
 
 mod waiters;
+mod join;
 mod store;
 mod wait;
 mod watch;
@@ -142,11 +143,13 @@ impl ResultStore for RedisResults {
     fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
         Box::pin(async move {
             let reused = self.worker().is_some();
-            match self.store_all(batch).await {
+            let mut stored = match self.store_all(batch).await {
                 // The connection may have died of old age; storing twice does no harm.
                 Err(error) if reused && error.is_retryable() => self.store_all(batch).await,
                 done => done,
-            }
+            }?;
+            self.count_members(batch, &mut stored).await?;
+            Ok(stored)
         })
     }
 

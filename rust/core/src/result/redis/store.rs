@@ -250,6 +250,7 @@ mod tests {
             document: Bytes::from(vec![b'x'; bytes]),
             reply_to: None,
             expires_ms: None,
+            member: None,
         }
     }
 

@@ -13,7 +13,10 @@ use bytes::Bytes;
 use crate::{
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
-    result::{Observer, Origin, Record, ResultStore, Stored, Watch, memory::MemoryResults},
+    result::{
+        Join, Joined, Joins, Observer, Origin, Record, ResultStore, Stored, Watch, join::Ended,
+        memory::MemoryResults,
+    },
 };
 
 pub(crate) struct FlakyResults {
@@ -38,6 +41,21 @@ impl FlakyResults {
     }
 }
 
+impl Joins for FlakyResults {
+    fn declare(&self, join: &Join) -> Result<Option<Joined>> {
+        self.inner.declare(join)
+    }
+    fn members(&self, id: &str) -> Result<Vec<Ended>> {
+        self.inner.members(id)
+    }
+    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        self.inner.close(joined)
+    }
+    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        self.inner.reopen(joined)
+    }
+}
+
 impl ResultStore for FlakyResults {
     fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
         Box::pin(async move {
@@ -49,7 +67,8 @@ impl ResultStore for FlakyResults {
                 if record.document.len() > self.largest.load(Ordering::Relaxed) {
                     stored.refused.push((n, Error::new(ErrorKind::TooLarge, "too many bytes")));
                 } else {
-                    self.inner.put(record)?;
+                    let one = std::slice::from_ref(record);
+                    stored.joined.extend(self.inner.store(one).await?.joined);
                 }
             }
             Ok(stored)

@@ -79,6 +79,7 @@ fn global_keyprefix_is_before_every_key() {
             document: "{}".into(),
             reply_to: None,
             expires_ms: None,
+            member: None,
         };
         results.store(&[done]).await.unwrap();
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.client()).unwrap();

@@ -2,6 +2,7 @@
 
 mod lists;
 mod due;
+mod joins;
 mod leases;
 mod refusals;
 mod servers;

@@ -27,6 +27,7 @@ fn record(bytes: usize) -> Record {
         document: document.into(),
         reply_to: None,
         expires_ms: None,
+        member: None,
     }
 }
 

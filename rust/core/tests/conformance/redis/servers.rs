@@ -119,6 +119,7 @@ fn tls_with_an_authority_of_ones_own() {
             document,
             reply_to: None,
             expires_ms: None,
+            member: None,
         };
         results.store(std::slice::from_ref(&done)).await.unwrap();
         let got = results.wait("1", Origin::Foreign, Some(soon()), &mut || false).unwrap();
@@ -151,6 +152,7 @@ fn a_server_that_forgot_the_scripts_is_connected_to_anew() {
             document,
             reply_to: None,
             expires_ms: None,
+            member: None,
         };
         results.put(&done).unwrap();
         redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.client()).unwrap();
@@ -214,6 +216,7 @@ fn waiting_survives_a_broken_link() {
             document: format!("{{\"status\": \"SUCCESS\", \"task_id\": \"{id}\"}}").into(),
             reply_to: Some(client.reply_to().to_owned()),
             expires_ms: None,
+            member: None,
         };
         run(store(&server).store(std::slice::from_ref(&done))).unwrap();
         assert_eq!(waiter.join().unwrap().unwrap(), Some(done.document));
@@ -248,5 +251,12 @@ fn a_watch_survives_a_broken_link_and_a_restart() {
 
 fn ended(id: &str, reply_to: Option<String>) -> Record {
     let document = format!("{{\"status\": \"SUCCESS\", \"task_id\": \"{id}\"}}").into();
-    Record { id: id.to_owned(), state: State::Success, document, reply_to, expires_ms: None }
+    Record {
+        id: id.to_owned(),
+        state: State::Success,
+        document,
+        reply_to,
+        expires_ms: None,
+        member: None,
+    }
 }

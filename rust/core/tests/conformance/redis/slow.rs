@@ -23,6 +23,7 @@ fn a_large_result_passes_a_slow_link() {
         document: Bytes::from(vec![b'x'; bytes]),
         reply_to: None,
         expires_ms: None,
+        member: None,
     };
     let batch: Vec<_> = [4 << 20, 10, 10].map(record).into();
     run(results.store(&batch)).unwrap();

@@ -1,0 +1,261 @@
+//! Joins: groups and chords whose members are counted where their results are stored.
+//!
+//! A join is declared with its size and, if one is known, with what is to be published when all its
+//! members have ended. Each stored [`Record`](super::Record) may say which member of which join its
+//! task is; storing a batch answers which joins it completed. What a member ended with does not
+//! matter for that: a chord whose member failed is decided when the last one has ended, as Celery's
+//! is, by whoever reads the members in order.
+//!
+//! * **A member counts once**, by its id and index, however often its result is stored; the first
+//!   result stands.
+//! * **A join completes once.** The answer is a claim: whoever gets it publishes what follows and
+//!   then closes the join, after which nothing completes it again. A claim that is not closed lapses
+//!   after [`CLAIM_MS`], and the next record of any member is answered instead, so the body of a
+//!   chord outlives the worker that was to publish it. The same record stored again, because the
+//!   answer to the first attempt was lost, gets the same answer.
+//! * **Size and members come in any order.** A declaration that finds all members there is answered
+//!   itself; so is that of a join without members.
+//! * A join lives as long as results do, counted from the last thing that happened to it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+
+use super::State;
+use crate::{
+    clock::Millis,
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
+};
+
+/// How long a completed join waits for whoever was told of it. As Celery's, and shorter than a
+/// worker's lease: when what a lost worker held runs again, the claim has lapsed.
+pub const CLAIM_MS: u64 = 6_000;
+/// How long a join that was closed is remembered, where nothing else says that it was.
+pub const DONE_MS: u64 = 300_000;
+
+/// A join to be counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Id of the group.
+    pub id: String,
+    /// How many members it has.
+    pub size: u64,
+    /// What its completion hands out.
+    pub body: Option<Bytes>,
+    /// Time to live in milliseconds; `None` keeps it.
+    pub expires_ms: Option<u64>,
+    /// In whose name it is claimed if it is complete already.
+    pub token: String,
+}
+
+impl Join {
+    /// A join of `size` members.
+    pub fn new(id: &str, size: u64, body: Option<Bytes>, expires_ms: Option<u64>) -> Self {
+        Self { id: id.to_owned(), size, body, expires_ms, token: token() }
+    }
+}
+
+/// Which member of a join the task of a record is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Id of the group.
+    pub group: String,
+    /// Its place in it; `None` is behind all others.
+    pub index: Option<i64>,
+    /// In whose name the join is claimed if this member completes it. One for each execution, so
+    /// that the same record is known when it is stored again.
+    pub token: String,
+}
+
+impl Member {
+    /// Member `index` of `group`.
+    pub fn new(group: &str, index: Option<i64>) -> Self {
+        Self { group: group.to_owned(), index, token: token() }
+    }
+}
+
+/// A join that is complete, and the claim to publish what follows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Id of the group.
+    pub id: String,
+    /// What it was declared with; `None` where each member's message carries it, as Celery's do.
+    pub body: Option<Bytes>,
+    /// The claim.
+    pub token: String,
+}
+
+/// How one member ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Task id.
+    pub id: String,
+    /// A ready state.
+    pub state: State,
+    /// JSON, as in the result document.
+    pub result: Bytes,
+}
+
+/// What a result store promises about joins.
+pub trait Joins: Send + Sync {
+    /// Declares a join; blocking. The answer is what to do if it is complete already. A join of that
+    /// id that was closed begins anew.
+    fn declare(&self, join: &Join) -> Result<Option<Joined>>;
+
+    /// How the members of a join that have ended did, in the order of their places; blocking. None
+    /// when it is closed or has expired.
+    fn members(&self, id: &str) -> Result<Vec<Ended>>;
+
+    /// What follows a join is published: it never completes again, and its members are forgotten.
+    /// Nothing happens when the claim has lapsed and is another's.
+    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>>;
+
+    /// What follows a join could not be published: the next record of any member is answered.
+    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Text that nobody else has.
+fn token() -> String {
+    super::fresh_reply_id()
+}
+
+/// The parts of a JSON array, or the values of an object's `result`, as they are written.
+///
+/// # Errors
+/// `Decode` for anything else.
+pub(super) fn items(array: &[u8]) -> Result<Vec<&[u8]>> {
+    let broken = || Error::new(ErrorKind::Decode, "a member of a join is no JSON array");
+    let mut rest = array.trim_ascii().strip_prefix(b"[").ok_or_else(broken)?;
+    let mut items = Vec::new();
+    loop {
+        rest = rest.trim_ascii_start();
+        let length = value_length(rest).ok_or_else(broken)?;
+        let (item, after) = rest.split_at(length);
+        items.push(item.trim_ascii());
+        rest = match after.trim_ascii_start() {
+            [b',', rest @ ..] => rest,
+            [b']'] => return Ok(items),
+            _ => return Err(broken()),
+        };
+    }
+}
+
+/// The result inside a document of Celery's, as JSON; `null` when there is none.
+pub(super) fn result_of(document: &[u8], state: &State) -> Bytes {
+    // Every document of a worker begins so.
+    let head = format!("{{\"status\": \"{}\", \"result\": ", state.as_str());
+    let rest = document.strip_prefix(head.as_bytes());
+    let result = rest.and_then(|rest| Some(&rest[..value_length(rest)?]));
+    Bytes::copy_from_slice(result.unwrap_or(b"null").trim_ascii())
+}
+
+/// How long the JSON value at the beginning of `text` is.
+fn value_length(text: &[u8]) -> Option<usize> {
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    Some(values.byte_offset())
+}
+
+/// A join in memory, and what the other adapters do in their servers' languages.
+#[derive(Debug, Default)]
+pub(super) struct Counter {
+    size: Option<u64>,
+    body: Option<Bytes>,
+    /// By place and task id.
+    members: BTreeMap<(i64, String), Ended>,
+    /// In whose name it is claimed, and until when.
+    claim: Option<(String, Millis)>,
+    closed: bool,
+    expires: Option<Millis>,
+}
+
+impl Counter {
+    pub(super) fn is_alive(&self, now: Millis) -> bool {
+        self.expires.is_none_or(|at| now < at)
+    }
+
+    pub(super) fn declare(&mut self, join: &Join, now: Millis) -> Option<Joined> {
+        if self.closed {
+            *self = Self::default();
+        }
+        (self.size, self.body) = (Some(join.size), join.body.clone());
+        self.expires = join.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
+        self.claim(&join.id, &join.token, now)
+    }
+
+    /// Counts a member.
+    pub(super) fn count(
+        &mut self,
+        member: &Member,
+        ended: Ended,
+        expires: Option<Millis>,
+        now: Millis,
+    ) -> Option<Joined> {
+        if self.closed {
+            return None;
+        }
+        self.expires = expires;
+        let place = (member.index.unwrap_or(i64::MAX), ended.id.clone());
+        self.members.entry(place).or_insert(ended);
+        self.claim(&member.group, &member.token, now)
+    }
+
+    pub(super) fn members(&self) -> Vec<Ended> {
+        self.members.values().cloned().collect()
+    }
+
+    pub(super) fn close(&mut self, token: &str) {
+        if self.claim.take_if(|(owner, _)| owner == token).is_some() {
+            *self = Self { closed: true, expires: self.expires, ..Self::default() };
+        }
+    }
+
+    pub(super) fn reopen(&mut self, token: &str) {
+        self.claim.take_if(|(owner, _)| owner == token);
+    }
+
+    fn claim(&mut self, id: &str, token: &str, now: Millis) -> Option<Joined> {
+        if self.size != Some(self.members.len() as u64) {
+            return None;
+        }
+        if let Some((owner, until)) = &self.claim
+            && owner != token
+            && now < *until
+        {
+            return None;
+        }
+        self.claim = Some((token.to_owned(), now + CLAIM_MS as Millis));
+        Some(Joined { id: id.to_owned(), body: self.body.clone(), token: token.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_found_in_its_document() {
+        for result in ["5", "\"a, \\\"b\\\"]\"", "[1, {\"x\": [2]}]", "null", "-1.5e3", "true"] {
+            let document = format!("{{\"status\": \"SUCCESS\", \"result\": {result}, \"x\": 1}}");
+            assert_eq!(result_of(document.as_bytes(), &State::Success), result);
+            let array = format!("[1, \"id\", \"SUCCESS\", {result}]");
+            assert_eq!(items(array.as_bytes()).expect("an array")[3], result.as_bytes());
+        }
+        assert_eq!(result_of(b"{}", &State::Success), "null");
+        for broken in ["", "[", "[1", "[1 2]", "{}", "[1]]", "[1,]"] {
+            assert!(items(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_claim_lapses() {
+        let mut counter = Counter::default();
+        let join = Join::new("g", 0, None, None);
+        assert!(counter.declare(&join, 0).is_some());
+        let other = Join::new("g", 0, None, None);
+        assert!(counter.declare(&other, CLAIM_MS as Millis - 1).is_none());
+        assert!(counter.declare(&other, CLAIM_MS as Millis).is_some());
+    }
+}

@@ -1,0 +1,222 @@
+//! Joins on Redis, under the keys of Celery's chords: `celery-taskset-meta-<group>` with a suffix,
+//! laid out and guarded against duplicates as by Celery 5.7, so stock workers and these may count
+//! members of one join, and whoever completes it publishes. taskcore's own is `.b`, the body of a join
+//! that was declared with one.
+//!
+//! A key that another program has put in the place of one of these is said in the log and left alone.
+//! Members are counted after their results are stored, one script call for each join in a batch. Both
+//! may be sent again. The keys of a join differ in their suffix alone; a cluster, which stock workers
+//! cannot use, would need a hash tag around the part before it.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use redis::{Cmd, RedisResult, Script, Value, cmd};
+
+use super::RedisResults;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
+    message::pyjson::write_str,
+    redis_connection::Multiplexed,
+    result::{
+        Join, Joined, Joins, Member, Record, State, Stored,
+        join::{self, CLAIM_MS, DONE_MS, Ended},
+    },
+};
+
+static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(JOIN_SOURCE));
+const JOIN_SOURCE: &str = include_str!("join.lua");
+static UNJOIN: LazyLock<Script> = LazyLock::new(|| Script::new(UNJOIN_SOURCE));
+const UNJOIN_SOURCE: &str = include_str!("unjoin.lua");
+
+/// In the order of the scripts' keys.
+const SUFFIXES: [&str; 7] = [".j", ".t", ".s", ".d", "", ".c", ".b"];
+
+/// What [`JOIN`] replies: whose claim, and the body.
+type Claimed = Option<(String, Option<Vec<u8>>)>;
+
+impl RedisResults {
+    /// Counts the members in a batch whose records are stored, except those that were refused.
+    pub(super) async fn count_members(&self, batch: &[Record], stored: &mut Stored) -> Result<()> {
+        if batch.iter().all(|record| record.member.is_none()) {
+            return Ok(());
+        }
+        let mut joins: Vec<(&str, Vec<(&Member, Ended, Option<u64>)>)> = Vec::new();
+        for (index, record) in batch.iter().enumerate() {
+            let Some((member, ended)) = record.ended() else { continue };
+            if stored.refused.iter().any(|(refused, _)| *refused == index) {
+                continue;
+            }
+            let of = joins.iter().position(|(id, _)| *id == member.group).unwrap_or_else(|| {
+                joins.push((&member.group, Vec::new()));
+                joins.len() - 1
+            });
+            joins[of].1.push((member, ended, record.expires_ms));
+        }
+        for (id, members) in joins {
+            let expires = members.iter().filter_map(|(_, _, expires)| *expires).max();
+            let mut call = self.join_call(id, expires, None);
+            for (member, ended, _) in &members {
+                call.arg(&member.token);
+                match member.index {
+                    Some(index) => call.arg(index),
+                    None => call.arg("+inf"),
+                };
+                call.arg(&ended.id).arg(part(ended));
+            }
+            let mut con = self.connection().await?;
+            match run(&mut con, &call).await {
+                Ok(claimed) => stored.joined.extend(joined(id, claimed)),
+                Err(error) if error.to_string().contains("WRONGTYPE") => {
+                    // It will never work, and must not hold up the results of others.
+                    tracing::error!(join = id, %error, "a key of a join holds a value of another type, its members are not counted");
+                }
+                Err(error) => {
+                    let error = self.server.error("count the members of a join", error);
+                    if error.kind() != ErrorKind::Storage {
+                        self.disconnect();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn join_call(&self, id: &str, expires_ms: Option<u64>, declared: Option<&Join>) -> Cmd {
+        let mut call = cmd("EVALSHA");
+        call.arg(JOIN.get_hash()).arg(SUFFIXES.len()).arg(self.join_keys(id));
+        match expires_ms {
+            Some(ms) => call.arg(ms.max(1)),
+            None => call.arg(""),
+        };
+        call.arg(CLAIM_MS);
+        match declared {
+            Some(join) => call.arg(join.size).arg(join.body.as_deref().unwrap_or_default()),
+            None => call.arg("").arg(""),
+        };
+        call
+    }
+
+    fn join_keys(&self, id: &str) -> Vec<String> {
+        SUFFIXES
+            .iter()
+            .map(|suffix| format!("{}celery-taskset-meta-{id}{suffix}", self.prefix))
+            .collect()
+    }
+
+    /// Closes a join or gives its claim back.
+    async fn unjoin(&self, joined: &Joined, remember: Option<u64>) -> Result<()> {
+        let mut call = cmd("EVALSHA");
+        call.arg(UNJOIN.get_hash()).arg(SUFFIXES.len()).arg(self.join_keys(&joined.id));
+        call.arg(&joined.token);
+        match remember {
+            Some(ms) => call.arg(ms),
+            None => call.arg(""),
+        };
+        let mut con = self.connection().await?;
+        let mut reply: RedisResult<Value> = call.query_async(&mut con).await;
+        if reply.as_ref().is_err_and(|e| e.code() == Some("NOSCRIPT")) {
+            load(UNJOIN_SOURCE).exec_async(&mut con).await.map_err(|e| self.lost(e))?;
+            reply = call.query_async(&mut con).await;
+        }
+        reply.map(drop).map_err(|e| self.lost(e))
+    }
+
+    fn lost(&self, error: redis::RedisError) -> Error {
+        let error = self.server.error("settle a join", error);
+        if error.kind() != ErrorKind::Storage {
+            self.disconnect();
+        }
+        error
+    }
+}
+
+impl Joins for RedisResults {
+    fn declare(&self, join: &Join) -> Result<Option<Joined>> {
+        let mut call = self.join_call(&join.id, join.expires_ms, Some(join));
+        call.arg(&join.token);
+        let claimed: Claimed =
+            self.pool.repeat("declare a join", Self::soon(), |lease| {
+                match call.query(&mut lease.con) {
+                    Err(error) if error.code() == Some("NOSCRIPT") => {
+                        load(JOIN_SOURCE).exec(&mut lease.con)?;
+                        call.query(&mut lease.con)
+                    }
+                    done => done,
+                }
+            })?;
+        Ok(joined(&join.id, claimed))
+    }
+
+    fn members(&self, id: &str) -> Result<Vec<Ended>> {
+        let key = &self.join_keys(id)[0];
+        let parts: Vec<Vec<u8>> =
+            self.pool.repeat("read the members of a join", Self::soon(), |lease| {
+                match cmd("ZRANGE").arg(key).arg(0).arg(-1).query(&mut lease.con) {
+                    Err(error) if error.code() == Some("WRONGTYPE") => {
+                        cmd("LRANGE").arg(key).arg(0).arg(-1).query(&mut lease.con)
+                    }
+                    done => done,
+                }
+            })?;
+        parts.iter().map(|part| ended(part)).collect()
+    }
+
+    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.unjoin(joined, Some(DONE_MS)))
+    }
+
+    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.unjoin(joined, None))
+    }
+}
+
+async fn run(con: &mut Multiplexed, call: &Cmd) -> RedisResult<Claimed> {
+    let mut reply: RedisResult<Claimed> = call.query_async(con).await;
+    if reply.as_ref().is_err_and(|e| e.code() == Some("NOSCRIPT")) {
+        load(JOIN_SOURCE).exec_async(con).await?;
+        reply = call.query_async(con).await;
+    }
+    reply
+}
+
+/// Makes the server know a script.
+fn load(source: &str) -> Cmd {
+    let mut load = cmd("SCRIPT");
+    load.arg("LOAD").arg(source);
+    load
+}
+
+fn joined(id: &str, claimed: Claimed) -> Option<Joined> {
+    let (token, body) = claimed?;
+    Some(Joined { id: id.to_owned(), body: body.map(Bytes::from), token })
+}
+
+/// A member as Celery writes it, byte for byte: in a sorted set the bytes tell members apart.
+fn part(ended: &Ended) -> Vec<u8> {
+    let mut out = b"[1, ".to_vec();
+    write_str(&mut out, &ended.id);
+    out.extend_from_slice(b", ");
+    write_str(&mut out, ended.state.as_str());
+    out.extend_from_slice(b", ");
+    out.extend_from_slice(&ended.result);
+    out.push(b']');
+    out
+}
+
+/// A member as it was written.
+fn ended(part: &[u8]) -> Result<Ended> {
+    let broken = |_| Error::new(ErrorKind::Decode, "a member of a join is not what Celery writes");
+    let items = join::items(part)?;
+    let [_, id, state, result] = items[..] else {
+        return Err(Error::new(
+            ErrorKind::Decode,
+            "a member of a join has not the four parts that Celery writes",
+        ));
+    };
+    let id: String = serde_json::from_slice(id).map_err(broken)?;
+    let state: String = serde_json::from_slice(state).map_err(broken)?;
+    Ok(Ended { id, state: State::from_name(&state), result: Bytes::copy_from_slice(result) })
+}

@@ -1,0 +1,147 @@
+//! Joins in a database file. A member is counted in the transaction that stores its result.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::{
+    clock::Millis,
+    result::{
+        Join, Joined, Member, State,
+        join::{CLAIM_MS, Ended},
+    },
+    sqlite_store::Tx,
+};
+
+/// Joins that have expired, deleted at a time, with all their members.
+const SLICE: i64 = 50;
+
+/// Begins or completes the row of a join; the answer if all its members are there.
+pub(super) fn declare(tx: &Tx<'_>, join: &Join) -> rusqlite::Result<Option<Joined>> {
+    forget(tx, &join.id, true)?;
+    let expires = join.expires_ms.map(|ms| tx.now.saturating_add_unsigned(ms));
+    let number: i64 = tx
+        .prepare(
+            "INSERT INTO joined (id, size, body, expires) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) \
+             DO UPDATE SET size = ?2, body = ?3, expires = ?4 RETURNING number",
+        )?
+        .query_row((&join.id, join.size as i64, join.body.as_deref(), expires), |row| row.get(0))?;
+    claim(tx, number, &join.id, &join.token)
+}
+
+/// Counts a member; the answer if it is the last.
+pub(super) fn count(
+    tx: &Tx<'_>,
+    member: &Member,
+    ended: &Ended,
+    expires: Option<Millis>,
+) -> rusqlite::Result<Option<Joined>> {
+    let row = tx
+        .prepare("SELECT number, closed, expires <= ?2 FROM joined WHERE id = ?1")?
+        .query_row((&member.group, tx.now), |row| {
+            let expired: Option<bool> = row.get(2)?;
+            Ok((row.get(0)?, row.get::<_, bool>(1)?, expired == Some(true)))
+        })
+        .optional()?;
+    let number: i64 = match row {
+        Some((_, true, false)) => return Ok(None),
+        Some((number, false, false)) => number,
+        found => {
+            if found.is_some() {
+                forget(tx, &member.group, false)?;
+            }
+            tx.prepare("INSERT INTO joined (id) VALUES (?1) RETURNING number")?
+                .query_row([&member.group], |row| row.get(0))?
+        }
+    };
+    let place = member.index.unwrap_or(i64::MAX);
+    let new = tx
+        .prepare(
+            "INSERT OR IGNORE INTO member (joined, place, id, state, result) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute((number, place, &ended.id, ended.state.as_str(), &ended.result[..]))?;
+    tx.prepare("UPDATE joined SET ended = ended + ?2, expires = ?3 WHERE number = ?1")?
+        .execute((number, new as i64, expires))?;
+    claim(tx, number, &member.group, &member.token)
+}
+
+/// Claims a join that is complete, unless somebody else has.
+fn claim(tx: &Tx<'_>, number: i64, id: &str, token: &str) -> rusqlite::Result<Option<Joined>> {
+    tx.prepare(
+        "UPDATE joined SET token = ?2, claimed = ?3 WHERE number = ?1 AND size = ended \
+         AND (token IS NULL OR token = ?2 OR claimed <= ?4) RETURNING body",
+    )?
+    .query_row((number, token, tx.now.saturating_add_unsigned(CLAIM_MS), tx.now), |row| {
+        let body: Option<Vec<u8>> = row.get(0)?;
+        let (id, token) = (id.to_owned(), token.to_owned());
+        Ok(Joined { id, body: body.map(Bytes::from), token })
+    })
+    .optional()
+}
+
+/// The members that have ended, in order.
+pub(super) fn members(
+    connection: &Connection,
+    id: &str,
+    now: Millis,
+) -> rusqlite::Result<Vec<Ended>> {
+    connection
+        .prepare_cached(
+            "SELECT member.id, state, result FROM joined JOIN member ON joined = number \
+             WHERE joined.id = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY place, member.id",
+        )?
+        .query_map((id, now), |row| {
+            Ok(Ended {
+                id: row.get(0)?,
+                state: State::from_name(row.get_ref(1)?.as_str()?),
+                result: Bytes::copy_from_slice(row.get_ref(2)?.as_blob()?),
+            })
+        })?
+        .collect()
+}
+
+/// Closes a join that is claimed with this token.
+pub(super) fn close(tx: &Tx<'_>, joined: &Joined) -> rusqlite::Result<()> {
+    let number: Option<i64> = tx
+        .prepare(
+            "UPDATE joined SET closed = 1, body = NULL, size = NULL, token = NULL \
+             WHERE id = ?1 AND token = ?2 RETURNING number",
+        )?
+        .query_row((&joined.id, &joined.token), |row| row.get(0))
+        .optional()?;
+    match number {
+        Some(number) => drop_members(tx, number),
+        None => Ok(()),
+    }
+}
+
+/// Takes the claim back.
+pub(super) fn reopen(tx: &Tx<'_>, joined: &Joined) -> rusqlite::Result<()> {
+    tx.prepare("UPDATE joined SET token = NULL WHERE id = ?1 AND token = ?2")?
+        .execute((&joined.id, &joined.token))
+        .map(drop)
+}
+
+/// Deletes joins that have expired.
+pub(super) fn sweep(tx: &Tx<'_>) -> rusqlite::Result<()> {
+    let numbers: Vec<i64> = tx
+        .prepare("DELETE FROM joined WHERE number IN (SELECT number FROM joined WHERE expires <= ?1 LIMIT ?2) RETURNING number")?
+        .query_map((tx.now, SLICE), |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    numbers.into_iter().try_for_each(|number| drop_members(tx, number))
+}
+
+/// Deletes a join that has expired or, if asked, is closed.
+fn forget(tx: &Tx<'_>, id: &str, closed: bool) -> rusqlite::Result<()> {
+    let number: Option<i64> = tx
+        .prepare("DELETE FROM joined WHERE id = ?1 AND (expires <= ?2 OR (closed AND ?3)) RETURNING number")?
+        .query_row((id, tx.now, closed), |row| row.get(0))
+        .optional()?;
+    match number {
+        Some(number) => drop_members(tx, number),
+        None => Ok(()),
+    }
+}
+
+fn drop_members(tx: &Tx<'_>, number: i64) -> rusqlite::Result<()> {
+    tx.prepare("DELETE FROM member WHERE joined = ?1")?.execute([number]).map(drop)
+}
