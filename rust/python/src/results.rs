@@ -262,8 +262,14 @@ impl Results {
             task_id: &task_id,
         }
         .write();
-        let record =
-            Record { id: task_id, state, document, reply_to: None, expires_ms: self.expires_ms };
+        let record = Record {
+            id: task_id,
+            state,
+            document,
+            reply_to: None,
+            expires_ms: self.expires_ms,
+            member: None,
+        };
         let store = self.store(py)?;
         bridge::blocking(py, || store.put(&record))
     }

@@ -42,29 +42,21 @@ impl RedisResults {
         if batch.iter().all(|record| record.member.is_none()) {
             return Ok(());
         }
-        let mut joins: Vec<(&str, Vec<(&Member, Ended, Option<u64>)>)> = Vec::new();
+        let mut joins: Vec<(&str, Cmd)> = Vec::new();
         for (index, record) in batch.iter().enumerate() {
             let Some((member, ended)) = record.ended() else { continue };
             if stored.refused.iter().any(|(refused, _)| *refused == index) {
                 continue;
             }
-            let of = joins.iter().position(|(id, _)| *id == member.group).unwrap_or_else(|| {
-                joins.push((&member.group, Vec::new()));
+            let known = joins.iter().position(|(id, _)| *id == member.group);
+            let of = known.unwrap_or_else(|| {
+                let call = self.join_call(&member.group, record.expires_ms, None);
+                joins.push((&member.group, call));
                 joins.len() - 1
             });
-            joins[of].1.push((member, ended, record.expires_ms));
+            add_member(&mut joins[of].1, member, &ended);
         }
-        for (id, members) in joins {
-            let expires = members.iter().filter_map(|(_, _, expires)| *expires).max();
-            let mut call = self.join_call(id, expires, None);
-            for (member, ended, _) in &members {
-                call.arg(&member.token);
-                match member.index {
-                    Some(index) => call.arg(index),
-                    None => call.arg("+inf"),
-                };
-                call.arg(&ended.id).arg(part(ended));
-            }
+        for (id, call) in joins {
             let mut con = self.connection().await?;
             match run(&mut con, &call).await {
                 Ok(claimed) => stored.joined.extend(joined(id, claimed)),
@@ -180,6 +172,16 @@ async fn run(con: &mut Multiplexed, call: &Cmd) -> RedisResult<Claimed> {
         reply = call.query_async(con).await;
     }
     reply
+}
+
+/// Adds a member to a call of [`JOIN`].
+fn add_member(call: &mut Cmd, member: &Member, ended: &Ended) {
+    call.arg(&member.token);
+    match member.index {
+        Some(index) => call.arg(index),
+        None => call.arg("+inf"),
+    };
+    call.arg(&ended.id).arg(part(ended));
 }
 
 /// Makes the server know a script.

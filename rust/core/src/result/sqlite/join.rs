@@ -38,8 +38,8 @@ pub(super) fn count(
     let row = tx
         .prepare("SELECT number, closed, expires <= ?2 FROM joined WHERE id = ?1")?
         .query_row((&member.group, tx.now), |row| {
-            let expired: Option<bool> = row.get(2)?;
-            Ok((row.get(0)?, row.get::<_, bool>(1)?, expired == Some(true)))
+            let over: Option<bool> = row.get(2)?;
+            Ok((row.get(0)?, row.get::<_, bool>(1)?, over == Some(true)))
         })
         .optional()?;
     let number: i64 = match row {

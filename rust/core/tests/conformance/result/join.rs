@@ -185,16 +185,22 @@ pub(crate) fn a_client_counts_nothing(s: &impl Stores) {
     assert_eq!(completed(&*handle, &[member(&id, 0)]), [&*id]);
 }
 
+/// Waits for what no event tells: that a time has passed for the store.
+#[allow(clippy::disallowed_methods)]
+fn until(condition: impl Fn() -> bool) {
+    let end = clock::instant() + PATIENCE;
+    while !condition() {
+        assert!(clock::instant() < end, "it did not happen");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 pub(crate) fn a_join_expires(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("g"));
     let short = |index| Record { expires_ms: Some(50), ..member(&id, index) };
     handle.declare(&Join::new(&id, 2, None, Some(3_600_000))).unwrap();
     assert_eq!(count(&*handle, &[short(0)]), []);
-    let end = clock::instant() + PATIENCE;
-    while !handle.members(&id).unwrap().is_empty() {
-        assert!(clock::instant() < end, "it is still there");
-        thread::sleep(Duration::from_millis(5));
-    }
+    until(|| handle.members(&id).unwrap().is_empty());
     handle.cleanup().unwrap();
     // Neither its size nor its members are known any more.
     assert_eq!(count(&*handle, &[member(&id, 1)]), []);
@@ -223,11 +229,7 @@ pub(crate) fn a_claim_lapses(s: &impl Stores) {
     declare(&*handle, &id, 1);
     assert_eq!(completed(&*handle, &[member(&id, 0)]), [&*id]);
     // Whoever was told is gone, and the member runs again.
-    let end = clock::instant() + PATIENCE;
-    while completed(&*handle, &[member(&id, 0)]).is_empty() {
-        assert!(clock::instant() < end, "nobody is told any more");
-        thread::sleep(Duration::from_millis(50));
-    }
+    until(|| !completed(&*handle, &[member(&id, 0)]).is_empty());
 }
 
 pub(crate) fn a_join_that_was_closed_begins_anew(s: &impl Stores) {
