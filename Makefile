@@ -43,7 +43,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
 
 setup: need-rust $(DEV) $(WHEEL) ## virtual environment, tools, and taskcore built (minutes, the first time) and installed into it
-	@echo "ready: $(BIN)/taskcore --help"
+	@echo "ready: source $(BIN)/activate && taskcore --help"
 
 wheel: need-rust $(BIN)/python ## the wheel as it is published: small, for older Linux too; TARGET=x86_64-unknown-linux-musl for Alpine
 	@echo "building the wheel$(if $(ZIG), for $(LIBC)): ten minutes the first time, the last crate alone takes several"
