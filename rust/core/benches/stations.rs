@@ -40,6 +40,7 @@ fn request(id: String) -> Request {
         expires: None,
         reply_to: None,
         ignore_result: false,
+        member: None,
         acked: false,
         started: None,
         pid: 0,

@@ -40,9 +40,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Whether nobody wants the result: the caller decides, else the task.
+    /// Whether nobody wants the result: the caller decides, else the task. The body of a chord wants
+    /// those of its members.
     pub(crate) fn ignores(&self, request: &Request) -> bool {
-        request.message().headers.ignore_result.unwrap_or(self.ignore_result)
+        let ignored = request.message().headers.ignore_result.unwrap_or(self.ignore_result);
+        ignored && !request.is_member()
     }
 }
 

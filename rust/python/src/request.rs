@@ -30,6 +30,8 @@ pub(crate) struct Request {
     args: Py<PyTuple>,
     kwargs: Py<PyDict>,
     embed: Option<Py<PyDict>>,
+    /// Whether it is the member of a chord.
+    member: bool,
     /// `(task id, parent)` of each task published during the execution. A mutex for an append;
     /// never held across Python.
     children: Mutex<Vec<(String, Option<Py<PyAny>>)>>,
@@ -51,6 +53,7 @@ impl Request {
             redeliveries,
             args: call.args.clone().unbind(),
             kwargs: call.kwargs.clone().unbind(),
+            member: call.embed.as_ref().is_some_and(has_chord),
             embed: call.embed.clone().map(Bound::unbind),
             children: Mutex::default(),
             follow: OnceLock::new(),
@@ -86,6 +89,11 @@ impl Request {
             std::mem::take(&mut *follow.lock().unwrap_or_else(PoisonError::into_inner))
         });
         taken.unwrap_or_default()
+    }
+
+    /// Whether it is the member of a chord.
+    pub(crate) fn is_member(&self) -> bool {
+        self.member
     }
 
     /// The queue that the message was delivered from.
@@ -197,6 +205,11 @@ impl Request {
     fn __repr__(&self) -> String {
         format!("<Request: {}[{}] retries={}>", self.task(), self.id(), self.retries())
     }
+}
+
+fn has_chord(embed: &Bound<'_, PyDict>) -> bool {
+    let chord = embed.get_item("chord").ok().flatten();
+    chord.is_some_and(|chord| chord.is_truthy().unwrap_or(true))
 }
 
 /// Whether the message says that it was refused and put back, as Celery's library for brokers does.

@@ -89,6 +89,19 @@ impl Message {
         self.headers.compression.is_some()
             || Embed::of(&self.content_type, &self.body).is_none_or(|embed| !embed.is_empty())
     }
+
+    /// Whether the task is a member of a chord, so that it counts when it has ended; `None` when that
+    /// cannot be told, of a body that is compressed or that only Python reads.
+    pub fn is_member(&self) -> Option<bool> {
+        if self.headers.rare.as_ref().is_none_or(|rare| rare.group.is_none()) {
+            return Some(false);
+        }
+        let embed = match self.headers.compression {
+            Some(_) => None,
+            None => Embed::of(&self.content_type, &self.body),
+        };
+        embed.map(Embed::chord)
+    }
 }
 
 /// Whether a body is a map, as in protocol 1, going by its first byte.

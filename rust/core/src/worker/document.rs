@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     message::{Message, pyjson::write_value},
-    result::{Record, State, record::Document},
+    result::{Member, Record, State, record::Document},
     worker::inflight::Request,
 };
 
@@ -47,6 +47,14 @@ impl Raised {
     }
 }
 
+/// Which member of which join the task of a message is. Where that cannot be told it is counted for its
+/// group, which is in vain if that is no chord, and expires.
+pub(super) fn member_of(message: &Message) -> Option<Box<Member>> {
+    let rare = message.headers.rare.as_ref()?;
+    let group = rare.group.as_deref()?;
+    (message.is_member() != Some(false)).then(|| Box::new(Member::new(group, rare.group_index)))
+}
+
 /// The record of a request that triage accepted.
 pub(super) fn of_request(request: &Request, told: &Told<'_>, now: i64, ttl: Option<u64>) -> Record {
     let message = Message::decode(&request.message).unwrap_or_default();
@@ -63,7 +71,9 @@ pub(super) fn of_message(message: &Message, told: &Told<'_>, now: i64, ttl: Opti
 pub(super) fn instead_of(record: &Record, raised: &Raised, now: i64) -> Record {
     let reply_to = record.reply_to.clone();
     let told = Told::Raised(raised);
-    write(&record.id, &Message::default(), reply_to, &told, now, record.expires_ms)
+    let member = record.member.clone();
+    let record = write(&record.id, &Message::default(), reply_to, &told, now, record.expires_ms);
+    Record { member, ..record }
 }
 
 fn write(
@@ -94,5 +104,12 @@ fn write(
         task_id: id,
     }
     .write();
-    Record { id: id.to_owned(), state, document, reply_to, expires_ms: ttl, member: None }
+    Record {
+        id: id.to_owned(),
+        state,
+        document,
+        reply_to,
+        expires_ms: ttl,
+        member: member_of(message),
+    }
 }

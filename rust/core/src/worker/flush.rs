@@ -28,7 +28,7 @@ use crate::{
     pool::FollowUp,
     result::{Record, ResultStore, Stored},
     worker::{
-        kept::{After, Kept, weight},
+        kept::{After, Completed, GivenUp, Kept, weight},
         outbox::{Entry, Outbox, Sent},
         retry::Retry,
     },
@@ -55,8 +55,8 @@ pub(super) enum FlushNews {
     Unpublishable(Box<Entry>, Error),
     /// Publishing failed; it will be tried again.
     PublishFailed(Error),
-    /// Records are stored, except those that the store will never take.
-    Stored(Vec<Refused>),
+    /// Records are stored, except those that the store will never take; joins are complete by that.
+    Stored(Vec<Refused>, Vec<Completed>),
     /// Settlements are confirmed.
     Settled,
     /// The store failed; it will be tried again.
@@ -74,17 +74,6 @@ pub(super) struct Refused {
     pub(super) after: After,
     /// Why.
     pub(super) error: Error,
-}
-
-/// A record that was given up, or messages that follow a task, with its record.
-#[derive(Debug)]
-pub(super) struct GivenUp {
-    /// The record.
-    pub(super) record: Option<Record>,
-    /// The messages that are not known to be published.
-    pub(super) follow: Vec<FollowUp>,
-    /// Whether its message is still held, and so goes back to its queue.
-    pub(super) held: bool,
 }
 
 /// A batch on its way to the store.
@@ -346,7 +335,7 @@ impl Flush {
     /// Takes the store's answer to the batch that is under way.
     fn stored(&mut self, result: Result<Stored>, now: Micros) -> FlushNews {
         let Some(Storing { records, mut after, reply }) = self.storing.take() else {
-            return FlushNews::Stored(Vec::new());
+            return FlushNews::Stored(Vec::new(), Vec::new());
         };
         drop(reply);
         let records = Arc::unwrap_or_clone(records);
@@ -369,8 +358,15 @@ impl Flush {
             error,
         });
         let refused = refused.collect();
+        let completed = stored.joined.into_iter().map(|joined| {
+            let of = |record: &Record| record.member.as_ref().is_some_and(|m| m.group == joined.id);
+            let members = records.iter().zip(&mut after).filter(|(record, _)| of(record));
+            let after = members.filter_map(|(_, after)| after.settlement.take()).collect();
+            Completed { joined, after }
+        });
+        let completed = completed.collect();
         self.ready.extend(after.into_iter().filter_map(|after| after.settlement));
-        FlushNews::Stored(refused)
+        FlushNews::Stored(refused, completed)
     }
 }
 

@@ -275,7 +275,7 @@ async fn one_impossible_record_is_told_apart() {
         b.both(id, seq as u64);
     }
     let mut news = b.run(0).await.into_iter();
-    let Some(FlushNews::Stored(mut refused)) = news.next() else { panic!("nothing was stored") };
+    let Some(FlushNews::Stored(mut refused, _)) = news.next() else { panic!("nothing was stored") };
     let one = refused.remove(0);
     assert_eq!((one.record.id.as_str(), one.error.kind()), ("d", ErrorKind::TooLarge));
     assert!(refused.is_empty());

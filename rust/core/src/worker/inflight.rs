@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::{
     broker::{Settle, Tag},
     clock::Micros,
+    result::Member,
 };
 
 /// Where a request is.
@@ -68,8 +69,11 @@ pub struct Request {
     pub expires: Option<i64>,
     /// Reply id of a taskcore client. Read by settle.
     pub reply_to: Option<String>,
-    /// Whether no result is wanted: the header, else the task's setting. Read by settle.
+    /// Whether no result is wanted: the header, else the task's setting; never of the member of a
+    /// join. Read by settle.
     pub ignore_result: bool,
+    /// Which member of which join it is; `None` for most. Written at receipt, read by settle.
+    pub member: Option<Box<Member>>,
     /// Whether it was acknowledged already. Written when an early-acked task begins.
     pub acked: bool,
     /// When it began, for calls that run longer than an instant. Written from the pool's news.
@@ -270,6 +274,7 @@ pub(crate) mod tests {
             expires: None,
             reply_to: None,
             ignore_result: false,
+            member: None,
             acked: false,
             started: None,
             pid: 0,

@@ -1,6 +1,11 @@
-//! Records that wait for the store, and beside each what is settled after it.
+//! Records that wait for the store, and beside each what is settled after it; and what becomes of
+//! them when they wait no more.
 
-use crate::{broker::Settlement, result::Record};
+use crate::{
+    broker::Settlement,
+    pool::FollowUp,
+    result::{Joined, Record},
+};
 
 /// What a kept record costs beside its document.
 const OVERHEAD: usize = 256;
@@ -19,6 +24,26 @@ impl From<Option<Settlement>> for After {
     fn from(settlement: Option<Settlement>) -> Self {
         Self { settlement, once: false }
     }
+}
+
+/// A join that is complete.
+#[derive(Debug)]
+pub(super) struct Completed {
+    /// The claim to publish what follows it.
+    pub(super) joined: Joined,
+    /// What is settled after that: the messages of the members that completed it.
+    pub(super) after: Vec<Settlement>,
+}
+
+/// A record that was given up, or messages that follow a task, with its record.
+#[derive(Debug)]
+pub(super) struct GivenUp {
+    /// The record.
+    pub(super) record: Option<Record>,
+    /// The messages that are not known to be published.
+    pub(super) follow: Vec<FollowUp>,
+    /// Whether its message is still held, and so goes back to its queue.
+    pub(super) held: bool,
 }
 
 /// Records, and beside each what is settled after it.

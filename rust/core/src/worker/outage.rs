@@ -116,12 +116,15 @@ impl Worker {
     /// Takes what came of a batch.
     pub(super) fn flush_news(&mut self, news: FlushNews, now: Now) {
         match news {
-            FlushNews::Stored(refused) => {
+            FlushNews::Stored(refused, completed) => {
                 if std::mem::take(&mut self.away.store) {
                     tracing::info!("the result store is back");
                 }
                 for one in refused {
                     self.refused(one, now);
+                }
+                for one in completed {
+                    self.complete(one);
                 }
             }
             FlushNews::Published => {

@@ -131,6 +131,9 @@ impl Outbox {
             batch.iter().flat_map(|entry| &entry.follow).map(outgoing).collect();
         let broker = Arc::clone(&self.broker);
         let reply = Box::pin(async move {
+            if messages.is_empty() {
+                return Ok(());
+            }
             let deadline = clock::instant() + ATTEMPT;
             match spawn_blocking(move || broker.publish(&messages, deadline)).await {
                 Ok(result) => result,

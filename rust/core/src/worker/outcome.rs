@@ -18,14 +18,15 @@ use serde_json::Value;
 use crate::{
     broker::{Settle, Settlement},
     clock::Micros,
+    error::{Error, ErrorKind, Result},
     message::Message,
     pool::{FollowUp, Lost, Outcome, PoolNews, Status},
-    result::State,
+    result::{Joined, State},
     worker::{
         Now, Worker,
         document::Raised,
         inflight::{Ended, Place, Request},
-        kept::After,
+        kept::{After, Completed},
         settle::{self, Context, Decision},
         task_log,
     },
@@ -145,6 +146,22 @@ impl Worker {
         true
     }
 
+    /// A join is complete: what follows it is published, and only then are the messages of the members
+    /// settled that completed it. A worker that is lost in between leaves them to the next, which is
+    /// told of the join again.
+    pub(super) fn complete(&mut self, Completed { joined, after }: Completed) {
+        match follow_join(&joined) {
+            Ok(follow) => self.flush.follow(follow, None, After::default()),
+            Err(error) => {
+                tracing::error!(join = joined.id, %error, "what follows a join is not published");
+            }
+        }
+        for settlement in after {
+            // In line behind what follows.
+            self.flush.follow(Vec::new(), None, Some(settlement).into());
+        }
+    }
+
     fn tell(&mut self, mut request: Request, settle: Option<Settle>, end: &Raised) {
         let mut described = end.describe();
         described["state"] = Value::from(end.state.as_str());
@@ -208,4 +225,21 @@ impl Worker {
             self.hand_back(key);
         }
     }
+}
+
+/// The messages that follow a join that is complete: the body of a chord, or its error callbacks when
+/// a member failed.
+///
+/// # Errors
+/// `Unsupported`: a body is a signature, which is composed with the results of the members where
+/// Python runs, and the composition of chords is not in this version. It would go to the pool in a
+/// call as an end that the worker decided does, and come back in the outcome; then the join is closed
+/// with [`Joins::close`](crate::result::Joins::close).
+fn follow_join(joined: &Joined) -> Result<Vec<FollowUp>> {
+    let text = format!(
+        "all members of the chord `{}` have ended, and this version cannot publish its body: run its last member on a \
+         worker that can",
+        joined.id
+    );
+    Err(Error::new(ErrorKind::Unsupported, text))
 }

@@ -10,7 +10,7 @@ use crate::{
     clock::Millis,
     message::Message,
     worker::{
-        Now, Worker, deadline,
+        Now, Worker, deadline, document,
         inflight::{Place, Request},
         rate::Admission,
         settle::{self, Decision},
@@ -166,6 +166,8 @@ impl Worker {
     fn request(&self, task: u32, delivery: Claimed, message: Message) -> Request {
         let spec = self.registry.spec(task);
         let (soft_us, hard_us) = deadline::limits(message.headers.timelimit, spec);
+        let member = document::member_of(&message);
+        let ignored = message.headers.ignore_result.unwrap_or(spec.ignore_result);
         Request {
             tag: delivery.tag,
             lease: self.lease,
@@ -180,7 +182,8 @@ impl Worker {
             soft_us,
             hard_us,
             expires: message.headers.expires,
-            ignore_result: message.headers.ignore_result.unwrap_or(spec.ignore_result),
+            ignore_result: ignored && (member.is_none() || message.is_member() != Some(true)),
+            member,
             id: message.headers.id,
             reply_to: message.properties.reply_to,
             acked: false,

@@ -112,7 +112,7 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         document,
         reply_to: request.reply_to,
         expires_ms: ctx.ttl,
-        member: None,
+        member: request.member,
     });
     Decision { store, settle, once, follow: outcome.follow, ..Decision::default() }
 }
@@ -212,7 +212,8 @@ pub fn refused(message: &Message, reason: String, spec: &TaskSpec, ctx: Context<
     let args = json!([reason]);
     let raised =
         Raised { state: State::Failure, exc_type: "ContentDisallowed", args, module: KOMBU };
-    let ignored = message.headers.ignore_result.unwrap_or(spec.ignore_result);
+    let ignored =
+        message.headers.ignore_result.unwrap_or(spec.ignore_result) && !is_counted(message);
     let store = wants_failure(ignored, spec)
         .then(|| document::of_message(message, &Told::Raised(&raised), ctx.now, ctx.ttl));
     let id = Arc::from(message.headers.id.as_str());
@@ -223,7 +224,8 @@ pub fn refused(message: &Message, reason: String, spec: &TaskSpec, ctx: Context<
 pub fn expired(message: &Message, ignore_result: bool, ctx: Context<'_>) -> Decision {
     let raised = revoked_error("expired");
     let told = Told::Raised(&raised);
-    let store = (!ignore_result).then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
+    let wanted = !ignore_result || is_counted(message);
+    let store = wanted.then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
     Decision { store, settle: Some(Settle::Ack), end: Some(raised), ..Decision::default() }
 }
 
@@ -252,6 +254,11 @@ pub fn oversized(refused: &Record, error: &Error, now: i64) -> Record {
     let args = json!([error.to_string()]);
     let raised = Raised { state: State::Failure, exc_type: "EncodeError", args, module: KOMBU };
     document::instead_of(refused, &raised, now)
+}
+
+/// Whether the body of a chord wants the result, whatever the task says.
+fn is_counted(message: &Message) -> bool {
+    message.is_member() == Some(true)
 }
 
 fn wants_failure(ignore_result: bool, spec: &TaskSpec) -> bool {

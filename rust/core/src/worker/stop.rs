@@ -11,8 +11,8 @@ use crate::{
     pool::Lost,
     worker::{
         Now, Worker,
-        flush::GivenUp,
         inflight::Place,
+        kept::GivenUp,
         shutdown::{Step, Stop},
         suspect::Suspects,
     },

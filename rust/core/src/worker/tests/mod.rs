@@ -6,6 +6,7 @@ pub(crate) mod crashes;
 mod fake;
 mod follow;
 mod flaky_results;
+mod joins;
 mod outages;
 mod outcomes;
 mod stopping;
