@@ -24,7 +24,7 @@ __all__ = [
 
 if sys.platform != "win32":
     # Where there is `fork`.
-    __all__ += ["Pages", "run_child", "soft_limit_due"]
+    __all__ += ["end_due", "run_child", "soft_limit_due"]
 
 __version__: str
 
@@ -273,18 +273,22 @@ class Request:
         """Drops the messages that were to follow this execution, and what `children` says of them."""
 
 if sys.platform != "win32":
-    @final
-    class Pages:
-        """Shared memory of the process pool, one cell per child slot; made before the zygote is forked."""
-
-        def __new__(cls, slots: int) -> Self: ...
-
-    def run_child(fd: int, pages: Pages, slot: int, executor: object, log_tasks: bool) -> int:
+    def run_child(fd: int, memory: int, executor: object, log_tasks: bool) -> int:
         """The life of a pool child: receive, execute, reply, until the parent closes the socket or says
-        stop. Returns the exit code."""
+        stop. Takes over both descriptors. Returns the exit code.
+
+        Args:
+            fd: the socket to the worker.
+            memory: what the child shares with it.
+            executor: `taskcore.execution.executor.Executor`.
+            log_tasks: whether outcomes carry the printable result."""
 
     def soft_limit_due() -> bool:
-        """In a child's SIGUSR1 handler: whether the signal is meant for the call that runs now."""
+        """In a child's handler of SIGUSR1: whether the signal is meant for the call that runs now."""
+
+    def end_due() -> bool:
+        """In a child's handler of a signal that ends a process: whether the call that runs now is to
+        end."""
 
 @final
 class Worker:
@@ -296,7 +300,6 @@ class Worker:
         tasks: Sequence[object],
         executor: object,
         *,
-        pages: object | None = None,
         zygote: tuple[int, int] | None = None,
     ) -> Self:
         """
@@ -315,7 +318,6 @@ class Worker:
                 (seconds or None), `has_failure_handlers`.
             executor: `taskcore.execution.executor.Executor`, used by pools that run in this
                 process.
-            pages: `Pages`, for `prefork`.
             zygote: file descriptor of the control socket of the zygote, and its process id, for
                 `prefork`.
         """

@@ -175,23 +175,14 @@ class Request:
         self.following.clear()
 
 
-class Pages:
-    """Nothing."""
-
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
-
-
 class Worker:
     """Ends at once."""
 
     made: "list[Worker]" = []  # noqa: RUF012 - emptied by the fixture of each test
 
-    def __init__(
-        self, config: Any, tasks: Any, executor: Any, *, pages: Any = None, zygote: Any = None
-    ) -> None:
+    def __init__(self, config: Any, tasks: Any, executor: Any, *, zygote: Any = None) -> None:
         self.config, self.tasks, self.executor = config, list(tasks), executor
-        self.pages, self.zygote = pages, zygote
+        self.zygote = zygote
         self.stops: list[bool] = []
         self.started = False
         Worker.made.append(self)
@@ -229,4 +220,8 @@ def loads(data: bytes, serializer: str) -> Any:
 
 
 def soft_limit_due() -> bool:
+    return True
+
+
+def end_due() -> bool:
     return True

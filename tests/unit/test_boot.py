@@ -121,7 +121,7 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
     app.conf.include = ["proj_more"]
     child = types.ModuleType("taskcore.worker.zygote")
 
-    def start_zygote(pages: Any, make: Any, **options: Any) -> tuple[int, int]:
+    def start_zygote(make: Any, **options: Any) -> tuple[int, int]:
         order.append("zygote")
         assert make() is app.executor and not core.Worker.made
         return 7, 8
@@ -164,7 +164,7 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
         "worker_shutdown",
     ]
     (made,) = core.Worker.made
-    assert made.started and made.zygote == (7, 8) and made.pages.slots == 2
+    assert made.started and made.zygote == (7, 8)
     assert app.hostname == made.config.hostname == app.executor.hostname
     with pytest.raises(ImproperlyConfigured, match="frozen"):
         app.conf.task_acks_late = True

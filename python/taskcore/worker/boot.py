@@ -126,11 +126,11 @@ def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOp
     warn_of_misconfiguration(config, specs)
     node = WorkController(app, config.hostname)
     signals.worker_init.send(node)
-    pages, zygote = fork_zygote(app, config) if config.pool == "prefork" else (None, None)
+    zygote = fork_zygote(app, config) if config.pool == "prefork" else None
     if options.on_start is not None:
         options.on_start(config)
     try:
-        worker = _core.Worker(config, specs, app.executor, pages=pages, zygote=zygote)
+        worker = _core.Worker(config, specs, app.executor, zygote=zygote)
     except ValueError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
     node.attach(worker)
@@ -263,9 +263,8 @@ def check_pool(config: WorkerConfig) -> None:
         )
 
 
-def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, tuple[int, int]]:
-    """Makes the shared pages and the process that will fork the children; gives its control socket
-    and its process id."""
+def fork_zygote(app: Any, config: WorkerConfig) -> tuple[int, int]:
+    """Makes the process that will fork the children; gives its control socket and its process id."""
     import threading
 
     from taskcore.worker.zygote import start_zygote  # it needs fork
@@ -279,7 +278,6 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, tuple[int, int]]:
             "a receiver of worker_process_init",
             ", ".join(others),
         )
-    pages = _core.Pages(config.concurrency)
 
     def make_executor() -> Any:
         signals.worker_process_init.send(None)
@@ -288,11 +286,9 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[Any, tuple[int, int]]:
     def on_exit() -> None:
         signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
 
-    zygote = start_zygote(
-        pages,
+    return start_zygote(
         make_executor,
         log_tasks=config.log_level <= _INFO,
         on_exit=on_exit,
         dumps=log_setup.descriptor(config.log_file),
     )
-    return pages, zygote

@@ -42,11 +42,13 @@ _DUMP = 0.02
 _TEMPORARY_FOLDER = -100
 """The priority under which `multiprocessing` registers the end of its folder, and nothing else."""
 
+_ENDING = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP")
+"""The signals by which a task may be terminated, beside those that have no handler."""
+
 _LEFT_TO_THE_WORKER = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
 def start_zygote(
-    pages: _core.Pages,
     make_executor: Callable[[], Any],
     *,
     log_tasks: bool = False,
@@ -58,7 +60,6 @@ def start_zygote(
     Must be called while this process has one thread.
 
     Args:
-        pages: the memory that worker and children share.
         make_executor: called once in each child, before it takes calls; gives its
             `taskcore.execution.executor.Executor`.
         log_tasks: whether outcomes carry the printable result.
@@ -76,7 +77,7 @@ def start_zygote(
     code = 1
     try:
         ours.close()
-        _Zygote(theirs, pages, make_executor, log_tasks, on_exit, dumps).serve()
+        _Zygote(theirs, make_executor, log_tasks, on_exit, dumps).serve()
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -119,21 +120,19 @@ class _Zygote:
     def __init__(
         self,
         control: socket.socket,
-        pages: _core.Pages,
         make_executor: Callable[[], Any],
         log_tasks: bool,
         on_exit: Callable[[], object] | None,
         dumps: int,
     ) -> None:
         self.control = control
-        self.pages = pages
         self.make_executor = make_executor
         self.log_tasks = log_tasks
         self.on_exit = on_exit
         self.dumps = dumps
         self.children: set[int] = set()
         self.wakeup, self._wakeup_end = socket.socketpair()
-        self.sockets: list[int] = []
+        self.files: list[int] = []
 
     def serve(self) -> None:
         """The life of the zygote."""
@@ -163,15 +162,15 @@ class _Zygote:
 
     def obey(self) -> bool:
         """Reads and carries out requests; False at the end of the control socket."""
-        data, fds, _, _ = socket.recv_fds(self.control, _RECORD.size, 1)
-        self.sockets += fds
+        data, fds, _, _ = socket.recv_fds(self.control, _RECORD.size, 2)
+        self.files += fds
         if not data:
             return False
         while len(data) < _RECORD.size:
             data += self.control.recv(_RECORD.size - len(data))
         kind, first, second, _ = _RECORD.unpack(data)
         if kind == _FORK:
-            self.fork(first, second, self.sockets.pop(0))
+            self.fork(first, self.files.pop(0), self.files.pop(0))
         elif kind == _KILL and first in self.children:
             # It may have exited, but it has not been reaped: the pid is still its own.
             if second == signal.SIGKILL:
@@ -181,16 +180,18 @@ class _Zygote:
             self.say(_PONG, 0, 0)
         return True
 
-    def fork(self, cell: int, birth: int, fd: int) -> None:
+    def fork(self, birth: int, fd: int, memory: int) -> None:
         try:
             pid = os.fork()
         except OSError as exc:
             os.close(fd)
+            os.close(memory)
             self.say(_FORK_FAILED, birth, exc.errno or 0)
             return
         if pid == 0:
-            self.become_child(cell, fd)
+            self.become_child(fd, memory)
         os.close(fd)
+        os.close(memory)
         self.children.add(pid)
         self.say(_FORKED, birth, pid)
 
@@ -230,7 +231,7 @@ class _Zygote:
         for pid in self.children:
             os.waitpid(pid, 0)
 
-    def become_child(self, cell: int, fd: int) -> NoReturn:
+    def become_child(self, fd: int, memory: int) -> NoReturn:
         code = 1
         try:
             os.setsid()
@@ -238,14 +239,20 @@ class _Zygote:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGUSR1, _soft_limit)
             _dump_on_sigusr2(self.dumps)
-            ours = dict.fromkeys(map(_number, _LEFT_TO_THE_WORKER), _left_to_the_worker)
+            ours: dict[int, Any] = dict.fromkeys(
+                map(_number, _LEFT_TO_THE_WORKER), _left_to_the_worker
+            )
+            for number in map(_number, _ENDING):
+                ours[number] = _end
+                signal.signal(number, _end)
             fork_guard.reset_in_forks(ours | {signal.SIGUSR1: _soft_limit})
             self.control.close()
             self.wakeup.close()
             self._wakeup_end.close()
             os.set_inheritable(fd, False)
+            os.set_inheritable(memory, False)
             _reseed()
-            code = _core.run_child(fd, self.pages, cell, self.make_executor(), self.log_tasks)
+            code = _core.run_child(fd, memory, self.make_executor(), self.log_tasks)
             if self.on_exit is not None:
                 self.on_exit()
         except BaseException:
@@ -271,6 +278,15 @@ def _soft_limit(signum: int, frame: Any) -> None:
         due = interrupt.interrupt(threading.get_ident(), SoftTimeLimitExceeded)
         if due is not None:
             raise due()
+
+
+def _end(signum: int, frame: Any) -> None:
+    """A signal that ends a process, in a child: its task was terminated, or it is meant for the
+    worker alone."""
+    if _core.end_due():
+        # By the same signal, so that whoever waits for the process learns how it ended.
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
 
 
 def _dump_on_sigusr2(fd: int) -> None:

@@ -3,13 +3,14 @@
 //! The child holds the interpreter from call to call and leaves it only while it has nothing to do,
 //! so that threads of the user's run then. The parent decides about its life: it exits when the
 //! parent closes the socket, and the kernel kills it when the zygote is gone. A soft time limit
-//! arrives as SIGUSR1; [`soft_limit_due`] tells the Python handler whether the call that it was
-//! meant for is still running, because a signal may arrive late.
+//! arrives as SIGUSR1, the end of a task that was terminated as the signal that was chosen;
+//! [`soft_limit_due`] and [`end_due`] tell the Python handlers whether the call that it was meant
+//! for is still running, because a signal may arrive late.
 
 use std::{
     os::fd::{FromRawFd, OwnedFd},
     sync::{
-        Arc, OnceLock,
+        OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -20,7 +21,7 @@ use taskcore::{
     clock::{self, Micros},
     pool::process::{
         channel::Channel,
-        page::{self, Cell},
+        page::{Ask, Cell},
     },
 };
 
@@ -28,25 +29,6 @@ use crate::{
     bridge, errors,
     execute::{Executor, Host},
 };
-
-/// Shared memory of the process pool, one cell per child slot; made before the zygote is forked.
-#[pyclass(frozen, module = "taskcore._core")]
-pub(crate) struct Pages(Arc<page::Pages>);
-
-impl Pages {
-    pub(crate) fn shared(&self) -> Arc<page::Pages> {
-        self.0.clone()
-    }
-}
-
-#[pymethods]
-impl Pages {
-    #[new]
-    fn new(py: Python<'_>, slots: usize) -> PyResult<Self> {
-        let pages = page::Pages::new(slots).map_err(|e| errors::to_python(py, &e))?;
-        Ok(Self(Arc::new(pages)))
-    }
-}
 
 /// The number of the call whose user code runs, plus `1 << 32`; 0 between calls.
 static CURRENT: AtomicU64 = AtomicU64::new(0);
@@ -66,7 +48,7 @@ impl Host for Turn<'_> {
             let _ = self.channel.ring();
         }
         CURRENT.store(1 << 32 | u64::from(self.seq), Ordering::Relaxed);
-        self.channel.start(self.seq, now);
+        self.channel.start(0, self.seq, now);
     }
 
     fn end(&mut self) {
@@ -80,20 +62,19 @@ impl Host for Turn<'_> {
 pub(crate) fn run_child(
     py: Python<'_>,
     fd: i32,
-    pages: &Bound<'_, Pages>,
-    slot: usize,
+    memory: i32,
     executor: &Bound<'_, PyAny>,
     log_tasks: bool,
 ) -> PyResult<i32> {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let cell = Cell::new(pages.get().shared(), slot);
-    let cell = cell.ok_or_else(|| errors::value(format!("cell `{slot}` does not exist")))?;
-    let _ = CELL.set(cell.clone()); // a process is a child once
     #[allow(unsafe_code)]
-    // SAFETY: the zygote gives every child a descriptor of its own and does not use it after the
+    // SAFETY: the zygote gives every child descriptors of its own and does not use them after the
     // fork.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let (socket, memory) = unsafe { (OwnedFd::from_raw_fd(fd), OwnedFd::from_raw_fd(memory)) };
+    let cell = Cell::open(&memory).map_err(|e| errors::to_python(py, &e))?;
+    drop(memory);
+    let _ = CELL.set(cell.clone()); // a process is a child once
     let mut executor = Executor::new(executor, log_tasks)?;
     let mut channel = Channel::new(socket, cell).map_err(|e| errors::to_python(py, &e))?;
     match work(py, &mut channel, &mut executor) {
@@ -126,9 +107,19 @@ fn work(py: Python<'_>, channel: &mut Channel, executor: &mut Executor) -> taskc
     }
 }
 
-/// In a child's SIGUSR1 handler: whether the signal is meant for the call that runs now.
+/// In a child's handler of SIGUSR1: whether the signal is meant for the call that runs now.
 #[pyfunction]
 pub(crate) fn soft_limit_due() -> bool {
+    is_asked(Ask::Soft)
+}
+
+/// In a child's handler of a signal that ends a process: whether the call that runs now is to end.
+#[pyfunction]
+pub(crate) fn end_due() -> bool {
+    is_asked(Ask::End)
+}
+
+fn is_asked(what: Ask) -> bool {
     let current = CURRENT.load(Ordering::Relaxed);
-    current != 0 && CELL.get().is_some_and(|cell| cell.soft_due(current as u32))
+    current != 0 && CELL.get().is_some_and(|cell| cell.is_asked(0, current as u32, what))
 }

@@ -82,25 +82,18 @@ impl Settings {
     }
 
     #[cfg(unix)]
-    pub(crate) fn prefork(
-        &self,
-        pages: Option<&Bound<'_, PyAny>>,
-        zygote: Option<(i32, u32)>,
-    ) -> PyResult<PoolParts> {
+    pub(crate) fn prefork(&self, zygote: Option<(i32, u32)>) -> PyResult<PoolParts> {
         use std::os::fd::{FromRawFd, OwnedFd};
 
-        let (Some(pages), Some((zygote, zygote_pid))) = (pages, zygote) else {
-            return Err(errors::value(
-                "pool `prefork` needs the shared pages and the zygote's socket",
-            ));
+        let Some((zygote, zygote_pid)) = zygote else {
+            return Err(errors::value("pool `prefork` needs the zygote's socket"));
         };
-        let pages = pages.cast::<crate::child::Pages>()?.get().shared();
         #[allow(unsafe_code)]
         // SAFETY: `start_zygote` made it for this worker and gave it away.
         let zygote = unsafe { OwnedFd::from_raw_fd(zygote) };
         Ok(PoolParts::Process(taskcore::pool::process::ProcessConfig {
-            slots: self.concurrency,
-            pages,
+            children: self.concurrency,
+            calls_per_child: 1,
             zygote,
             zygote_pid,
             max_tasks_per_child: self.max_tasks_per_child,
@@ -109,11 +102,7 @@ impl Settings {
 
     #[cfg(not(unix))]
     #[allow(clippy::unused_self)] // the same signature everywhere
-    pub(crate) fn prefork(
-        &self,
-        _pages: Option<&Bound<'_, PyAny>>,
-        _zygote: Option<i32>,
-    ) -> PyResult<PoolParts> {
+    pub(crate) fn prefork(&self, _zygote: Option<(i32, u32)>) -> PyResult<PoolParts> {
         Err(errors::value(
             "pool `prefork` needs fork, which this system does not have: use threads",
         ))

@@ -14,6 +14,7 @@ mod execute;
 #[cfg(unix)]
 mod child;
 mod pool_thread;
+mod raising;
 mod threads;
 mod log;
 mod log_writer;
@@ -51,7 +52,7 @@ mod _core {
 
     #[cfg(unix)]
     #[pymodule_export]
-    use super::child::{Pages, run_child, soft_limit_due};
+    use super::child::{end_due, run_child, soft_limit_due};
 
     #[pymodule_export]
     use super::worker::Worker;

@@ -11,7 +11,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -40,19 +40,22 @@ pub(crate) struct Shared {
     /// What the loop has not read yet. Locked as briefly.
     pub(crate) done: Mutex<Vec<PoolNews>>,
     pub(crate) wakeup: Notify,
-    pub(crate) slots: Vec<Slot>,
     pub(crate) alive: AtomicUsize,
 }
 
 #[derive(Default)]
 pub(crate) struct Queue {
     pub(crate) calls: VecDeque<Call>,
+    /// How many threads are to end, whoever comes first.
+    pub(crate) leaving: usize,
     stopping: bool,
 }
 
 /// One thread.
 #[derive(Default)]
 pub(crate) struct Slot {
+    /// It has ended.
+    pub(crate) gone: AtomicBool,
     pub(crate) turn: Mutex<Turn>,
 }
 
@@ -110,14 +113,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(slots: usize) -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
             filled: Condvar::new(),
             done: Mutex::default(),
             wakeup: Notify::new(),
-            slots: (0..slots).map(|_| Slot::default()).collect(),
-            alive: AtomicUsize::new(slots),
+            alive: AtomicUsize::new(0),
         })
     }
 
@@ -131,14 +133,16 @@ impl Shared {
         }
     }
 
+    /// A call, if one waits and this thread is not the one to end.
     fn take(&self) -> Option<Call> {
-        lock(&self.queue).calls.pop_front()
+        let mut queue = lock(&self.queue);
+        if queue.leaving > 0 { None } else { queue.calls.pop_front() }
     }
 
     /// Waits for a call, at most `limit`. `None` when there is none, `Err` when none will come.
     fn wait(&self, limit: Option<Duration>) -> Result<Option<Call>, Stopped> {
         let queue = lock(&self.queue);
-        let idle = |q: &mut Queue| q.calls.is_empty() && !q.stopping;
+        let idle = |q: &mut Queue| q.calls.is_empty() && !q.stopping && q.leaving == 0;
         let mut queue = match limit {
             Some(limit) => {
                 let waited = self.filled.wait_timeout_while(queue, limit, idle);
@@ -146,6 +150,10 @@ impl Shared {
             }
             None => self.filled.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner),
         };
+        if queue.leaving > 0 {
+            queue.leaving -= 1;
+            return Err(Stopped);
+        }
         match queue.calls.pop_front() {
             Some(call) => Ok(Some(call)),
             None if queue.stopping => Err(Stopped),
@@ -207,28 +215,28 @@ pub(crate) fn raise_in(ident: u64, exception: Option<&Bound<'_, PyType>>) {
 pub(crate) struct Server<'py> {
     py: Python<'py>,
     shared: Arc<Shared>,
-    index: usize,
+    slot: Arc<Slot>,
     executor: Executor,
 }
 
 impl<'py> Server<'py> {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        (index, main): (usize, bool),
+        (slot, main): (Arc<Slot>, bool),
         execution: &Bound<'py, PyAny>,
         log_tasks: bool,
     ) -> PyResult<Self> {
         let py = execution.py();
         let ident = py.import("threading")?.call_method0("get_ident")?.extract()?;
-        let mut turn = lock(&shared.slots[index].turn);
+        let mut turn = lock(&slot.turn);
         turn.ident = ident;
         turn.main = main;
         drop(turn);
-        Ok(Self { py, shared, index, executor: Executor::new(execution, log_tasks)? })
+        Ok(Self { py, shared, slot, executor: Executor::new(execution, log_tasks)? })
     }
 
     fn run(&mut self, call: &Call) {
-        let slot = &self.shared.slots[self.index];
+        let slot = &*self.slot;
         let outcome = self.executor.execute(self.py, call, &mut Running { slot, call });
         self.shared.tell(PoolNews::Done(outcome));
     }
@@ -270,17 +278,17 @@ impl<'py> Server<'py> {
 /// ends. Signal handlers run between calls, and what they raise ends it.
 pub(crate) fn serve_solo(
     execution: &Bound<'_, PyAny>,
-    shared: &Arc<Shared>,
+    (shared, slot): (&Arc<Shared>, &Arc<Slot>),
     log_tasks: bool,
 ) -> PyResult<()> {
     let py = execution.py();
-    let mut server = Server::new(shared.clone(), (0, cfg!(unix)), execution, log_tasks)?;
+    let mut server = Server::new(shared.clone(), (slot.clone(), cfg!(unix)), execution, log_tasks)?;
     #[cfg(unix)]
     let signals = py.import("signal")?;
     #[cfg(unix)]
     let before = signals.call_method1("getsignal", (libc::SIGUSR1,))?;
     #[cfg(unix)]
-    signals.call_method1("signal", (libc::SIGUSR1, due_handler(shared, &before)?))?;
+    signals.call_method1("signal", (libc::SIGUSR1, due_handler(slot, &before)?))?;
     let ended = server.serve_with_signals();
     #[cfg(unix)]
     signals.call_method1("signal", (libc::SIGUSR1, before))?;
@@ -293,15 +301,15 @@ pub(crate) fn serve_solo(
 /// that the pool did not send is for the handler that was there before.
 #[cfg(unix)]
 fn due_handler<'py>(
-    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
     before: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, pyo3::types::PyCFunction>> {
-    let shared = shared.clone();
+    let slot = slot.clone();
     let others = before.clone().unbind();
     pyo3::types::PyCFunction::new_closure(before.py(), None, None, move |args, _| -> PyResult<()> {
         // Unlocked before anything of Python's runs: that may run this handler again.
         let (ident, raised, ours) = {
-            let mut turn = lock(&shared.slots[0].turn);
+            let mut turn = lock(&slot.turn);
             let ours = std::mem::take(&mut turn.signalled);
             (turn.ident, turn.raised.filter(|_| turn.running.is_some()), ours)
         };

@@ -11,6 +11,7 @@
 //! a call that goes on after a cold shutdown is abandoned with its thread.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, atomic::Ordering, mpsc},
     time::Duration,
 };
@@ -20,12 +21,13 @@ use taskcore::{
     Error, ErrorKind,
     clock::{self, Micros},
     future::BoxFuture,
-    pool::{Call, Outcome, Pool, PoolNews},
+    pool::{Call, Lost, Outcome, Pool, PoolNews, Status, grown, shrunk},
 };
 
 use crate::{
     bridge,
-    pool_thread::{Raise, Server, Shared, Slot, lock, raise_in},
+    pool_thread::{Raise, Server, Shared, Slot, lock},
+    raising,
 };
 
 /// Stack of a thread, as Python's own have by default on most systems; Rust's would have 2 MiB.
@@ -47,7 +49,22 @@ pub(crate) struct ThreadPool {
     scan_at: Option<Micros>,
     pending: Vec<PoolNews>,
     /// Raises in threads; started when first needed.
-    helper: Option<mpsc::Sender<(usize, u64, Raise)>>,
+    helper: Option<mpsc::Sender<(Arc<Slot>, u64, Raise)>>,
+    /// What each thread does. Written by growing, and when a thread has ended.
+    slots: Vec<Arc<Slot>>,
+    /// How many threads there are to be.
+    size: usize,
+    /// What a new thread needs; `None` when Python's main thread is the only one.
+    starter: Option<Arc<Starter>>,
+    /// Calls that were terminated: by which signal, and whether they were told.
+    ending: HashMap<u64, (i32, bool)>,
+}
+
+/// What a thread begins with.
+struct Starter {
+    execution: Py<PyAny>,
+    stack: usize,
+    log_tasks: bool,
 }
 
 impl ThreadPool {
@@ -57,38 +74,62 @@ impl ThreadPool {
         slots: usize,
         log_tasks: bool,
     ) -> PyResult<Self> {
-        let pool = Self::new("threads", slots);
+        let mut pool = Self::new("threads");
         // 0 is the default of the interpreter.
         let asked: usize =
             execution.py().import("threading")?.call_method0("stack_size")?.extract()?;
         let stack = if asked == 0 { STACK } else { asked };
-        for index in 0..slots {
-            let (shared, execution) = (pool.shared.clone(), execution.clone().unbind());
-            let body = move || {
-                bridge::attach(|py| {
-                    match Server::new(shared.clone(), (index, false), execution.bind(py), log_tasks)
-                    {
-                        Ok(mut server) => server.serve(),
-                        Err(e) => shared.tell(PoolNews::Notice(format!(
-                            "a thread of the pool cannot start: {e}"
-                        ))),
-                    }
-                    // Released while attached.
-                    drop(execution);
-                });
-                shared.alive.fetch_sub(1, Ordering::AcqRel);
-                shared.wakeup.notify_one();
-            };
-            let thread = std::thread::Builder::new().name(format!("taskcore-{index}"));
-            let thread = thread.stack_size(stack);
-            thread.spawn(body)?;
+        let execution = execution.clone().unbind();
+        pool.starter = Some(Arc::new(Starter { execution, stack, log_tasks }));
+        for _ in 0..slots {
+            pool.start_thread()?;
         }
+        pool.size = slots;
         Ok(pool)
+    }
+
+    /// Starts a thread, which attaches to the interpreter by itself.
+    fn start_thread(&mut self) -> std::io::Result<()> {
+        let Some(starter) = self.starter.clone() else { return Ok(()) };
+        let (shared, slot) = (self.shared.clone(), Arc::new(Slot::default()));
+        let name = format!("taskcore-{}", self.slots.len());
+        let thread = std::thread::Builder::new().name(name).stack_size(starter.stack);
+        self.slots.push(slot.clone());
+        shared.alive.fetch_add(1, Ordering::AcqRel);
+        let body = move || {
+            bridge::attach(|py| {
+                let execution = starter.execution.bind(py);
+                let log_tasks = starter.log_tasks;
+                match Server::new(shared.clone(), (slot.clone(), false), execution, log_tasks) {
+                    Ok(mut server) => server.serve(),
+                    Err(e) => shared
+                        .tell(PoolNews::Notice(format!("a thread of the pool cannot start: {e}"))),
+                }
+                // Released while attached.
+                drop(starter);
+            });
+            slot.gone.store(true, Ordering::Release);
+            shared.alive.fetch_sub(1, Ordering::AcqRel);
+            shared.wakeup.notify_one();
+        };
+        thread.spawn(body).map(drop).inspect_err(|_| {
+            self.slots.pop();
+            self.shared.alive.fetch_sub(1, Ordering::AcqRel);
+        })
     }
 
     /// A pool whose calls [`serve_solo`] runs.
     pub(crate) fn solo() -> Self {
-        Self::new("solo", 1)
+        let mut pool = Self::new("solo");
+        pool.slots.push(Arc::default());
+        pool.size = 1;
+        pool.shared.alive.store(1, Ordering::Release);
+        pool
+    }
+
+    /// The main thread's, for [`serve_solo`].
+    pub(crate) fn slot(&self) -> Option<Arc<Slot>> {
+        self.slots.first().cloned()
     }
 
     /// For [`serve_solo`].
@@ -96,15 +137,19 @@ impl ThreadPool {
         self.shared.clone()
     }
 
-    fn new(name: &'static str, slots: usize) -> Self {
+    fn new(name: &'static str) -> Self {
         Self {
-            shared: Shared::new(slots),
+            shared: Shared::new(),
             name,
             open: 0,
             mean_us: QUEUED_US / 2.0,
             scan_at: None,
             pending: Vec::new(),
             helper: None,
+            slots: Vec::new(),
+            size: 0,
+            starter: None,
+            ending: HashMap::new(),
         }
     }
 
@@ -120,13 +165,23 @@ impl ThreadPool {
                 self.open -= 1;
             }
         }
+        if !self.ending.is_empty() {
+            for one in &mut news {
+                self.terminated(one);
+            }
+        }
+        self.slots.retain(|slot| !slot.gone.load(Ordering::Acquire));
         let scan = self.scan_at.is_none_or(|at| at <= now);
         let mut wake: Option<Micros> = None;
         let mut unreported = 0;
-        let shared = self.shared.clone();
-        for (index, slot) in shared.slots.iter().enumerate() {
+        for slot in &self.slots.clone() {
             let mut turn = lock(&slot.turn);
             let Some((key, at)) = turn.running else { continue };
+            if let Some((signal, told)) = self.ending.get_mut(&key).filter(|(_, told)| !told) {
+                *told = true;
+                let what = raising::of(*signal);
+                self.raise(slot, key, what);
+            }
             if scan && !turn.reported && at + LONG_US <= now {
                 turn.reported = true;
                 news.push(PoolNews::Started { key, pid: std::process::id(), at });
@@ -135,15 +190,15 @@ impl ThreadPool {
             if let Some(due) = turn.soft_us.map(|s| at.saturating_add(s)) {
                 if due <= now {
                     turn.soft_us = None;
-                    self.raise(index, key, Raise::SoftLimit);
+                    self.raise(slot, key, Raise::SoftLimit);
                 } else {
                     wake = Some(wake.map_or(due, |w| w.min(due)));
                 }
             }
         }
         // While a call waits for a thread, or runs unreported, its start is still to be seen.
-        let reported = shared.slots.iter().filter(|s| lock(&s.turn).reported).count();
-        let starting = self.open > reported && reported < shared.slots.len();
+        let reported = self.slots.iter().filter(|s| lock(&s.turn).reported).count();
+        let starting = self.open > reported && reported < self.slots.len();
         if unreported == 0 && !starting {
             self.scan_at = None;
         } else if scan {
@@ -152,11 +207,21 @@ impl ThreadPool {
         (news, [wake, self.scan_at].into_iter().flatten().min())
     }
 
-    fn raise(&mut self, index: usize, key: u64, what: Raise) {
+    /// What a terminated call ended with: the exception that was raised in it is not its own.
+    fn terminated(&mut self, one: &mut PoolNews) {
+        let PoolNews::Done(outcome) = one else { return };
+        let Some((signal, told)) = self.ending.remove(&outcome.key) else { return };
+        let by_itself = !told || raising::of(signal) != Raise::Exit;
+        if outcome.status == Status::Failure && !by_itself {
+            let (key, pid) = (outcome.key, outcome.pid);
+            *one = PoolNews::Lost { key, pid, why: Lost::Terminated(signal) };
+        }
+    }
+
+    fn raise(&mut self, slot: &Arc<Slot>, key: u64, what: Raise) {
         let sender = self.helper.get_or_insert_with(|| {
             let (sender, receiver) = mpsc::channel();
-            let shared = self.shared.clone();
-            let body = move || help(&shared, &receiver);
+            let body = move || raising::help(&receiver);
             // Without the thread a limit passes unnoticed; there is nobody better placed to say so.
             if let Err(error) =
                 std::thread::Builder::new().name("taskcore-limits".into()).spawn(body)
@@ -165,57 +230,18 @@ impl ThreadPool {
             }
             sender
         });
-        let _ = sender.send((index, key, what));
+        let _ = sender.send((slot.clone(), key, what));
     }
-}
-
-/// The helper thread: raises what is due in calls that still run.
-fn help(shared: &Shared, due: &mpsc::Receiver<(usize, u64, Raise)>) {
-    while let Ok((index, key, what)) = due.recv() {
-        let slot = &shared.slots[index];
-        bridge::attach(|py| {
-            let Some(ident) = mark(slot, key, what) else { return };
-            // Unlocked, because Python runs here.
-            match what.due_in(py, ident) {
-                Ok(Some(class)) if lock(&slot.turn).runs(key) => raise_in(ident, Some(&class)),
-                Ok(_) => {}
-                Err(error) => error.write_unraisable(py, None),
-            }
-        });
-    }
-}
-
-/// Notes what is raised in a call that still runs, and signals Python's main thread, whose handler
-/// raises it. The number of any other thread.
-fn mark(slot: &Slot, key: u64, what: Raise) -> Option<u64> {
-    let mut turn = lock(&slot.turn);
-    if !turn.runs(key) {
-        return None;
-    }
-    turn.raised = Some(what);
-    #[cfg(unix)]
-    if turn.main {
-        turn.signalled = true;
-        #[allow(unsafe_code)]
-        // SAFETY: Python's main thread outlives every call that it runs, and `running` says that it
-        // runs one.
-        unsafe {
-            libc::pthread_kill(turn.ident as libc::pthread_t, libc::SIGUSR1);
-        }
-        return None;
-    }
-    Some(turn.ident)
 }
 
 impl Pool for ThreadPool {
     fn slots(&self) -> usize {
-        self.shared.slots.len()
+        self.size
     }
 
     fn room(&self) -> usize {
-        let slots = self.shared.slots.len();
         let each = (QUEUED_US / self.mean_us.max(1.0)).clamp(1.0, 64.0) as usize;
-        (slots * each).saturating_sub(self.open)
+        (self.size * each).saturating_sub(self.open)
     }
 
     fn submit(&mut self, calls: Vec<Call>) -> taskcore::Result<()> {
@@ -262,6 +288,55 @@ impl Pool for ThreadPool {
         }
     }
 
+    fn cancel(&mut self, key: u64) -> bool {
+        let mut queue = lock(&self.shared.queue);
+        let before = queue.calls.len();
+        queue.calls.retain(|call| call.key != key);
+        let back = queue.calls.len() < before;
+        drop(queue);
+        if back {
+            self.pending.push(PoolNews::Returned { key });
+            self.shared.wakeup.notify_one();
+        }
+        back
+    }
+
+    fn can_terminate(&self, signal: i32) -> taskcore::Result<()> {
+        raising::check(self.name, signal)
+    }
+
+    fn terminate(&mut self, key: u64, signal: i32) {
+        // One that a thread has taken and not begun is told once it is seen to run.
+        self.ending.insert(key, (signal, false));
+        self.shared.wakeup.notify_one();
+    }
+
+    fn grow(&mut self, by: usize) -> taskcore::Result<usize> {
+        self.starter.as_ref().ok_or_else(one_thread)?;
+        let size = grown(self.size, by)?;
+        for _ in 0..by {
+            let mut queue = lock(&self.shared.queue);
+            if queue.leaving > 0 {
+                queue.leaving -= 1; // it need not go
+            } else {
+                drop(queue);
+                self.start_thread().map_err(|e| {
+                    Error::caused(ErrorKind::Internal, "a thread of the pool cannot start", e)
+                })?;
+            }
+            self.size += 1;
+        }
+        Ok(size)
+    }
+
+    fn shrink(&mut self, by: usize) -> taskcore::Result<usize> {
+        self.starter.as_ref().ok_or_else(one_thread)?;
+        self.size = shrunk(self.size, by)?;
+        lock(&self.shared.queue).leaving += by;
+        self.shared.filled.notify_all();
+        Ok(self.size)
+    }
+
     fn kills(&self) -> bool {
         false
     }
@@ -270,10 +345,10 @@ impl Pool for ThreadPool {
         Box::pin(async move {
             if force {
                 lock(&self.shared.queue).calls.clear();
-                for index in 0..self.shared.slots.len() {
-                    let running = lock(&self.shared.slots[index].turn).running;
+                for slot in &self.slots.clone() {
+                    let running = lock(&slot.turn).running;
                     if let Some((key, _)) = running {
-                        self.raise(index, key, Raise::Exit);
+                        self.raise(slot, key, Raise::Exit);
                     }
                 }
             }
@@ -288,4 +363,12 @@ impl Pool for ThreadPool {
     fn name(&self) -> &'static str {
         self.name
     }
+}
+
+/// Python has one main thread.
+#[cold]
+fn one_thread() -> Error {
+    let text = "pool `solo` runs its tasks in Python's main thread, of which there is one, expected `prefork` or `threads`; start \
+                the worker with one of these";
+    Error::new(ErrorKind::Unsupported, text)
 }

@@ -27,7 +27,7 @@ use crate::{
     config::{INFO, Settings, attr},
     control, errors,
     log::{self, Log},
-    pool_thread::{self, Shared},
+    pool_thread::{self, Shared, Slot},
     publisher::text_options,
     threads::ThreadPool,
 };
@@ -90,7 +90,7 @@ pub(crate) struct Worker {
     phase: Mutex<Phase>,
     end: Arc<End>,
     /// For the `solo` pool, whose calls the main thread runs.
-    solo: Option<Arc<Shared>>,
+    solo: Option<(Arc<Shared>, Arc<Slot>)>,
     /// For pools inside this process: what may be left running.
     inside: Option<Arc<Shared>>,
     executor: Py<PyAny>,
@@ -103,12 +103,11 @@ pub(crate) struct Worker {
 impl Worker {
     #[new]
     #[allow(clippy::needless_pass_by_value)] // a sequence is extracted as a value
-    #[pyo3(signature = (config, tasks, executor, *, pages=None, zygote=None))]
+    #[pyo3(signature = (config, tasks, executor, *, zygote=None))]
     fn new(
         config: &Bound<'_, PyAny>,
         tasks: Vec<Bound<'_, PyAny>>,
         executor: &Bound<'_, PyAny>,
-        pages: Option<&Bound<'_, PyAny>>,
         zygote: Option<(i32, u32)>,
     ) -> PyResult<Self> {
         let py = config.py();
@@ -120,7 +119,7 @@ impl Worker {
                 PoolParts::Ready(ThreadPool::threads(executor, settings.concurrency, log_tasks)?)
             }
             "solo" => PoolParts::Ready(ThreadPool::solo()),
-            "prefork" => settings.prefork(pages, zygote)?,
+            "prefork" => settings.prefork(zygote)?,
             other => {
                 let text = format!("unknown pool `{other}`, expected prefork, threads or solo");
                 return Err(errors::value(text));
@@ -130,6 +129,10 @@ impl Worker {
             PoolParts::Ready(pool) => Some(pool.shared()),
             #[cfg(unix)]
             PoolParts::Process(_) => None,
+        };
+        let solo = match &pool {
+            PoolParts::Ready(pool) if settings.pool == "solo" => inside.clone().zip(pool.slot()),
+            _ => None,
         };
         let argument = |e: Error| errors::argument(py, &e);
         let broker_options = text_options(Some(&attr(config, "broker_options")?))?;
@@ -147,7 +150,7 @@ impl Worker {
             pool,
         };
         Ok(Self {
-            solo: inside.clone().filter(|_| settings.pool == "solo"),
+            solo,
             inside,
             phase: Mutex::new(Phase::Made(Box::new((parts, log)))),
             end: Arc::default(),
@@ -208,10 +211,10 @@ impl Worker {
     /// Blocks until the worker has stopped; the `solo` pool runs its tasks in here. Returns the
     /// number of tasks processed.
     fn wait(&self, py: Python<'_>) -> PyResult<u64> {
-        if let Some(shared) = &self.solo
+        if let Some((shared, slot)) = &self.solo
             && !bridge::detach(py, || self.end.wait(Duration::ZERO))
             && let Err(raised) =
-                pool_thread::serve_solo(self.executor.bind(py), shared, self.log_tasks)
+                pool_thread::serve_solo(self.executor.bind(py), (shared, slot), self.log_tasks)
         {
             self.stop(false);
             return Err(raised);

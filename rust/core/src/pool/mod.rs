@@ -109,6 +109,8 @@ pub enum Lost {
     Died(String),
     /// It was killed by this signal because its task was revoked.
     Terminated(i32),
+    /// It was killed because of another call that ran in the same process.
+    Beside,
     /// It was killed by a cold shutdown.
     Shutdown,
 }
@@ -195,13 +197,13 @@ pub trait Pool: Send {
     /// unless it ends by itself first. Nothing happens when it is not here.
     fn terminate(&mut self, _key: u64, _signal: i32) {}
 
-    /// Lets so many more calls run at a time; how many from now on.
+    /// Adds so many processes or threads; how many calls run at a time from now on.
     fn grow(&mut self, _by: usize) -> Result<usize> {
         Err(cannot(self.name(), "grow"))
     }
 
-    /// Lets so many fewer calls run at a time, at least one; how many from now on. What runs is not
-    /// touched.
+    /// Takes away so many processes or threads, those that idle first and the others when their task
+    /// ends; at least one stays. How many calls run at a time from now on.
     fn shrink(&mut self, _by: usize) -> Result<usize> {
         Err(cannot(self.name(), "shrink"))
     }
@@ -224,7 +226,20 @@ fn cannot(pool: &str, what: &str) -> Error {
     Error::new(ErrorKind::Unsupported, text)
 }
 
-/// How many calls run at a time after shrinking.
+/// How many processes or threads there are after growing.
+///
+/// # Errors
+/// More than can be counted.
+pub fn grown(slots: usize, by: usize) -> Result<usize> {
+    const MOST: usize = u32::MAX as usize;
+    slots.checked_add(by).filter(|sum| *sum <= MOST).ok_or_else(|| {
+        let text =
+            format!("cannot grow a pool of `{slots}` by `{by}`, expected at most `{MOST}` in all");
+        Error::new(ErrorKind::Config, text)
+    })
+}
+
+/// How many processes or threads are left after shrinking.
 ///
 /// # Errors
 /// None would be left.

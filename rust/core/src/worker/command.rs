@@ -70,14 +70,14 @@ pub enum Command {
         /// The limits before.
         reply: Reply<Limits>,
     },
-    /// Run so many more tasks at a time.
+    /// Add so many processes or threads.
     Grow {
         /// How many.
         by: usize,
         /// How many run at a time from now on.
         reply: Reply<usize>,
     },
-    /// Run so many fewer tasks at a time. What runs is not touched.
+    /// Take away so many processes or threads. What runs is not touched.
     Shrink {
         /// How many.
         by: usize,

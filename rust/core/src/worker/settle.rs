@@ -123,13 +123,17 @@ pub fn lost(why: &Lost, request: &Request, spec: &TaskSpec, ctx: Context<'_>) ->
     let again = spec.acks_late && spec.reject_on_worker_lost && !request.acked;
     let redeliver = Settle::Redeliver { id: Arc::from(request.id.as_str()) };
     let (exc_type, args) = match why {
-        Lost::Shutdown if spec.acks_late && !request.acked => {
+        Lost::Shutdown | Lost::Beside if spec.acks_late && !request.acked => {
             return Decision { settle: Some(Settle::HandBack), ..Decision::default() };
         }
         Lost::Died(_) if again && request.redeliveries + 1 < ctx.max_deliveries => {
             return Decision { settle: Some(redeliver), ..Decision::default() };
         }
         Lost::Shutdown => ("WorkerLostError", json!(["Worker was shut down while the task ran."])),
+        Lost::Beside => {
+            let told = "Worker was killed because of another task in the same process.";
+            ("WorkerLostError", json!([told]))
+        }
         Lost::Died(how) => {
             ("WorkerLostError", json!([format!("Worker exited prematurely: {how}.")]))
         }

@@ -150,6 +150,8 @@ fn lost_processes() {
         (Lost::TimeLimit(1_000_000), spec(false), true, "TimeLimitExceeded", "-"),
         (Lost::Terminated(15), spec(true), false, "TaskRevokedError", "ack"),
         (Lost::Terminated(15), spec(false), true, "TaskRevokedError", "-"),
+        (Lost::Beside, spec(true), false, "-", "hand back"),
+        (Lost::Beside, spec(false), true, "WorkerLostError", "-"),
         (Lost::Shutdown, spec(true), false, "-", "hand back"),
         (Lost::Shutdown, spec(false), false, "WorkerLostError", "ack"),
         (Lost::Shutdown, spec(false), true, "WorkerLostError", "-"),
@@ -271,7 +273,7 @@ proptest! {
         begun in any::<bool>(),
         on_failure in any::<bool>(),
         on_lost in any::<bool>(),
-        why in prop::sample::select(vec![Lost::Shutdown, Lost::Died("exit code 1".into()), Lost::TimeLimit(5), Lost::Terminated(9)]),
+        why in prop::sample::select(vec![Lost::Shutdown, Lost::Died("exit code 1".into()), Lost::TimeLimit(5), Lost::Terminated(9), Lost::Beside]),
     ) {
         let spec = TaskSpec { acks_on_failure_or_timeout: on_failure, reject_on_worker_lost: on_lost, ..spec(late) };
         let mut request = held(false);

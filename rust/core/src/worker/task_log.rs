@@ -83,6 +83,10 @@ pub(super) fn lost(
             let note = format!("terminated by signal {signal}");
             tracing::warn!(target: TARGET, event = "revoked", task, id, child, note, "task was terminated");
         }
+        Lost::Beside => {
+            let note = format!("another task's end took its process{}", fate(request, settle, max));
+            tracing::warn!(target: TARGET, event = "interrupted", task, id, child, note, "task was killed");
+        }
         Lost::Shutdown => {
             let note = format!("cold shutdown{}", fate(request, settle, max));
             tracing::warn!(target: TARGET, event = "interrupted", task, id, child, note, "task was killed");

@@ -132,9 +132,9 @@ impl Channel {
         }
     }
 
-    /// User code of the call starts now.
-    pub fn start(&self, seq: u32, now: Micros) {
-        self.cell.start(seq, now);
+    /// User code of the call starts now, in this lane.
+    pub fn start(&self, lane: usize, seq: u32, now: Micros) {
+        self.cell.start(lane, seq, now);
     }
 
     /// Leaves an outcome for the parent. False when it is too big for the ring: then

@@ -2,10 +2,15 @@
 //!
 //! A child goes Starting -> Ready -> (Retiring) -> Closing -> gone. Only the zygote's word that the
 //! process exited makes it gone: an end of file on the socket may come earlier (or never, when a
-//! grandchild inherited it). At that moment the ring tells which calls finished; the one that had
-//! begun is lost, the rest is the parent's again.
+//! grandchild inherited it). At that moment the ring tells which calls finished; those that had
+//! begun are lost, the rest is the parent's again.
 //!
-//! Everything here is bookkeeping of one child; which child gets which call is decided in `mod.rs`.
+//! A child has lanes, each of which runs one call at a time; a child of plain functions has one.
+//! Calls begin in the order in which they were sent, so what has begun is the front of `calls`, and
+//! never more than there are lanes.
+//!
+//! Everything here is bookkeeping of one child; which child gets which call is decided in `mod.rs`,
+//! what time asks of what runs in `watch.rs`.
 
 use std::{collections::VecDeque, task::Context};
 
@@ -18,33 +23,33 @@ use crate::{
     pool::{Call, Lost, PoolNews},
 };
 
-/// A call that runs longer than this is reported as started, and nothing more is queued behind it.
-const LONG_US: Micros = 1_000;
 /// How long a child that closed its socket by itself may take to exit.
 const EOF_GRACE_US: Micros = 1_000_000;
 /// How long a child that was told to exit may take, user's hooks included.
 const EXIT_GRACE_US: Micros = 10_000_000;
 
 /// A call at a child.
-struct Sent {
-    seq: u32,
-    key: u64,
-    soft_us: Option<u64>,
-    hard_us: Option<u64>,
-    /// When user code began, once it was seen and reported.
-    started: Option<Micros>,
+pub(super) struct Sent {
+    pub(super) seq: u32,
+    pub(super) key: u64,
+    pub(super) soft_us: Option<u64>,
+    pub(super) hard_us: Option<u64>,
+    /// Where and when user code began, once it was seen and reported.
+    pub(super) started: Option<(usize, Micros)>,
     /// Runs for so long that nothing should wait behind it.
-    long: bool,
+    pub(super) long: bool,
+    /// How it is to end before its time.
+    pub(super) ending: Option<Ending>,
 }
 
-impl Sent {
-    fn due(&self, limit: Option<u64>) -> Option<Micros> {
-        Some(self.started?.saturating_add(limit?))
-    }
-
-    fn hard_due(&self, now: Micros) -> bool {
-        self.due(self.hard_us).is_some_and(|at| at <= now)
-    }
+/// The end of a call that is terminated.
+#[derive(Clone, Copy)]
+pub(super) struct Ending {
+    pub(super) signal: i32,
+    /// When its process is killed.
+    pub(super) kill_at: Micros,
+    /// Whether the child has been told; before, it was not seen to run.
+    pub(super) told: bool,
 }
 
 /// Where a child is in its life.
@@ -81,24 +86,31 @@ pub(super) struct Child {
     pub(super) greeted: bool,
     /// Whether the pool told it to exit.
     pub(super) told: bool,
-    /// Why the pool killed it, for its running call.
-    pub(super) doom: Option<Lost>,
+    /// Why the pool killed it, and for which of its running calls; `None` for all of them.
+    pub(super) doom: Option<(Lost, Option<u32>)>,
     /// When it is killed if it is still there.
     pub(super) kill_at: Option<Micros>,
     /// At most this many more calls before it retires.
     left: Option<u32>,
-    cell: Cell,
+    pub(super) cell: Cell,
     wire: Wire,
-    calls: VecDeque<Sent>,
+    /// In the order of sending. Written here and by `watch`.
+    pub(super) calls: VecDeque<Sent>,
     next: u32,
-    /// The call at the front and since when it has been there with others behind it while another
-    /// child idled.
-    watched: Option<(u32, Micros)>,
+    /// How many calls run at once.
+    pub(super) lanes: usize,
+    /// How many of `calls` have been seen to start, and how many are long.
+    pub(super) seen: usize,
+    pub(super) long: usize,
+    /// No limit of what runs is due before.
+    pub(super) limit_at: Option<Micros>,
+    /// The call in the last lane and since when it has been there with others behind it while
+    /// another child idled.
+    pub(super) watched: Option<(u32, Micros)>,
 }
 
 impl Child {
     pub(super) fn new(birth: u32, cell: Cell, wire: Wire, max_tasks: Option<u32>) -> Self {
-        cell.reset();
         Self {
             birth,
             pid: 0,
@@ -108,16 +120,16 @@ impl Child {
             doom: None,
             kill_at: None,
             left: max_tasks,
+            lanes: cell.lanes(),
             cell,
             wire,
             calls: VecDeque::new(),
             next: 0,
+            seen: 0,
+            long: 0,
+            limit_at: None,
             watched: None,
         }
-    }
-
-    pub(super) fn cell(&self) -> usize {
-        self.cell.index()
     }
 
     /// How many calls are at it.
@@ -130,10 +142,20 @@ impl Child {
         if self.phase != Phase::Ready || self.wire.is_full() {
             return 0;
         }
-        if self.calls.front().is_some_and(|c| c.long) {
+        if self.long >= self.lanes {
             return 0;
         }
         quota.saturating_sub(self.calls.len()).min(self.left.map_or(usize::MAX, |l| l as usize))
+    }
+
+    /// Whether it takes calls, or will.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Ready)
+    }
+
+    /// How many of its calls have begun.
+    pub(super) fn begun(&self) -> usize {
+        self.calls.iter().take_while(|c| self.cell.has_begun(c.seq)).count()
     }
 
     /// Whether the zygote has still to say that it was forked, or that it is gone.
@@ -152,6 +174,7 @@ impl Child {
             hard_us,
             started: None,
             long: false,
+            ending: None,
         });
         self.next = self.next.wrapping_add(1);
         if let Some(left) = &mut self.left {
@@ -216,10 +239,10 @@ impl Child {
     fn answer(&mut self, payload: BytesMut, report: &mut Report) -> Result<()> {
         let (seq, mut outcome) = frame::read_outcome(payload.freeze())?;
         outcome.pid = self.pid;
-        let ran = |call: &Sent| call.seq == seq && call.key == outcome.key;
-        match self.calls.iter().position(ran).filter(|_| self.cell.has_begun(seq)) {
+        let ran = |at: &usize| self.calls[*at].key == outcome.key && self.cell.has_begun(seq);
+        match self.find(seq).filter(ran) {
             Some(at) => {
-                self.calls.remove(at);
+                self.forget(at);
                 report.mean_us += (f64::from(outcome.runtime_us) - report.mean_us) / 16.0;
                 report.news.push(PoolNews::Done(outcome));
                 Ok(())
@@ -228,6 +251,28 @@ impl Child {
                 ErrorKind::Internal,
                 format!("a child answered call `{seq}`, which it was not running"),
             )),
+        }
+    }
+
+    /// Where the call with this number is in `calls`, whose numbers ascend.
+    pub(super) fn find(&self, seq: u32) -> Option<usize> {
+        let first = self.calls.front()?.seq;
+        if first == seq {
+            return Some(0);
+        }
+        let after = |number: u32| number.wrapping_sub(first);
+        self.calls.binary_search_by_key(&after(seq), |c| after(c.seq)).ok()
+    }
+
+    /// A call that had begun has ended.
+    fn forget(&mut self, at: usize) {
+        let Some(call) = self.calls.remove(at) else { return };
+        self.long -= usize::from(call.long);
+        if call.started.is_some() {
+            self.seen -= 1;
+            if self.seen == 0 {
+                self.limit_at = None;
+            }
         }
     }
 
@@ -263,82 +308,12 @@ impl Child {
         report.news.extend(back.into_iter().rev());
     }
 
-    /// Reports the call at the front as started, once it has run for a while.
-    pub(super) fn scan(&mut self, now: Micros, report: &mut Report) {
-        let Some(front) = self.calls.front_mut().filter(|c| c.started.is_none()) else { return };
-        if let Some(running) =
-            self.cell.running().filter(|r| r.is(front.seq) && r.at + LONG_US <= now)
-        {
-            front.started = Some(running.at);
-            front.long = true;
-            report.news.push(PoolNews::Started { key: front.key, pid: self.pid, at: running.at });
-        }
-    }
-
-    /// Whether [`Child::scan`] may still find something.
-    pub(super) fn wants_scan(&self) -> bool {
-        self.calls.front().is_some_and(|c| c.started.is_none())
-    }
-
-    /// When the next time limit of what runs is due.
-    pub(super) fn next_limit(&self) -> Option<Micros> {
-        let call = self.calls.front()?;
-        [call.due(call.soft_us), call.due(call.hard_us)].into_iter().flatten().min()
-    }
-
-    /// The signal that a due time limit asks for. Each limit is asked for once.
-    pub(super) fn enforce(&mut self, now: Micros, report: &mut Report) -> Result<Option<i32>> {
-        if self.next_limit().is_none_or(|at| at > now) {
-            return Ok(None);
-        }
-        // It may have finished in time without the bell having rung. Nothing new can begin while
-        // this is found out, so that no other call is blamed.
-        let seq = self.calls[0].seq;
-        if self.calls[0].hard_due(now) {
-            self.take_back(report);
-        }
-        self.collect(report)?;
-        let Some(call) = self.calls.front_mut().filter(|c| c.seq == seq) else { return Ok(None) };
-        if call.hard_due(now) {
-            let limit = call.hard_us.take().unwrap_or_default();
-            self.kill(Lost::TimeLimit(limit), report);
-            return Ok(Some(libc::SIGKILL));
-        }
-        call.soft_us = None;
-        self.cell.ask_soft(seq);
-        Ok(Some(libc::SIGUSR1))
-    }
-
     /// It will be killed. What has not begun comes back first, so that nothing else can begin and
     /// be blamed.
-    pub(super) fn kill(&mut self, why: Lost, report: &mut Report) {
+    pub(super) fn kill(&mut self, why: Lost, culprit: Option<u32>, report: &mut Report) {
         self.phase = Phase::Closing;
-        self.doom.get_or_insert(why);
+        self.doom.get_or_insert((why, culprit));
         self.take_back(report);
-    }
-
-    /// Another child idles: takes back what waits behind a call that has been running for a while,
-    /// now or at the time returned.
-    pub(super) fn relieve(&mut self, now: Micros, report: &mut Report) -> Option<Micros> {
-        let front = self.calls.front().filter(|_| self.calls.len() > 1)?;
-        let since = match self.watched {
-            Some((seq, since)) if seq == front.seq => since,
-            _ => {
-                self.watched = Some((front.seq, now));
-                now
-            }
-        };
-        if now < since + LONG_US {
-            return Some(since + LONG_US);
-        }
-        // One that has not begun waits for a processor, not for the call before it.
-        if self.cell.has_begun(front.seq) {
-            self.calls[0].long = true;
-            self.take_back(report);
-            return None;
-        }
-        self.watched = Some((front.seq, now));
-        Some(now + LONG_US)
     }
 
     /// Whether the call `key` is here, and if so whether it has begun.
@@ -347,18 +322,37 @@ impl Child {
         Some(self.cell.has_begun(call.seq))
     }
 
-    /// The process is gone. What it finished is in the ring and in the socket; the call it had
-    /// begun is lost; the rest never began.
+    /// Takes no more calls and ends when it has none; what has not begun comes back.
+    pub(super) fn retire(&mut self, report: &mut Report) {
+        if self.is_alive() {
+            self.phase = Phase::Retiring;
+            self.take_back(report);
+        }
+    }
+
+    /// The process is gone. What it finished is in the ring and in the socket; the calls it had
+    /// begun are lost; the rest never began.
     pub(super) fn reap(&mut self, how: &str, scratch: &mut [u8], report: &mut Report) {
         self.wire.read_rest(scratch);
         let _ = self.hear(report); // what a dying child wrote wrongly is lost with it
         self.take_back(report);
-        let why = self.doom.clone().unwrap_or_else(|| Lost::Died(how.to_owned()));
         let pid = self.pid;
+        // Killed for one of its calls, or by the signal that was to end one.
+        let blamed = match &self.doom {
+            Some((_, culprit)) => culprit.is_some(),
+            None => self.calls.iter().any(|c| c.ending.is_some()),
+        };
+        let doom = self.doom.as_ref();
+        let why = |call: &Sent| match (doom, call.ending) {
+            (Some((why, culprit)), _) if culprit.is_none_or(|seq| seq == call.seq) => why.clone(),
+            (_, Some(ending)) => Lost::Terminated(ending.signal),
+            _ if blamed => Lost::Beside,
+            _ => Lost::Died(how.to_owned()),
+        };
         report.news.extend(self.calls.drain(..).map(|c| PoolNews::Lost {
             key: c.key,
             pid,
-            why: why.clone(),
+            why: why(&c),
         }));
     }
 

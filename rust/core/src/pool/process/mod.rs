@@ -12,10 +12,12 @@
 //! what a lost call means (the worker does).
 
 mod child;
+mod watch;
 pub mod frame;
 pub mod channel;
 pub mod page;
 mod population;
+mod tend;
 mod socket;
 mod wire;
 mod zygote;
@@ -28,7 +30,6 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -37,11 +38,10 @@ use rustix::net::SendFlags;
 use tokio::time::{Instant, Sleep};
 
 use self::{
-    child::{Child, Phase, Report},
-    page::Pages,
+    child::{Child, Report},
     zygote::Zygote,
 };
-use super::{Call, Lost, Pool, PoolNews};
+use super::{Call, Lost, Pool, PoolNews, grown, shrunk};
 use crate::{
     Error, ErrorKind, Result,
     clock::{self, Micros},
@@ -57,6 +57,16 @@ const QUOTA: f64 = 64.0;
 const ALONE_US: f64 = 50_000.0;
 /// How often the cells are read while a call runs that is not known to be long.
 const SCAN_US: Micros = 5_000;
+/// The signals that a task can be ended with. SIGUSR1 raises the exception of the soft limit.
+const ENDING: [(&str, i32); 7] = [
+    ("SIGTERM", libc::SIGTERM),
+    ("SIGKILL", libc::SIGKILL),
+    ("SIGINT", libc::SIGINT),
+    ("SIGQUIT", libc::SIGQUIT),
+    ("SIGHUP", libc::SIGHUP),
+    ("SIGABRT", libc::SIGABRT),
+    ("SIGUSR1", libc::SIGUSR1),
+];
 /// How long a shutdown by force waits for the processes to be reaped.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -69,10 +79,10 @@ const QUIET: SendFlags = SendFlags::empty();
 
 /// What a process pool is made of.
 pub struct ProcessConfig {
-    /// How many children. At most the slots of `pages`.
-    pub slots: usize,
-    /// The memory that the zygote and its children share with this process.
-    pub pages: Arc<Pages>,
+    /// How many children.
+    pub children: usize,
+    /// How many calls a child runs at once: more than one where it has an event loop.
+    pub calls_per_child: usize,
     /// The control socket of the zygote.
     pub zygote: OwnedFd,
     /// Its process id; a child of this process.
@@ -83,9 +93,10 @@ pub struct ProcessConfig {
 
 /// The pool of processes.
 pub struct ProcessPool {
-    slots: usize,
+    /// How many children there are to be. Written by growing and shrinking.
+    size: usize,
+    lanes: usize,
     max_tasks: Option<u32>,
-    pages: Arc<Pages>,
     zygote: Zygote,
     /// Makes the two ends of a child's socket; a test has its own.
     pair: fn() -> io::Result<(UnixStream, UnixStream)>,
@@ -109,18 +120,22 @@ pub struct ProcessPool {
 impl ProcessPool {
     /// Takes over the zygote and asks for the children. Inside a runtime.
     pub fn new(config: ProcessConfig) -> Result<Self> {
-        let ProcessConfig { slots, pages, zygote, zygote_pid, max_tasks_per_child } = config;
-        if slots == 0 || slots > pages.slots() {
+        let ProcessConfig { children, calls_per_child, zygote, zygote_pid, .. } = config;
+        if children == 0 {
+            let text = "a pool of `0` processes, expected at least 1";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        if calls_per_child == 0 || calls_per_child > page::MOST_LANES {
+            let most = page::MOST_LANES;
             let text = format!(
-                "a pool of `{slots}` processes does not fit shared memory for `{}`",
-                pages.slots()
+                "`{calls_per_child}` calls at once in a child, expected 1 to {most}; start more children instead"
             );
             return Err(Error::new(ErrorKind::Config, text));
         }
         let mut pool = Self {
-            slots,
-            max_tasks: max_tasks_per_child.map(|n| n.max(1)),
-            pages,
+            size: children,
+            lanes: calls_per_child,
+            max_tasks: config.max_tasks_per_child.map(|n| n.max(1)),
             zygote: Zygote::new(zygote, zygote_pid)?,
             pair: UnixStream::pair,
             children: Vec::new(),
@@ -142,12 +157,17 @@ impl ProcessPool {
     /// How many calls may be at one child.
     fn quota(&self) -> usize {
         let mean = self.report.mean_us;
-        if mean > ALONE_US { 1 } else { (QUEUED_US / mean.max(1.0)).clamp(2.0, QUOTA) as usize }
+        let most = if mean > ALONE_US {
+            1
+        } else {
+            (QUEUED_US / mean.max(1.0)).clamp(2.0, QUOTA) as usize
+        };
+        most + self.lanes - 1
     }
 
     /// How many idle children may begin, while some that are to be replaced still run.
     fn idle_allowance(&self) -> usize {
-        self.slots.saturating_sub(self.children.iter().filter(|c| c.load() > 0).count())
+        self.size.saturating_sub(self.children.iter().filter(|c| c.load() > 0).count())
     }
 
     /// The child for the next call: idle, else the one with the least.
@@ -215,95 +235,11 @@ impl ProcessPool {
             }
         }
     }
-
-    /// A child that does not keep to the protocol is killed.
-    fn break_off(&mut self, i: usize, error: &Error) {
-        let child = &mut self.children[i];
-        if child.doom.is_none() {
-            child.kill(Lost::Died(error.to_string()), &mut self.report);
-            let pid = child.pid;
-            self.signal(pid, libc::SIGKILL);
-        }
-    }
-
-    /// Does what time asks for; when to be called again.
-    fn tend(&mut self, now: Micros) -> Result<Option<Micros>> {
-        let mut wake = Wake(None);
-        self.scan(now, &mut wake);
-        let someone_idles = self.idle_allowance() > 0
-            && self.children.iter().any(|c| c.phase == Phase::Ready && c.load() == 0);
-        for i in 0..self.children.len() {
-            let child = &mut self.children[i];
-            match child.enforce(now, &mut self.report) {
-                Ok(None) => {}
-                Ok(Some(signal)) => {
-                    let pid = child.pid;
-                    self.signal(pid, signal);
-                }
-                Err(e) => self.break_off(i, &e),
-            }
-            let child = &mut self.children[i];
-            wake.at(child.next_limit());
-            // Only when there is nothing to report has the worker had its chance to give the idle
-            // child something.
-            if someone_idles && self.report.news.is_empty() {
-                wake.at(child.relieve(now, &mut self.report));
-            }
-            if child.is_spent() {
-                child.close(now);
-            }
-            if let Some(at) = child.kill_at {
-                if at <= now {
-                    child.kill_at = None;
-                    let pid = child.pid;
-                    self.signal(pid, libc::SIGKILL);
-                } else {
-                    wake.at(Some(at));
-                }
-            }
-        }
-        wake.at(self.populate(now)?);
-        let awaited = self.children.iter().any(Child::awaits_zygote);
-        wake.at(self.zygote.watch(awaited, now, &mut self.report)?);
-        Ok(wake.0)
-    }
-
-    /// Reads the cells every few milliseconds while a call runs that is not known to be long.
-    fn scan(&mut self, now: Micros, wake: &mut Wake) {
-        if self.scan_at.is_some_and(|at| at <= now) {
-            self.scan_at = None;
-            for i in 0..self.children.len() {
-                let child = &mut self.children[i];
-                if child.wants_scan() {
-                    // Calls that finished may lie in the ring of a child that is busy with the
-                    // next.
-                    if let Err(e) = child.collect(&mut self.report) {
-                        self.break_off(i, &e);
-                        continue;
-                    }
-                    child.scan(now, &mut self.report);
-                }
-            }
-        }
-        if self.scan_at.is_none() && self.children.iter().any(Child::wants_scan) {
-            self.scan_at = Some(now + SCAN_US);
-        }
-        wake.at(self.scan_at);
-    }
-}
-
-/// The earliest of several times.
-struct Wake(Option<Micros>);
-
-impl Wake {
-    fn at(&mut self, at: Option<Micros>) {
-        self.0 = [self.0, at].into_iter().flatten().min();
-    }
 }
 
 impl Pool for ProcessPool {
     fn slots(&self) -> usize {
-        self.slots
+        self.size * self.lanes
     }
 
     fn room(&self) -> usize {
@@ -351,19 +287,19 @@ impl Pool for ProcessPool {
     }
 
     fn cancel(&mut self, key: u64) -> bool {
-        let Some(child) = self.children.iter_mut().find(|c| c.holds(key).is_some()) else {
-            return false;
-        };
+        let holds = |c: &&mut Child| c.holds(key) == Some(false);
+        let Some(child) = self.children.iter_mut().find(holds) else { return false };
         child.take_back(&mut self.report);
         child.holds(key).is_none()
     }
 
     fn can_terminate(&self, signal: i32) -> Result<()> {
-        let known = 1..=31;
-        if known.contains(&signal) {
+        if ENDING.iter().any(|(_, number)| *number == signal) {
             return Ok(());
         }
-        let text = format!("signal `{signal}`, expected the number of one, 1 to 31");
+        let names: Vec<&str> = ENDING.iter().map(|(name, _)| *name).collect();
+        let text =
+            format!("signal `{signal}`, expected one that ends a task: {}", names.join(", "));
         Err(Error::new(ErrorKind::Config, text))
     }
 
@@ -371,9 +307,26 @@ impl Pool for ProcessPool {
         let holds = |c: &Child| c.holds(key) == Some(true);
         let Some(i) = self.children.iter().position(holds) else { return };
         let child = &mut self.children[i];
-        child.kill(Lost::Terminated(signal), &mut self.report);
-        let pid = child.pid;
-        self.signal(pid, libc::SIGKILL);
+        match child.terminate(key, signal, clock::mono_us(), &mut self.report) {
+            Ok(None) => {}
+            Ok(Some(signal)) => {
+                let pid = child.pid;
+                self.signal(pid, signal);
+            }
+            Err(e) => self.break_off(i, &e),
+        }
+    }
+
+    fn grow(&mut self, by: usize) -> Result<usize> {
+        self.size = grown(self.size, by)?;
+        self.populate(clock::mono_us())?;
+        Ok(self.slots())
+    }
+
+    fn shrink(&mut self, by: usize) -> Result<usize> {
+        self.size = shrunk(self.size, by)?;
+        self.retire_surplus();
+        Ok(self.slots())
     }
 
     fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()> {
@@ -383,7 +336,7 @@ impl Pool for ProcessPool {
             for i in 0..self.children.len() {
                 let child = &mut self.children[i];
                 if force {
-                    child.kill(Lost::Shutdown, &mut self.report);
+                    child.kill(Lost::Shutdown, None, &mut self.report);
                     let pid = child.pid;
                     self.signal(pid, libc::SIGKILL);
                 } else {

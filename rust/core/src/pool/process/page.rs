@@ -1,12 +1,17 @@
-//! Memory that the parent and its children share: per child one cell (what it runs) and one ring
-//! (what it finished).
+//! Memory that the parent and one child share: a cell (what the child runs) and a ring (what it
+//! finished).
+//!
+//! The parent makes it as a file without a name and passes that along with the request to fork, so
+//! there may be as many children as the system allows, and one that is gone shares nothing with its
+//! successor.
 //!
 //! The cell lets both sides agree, without a lock or a message, which calls have begun. Calls to
 //! one child are numbered 0, 1, 2.. in sending order; `floor` is the first number that may still
 //! begin. The child begins call `s` by moving the floor from at most `s` to `s + 1`; the parent
 //! takes back everything that has not begun by moving it to the number it would send next. Each
 //! move is one compare-and-swap, so every call is begun by the child or taken back by the parent,
-//! never both.
+//! never both. A child that runs several calls at once begins them in order all the same; what each
+//! of its lanes runs stands in a table of its own.
 //!
 //! Outcomes go through a ring in the same memory instead of the socket: they survive a child that
 //! dies right after finishing them, and the parent can collect them while the child is busy with
@@ -19,6 +24,9 @@
 #![allow(unsafe_code)]
 
 use std::{
+    io,
+    mem::size_of,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
     sync::{
         Arc,
@@ -27,26 +35,25 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::{Error, ErrorKind, Result, clock::Micros};
 
-/// Bytes of one ring: about 250 small outcomes. A power of two, so that counters may wrap.
+/// Bytes of the ring: about 250 small outcomes. A power of two, so that counters may wrap.
 const RING: u32 = 64 * 1024;
-/// Bytes between two cells' heads: one page, so that a child dirties only its own.
-const STRIDE: usize = 4096 + RING as usize;
+/// The part before the ring is a multiple of this.
+const PAGE: usize = 4096;
+/// Most lanes of a child; the table of what they run is a megabyte then.
+pub const MOST_LANES: usize = 32_768;
 
-/// The head of a child's region. Its writers sit on different cache lines.
+/// The head of the memory. Its writers sit on different cache lines.
 #[repr(C, align(64))]
 struct Head {
     /// The first number that may still begin. Moved by both sides.
     floor: AtomicU32,
-    /// Low 16 bits of the number that runs, and the 48-bit microsecond it started in; 0 before the
-    /// first. Written by the child.
-    running: AtomicU64,
     /// Bytes written to the ring, wrapping. Written by the child.
     written: AtomicU32,
-    tail: Line,
+    read: Line,
 }
 
 /// What the parent writes.
@@ -54,120 +61,139 @@ struct Head {
 struct Line {
     /// Bytes read from the ring, wrapping.
     read: AtomicU32,
-    /// The number whose soft limit is due, plus `1 << 32`; 0 when none is. Cleared by the child.
-    soft: AtomicU64,
 }
 
-/// The shared memory of one process pool; made before the zygote is forked, so that all share it.
+/// One lane: what it runs, by the child, and what the parent asks of that.
+#[repr(C, align(32))]
+struct Lane {
+    /// Monotonic time at which the call started; 0 before the first. Written by the child, before
+    /// `seq`.
+    at: AtomicU64,
+    /// Its number. Written by the child.
+    seq: AtomicU32,
+    /// An [`Ask`] and the low half the number of the call it is meant for; 0 when there is none.
+    /// Written by the parent, cleared by the child.
+    asked: AtomicU64,
+}
+
+/// What the parent asks of a running call; a signal tells the child to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Ask {
+    /// Its soft time limit is due.
+    Soft = 1,
+    /// It is to end.
+    End = 2,
+}
+
+/// The mapping.
 #[derive(Debug)]
-pub struct Pages {
+struct Mapping {
     base: NonNull<u8>,
-    cells: usize,
+    len: usize,
+    lanes: usize,
 }
 
 // SAFETY: the memory is reached only through atomics and through the ring's copies, whose areas are
 // handed over by atomics.
-unsafe impl Send for Pages {}
+unsafe impl Send for Mapping {}
 // SAFETY: as above.
-unsafe impl Sync for Pages {}
+unsafe impl Sync for Mapping {}
 
-impl Pages {
-    /// Room for `slots` children and as many that are about to end: a child is replaced before it
-    /// is gone.
-    pub fn new(slots: usize) -> Result<Self> {
-        let cells = slots.max(1) * 2;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no
-        // existing memory.
+impl Mapping {
+    fn of(file: BorrowedFd<'_>, lanes: usize) -> io::Result<Self> {
+        let len = length(lanes);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
         let base = unsafe {
-            mmap_anonymous(
+            mmap(
                 std::ptr::null_mut(),
-                cells * STRIDE,
+                len,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED,
+                file,
+                0,
             )
-        }
-        .map_err(|e| {
-            Error::caused(
-                ErrorKind::Internal,
-                format!("cannot map shared memory for `{slots}` children"),
-                e,
-            )
-        })?;
+        }?;
         let base = NonNull::new(base.cast()).expect("a mapping is never at address 0");
-        Ok(Self { base, cells })
-    }
-
-    /// How many cells there are: twice the slots.
-    pub fn cells(&self) -> usize {
-        self.cells
-    }
-
-    /// The slots it was made for.
-    pub fn slots(&self) -> usize {
-        self.cells / 2
+        Ok(Self { base, len, lanes })
     }
 }
 
-impl Drop for Pages {
+impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this length; every `Cell` keeps the `Pages` alive.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.cells * STRIDE) };
+        // SAFETY: mapped in `of` with this length; every `Cell` keeps the mapping alive.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
 
-/// One child's part of the shared memory. Parent and child each hold one.
-#[derive(Clone, Debug)]
-pub struct Cell {
-    pages: Arc<Pages>,
-    index: usize,
+/// Bytes before the ring.
+fn before_ring(lanes: usize) -> usize {
+    (size_of::<Head>() + lanes * size_of::<Lane>()).next_multiple_of(PAGE)
 }
 
-/// What the child says it runs.
+fn length(lanes: usize) -> usize {
+    before_ring(lanes) + RING as usize
+}
+
+/// The memory of one child. Parent and child each hold one.
+#[derive(Clone, Debug)]
+pub struct Cell(Arc<Mapping>);
+
+/// What a lane of the child says it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
-    low: u16,
+    /// Number of the call.
+    pub seq: u32,
     /// Monotonic time of the start.
     pub at: Micros,
 }
 
-impl Running {
-    /// Whether call number `seq` is meant.
-    pub fn is(self, seq: u32) -> bool {
-        self.low == seq as u16
-    }
-}
-
 impl Cell {
-    /// The cell with this index; `None` beyond the last.
-    pub fn new(pages: Arc<Pages>, index: usize) -> Option<Self> {
-        (index < pages.cells).then_some(Self { pages, index })
+    /// Parent: memory for a child that runs `lanes` calls at once, and the file that it opens.
+    pub fn make(lanes: usize) -> Result<(Self, OwnedFd)> {
+        let made = nameless_file(length(lanes)).and_then(|file| {
+            let mapping = Mapping::of(file.as_fd(), lanes)?;
+            Ok((Self(Arc::new(mapping)), file))
+        });
+        made.map_err(|e| {
+            Error::caused(ErrorKind::Internal, "cannot make the memory shared with a child", e)
+        })
     }
 
-    /// Which cell it is.
-    pub fn index(&self) -> usize {
-        self.index
+    /// Child: opens what the parent made.
+    pub fn open(file: &OwnedFd) -> Result<Self> {
+        let failed = |e: io::Error| {
+            Error::caused(ErrorKind::Internal, "cannot open the memory shared with the worker", e)
+        };
+        let len = rustix::fs::fstat(file).map_err(|e| failed(e.into()))?.st_size as usize;
+        let table = len.saturating_sub(RING as usize + size_of::<Head>());
+        let lanes = table / size_of::<Lane>();
+        // What the pages leave over are lanes that nobody uses.
+        Mapping::of(file.as_fd(), lanes).map(|mapping| Self(Arc::new(mapping))).map_err(failed)
     }
 
-    fn region(&self) -> *mut u8 {
-        // SAFETY: `index < cells`, so the region lies inside the mapping.
-        unsafe { self.pages.base.as_ptr().add(self.index * STRIDE) }
+    /// How many calls may run at once, or a few more in the child.
+    pub fn lanes(&self) -> usize {
+        self.0.lanes
     }
 
-    #[allow(clippy::cast_ptr_alignment)] // the region starts on a page
+    #[allow(clippy::cast_ptr_alignment)] // the memory starts on a page
     fn head(&self) -> &Head {
-        // SAFETY: the region is page-aligned, zeroed at first (a valid Head), lives as long as
+        // SAFETY: the memory is page-aligned, zeroed at first (a valid Head), lives as long as
         // `self`, and is only reached through atomics.
-        unsafe { &*self.region().cast::<Head>() }
+        unsafe { &*self.0.base.as_ptr().cast::<Head>() }
     }
 
-    /// Parent: makes the cell ready for a new child. The previous one must be gone.
-    pub fn reset(&self) {
-        let head = self.head();
-        head.floor.store(0, Ordering::Relaxed);
-        head.running.store(0, Ordering::Relaxed);
-        head.written.store(0, Ordering::Relaxed);
-        head.tail.read.store(0, Ordering::Relaxed);
-        head.tail.soft.store(0, Ordering::Release);
+    #[allow(clippy::cast_ptr_alignment)] // the table follows the head, which is a multiple of 64
+    fn lane(&self, lane: usize) -> &Lane {
+        assert!(lane < self.0.lanes, "lane {lane} of {}", self.0.lanes);
+        // SAFETY: as `head`, and `lane` was checked, so it lies before the ring.
+        unsafe { &*self.0.base.as_ptr().add(size_of::<Head>()).cast::<Lane>().add(lane) }
+    }
+
+    fn ring(&self) -> *mut u8 {
+        // SAFETY: the ring are the last bytes of the mapping.
+        unsafe { self.0.base.as_ptr().add(self.0.len - RING as usize) }
     }
 
     /// Child: begins call `seq`; false when the parent took it back.
@@ -208,33 +234,37 @@ impl Cell {
         before(seq, self.head().floor.load(Ordering::Acquire))
     }
 
-    /// Child: user code of call `seq` starts now.
-    pub fn start(&self, seq: u32, now: Micros) {
-        self.head().running.store(u64::from(seq as u16) << 48 | (now & MASK_48), Ordering::Release);
+    /// Child: user code of call `seq` starts now in this lane.
+    pub fn start(&self, lane: usize, seq: u32, now: Micros) {
+        let lane = self.lane(lane);
+        lane.at.store(now, Ordering::Release);
+        lane.seq.store(seq, Ordering::Release);
     }
 
-    /// Parent: what started last.
-    pub fn running(&self) -> Option<Running> {
-        let word = self.head().running.load(Ordering::Acquire);
-        (word != 0).then_some(Running { low: (word >> 48) as u16, at: word & MASK_48 })
+    /// Parent: what started last in this lane. It may have ended.
+    pub fn running(&self, lane: usize) -> Option<Running> {
+        let lane = self.lane(lane);
+        let seq = lane.seq.load(Ordering::Acquire);
+        let at = lane.at.load(Ordering::Acquire);
+        (at != 0).then_some(Running { seq, at })
     }
 
-    /// Parent: the soft limit of call `seq` is due; a signal follows.
-    pub fn ask_soft(&self, seq: u32) {
-        self.head().tail.soft.store(SOFT | u64::from(seq), Ordering::Release);
+    /// Parent: asks something of call `seq`, which runs in this lane; a signal follows.
+    pub fn ask(&self, lane: usize, seq: u32, what: Ask) {
+        self.lane(lane).asked.store(asked(seq, what), Ordering::Release);
     }
 
-    /// Child: whether the soft limit of call `seq` is due; true once.
-    pub fn soft_due(&self, seq: u32) -> bool {
-        let soft = &self.head().tail.soft;
-        soft.compare_exchange(SOFT | u64::from(seq), 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    /// Child: whether this is asked of call `seq`; true once.
+    pub fn is_asked(&self, lane: usize, seq: u32, what: Ask) -> bool {
+        let word = &self.lane(lane).asked;
+        word.compare_exchange(asked(seq, what), 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Child: puts bytes into the ring, all or nothing; false when they do not fit.
     pub fn push(&self, data: &[u8]) -> bool {
         let head = self.head();
         let written = head.written.load(Ordering::Relaxed);
-        let used = written.wrapping_sub(head.tail.read.load(Ordering::Acquire));
+        let used = written.wrapping_sub(head.read.read.load(Ordering::Acquire));
         if data.len() > RING.saturating_sub(used) as usize {
             return false;
         }
@@ -243,7 +273,7 @@ impl Cell {
         // SAFETY: `at + first <= RING` and the rest is at most what is free, so both copies stay in
         // this child's ring, in the part that the parent does not read before `written` says so.
         unsafe {
-            let ring = self.region().add(STRIDE - RING as usize);
+            let ring = self.ring();
             std::ptr::copy_nonoverlapping(data.as_ptr(), ring.add(at), first);
             std::ptr::copy_nonoverlapping(data.as_ptr().add(first), ring, data.len() - first);
         }
@@ -257,7 +287,7 @@ impl Cell {
     /// `Internal` when the counters make no sense: the child overwrote them.
     pub fn drain(&self, into: &mut BytesMut) -> Result<usize> {
         let head = self.head();
-        let read = head.tail.read.load(Ordering::Relaxed);
+        let read = head.read.read.load(Ordering::Relaxed);
         let written = head.written.load(Ordering::Acquire);
         let len = written.wrapping_sub(read);
         if len == 0 {
@@ -275,17 +305,49 @@ impl Cell {
         // before `read` says so. (One that does is broken; the bytes are parsed with every length
         // checked.)
         unsafe {
-            let ring = self.region().add(STRIDE - RING as usize);
+            let ring = self.ring();
             into.extend_from_slice(std::slice::from_raw_parts(ring.add(at), first));
             into.extend_from_slice(std::slice::from_raw_parts(ring, len as usize - first));
         }
-        head.tail.read.store(written, Ordering::Release);
+        head.read.read.store(written, Ordering::Release);
         Ok(len as usize)
     }
 }
 
-const MASK_48: u64 = (1 << 48) - 1;
-const SOFT: u64 = 1 << 32;
+fn asked(seq: u32, what: Ask) -> u64 {
+    u64::from(what as u32) << 32 | u64::from(seq)
+}
+
+/// A file of `len` zero bytes that has no name and goes with its last descriptor.
+fn nameless_file(len: usize) -> io::Result<OwnedFd> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        let file = memfd_create("taskcore", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        rustix::fs::ftruncate(&file, len as u64)?;
+        // Cutting it would kill whoever reads beyond the end.
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok(file)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        use rustix::{
+            fs::Mode,
+            shm::{self, OFlags},
+        };
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("/tc{:x}.{number:x}", std::process::id());
+        let file = shm::open(
+            name.as_str(),
+            OFlags::CREATE | OFlags::EXCL | OFlags::RDWR,
+            Mode::RUSR | Mode::WUSR,
+        )?;
+        shm::unlink(name.as_str())?;
+        rustix::fs::ftruncate(&file, len as u64)?;
+        Ok(file)
+    }
+}
 
 /// Whether `a` comes before `b` in a numbering that wraps; at most 2^31 apart.
 fn before(a: u32, b: u32) -> bool {
@@ -293,142 +355,5 @@ fn before(a: u32, b: u32) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn cell() -> Cell {
-        Cell::new(Arc::new(Pages::new(1).unwrap()), 0).unwrap()
-    }
-
-    /// Every order of steps of both sides over a few calls: the child begins its numbers in order,
-    /// the parent sends and takes back.
-    #[test]
-    fn every_interleaving_runs_or_takes_back_each_call_exactly_once() {
-        // A step is (parent?, action); orders are enumerated as bit strings over both scripts.
-        let cell = cell();
-        for script in 0..3u32.pow(5) {
-            for order in 0..1u32 << 10 {
-                run_model(&cell, script, order, 0);
-                run_model(&cell, script, order, u32::MAX - 2); // across the wrap
-            }
-        }
-    }
-
-    fn run_model(cell: &Cell, mut script: u32, order: u32, start: u32) {
-        cell.head().floor.store(start, Ordering::Relaxed);
-        let (mut sent, mut child_next) = (start, start);
-        let mut parents: BTreeSet<u32> = BTreeSet::new(); // sent and believed to be at the child
-        let (mut ran, mut back) = (BTreeSet::new(), BTreeSet::new());
-        for step in 0..10 {
-            if order >> step & 1 == 0 {
-                // The parent sends, sends, or takes back, as its script says.
-                if script % 3 < 2 {
-                    parents.insert(sent);
-                    sent = sent.wrapping_add(1);
-                } else {
-                    let first = cell.take_back(sent);
-                    let taken: Vec<_> =
-                        parents.iter().copied().filter(|s| !before(*s, first)).collect();
-                    for s in taken {
-                        parents.remove(&s);
-                        assert!(back.insert(s), "{s} taken back twice");
-                    }
-                }
-                script /= 3;
-            } else if child_next != sent {
-                if cell.begin(child_next) {
-                    assert!(ran.insert(child_next), "{child_next} ran twice");
-                }
-                child_next = child_next.wrapping_add(1);
-            }
-        }
-        while child_next != sent {
-            if cell.begin(child_next) {
-                assert!(ran.insert(child_next));
-            }
-            child_next = child_next.wrapping_add(1);
-        }
-        assert!(ran.is_disjoint(&back), "{ran:?} {back:?}");
-        assert_eq!(ran.len() + back.len(), sent.wrapping_sub(start) as usize, "a call was lost");
-        assert_eq!(parents, ran, "the parent waits for exactly what ran");
-    }
-
-    #[test]
-    fn two_threads_agree_on_every_call() {
-        let cell = cell();
-        let sent = Arc::new(AtomicU32::new(0));
-        let child = std::thread::spawn({
-            let (cell, sent) = (cell.clone(), sent.clone());
-            move || {
-                let mut ran = Vec::new();
-                for seq in 0..20_000 {
-                    while sent.load(Ordering::Acquire) <= seq {
-                        std::hint::spin_loop();
-                    }
-                    if cell.begin(seq) {
-                        ran.push(seq);
-                    }
-                }
-                ran
-            }
-        });
-        let mut back: Vec<u32> = Vec::new();
-        let mut waiting: Vec<u32> = Vec::new();
-        for next in (4..=20_000).step_by(4) {
-            waiting.extend(next - 4..next);
-            sent.store(next, Ordering::Release);
-            let first = cell.take_back(next);
-            back.extend(waiting.iter().copied().filter(|s| !before(*s, first)));
-            waiting.clear();
-        }
-        let mut all = child.join().unwrap();
-        all.extend(back);
-        all.sort_unstable();
-        assert_eq!(all, (0..20_000).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn running_names_the_call_and_soft_limit_is_due_once() {
-        let cell = cell();
-        assert_eq!(cell.running(), None);
-        cell.start(70_000, 1_234_567_890_123);
-        let running = cell.running().unwrap();
-        assert!(running.is(70_000) && !running.is(70_001));
-        assert_eq!(running.at, 1_234_567_890_123);
-        cell.ask_soft(5);
-        assert!(!cell.soft_due(4));
-        assert!(cell.soft_due(5));
-        assert!(!cell.soft_due(5));
-    }
-
-    #[test]
-    fn scribbled_counters_are_an_error() {
-        let cell = cell();
-        cell.head().written.store(RING + 1, Ordering::Relaxed);
-        assert_eq!(cell.drain(&mut BytesMut::new()).unwrap_err().kind(), ErrorKind::Internal);
-    }
-
-    proptest! {
-        #[test]
-        fn the_ring_is_a_queue_of_bytes(chunks in prop::collection::vec((0usize..30_000, any::<bool>()), 1..40)) {
-            let cell = cell();
-            let (mut expected, mut got) = (Vec::new(), BytesMut::new());
-            for (i, (len, drain)) in chunks.into_iter().enumerate() {
-                let chunk: Vec<u8> = (0..len).map(|j| (i * 31 + j) as u8).collect();
-                let free = RING as usize - (expected.len() - got.len());
-                prop_assert_eq!(cell.push(&chunk), len <= free);
-                if len <= free {
-                    expected.extend(chunk);
-                }
-                if drain {
-                    cell.drain(&mut got).unwrap();
-                    prop_assert_eq!(&got[..], &expected[..]);
-                }
-            }
-        }
-    }
-}
+#[path = "page_tests.rs"]
+mod tests;

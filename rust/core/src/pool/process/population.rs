@@ -6,7 +6,10 @@
 //! a row the next attempts wait ever longer. What a death means for the calls is the child's own
 //! bookkeeping; what it means for the tasks is the worker's business.
 
-use std::task::{Context, Poll};
+use std::{
+    os::fd::OwnedFd,
+    task::{Context, Poll},
+};
 
 use super::{
     ProcessPool,
@@ -16,7 +19,7 @@ use super::{
     zygote::{self, ZygoteNews},
 };
 use crate::{
-    Error, Result,
+    Error, ErrorKind, Result,
     clock::Micros,
     pool::{Lost, PoolNews},
 };
@@ -25,34 +28,54 @@ use crate::{
 const FAST_DEATHS: u32 = 5;
 
 impl ProcessPool {
-    /// Forks what is missing, when it may. Returns when to try again.
+    /// Forks what is missing, when it may. Returns when to try again. While as many as there are to
+    /// be have still to end, none is forked, so that children which end slowly do not pile up.
     pub(super) fn populate(&mut self, now: Micros) -> Result<Option<Micros>> {
-        let alive = |c: &&Child| matches!(c.phase, Phase::Starting | Phase::Ready);
-        while !self.stopping && self.children.iter().filter(alive).count() < self.slots {
+        while !self.stopping && self.alive() < self.size {
             if now < self.respawn_at {
                 return Ok(Some(self.respawn_at));
             }
-            let Some(index) =
-                (0..self.pages.cells()).find(|i| self.children.iter().all(|c| c.cell() != *i))
-            else {
-                return Ok(None); // all are closing; the end of one of them leads here again
-            };
-            let cell =
-                Cell::new(self.pages.clone(), index).expect("an index below the number of cells");
-            let pair = (self.pair)().and_then(|(ours, theirs)| Ok((Wire::new(ours)?, theirs)));
-            let (ours, theirs) = match pair {
-                Ok(pair) => pair,
-                Err(error) => {
-                    // Out of open files, say: no reason to give up the children that work.
-                    self.early_death(&format!("no socket can be made: {error}"), now);
-                    continue;
+            let closing = |c: &&Child| c.phase == Phase::Closing;
+            if self.children.iter().filter(closing).count() >= self.size {
+                return Ok(None); // the end of one of them leads here again
+            }
+            match self.prepare() {
+                Ok((cell, wire, files)) => {
+                    self.births = self.births.wrapping_add(1);
+                    self.children.push(Child::new(self.births, cell, wire, self.max_tasks));
+                    self.zygote.fork(self.births, files)?;
                 }
-            };
-            self.births = self.births.wrapping_add(1);
-            self.children.push(Child::new(self.births, cell, ours, self.max_tasks));
-            self.zygote.fork(index, self.births, theirs.into())?;
+                // Out of open files, say: no reason to give up the children that work.
+                Err(error) => self.early_death(&error.to_string(), now),
+            }
         }
         Ok(None)
+    }
+
+    /// How many children are there to stay.
+    fn alive(&self) -> usize {
+        self.children.iter().filter(|c| c.is_alive()).count()
+    }
+
+    /// What parent and child share, and the child's ends of it.
+    fn prepare(&self) -> Result<(Cell, Wire, [OwnedFd; 2])> {
+        let pair = (self.pair)().and_then(|(ours, theirs)| Ok((Wire::new(ours)?, theirs)));
+        let (wire, theirs) =
+            pair.map_err(|e| Error::caused(ErrorKind::Internal, "no socket can be made", e))?;
+        let (cell, file) = Cell::make(self.lanes)?;
+        Ok((cell, wire, [theirs.into(), file]))
+    }
+
+    /// There are more children than there are to be: those that idle go first, and of the others
+    /// those with the least to do, each when what it runs has ended.
+    pub(super) fn retire_surplus(&mut self) {
+        for _ in self.size..self.alive() {
+            let candidates = self.children.iter_mut().filter(|c| c.is_alive());
+            let Some(child) = candidates.min_by_key(|c| c.begun()) else { return };
+            child.retire(&mut self.report);
+        }
+        // Whoever waits for news sees that the retired ones are told to exit.
+        self.report.ready = true;
     }
 
     pub(super) fn hear_zygote(&mut self, cx: &mut Context<'_>, now: Micros) {
@@ -92,7 +115,7 @@ impl ProcessPool {
         }
         if child.greeted {
             self.early_deaths = 0;
-            let why = match &child.doom {
+            let why = match child.doom.as_ref().map(|(why, _)| why) {
                 Some(Lost::TimeLimit(us)) => {
                     format!("a task ran past its time limit of {} s", *us as f64 / 1e6)
                 }
@@ -100,12 +123,12 @@ impl ProcessPool {
                 Some(Lost::Terminated(signal)) => {
                     format!("its task was terminated by signal {signal}")
                 }
-                Some(Lost::Shutdown) | None => how.to_owned(),
+                Some(Lost::Shutdown | Lost::Beside) | None => how.to_owned(),
             };
-            self.report.news.push(PoolNews::Notice(format!(
-                "child `{}` ended ({why}) and is replaced",
-                child.pid
-            )));
+            let follows = if self.alive() < self.size { " and is replaced" } else { "" };
+            self.report
+                .news
+                .push(PoolNews::Notice(format!("child `{}` ended ({why}){follows}", child.pid)));
             return;
         }
         self.early_death(how, now);

@@ -1,8 +1,8 @@
 //! The worker's end of the control socket to the zygote, the process that forks the children and
 //! reaps them.
 //!
-//! Records are four u32, little endian. To the zygote: fork a child for a cell (the child's socket
-//! travels along as an open file), and signal a process. From it: forked, exited, fork failed.
+//! Records are four u32, little endian. To the zygote: fork a child (its socket and the memory that
+//! it shares with this process travel along as open files), and signal a process. From it: forked, exited, fork failed.
 //! Signals go through the zygote because it alone knows which pids it has not reaped yet: a pid
 //! that was reused is never signalled.
 //!
@@ -68,7 +68,7 @@ pub(super) struct Zygote {
     /// this process may have been stopped too.
     asked: u32,
     stream: UnixStream,
-    output: VecDeque<([u8; RECORD], Option<OwnedFd>)>,
+    output: VecDeque<([u8; RECORD], Option<[OwnedFd; 2]>)>,
     input: Vec<u8>,
 }
 
@@ -83,9 +83,9 @@ impl Zygote {
         Ok(Self { pid, ask_at: None, asked: 0, stream, output: VecDeque::new(), input: Vec::new() })
     }
 
-    /// Asks for a child that uses `cell` and `socket`; `birth` comes back in the answer.
-    pub(super) fn fork(&mut self, cell: usize, birth: u32, socket: OwnedFd) -> Result<()> {
-        self.send(record(FORK, cell as u32, birth), Some(socket))
+    /// Asks for a child that gets these open files; `birth` comes back in the answer.
+    pub(super) fn fork(&mut self, birth: u32, files: [OwnedFd; 2]) -> Result<()> {
+        self.send(record(FORK, birth, 0), Some(files))
     }
 
     /// Sends `signal` to a child, unless it is gone.
@@ -141,17 +141,17 @@ impl Zygote {
         }
     }
 
-    fn send(&mut self, record: [u8; RECORD], socket: Option<OwnedFd>) -> Result<()> {
-        self.output.push_back((record, socket));
+    fn send(&mut self, record: [u8; RECORD], files: Option<[OwnedFd; 2]>) -> Result<()> {
+        self.output.push_back((record, files));
         self.flush().map_err(|e| gone(Some(e)))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        while let Some((record, socket)) = self.output.front() {
+        while let Some((record, files)) = self.output.front() {
             let sent = self.stream.try_io(Interest::WRITABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
-                let fds = socket.as_ref().map(|s| [s.as_fd()]);
+                let fds = files.as_ref().map(|files| files.each_ref().map(AsFd::as_fd));
                 if let Some(fds) = &fds {
                     control.push(SendAncillaryMessage::ScmRights(fds));
                 }

@@ -1,11 +1,11 @@
 //! Every call is answered once, whatever its size and its neighbours.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
 use super::{
-    super::{ProcessConfig, ProcessPool, page::Pages},
+    super::{ProcessConfig, ProcessPool},
     fake::{Bench, call, done},
 };
 use crate::{
@@ -111,15 +111,17 @@ async fn recall_gives_back_what_has_not_begun() {
 }
 
 #[tokio::test]
-async fn more_slots_than_shared_memory_is_refused() {
-    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let pages = Arc::new(Pages::new(2).unwrap());
-    let config = ProcessConfig {
-        slots: 3,
-        pages,
-        zygote: ours.into(),
-        zygote_pid: 0,
-        max_tasks_per_child: None,
-    };
-    assert_eq!(ProcessPool::new(config).err().unwrap().kind(), ErrorKind::Config);
+async fn a_pool_of_nothing_and_a_child_of_too_much_are_refused() {
+    for (children, calls_per_child) in [(0, 1), (1, 0), (1, 1 << 20)] {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let zygote = ours.into();
+        let config = ProcessConfig {
+            children,
+            calls_per_child,
+            zygote,
+            zygote_pid: 0,
+            max_tasks_per_child: None,
+        };
+        assert_eq!(ProcessPool::new(config).err().unwrap().kind(), ErrorKind::Config);
+    }
 }

@@ -99,6 +99,123 @@ async fn terminate_ends_the_call_that_runs() {
 }
 
 #[tokio::test]
+async fn a_signal_ends_the_call_that_it_is_meant_for_and_no_other() {
+    let mut bench = Bench::new(1, None);
+    bench.until_room(2).await;
+    bench.pool.submit(vec![call(1, "mortal:gate"), call(2, "x")]).unwrap();
+    bench.until(|n| matches!(n, PoolNews::Started { key: 1, .. })).await;
+    bench.pool.terminate(1, libc::SIGTERM);
+    bench.until(|n| matches!(n, PoolNews::Returned { key: 2 })).await;
+    bench.until(|n| matches!(n, PoolNews::Lost { key: 1, why: Lost::Terminated(15), .. })).await;
+    let news = bench.run(vec![call(2, "x")]).await;
+    assert!(news.iter().any(done(2)));
+    bench.pool.terminate(1, libc::SIGTERM); // it is not here
+    assert!(bench.run(vec![call(3, "x")]).await.iter().any(done(3)));
+}
+
+#[tokio::test]
+async fn a_call_that_ends_before_the_signal_has_ended() {
+    let mut bench = Bench::new(1, None);
+    bench.until_room(1).await;
+    bench.pool.submit(vec![call(1, "wait:gate")]).unwrap();
+    bench.until(|n| matches!(n, PoolNews::Started { key: 1, .. })).await;
+    // This child is one whose task has a handler of its own.
+    bench.pool.terminate(1, libc::SIGTERM);
+    bench.stage.open("gate");
+    bench.until(done(1)).await;
+    assert!(bench.run(vec![call(2, "x")]).await.iter().any(done(2)), "its successor goes on");
+    assert_eq!(bench.stage.forks.load(Ordering::Acquire), 2);
+}
+
+#[tokio::test]
+async fn sigusr1_is_the_soft_limit() {
+    let mut bench = Bench::new(1, None);
+    bench.until_room(1).await;
+    bench.pool.submit(vec![call(1, "wait:gate")]).unwrap();
+    bench.until(|n| matches!(n, PoolNews::Started { key: 1, .. })).await;
+    bench.pool.terminate(1, libc::SIGUSR1);
+    while bench.stage.soft.load(Ordering::Acquire) == 0 {
+        tokio::task::yield_now().await;
+    }
+    bench.stage.open("gate");
+    let PoolNews::Done(outcome) = bench.until(done(1)).await else { unreachable!() };
+    assert_eq!(outcome.note, "soft");
+}
+
+#[tokio::test]
+async fn cancel_takes_back_what_has_not_begun() {
+    let mut bench = Bench::new(1, None);
+    bench.until_room(2).await;
+    bench.pool.submit(vec![call(1, "wait:gate"), call(2, "x")]).unwrap();
+    bench.until(|n| matches!(n, PoolNews::Started { key: 1, .. })).await;
+    assert!(!bench.pool.cancel(1) && bench.pool.cancel(2) && !bench.pool.cancel(2));
+    bench.until(|n| matches!(n, PoolNews::Returned { key: 2 })).await;
+    bench.stage.open("gate");
+    bench.until(done(1)).await;
+}
+
+#[test]
+fn signals_that_end_nothing_are_refused() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let bench = Bench::new(1, None);
+    for signal in [0, -1, 64, libc::SIGSTOP, libc::SIGCHLD] {
+        let error = bench.pool.can_terminate(signal).unwrap_err().to_string();
+        assert!(error.contains("expected one that ends a task: SIGTERM, SIGKILL"), "{error}");
+    }
+    bench.pool.can_terminate(libc::SIGTERM).unwrap();
+}
+
+#[tokio::test]
+async fn it_grows_far_beyond_what_it_began_with() {
+    let mut bench = Bench::new(1, None);
+    assert_eq!((bench.pool.grow(49).unwrap(), bench.pool.slots()), (50, 50));
+    let calls = (0..50).map(|k| call(k, &format!("wait:{k}"))).collect();
+    bench.until_room(100).await;
+    assert_eq!(bench.pool.pids().len(), 50);
+    bench.pool.submit(calls).unwrap();
+    for key in 0..50 {
+        bench.until(|n| matches!(n, PoolNews::Started { key: k, .. } if *k == key)).await;
+    }
+    for key in 0..50 {
+        bench.stage.open(&key.to_string());
+        bench.until(done(key)).await;
+    }
+    assert_eq!(bench.pool.grow(usize::MAX).unwrap_err().kind(), crate::ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn it_shrinks_without_touching_what_runs() {
+    let mut bench = Bench::new(4, None);
+    bench.until_room(8).await;
+    bench.pool.submit(vec![call(1, "wait:1"), call(2, "wait:2")]).unwrap();
+    for key in [1, 2] {
+        bench.until(|n| matches!(n, PoolNews::Started { key: k, .. } if *k == key)).await;
+    }
+    let busy = bench.pids_of_started();
+    assert_eq!(bench.pool.shrink(2).unwrap(), 2);
+    while bench.pool.pids().len() > 2 {
+        bench.more().await;
+    }
+    let mut left = bench.pool.pids();
+    left.sort_unstable();
+    assert_eq!(left, busy, "the idle ones have gone");
+    assert_eq!(bench.pool.shrink(1).unwrap(), 1);
+    assert_eq!(bench.pool.room(), 0, "as many run as may");
+    assert!(bench.pool.shrink(1).is_err());
+    bench.stage.open("1");
+    bench.stage.open("2");
+    bench.until(done(1)).await;
+    bench.until(done(2)).await;
+    while bench.pool.pids().len() > 1 {
+        bench.more().await;
+    }
+    assert!(bench.run(vec![call(3, "x")]).await.iter().any(done(3)));
+    assert_eq!(bench.stage.forks.load(Ordering::Acquire), 4, "none was replaced");
+    assert_eq!(bench.notices, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn shutdown_by_force_ends_what_runs() {
     let mut bench = Bench::new(2, None);
     bench.until_room(2).await;

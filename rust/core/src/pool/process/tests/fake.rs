@@ -17,10 +17,13 @@ use std::{
 use bytes::Bytes;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use super::super::{
-    ProcessConfig, ProcessPool, QUIET,
-    channel::Channel,
-    page::{Cell, Pages},
+use super::{
+    super::{
+        ProcessConfig, ProcessPool, QUIET,
+        channel::Channel,
+        page::{Ask, Cell},
+    },
+    lanes,
 };
 use crate::{
     clock,
@@ -34,6 +37,8 @@ pub(super) struct Stage {
     changed: Condvar,
     pub(super) soft: AtomicU32,
     pub(super) forks: AtomicU32,
+    /// How many calls a child runs at once; 0 for one after the other.
+    pub(super) lanes: AtomicU32,
     pub(super) stillborn: AtomicBool,
     pub(super) no_zygote: AtomicBool,
 }
@@ -59,6 +64,8 @@ impl Stage {
 
 struct FakeProcess {
     dead: Arc<AtomicBool>,
+    /// Whether a signal ends it: its task has no handler.
+    mortal: Arc<AtomicBool>,
     socket: OwnedFd,
     thread: std::thread::JoinHandle<()>,
 }
@@ -68,55 +75,72 @@ fn say(control: &OwnedFd, words: [u32; 4]) {
     let _ = rustix::net::send(control, &bytes, QUIET);
 }
 
-/// The next record and the socket that came with it; `None` at the end.
-fn hear(control: &OwnedFd) -> Option<([u32; 3], Option<OwnedFd>)> {
+/// The next record and the files that came with it; `None` at the end.
+fn hear(control: &OwnedFd) -> Option<([u32; 3], Vec<OwnedFd>)> {
     let mut data = [0; 16];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut iov = [IoSliceMut::new(&mut data)];
     let got = recvmsg(control.as_fd(), &mut iov, &mut ancillary, RecvFlags::empty()).unwrap();
-    let socket = ancillary.drain().find_map(|m| match m {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
+    let files = ancillary.drain().flat_map(|m| match m {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+        _ => Vec::new(),
     });
+    let files = files.collect();
     let word = |i: usize| u32::from_le_bytes(data[i * 4..i * 4 + 4].try_into().unwrap());
-    (got.bytes > 0).then(|| ([word(0), word(1), word(2)], socket))
+    (got.bytes > 0).then(|| ([word(0), word(1), word(2)], files))
 }
 
 /// Serves the control socket until its end, forking threads.
-fn serve_zygote(control: OwnedFd, pages: &Arc<Pages>, stage: &Arc<Stage>) {
+fn serve_zygote(control: OwnedFd, stage: &Arc<Stage>) {
     let mut processes: HashMap<u32, FakeProcess> = HashMap::new();
     let control = Arc::new(control);
     let mut pid = 100;
-    while let Some(([kind, a, b], socket)) = hear(&control) {
+    while let Some(([kind, a, b], files)) = hear(&control) {
         if stage.no_zygote.load(Ordering::Acquire) {
             break;
         }
-        if let Some(socket) = socket {
+        if let [socket, page] = &files[..] {
             pid += 1;
             stage.forks.fetch_add(1, Ordering::AcqRel);
-            say(&control, [1, b, pid, 0]);
-            let cell = Cell::new(pages.clone(), a as usize).unwrap();
+            say(&control, [1, a, pid, 0]);
+            let cell = Cell::open(page).unwrap();
             let dead = Arc::new(AtomicBool::new(false));
+            let mortal = Arc::new(AtomicBool::new(false));
             let theirs = socket.try_clone().unwrap();
+            let socket = socket.try_clone().unwrap();
             let thread = std::thread::spawn({
                 let (dead, stage, control) = (dead.clone(), stage.clone(), control.clone());
+                let mortal = mortal.clone();
                 move || {
                     let stillborn = stage.stillborn.load(Ordering::Acquire);
-                    let status =
-                        if stillborn { Some(1 << 8) } else { live(theirs, cell, &stage, &dead) };
+                    let status = if stillborn {
+                        Some(1 << 8)
+                    } else if stage.lanes.load(Ordering::Acquire) > 0 {
+                        lanes::live(theirs, cell, &stage, &dead)
+                    } else {
+                        live(theirs, cell, &stage, (&dead, &mortal))
+                    };
                     if let Some(status) = status {
                         say(&control, [2, pid, status as u32, 0]);
                     }
                 }
             });
-            processes.insert(pid, FakeProcess { dead, socket, thread });
+            processes.insert(pid, FakeProcess { dead, mortal, socket, thread });
         } else if kind == 2 && b == libc::SIGKILL as u32 {
             let Some(process) = processes.remove(&a) else { continue };
             process.end(stage);
             say(&control, [2, a, libc::SIGKILL as u32, 0]);
         } else {
             stage.soft.store(a, Ordering::Release);
+            if b != libc::SIGUSR1 as u32
+                && let Some(process) =
+                    processes.get(&a).filter(|p| p.mortal.load(Ordering::Acquire))
+            {
+                process.end(stage);
+                processes.remove(&a);
+                say(&control, [2, a, b, 0]);
+            }
         }
     }
     for (_, process) in processes {
@@ -136,14 +160,19 @@ impl FakeProcess {
 }
 
 /// The life of a child; its wait status, or `None` when it was killed.
-fn live(socket: OwnedFd, cell: Cell, stage: &Stage, dead: &AtomicBool) -> Option<i32> {
+fn live(
+    socket: OwnedFd,
+    cell: Cell,
+    stage: &Stage,
+    (dead, mortal): (&AtomicBool, &AtomicBool),
+) -> Option<i32> {
     let mut channel = Channel::new(socket, cell).ok()?;
     loop {
         while let Some((seq, call)) = channel.next_call().unwrap() {
             if dead.load(Ordering::Acquire) {
                 return None;
             }
-            channel.start(seq, clock::mono_us());
+            channel.start(0, seq, clock::mono_us());
             let text =
                 String::from_utf8(call.message[..call.message.len().min(40)].to_vec()).unwrap();
             if text == "segfault" {
@@ -152,19 +181,15 @@ fn live(socket: OwnedFd, cell: Cell, stage: &Stage, dead: &AtomicBool) -> Option
             if let Some(gate) = text.strip_prefix("open:") {
                 stage.open(gate);
             }
-            if let Some(gate) = text.strip_prefix("wait:")
+            mortal.store(text.starts_with("mortal:"), Ordering::Release);
+            if let Some(gate) = text.strip_prefix("wait:").or(text.strip_prefix("mortal:"))
                 && !stage.pass(gate, dead)
             {
                 return None;
             }
-            let soft = channel.cell().soft_due(seq);
+            let soft = channel.cell().is_asked(0, seq, Ask::Soft);
             let note = if soft { "soft".to_owned() } else { text };
-            let runtime_us = 1;
-            let document = (call.message.len() > 40).then(|| call.message.clone());
-            let (traceback, follow) = (String::new(), Vec::new());
-            let (key, status) = (call.key, Status::Success);
-            let outcome =
-                Outcome { key, pid: 0, status, runtime_us, document, note, traceback, follow };
+            let outcome = outcome(&call, note);
             if !channel.reply(seq, &outcome, clock::mono_us()).unwrap() && channel.send().is_err() {
                 return None;
             }
@@ -178,10 +203,25 @@ fn live(socket: OwnedFd, cell: Cell, stage: &Stage, dead: &AtomicBool) -> Option
     }
 }
 
+/// How a call of the test ends.
+pub(super) fn outcome(call: &Call, note: String) -> Outcome {
+    Outcome {
+        key: call.key,
+        pid: 0,
+        status: Status::Success,
+        runtime_us: 1,
+        document: (call.message.len() > 40).then(|| call.message.clone()),
+        note,
+        traceback: String::new(),
+        follow: Vec::new(),
+    }
+}
+
 pub(super) struct Bench {
     pub(super) pool: ProcessPool,
     pub(super) stage: Arc<Stage>,
     pub(super) notices: Vec<String>,
+    pub(super) started: Vec<u32>,
     /// News not asked for yet.
     pub(super) seen: Vec<PoolNews>,
 }
@@ -191,22 +231,29 @@ impl Bench {
         Self::with(slots, max_tasks_per_child, Arc::default())
     }
 
+    /// Children that run so many calls at once.
+    pub(super) fn with_lanes(children: usize, lanes: usize) -> Self {
+        let stage = Arc::new(Stage::default());
+        stage.lanes.store(lanes as u32, Ordering::Release);
+        Self::with(children, None, stage)
+    }
+
     pub(super) fn with(slots: usize, max_tasks_per_child: Option<u32>, stage: Arc<Stage>) -> Self {
+        let calls_per_child = stage.lanes.load(Ordering::Acquire).max(1) as usize;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let pages = Arc::new(Pages::new(slots).unwrap());
         std::thread::spawn({
-            let (pages, stage) = (pages.clone(), stage.clone());
-            move || serve_zygote(theirs.into(), &pages, &stage)
+            let stage = stage.clone();
+            move || serve_zygote(theirs.into(), &stage)
         });
         let pool = ProcessPool::new(ProcessConfig {
-            slots,
-            pages,
+            children: slots,
+            calls_per_child,
             zygote: ours.into(),
             zygote_pid: 0,
             max_tasks_per_child,
         })
         .unwrap();
-        Self { pool, stage, notices: Vec::new(), seen: Vec::new() }
+        Self { pool, stage, notices: Vec::new(), started: Vec::new(), seen: Vec::new() }
     }
 
     pub(super) async fn more(&mut self) {
@@ -214,6 +261,10 @@ impl Bench {
         for n in news.await.expect("news within 20 s").unwrap() {
             match n {
                 PoolNews::Notice(text) => self.notices.push(text),
+                PoolNews::Started { key, pid, at } => {
+                    self.started.push(pid);
+                    self.seen.push(PoolNews::Started { key, pid, at });
+                }
                 other => self.seen.push(other),
             }
         }
@@ -251,6 +302,13 @@ impl Bench {
             }
             self.more().await;
         }
+    }
+
+    /// The children that were heard to have started something.
+    pub(super) fn pids_of_started(&self) -> Vec<u32> {
+        let mut pids = self.started.clone();
+        pids.sort_unstable();
+        pids
     }
 
     pub(super) async fn until_room(&mut self, room: usize) {

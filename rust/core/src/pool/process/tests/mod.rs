@@ -3,3 +3,4 @@
 mod calls;
 mod ends;
 mod fake;
+mod lanes;
