@@ -1,46 +1,67 @@
 -- Claims ready messages: each leaves its list and is recorded as unacked in the same step.
 --
--- KEYS  per lane, in the order of service: list, redelivered, unacked ARGV  session, how many
--- messages in all (at most 1000), how many bytes, first sequence number, 1 when the lanes of a
--- priority share
---       what is claimed or 0 when the first has all it can give, then per lane its priority
+-- KEYS  per lane, in the order of service: list, redelivered, unacked
+-- ARGV  session, how many messages in all (at most 1000), how many bytes, first sequence number,
+--       1 when the lanes of a priority share what is claimed or 0 when the first has all it can
+--       give, then per lane its priority
 -- Returns { { lanes that hold nothing more }, { key, error, ... }, then { lane, { message, ... } }
 -- for each time a lane gave something }; lanes count from 0, messages have consecutive numbers in
 -- this order. The first message goes whatever its size. A key that is of another type is named with
 -- its error, and the rest is claimed. FENCED when the session has ended or its lease was taken
 -- away; what other lanes gave by then is recovered with all else the epoch has.
 local session, left, room = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local seq, share = tonumber(ARGV[4]), ARGV[5] == '1'
+local share = ARGV[5] == '1'
 local empty, errors, out = {}, {}, { 0, 0 }
 local count, bytes, full = 0, 0, false
 -- Messages per pop: what was popped beyond the room for bytes goes back.
 local PORTION = 64
+-- The next sequence number in two parts: a number that is handed to a command is formatted as a
+-- fraction, which takes longer than all else that is done for a message here.
+local DIGITS = { [0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9' }
+local tens, ones = math.floor(ARGV[4] / 10), ARGV[4] % 10
+local function front() return tens > 0 and string.format('%.0f', tens) or '' end
+local prefix = front()
 
--- Pops up to `want` messages into `got`; whether the list has no more.
-local function pop(list, want, got)
+-- Pops up to `want` messages of a lane into `record`, which ends at `size`. Returns where it ends
+-- then, and whether the list has no more.
+local function pop(lane, list, want, record, size)
   while want > 0 and not full do
     local n = count == 0 and 2 or math.floor((room - bytes) * count / (bytes + 1))
     n = math.min(math.max(n, 1), PORTION, want)
     local some = redis.pcall('RPOP', list, n)
-    if not some then return true end
+    if not some then return size, true end
     if some.err then
       errors[#errors + 1] = list
       errors[#errors + 1] = some.err
-      return true
+      return size, true
     end
-    for k = 1, #some do
-      if count > 0 and bytes + #some[k] > room then
+    local got, digit, head, sum = #some, ones, prefix, bytes
+    for k = 1, got do
+      local message = some[k]
+      sum = sum + #message
+      if sum > room and count + k > 1 then
         full = true
-        for back = #some, k, -1 do redis.call('RPUSH', list, some[back]) end
-        return false
+        for back = got, k, -1 do
+          redis.call('RPUSH', list, some[back])
+          some[back] = nil
+        end
+        sum = sum - #message
+        break
       end
-      count, bytes = count + 1, bytes + #some[k]
-      got[#got + 1] = some[k]
+      record[size + 1], record[size + 2] = head .. DIGITS[digit], message
+      size, digit = size + 2, digit + 1
+      if digit == 10 then
+        tens, digit = tens + 1, 0
+        head = front()
+      end
     end
-    want = want - #some
-    if #some < n then return true end
+    ones, prefix, bytes = digit, head, sum
+    if #some > 0 then out[#out + 1] = { lane, some } end
+    count, want = count + #some, want - #some
+    if full then return size, false end
+    if got < n then return size, true end
   end
-  return false
+  return size, false
 end
 
 -- Claims up to `want` messages of a lane; an error when it must not.
@@ -56,17 +77,15 @@ local function claim(lane, want)
   if holder ~= session then
     return redis.error_reply('FENCED the lease of this epoch lapsed')
   end
-  local got = {}
-  empty[lane] = pop(KEYS[3 * lane + 2], want, got) and pop(KEYS[3 * lane + 1], want - #got, got)
-  if #got > 0 then
-    local record = {}
-    for k = 1, #got do
-      record[2 * k - 1], record[2 * k] = seq, got[k]
-      seq = seq + 1
-    end
+  local record = {}
+  local size, none = pop(lane, KEYS[3 * lane + 2], want, record, 0)
+  if none then
+    size, none = pop(lane, KEYS[3 * lane + 1], want - size / 2, record, size)
+  end
+  empty[lane] = none
+  if size > 0 then
     redis.call('HSET', unacked, unpack(record))
-    left = left - #got
-    out[#out + 1] = { lane, got }
+    left = left - size / 2
   end
 end
 
