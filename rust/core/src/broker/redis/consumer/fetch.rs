@@ -220,7 +220,7 @@ impl Fetcher {
         if questions.claim.is_empty() {
             for wait in waits {
                 let lane = wait.lane();
-                if lanes.wants_wait(lane) && wait.is_able(now) && wait.send(session, now) {
+                if lanes.wants_wait(lane) && wait.is_able(now) && wait.send(session) {
                     lanes.covered((lane, Part::List));
                 }
             }
@@ -325,8 +325,8 @@ impl Fetcher {
             Heard::Ended(at, ended) => {
                 let lane = self.waits[at].lane();
                 self.lanes.uncovered((lane, Part::List));
-                if let Ended::Moved(tag, raw, soon) = ended {
-                    if soon {
+                if let Ended::Moved(tag, raw, more) = ended {
+                    if more {
                         self.lanes.changed((lane, Part::List));
                     }
                     self.insert(lane, tag, raw);

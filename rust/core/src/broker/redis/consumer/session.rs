@@ -29,6 +29,9 @@ use crate::{
     redis_connection::{Multiplexed, Server},
 };
 
+/// Moved messages per script that records them: a bound on the arguments of one Lua call.
+const RECORDED: usize = 500;
+
 /// What the parts of a consumer share.
 pub(super) struct Session {
     pub(super) server: Arc<Server>,
@@ -115,11 +118,12 @@ impl Session {
     /// As [`Session::run`], where an error is the reply to a command and not the end of all.
     pub(super) async fn replies(&self, what: &str, commands: Pipeline) -> Result<Vec<Value>> {
         let moved = self.ledger.to_record();
-        let commands = if moved.is_empty() { commands } else { self.recording(&moved, &commands) };
+        let (commands, recording) =
+            if moved.is_empty() { (commands, 0) } else { self.recording(&moved, &commands) };
         let count = commands.len();
         let sent = self.con.clone().req_packed_commands(&commands, 0, count).await;
         let mut replies = sent.map_err(|e| self.server.error(what, e))?;
-        for reply in replies.drain(..moved.len()) {
+        for reply in replies.drain(..recording) {
             reply.extract_error().map_err(|e| self.server.error(what, e))?;
         }
         if !moved.is_empty() {
@@ -129,23 +133,26 @@ impl Session {
         Ok(replies)
     }
 
-    /// The commands behind one for each moved message that records it as unacked.
-    fn recording(&self, moved: &[Moved], commands: &Pipeline) -> Pipeline {
-        let mut all = Pipeline::with_capacity(moved.len() + commands.len());
-        for message in moved {
-            match self.by_tag.get(&message.tag.lane).map(|at| &self.lanes[*at]) {
-                Some(served) => {
-                    let mut call = RECORD.call(&[&*message.to, &served.unacked, &served.lane.list]);
-                    all.add_command(call.arg(message.tag.seq).arg(&*message.raw).take());
-                }
-                // Of a queue that is not consumed any more; a reply is counted for every message.
-                None => drop(all.cmd("PING")),
+    /// The commands behind those that record moved messages as unacked, and how many those are.
+    fn recording(&self, moved: &[Moved], commands: &Pipeline) -> (Pipeline, usize) {
+        let mut all = Pipeline::with_capacity(commands.len() + 1);
+        let of_one = |a: &Moved, b: &Moved| a.tag.lane == b.tag.lane && a.to == b.to;
+        for messages in moved.chunk_by(of_one).flat_map(|messages| messages.chunks(RECORDED)) {
+            let Moved { tag, to, .. } = &messages[0];
+            // Those of a queue that is not consumed any more belong to whoever recovers them.
+            let Some(at) = self.by_tag.get(&tag.lane) else { continue };
+            let served = &self.lanes[*at];
+            let mut call = RECORD.call(&[&**to, &served.unacked, &served.lane.list]);
+            for message in messages {
+                call.arg(message.tag.seq).arg(&*message.raw);
             }
+            all.add_command(call);
         }
+        let recording = all.len();
         for command in commands.cmd_iter() {
             all.add_command(command.clone());
         }
-        all
+        (all, recording)
     }
 
     /// Reads a reply.

@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{RedisResult, Value, cmd};
+use redis::{RedisResult, Value, aio::ConnectionLike, pipe};
 
 use super::session::{Served, Session};
 use crate::{
@@ -43,10 +43,8 @@ const MARGIN: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(200);
 /// How long a lane is left to the server's telling after its wait was refused.
 const REFUSED: Duration = Duration::from_secs(1);
-/// A wait that is answered so soon was sent to a list that is being filled: a claim takes more.
-const SOON: Duration = Duration::from_millis(1);
 
-type Answer = (Multiplexed, RedisResult<Value>);
+type Answer = (Multiplexed, RedisResult<Vec<Value>>);
 
 /// The wait of one lane, again and again.
 pub(super) struct Wait {
@@ -61,14 +59,13 @@ pub(super) struct Wait {
 
 struct Running {
     seq: u64,
-    sent: Instant,
     answer: BoxFuture<'static, Result<Answer>>,
 }
 
 /// How a wait ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// With a message, and whether so soon that there may be more.
+    /// With a message, and whether the list holds more.
     Moved(Tag, Bytes, bool),
     /// With nothing.
     Nothing,
@@ -100,25 +97,28 @@ impl Wait {
     }
 
     /// Sends a wait, unless one is running or the lease ends too soon; whether it was sent.
-    pub(super) fn send(&mut self, session: &Arc<Session>, now: Instant) -> bool {
+    pub(super) fn send(&mut self, session: &Arc<Session>) -> bool {
         let block = session.lease_left().saturating_sub(MARGIN).min(BLOCK);
         if self.running.is_some() || block < SHORTEST {
             return false;
         }
         let (con, server) = (self.con.take(), Arc::clone(&session.server));
-        let mut wait = cmd("BLMOVE");
-        wait.arg(&session.lanes[self.lane].lane.list).arg(&*self.to).arg("RIGHT").arg("LEFT");
+        let list = &session.lanes[self.lane].lane.list;
+        let mut wait = pipe();
+        wait.cmd("BLMOVE").arg(list).arg(&*self.to).arg("RIGHT").arg("LEFT");
         wait.arg(block.as_secs_f64());
+        // It runs when the wait ends, and both replies come at once.
+        wait.cmd("LLEN").arg(list);
         let answer = async move {
             let mut con = match con {
                 Some(con) => con,
                 None => server.multiplexed(BLOCK + SLACK).await?,
             };
-            let answer = wait.query_async(&mut con).await;
+            let answer = con.req_packed_commands(&wait, 0, 2).await;
             Ok((con, answer))
         };
         let seq = session.ledger.numbers(1);
-        self.running = Some(Running { seq, sent: now, answer: Box::pin(answer) });
+        self.running = Some(Running { seq, answer: Box::pin(answer) });
         true
     }
 
@@ -128,11 +128,11 @@ impl Wait {
         let Poll::Ready(answer) = Pin::new(&mut running.answer).poll(cx) else {
             return Poll::Pending;
         };
-        let (seq, sent) = (running.seq, running.sent);
+        let seq = running.seq;
         self.running = None;
         Poll::Ready(answer.and_then(|(con, answer)| {
             self.con = Some(con);
-            self.ended(session, seq, sent, answer)
+            self.ended(session, seq, answer)
         }))
     }
 
@@ -140,22 +140,27 @@ impl Wait {
         &mut self,
         session: &Session,
         seq: u64,
-        sent: Instant,
-        answer: RedisResult<Value>,
+        answer: RedisResult<Vec<Value>>,
     ) -> Result<Ended> {
         const WHAT: &str = "wait for messages";
-        let now = clock::instant();
         let served = &session.lanes[self.lane];
+        let replies = answer.map(Vec::into_iter);
+        let answer = replies.and_then(|mut replies| {
+            let moved = replies.next().unwrap_or(Value::Nil).extract_error()?;
+            // A server that will not say may hold more: the claim finds out.
+            let more = !matches!(replies.next(), Some(Value::Int(0)));
+            Ok((moved, more))
+        });
         match answer {
-            Ok(Value::Nil) => Ok(Ended::Nothing),
-            Ok(Value::BulkString(raw)) => {
+            Ok((Value::Nil, _)) => Ok(Ended::Nothing),
+            Ok((Value::BulkString(raw), more)) => {
                 let (tag, raw) = (Tag { lane: served.number, seq }, Bytes::from(raw));
                 session.ledger.moved(tag, raw.clone(), Arc::clone(&self.to));
-                Ok(Ended::Moved(tag, raw, now.saturating_duration_since(sent) < SOON))
+                Ok(Ended::Moved(tag, raw, more))
             }
-            Ok(other) => Err(session.nonsense(WHAT, &other)),
+            Ok((other, _)) => Err(session.nonsense(WHAT, &other)),
             Err(error) => {
-                self.rests = Some(now + REFUSED);
+                self.rests = Some(clock::instant() + REFUSED);
                 let error = session.server.error(WHAT, error);
                 if error.kind() == ErrorKind::Storage { Ok(Ended::Refused) } else { Err(error) }
             }
