@@ -14,6 +14,7 @@
 mod waiters;
 mod join;
 mod store;
+mod listeners;
 mod wait;
 mod watch;
 
@@ -37,6 +38,7 @@ use crate::{
     redis_connection::{Multiplexed, Pool, Server, generation},
     url::RedisUrl,
 };
+use listeners::Channels;
 use waiters::Waiting;
 use watch::Subscriptions;
 
@@ -62,6 +64,8 @@ pub struct RedisResults {
     prefix: String,
     waiting: Waiting,
     watchers: Watchers,
+    /// Written and read when a batch is stored.
+    channels: Channels,
     /// The worker's connection and the runtime that drives it. Behind a std mutex because a section
     /// clones or replaces it.
     worker: Mutex<Option<(runtime::Id, Multiplexed)>>,
@@ -84,6 +88,7 @@ impl RedisResults {
             prefix: format!("{prefix}{joint}"),
             waiting: Waiting::default(),
             watchers: Watchers::default(),
+            channels: Channels::default(),
             worker: Mutex::default(),
             reply_id: Mutex::new((generation(), fresh_reply_id().leak())),
             server,

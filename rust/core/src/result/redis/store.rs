@@ -2,19 +2,20 @@
 //!
 //! A few records are one script and one round trip, because somebody waits for them. For many the
 //! server's time counts, and a script spends more of it on carrying arguments in and out than the
-//! commands themselves take: so they are bare `SET NX`, with the question who listens behind them,
-//! and then one announcement for each client with all of its documents, and one for each task that
-//! somebody else waits for. A record whose key exists goes through the script, which knows which
-//! state yields to which. Everything may be sent again: what is stored already, word for word, is
-//! announced again.
+//! commands themselves take: so they are bare `SET NX`, with the question who listens behind them
+//! ([`listeners`](super::listeners)), and then one announcement for each client that does, with all
+//! of its documents, and one for each task that somebody else waits for. A record whose key exists
+//! goes through the script, which knows which state yields to which. Everything may be sent again:
+//! what is stored already, word for word, is announced again.
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use redis::{
-    Cmd, Pipeline, RedisResult, Script, Value, aio::ConnectionLike, cmd, from_redis_value,
-};
+use redis::{Cmd, Pipeline, RedisResult, Script, Value, aio::ConnectionLike, cmd};
 
-use super::{NOTICE, RedisResults};
+use super::{
+    NOTICE, RedisResults,
+    listeners::{Listeners, Question},
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     redis_connection::Multiplexed,
@@ -125,7 +126,7 @@ impl RedisResults {
 
     /// Stores records by bare commands; which of them are refused.
     async fn store_many(&self, con: &mut Multiplexed, piece: &[Record]) -> RedisResult<Vec<usize>> {
-        let ask = self.asking(piece);
+        let (ask, question) = self.asking(piece);
         let mut replies = con.req_packed_commands(&ask, 0, ask.len()).await?.into_iter();
         let (mut new, mut old) = (Vec::with_capacity(piece.len()), Vec::new());
         for (index, reply) in replies.by_ref().take(piece.len()).enumerate() {
@@ -134,7 +135,7 @@ impl RedisResults {
                 _ => new.push(index),
             }
         }
-        let listeners = Listeners::new(replies.next(), replies.next());
+        let listeners = self.listeners(question, replies);
         let say = self.saying(piece, &new, &listeners);
         if !say.is_empty() {
             let replies = con.req_packed_commands(&say, 0, say.len()).await?;
@@ -148,36 +149,32 @@ impl RedisResults {
     }
 
     /// Stores what is new, and asks who listens.
-    fn asking(&self, piece: &[Record]) -> Pipeline {
-        let mut ask = Pipeline::with_capacity(piece.len() + 2);
-        let mut listeners = Cmd::with_capacity(piece.len() + 2, piece.len() * 64);
-        listeners.arg("PUBSUB").arg("NUMSUB");
+    fn asking<'a>(&self, piece: &'a [Record]) -> (Pipeline, Question<'a>) {
+        let mut ask = Pipeline::with_capacity(piece.len() + 4);
         for record in piece {
             let key = self.key(&record.id);
             let mut set = Cmd::with_capacity(6, key.len() + record.document.len() + 24);
-            set.arg("SET").arg(&key).arg(&*record.document);
+            set.arg("SET").arg(key).arg(&*record.document);
             if let Some(ms) = record.expires_ms {
                 set.arg("PX").arg(ms.max(1));
             }
             set.arg("NX");
             ask.add_command(set);
-            listeners.arg(key);
         }
-        ask.add_command(listeners);
-        ask.cmd("PUBSUB").arg("NUMPAT");
-        ask
+        let question = self.ask_listeners(&mut ask, piece);
+        (ask, question)
     }
 
     /// Announces the records that are new.
-    fn saying(&self, piece: &[Record], new: &[usize], listeners: &Listeners) -> Pipeline {
+    fn saying(&self, piece: &[Record], new: &[usize], listeners: &Listeners<'_>) -> Pipeline {
         let mut say = Pipeline::new();
         let mut clients: HashMap<&str, Vec<u8>> = HashMap::new();
         for &index in new {
             let record = &piece[index];
-            if listeners.has(index) {
+            if listeners.has_task(index, || self.key(&record.id)) {
                 say.cmd("PUBLISH").arg(self.key(&record.id)).arg(&*record.document);
             }
-            if let Some(to) = client(record) {
+            if let Some(to) = client(record).filter(|to| listeners.has_client(to)) {
                 let documents = clients.entry(to).or_default();
                 if !documents.is_empty() {
                     documents.push(b'\n');
@@ -192,28 +189,8 @@ impl RedisResults {
     }
 }
 
-/// Who waits on the channels that Celery's clients use.
-struct Listeners {
-    /// How many, per record; `None` when the server would not say, or when somebody listens by a
-    /// pattern.
-    counts: Option<Vec<u64>>,
-}
-
-impl Listeners {
-    fn new(channels: Option<Value>, patterns: Option<Value>) -> Self {
-        let patterns = patterns.and_then(|reply| from_redis_value::<u64>(reply).ok());
-        let channels = channels.and_then(|reply| from_redis_value::<Vec<(Value, u64)>>(reply).ok());
-        let counts = channels.filter(|_| patterns == Some(0));
-        Self { counts: counts.map(|pairs| pairs.into_iter().map(|(_, count)| count).collect()) }
-    }
-
-    fn has(&self, index: usize) -> bool {
-        self.counts.as_ref().is_none_or(|counts| counts.get(index).is_none_or(|count| *count > 0))
-    }
-}
-
 /// The taskcore client that waits for this record: for the end of its task.
-fn client(record: &Record) -> Option<&str> {
+pub(super) fn client(record: &Record) -> Option<&str> {
     let to = record.reply_to.as_deref()?;
     (record.state.is_ready() && to.starts_with(REPLY_PREFIX)).then_some(to)
 }
@@ -267,16 +244,5 @@ mod tests {
         assert_eq!(sizes(&vec![record(LARGE); 9]), [8, 1]);
         let short = Record { expires_ms: Some(1), ..record(1) };
         assert_eq!(sizes(&[record(1), short.clone(), short]), [1, 2]);
-    }
-
-    #[test]
-    fn who_does_not_say_has_listeners() {
-        let pair = |count| [Value::BulkString(b"c".to_vec()), Value::Int(count)];
-        let channels = || Some(Value::Array([pair(0), pair(1)].concat()));
-        let none = Listeners::new(channels(), Some(Value::Int(0)));
-        assert!(!none.has(0) && none.has(1));
-        assert!(Listeners::new(channels(), Some(Value::Int(1))).has(0), "a pattern may mean it");
-        assert!(Listeners::new(None, Some(Value::Int(0))).has(0));
-        assert!(Listeners::new(channels(), None).has(0));
     }
 }
