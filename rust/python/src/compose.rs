@@ -64,8 +64,8 @@ impl Writer {
             Serializer::Foreign(name) => {
                 let body = (args, kwargs, draft.embed.to_dict(py)?).into_pyobject(py)?;
                 let (content_type, encoding, data) = codec::dumps_foreign(&body, name)?;
-                draft.message.content_type = content_type;
-                draft.message.content_encoding = encoding;
+                draft.message.content_type = content_type.into();
+                draft.message.content_encoding = encoding.into();
                 self.body = data;
             }
         }

@@ -248,7 +248,7 @@ pub(crate) fn describe<'py>(py: Python<'py>, message: &Message) -> PyResult<Boun
     dict.set_item("kwargsrepr", rare.kwargsrepr.as_deref())?;
     dict.set_item("compression", h.compression.as_deref())?;
     let serializer = Format::from_content_type(&message.content_type).map(Format::name);
-    let serializer = serializer.or(match message.content_type.as_str() {
+    let serializer = serializer.or(match &*message.content_type {
         "application/x-python-serialize" => Some("pickle"),
         "application/x-yaml" => Some("yaml"),
         _ => None,

@@ -41,8 +41,8 @@ impl Serializer {
     /// Puts the content type into a message.
     pub(crate) fn mark(&self, message: &mut Message) {
         if let Self::Native(format) = self {
-            format.content_type().clone_into(&mut message.content_type);
-            format.content_encoding().clone_into(&mut message.content_encoding);
+            message.content_type = format.content_type().into();
+            message.content_encoding = format.content_encoding().into();
         }
     }
 }

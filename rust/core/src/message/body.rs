@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_may_have_links() {
-        let message = |content_type: &str, body: &'static [u8]| Message {
+        let message = |content_type: &'static str, body: &'static [u8]| Message {
             content_type: content_type.into(),
             body: body.into(),
             ..Message::default()

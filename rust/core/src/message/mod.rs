@@ -18,6 +18,8 @@ mod compression;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 pub use body::{Embed, JSON, MSGPACK, PICKLE, YAML, natural_encoding};
@@ -35,10 +37,11 @@ pub struct Message {
     pub headers: Headers,
     /// What the transport needs. Written by the publisher, read by the broker adapter.
     pub properties: Properties,
-    /// MIME type of the (decompressed) body, for example `application/json`.
-    pub content_type: String,
+    /// MIME type of the (decompressed) body, for example `application/json`. Nearly always one of a
+    /// few, so it is borrowed: every message is decoded twice on its way.
+    pub content_type: Cow<'static, str>,
     /// `utf-8` or `binary`.
-    pub content_encoding: String,
+    pub content_encoding: Cow<'static, str>,
     /// The serialized `[args, kwargs, embed]`, possibly compressed (see `headers.compression`).
     pub body: Bytes,
 }

@@ -31,7 +31,7 @@ pub(super) fn upgrade(mut message: Message) -> Result<Message> {
         let plain = Compression::from_content_type(&name)?.decompress(&message.body, MAX_BODY)?;
         message.body = Bytes::from(plain);
     }
-    let json = match message.content_type.as_str() {
+    let json = match &*message.content_type {
         JSON => true,
         MSGPACK => false,
         other => return Err(unopened(other)),

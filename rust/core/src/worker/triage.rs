@@ -160,7 +160,7 @@ pub fn triage(
     if revoked {
         return Verdict::Revoke { task };
     }
-    if !registry.accept.contains(&message.content_type) {
+    if !registry.accept.iter().any(|accepted| *accepted == message.content_type) {
         return Verdict::Park { task, reason: refused(&message.content_type, &registry.accept) };
     }
     if deadline::expired(headers.expires, now) {

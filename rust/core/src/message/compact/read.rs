@@ -1,6 +1,8 @@
 //! Reading a compact message: one loop over its fields, each straight into its place. The body is a
 //! slice of what was read.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -84,9 +86,9 @@ impl Partial<'_> {
             b'P' => properties.priority = small(r)?.unwrap_or(0),
             b'I' => headers.ignore_result = boolean(r)?,
             b'l' => headers.timelimit = timelimit(r)?,
-            b'z' => headers.compression = coded(r, &COMPRESSIONS)?,
+            b'z' => headers.compression = coded(r, &COMPRESSIONS)?.map(Cow::into_owned),
             b'e' => {
-                self.message.content_encoding = string(r)?.unwrap_or_default();
+                self.message.content_encoding = string(r)?.unwrap_or_default().into();
                 self.encoded = true;
             }
             b'C' => properties.correlation_id = id(r)?,
@@ -123,10 +125,10 @@ impl Partial<'_> {
     fn finish(self) -> Result<Message> {
         let mut message = self.message;
         if !self.typed {
-            CONTENT_TYPES[0].clone_into(&mut message.content_type);
+            message.content_type = CONTENT_TYPES[0].into();
         }
         if !self.encoded {
-            natural_encoding(&message.content_type).clone_into(&mut message.content_encoding);
+            message.content_encoding = natural_encoding(&message.content_type).into();
         }
         message.checked()
     }
@@ -162,12 +164,12 @@ fn body(r: &mut Reader<'_>, raw: &Bytes) -> Result<Bytes> {
     }
 }
 
-fn coded(r: &mut Reader<'_>, codes: &[&str]) -> Result<Option<String>> {
+fn coded(r: &mut Reader<'_>, codes: &[&'static str]) -> Result<Option<Cow<'static, str>>> {
     match r.head()? {
-        Head::Str(s) => Ok(Some(text(s)?.to_owned())),
+        Head::Str(s) => Ok(Some(text(s)?.to_owned().into())),
         Head::Nil => Ok(None),
         Head::Int(n) => match usize::try_from(n).ok().and_then(|n| codes.get(n)) {
-            Some(name) => Ok(Some((*name).to_owned())),
+            Some(name) => Ok(Some(Cow::Borrowed(name))),
             None => Err(Error::new(
                 ErrorKind::Decode,
                 format!(

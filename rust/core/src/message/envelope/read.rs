@@ -36,8 +36,8 @@ pub(in super::super) fn decode(raw: &Bytes) -> Result<Message> {
         headers,
         properties: wire.properties.known,
         // What kombu takes a message without them for.
-        content_type: wire.content_type.unwrap_or_else(|| "application/data".to_owned()),
-        content_encoding: wire.content_encoding.unwrap_or_else(|| "utf-8".to_owned()),
+        content_type: wire.content_type.map_or("application/data".into(), Into::into),
+        content_encoding: wire.content_encoding.map_or("utf-8".into(), Into::into),
         body: body(wire.body, wire.properties.body_encoding.as_deref())?,
     };
     if !named || is_map(&message.content_type, &message.body) {

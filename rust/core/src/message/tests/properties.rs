@@ -123,6 +123,7 @@ fn message() -> BoxedStrategy<Message> {
         .prop_map(|(headers, properties, content_type, content_encoding, body)| {
             let body =
                 if body::is_map(&content_type, &body) { Bytes::new() } else { Bytes::from(body) };
+            let (content_type, content_encoding) = (content_type.into(), content_encoding.into());
             let mut m = Message { headers, properties, content_type, content_encoding, body };
             m.headers.settle_root();
             let id = &m.headers.id;
