@@ -106,8 +106,8 @@ class Publisher:
         """Publishes one message, confirmed, and returns its task id. Blocks up to `timeout`.
 
         Args:
-            fields: what differs from the template: `task_id`, `queue`, `priority`, `serializer`,
-                `compression`, `eta` and `expires` (Unix seconds, float), `retries`, `time_limit`,
+            fields: what differs from the template: `task_id`, `queue`, `exchange` (with the queue's
+                name as routing key), `priority`, `serializer`, `compression`, `eta` and `expires` (Unix seconds, float), `retries`, `time_limit`,
                 `soft_time_limit`, `ignore_result`, `root_id`, `parent_id`, `group`, `group_index`,
                 `shadow`, `origin`, `argsrepr`, `kwargsrepr`, `reply_to`, `headers` (dict, merged),
                 `stamps`, `stamped_headers`, `replaced_task_nesting`, `callbacks`, `errbacks`,
@@ -116,6 +116,7 @@ class Publisher:
         Raises:
             OperationalError: the broker could not be reached or did not confirm within the
                 deadline.
+            UnroutableError: no queue receives the message.
             EncodeError: an argument cannot be written with the serializer, or is nested too deeply.
             ValueError: the body is larger than `max_body`; an unknown field.
         """
@@ -151,7 +152,9 @@ class Publisher:
         Raises:
             As `publish`, and whatever `calls` and `check` raise. The exception's attribute
             `published` holds the ids that were published for certain; of the chunk that failed some
-            may be, when the connection broke while it was sent.
+            may be, when the connection broke while it was sent. UnroutableError: no queue receives
+            some messages of a chunk; their ids are in its attribute `unroutable`, the others of the
+            chunk are published.
         """
 
     def publish_each(

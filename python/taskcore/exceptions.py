@@ -63,6 +63,11 @@ class OperationalError(_KombusToo):
     """The broker or the result store could not be reached, or did not confirm within the deadline."""
 
 
+class UnroutableError(OperationalError):
+    """No queue receives what was published; of a bulk publish, `unroutable` holds the ids that did
+    not go out, and `published` those that did."""
+
+
 class SerializationError(_KombusToo):
     """Base of the errors of encoding and decoding."""
 

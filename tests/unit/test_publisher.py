@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 
 from taskcore import _core
-from taskcore.exceptions import DecodeError, EncodeError, NotSupportedError, TimeoutError
+from taskcore.exceptions import (
+    DecodeError,
+    EncodeError,
+    NotSupportedError,
+    OperationalError,
+    TimeoutError,
+    UnroutableError,
+)
 
 FIELDS: dict[str, tuple[Any, Any]] = {
     # name: (a value that fits, one that does not)
     "task_id": ("an-id", 5),
     "queue": ("other", ""),
+    "exchange": ("", 1),
     "priority": (9, 10),
     "serializer": ("json", "jsn"),
     "compression": ("zstd", "rar"),
@@ -229,6 +237,36 @@ def test_a_failed_bulk_publish_says_what_went_out(
         publisher.publish_many(template, calls(), check=check)
     published = info.value.published  # type: ignore[attr-defined]
     assert len(published) == len(set(published)) == publisher.stats("q")["depth"] == 2000
+
+
+def test_a_message_that_no_queue_receives_is_an_error(
+    publisher: _core.Publisher, template: _core.Template
+) -> None:
+    with pytest.raises(UnroutableError, match="exchange `logs` with routing key `q`") as info:
+        publisher.publish(template, (), {}, {"exchange": "logs", "task_id": "an-id"})
+    assert "`an-id` of task `proj.add`" in str(info.value)
+    assert isinstance(info.value, OperationalError)
+    assert publisher.queues() == []
+
+
+def test_a_bulk_publish_says_which_messages_no_queue_receives(
+    publisher: _core.Publisher, template: _core.Template
+) -> None:
+    def messages() -> Any:
+        for n in range(2_500):
+            fields: dict[str, Any] = {"task_id": str(n)}
+            if n in (1_200, 1_300):
+                fields["exchange"] = "logs"
+            if n % 3 == 0 and n < 100:
+                fields["timeout"] = 1.5  # a chunk of its own
+            yield template, (n,), {}, fields
+
+    with pytest.raises(UnroutableError, match="the first is message `1200`") as info:
+        publisher.publish_each(messages())
+    lost, published = info.value.unroutable, info.value.published  # type: ignore[attr-defined]
+    assert lost == ["1200", "1300"]
+    assert [n for n in map(str, range(len(published) + 2)) if n not in lost] == published
+    assert publisher.stats("q")["depth"] == len(published) < 2_500
 
 
 def test_a_fork_repeats_no_ids(template: _core.Template) -> None:

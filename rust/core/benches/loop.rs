@@ -98,7 +98,7 @@ impl Pool for NoOp {
     }
 }
 
-fn message(n: usize, eta: Option<i64>) -> Bytes {
+fn message(n: usize, eta: Option<i64>) -> Outgoing {
     let mut message = Message {
         content_type: "application/x-msgpack".into(),
         content_encoding: "binary".into(),
@@ -109,7 +109,8 @@ fn message(n: usize, eta: Option<i64>) -> Bytes {
     message.headers.id = format!("36d7e962-d910-4333-af9b-{n:012x}");
     message.headers.eta = eta;
     message.properties.reply_to = Some("tc-ee02fcbb842b377ebef48ea324be9bb9".into());
-    message.encode(Encoding::Compact)
+    let outgoing = Outgoing::new(message, "taskcore".into(), Encoding::Compact);
+    Outgoing { new_id: true, ..outgoing }
 }
 
 fn config() -> WorkerConfig {
@@ -133,16 +134,7 @@ fn config() -> WorkerConfig {
 }
 
 fn fill(broker: &MemoryBroker) {
-    let batch: Vec<Outgoing> = (0..TASKS)
-        .map(|n| Outgoing {
-            queue: "taskcore".into(),
-            priority: 0,
-            due: None,
-            id: Arc::from(""),
-            new_id: true,
-            data: message(n, None),
-        })
-        .collect();
+    let batch: Vec<Outgoing> = (0..TASKS).map(|n| message(n, None)).collect();
     broker.publish(&batch, clock::instant() + Duration::from_secs(10)).expect("memory");
 }
 
@@ -186,7 +178,8 @@ fn broker_alone(name: &str) -> f64 {
 
 /// Reading the messages alone, part of the loop's cost that belongs to `message`.
 fn decode_alone() -> f64 {
-    let all: Vec<Bytes> = (0..TASKS).map(|n| message(n, None)).collect();
+    let raw = |n| message(n, None).message.encode(Encoding::Compact);
+    let all: Vec<Bytes> = (0..TASKS).map(raw).collect();
     let from = cpu_us();
     for raw in &all {
         std::hint::black_box(Message::decode(raw).expect("ours"));
@@ -235,18 +228,8 @@ fn lateness() -> [f64; 3] {
     let broker = Arc::new(MemoryBroker::new("memory://eta", "eta"));
     let zero = clock::wall_us() + 500_000;
     let dues: Vec<i64> = (0..COUNT).map(|n| zero + n as i64 * SPREAD_US / COUNT as i64).collect();
-    let batch: Vec<Outgoing> = dues
-        .iter()
-        .enumerate()
-        .map(|(n, eta)| Outgoing {
-            queue: "taskcore".into(),
-            priority: 0,
-            due: Some(eta / 1_000),
-            id: Arc::from(n.to_string()),
-            new_id: true,
-            data: message(n, Some(*eta)),
-        })
-        .collect();
+    let batch: Vec<Outgoing> =
+        dues.iter().enumerate().map(|(n, eta)| message(n, Some(*eta))).collect();
     broker.publish(&batch, clock::instant()).expect("memory");
     let submitted = Arc::new(Mutex::new(Vec::new()));
     run(broker, None, NoOp { submitted: Some(Arc::clone(&submitted)), ..no_op(COUNT) });

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Fenced,
     /// A body or nesting over its limit.
     TooLarge,
+    /// A message that no queue receives.
+    Unroutable,
     /// Something that this version does not do.
     Unsupported,
     /// A broken invariant of taskcore itself.

@@ -13,17 +13,14 @@ use taskcore::{
     assemble::{self, Options},
     broker::{Broker, Outgoing},
     clock,
+    message::{Encoding, Message},
 };
 
 fn publish(broker: &dyn Broker, body: &str) -> bool {
-    let outgoing = Outgoing {
-        queue: "q".into(),
-        priority: 0,
-        due: None,
-        id: body.into(),
-        new_id: false,
-        data: Bytes::from(body.to_owned()),
-    };
+    let mut message = Message { body: Bytes::from(body.to_owned()), ..Message::default() };
+    message.headers.task = "proj.task".into();
+    message.headers.id = body.into();
+    let outgoing = Outgoing::new(message, "q".into(), Encoding::Compact);
     broker.publish(&[outgoing], clock::instant() + Duration::from_secs(20)).is_ok()
 }
 

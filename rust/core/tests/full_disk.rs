@@ -7,7 +7,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-use std::{ffi::CString, path::Path, ptr, sync::Arc, time::Duration};
+use std::{ffi::CString, path::Path, ptr, time::Duration};
 
 use bytes::Bytes;
 use taskcore::{
@@ -15,6 +15,7 @@ use taskcore::{
     assemble::{self, Options},
     broker::{Broker, Outgoing, QueueOrder, QueueStats, Settle, Settlement, Subscription},
     clock,
+    message::{Encoding, Message},
 };
 
 /// Mounts a disk of that size; whether this process may.
@@ -39,13 +40,11 @@ fn mount(at: &Path, size: &str) -> bool {
 }
 
 fn batch(from: usize) -> Vec<Outgoing> {
-    let message = |n: usize| Outgoing {
-        queue: "q".into(),
-        priority: 0,
-        due: None,
-        id: Arc::from(format!("id-{n}")),
-        new_id: true,
-        data: Bytes::from(vec![b'x'; 2_000]),
+    let message = |n: usize| {
+        let mut message = Message { body: Bytes::from(vec![b'x'; 2_000]), ..Message::default() };
+        message.headers.task = "proj.task".into();
+        message.headers.id = format!("id-{n}");
+        Outgoing { new_id: true, ..Outgoing::new(message, "q".into(), Encoding::Compact) }
     };
     (from..from + 100).map(message).collect()
 }
@@ -55,7 +54,7 @@ fn fill(broker: &dyn Broker) -> usize {
     let mut count = 0;
     loop {
         match broker.publish(&batch(count), clock::instant() + Duration::from_secs(20)) {
-            Ok(()) => count += 100,
+            Ok(_) => count += 100,
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Storage, "{error}");
                 assert!(error.to_string().contains("free some space"), "{error}");

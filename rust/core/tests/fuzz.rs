@@ -46,7 +46,7 @@ fn seeds() -> Vec<Vec<u8>> {
         ended,
     };
     frame::put_call(&mut call, 3, &one);
-    let follow = FollowUp { queue, priority: 3, due: Some(5), id: "id".into(), data: message };
+    let follow = FollowUp { queue, id: "id".into(), data: message };
     let one = Outcome {
         key: 7,
         pid: 0,

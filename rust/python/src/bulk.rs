@@ -1,9 +1,14 @@
-//! Many messages in one call: encoded into chunks, each chunk one round trip.
+//! Many messages in one call: made into chunks, each chunk one round trip.
 //!
-//! A chunk is sent when it has [`CHUNK`] messages or [`BYTES`] bytes, or before a message that is
-//! to be sent with another effort; the lock of the interpreter is free meanwhile. When something
-//! fails, be it the broker, the caller's iterator or a value that cannot be encoded, the chunk
-//! under way is dropped and the exception says in its attribute `published` which ids did go out.
+//! A chunk is sent when it has [`CHUNK`] messages or [`BYTES`] bytes of bodies, or before a message
+//! that is to be sent with another effort; the lock of the interpreter is free meanwhile. When
+//! something fails, be it the broker, the caller's iterator or a value that cannot be encoded, the
+//! chunk under way is dropped and the exception says in its attribute `published` which ids did go
+//! out. When some messages of a chunk are unroutable the rest of it did go out; the exception
+//! names those in its attribute `unroutable`.
+//!
+//! A chunk is made of places that serve one message after the other, because the messages of a bulk
+//! publish differ in their ids and bodies alone.
 
 use std::sync::Arc;
 
@@ -12,7 +17,7 @@ use pyo3::{
     types::{PyIterator, PyString},
 };
 use taskcore::{
-    broker::Outgoing,
+    broker::{Answer, Outgoing},
     publish::{self, Effort},
 };
 
@@ -23,9 +28,6 @@ const CHUNK: usize = 1000;
 /// Bytes in a chunk.
 const BYTES: usize = 4 * 1024 * 1024;
 
-/// A message and how hard to try to send it.
-type Made = PyResult<(Outgoing, Effort)>;
-
 /// A bulk publish under way.
 pub(crate) struct Bulk<'py> {
     py: Python<'py>,
@@ -35,32 +37,40 @@ pub(crate) struct Bulk<'py> {
     ids: Vec<Py<PyString>>,
     /// How many of `ids` are published.
     sent: usize,
-    chunk: Vec<Outgoing>,
+    /// What a place holds before its first message.
+    empty: Outgoing,
+    places: Vec<Outgoing>,
+    /// How many of `places` hold a message of the chunk under way.
+    filled: usize,
     bytes: usize,
 }
 
 impl<'py> Bulk<'py> {
-    /// A bulk publish; every chunk has the whole effort of its messages to itself.
-    pub(crate) fn new(py: Python<'py>, sender: Arc<publish::Publisher>) -> Self {
+    /// A bulk publish; every chunk has the whole effort of its messages to itself. A new place
+    /// holds what `empty` does.
+    pub(crate) fn new(py: Python<'py>, sender: Arc<publish::Publisher>, empty: Outgoing) -> Self {
         Self {
             py,
             sender,
             effort: Effort::default(),
             ids: Vec::new(),
             sent: 0,
-            chunk: Vec::with_capacity(CHUNK),
+            empty,
+            places: Vec::new(),
+            filled: 0,
             bytes: 0,
         }
     }
 
-    /// Publishes what `write` makes of each item, with the effort that it names; the ids in order.
+    /// Publishes what `write` puts into a place for each item, with the effort that it names; the
+    /// ids in order.
     ///
     /// # Errors
     /// Of the iterator, of `write`, of the broker; with `published`.
     pub(crate) fn publish(
         mut self,
         items: Bound<'py, PyIterator>,
-        mut write: impl FnMut(&Bound<'py, PyAny>) -> Made,
+        mut write: impl FnMut(&Bound<'py, PyAny>, &mut Outgoing) -> PyResult<Effort>,
     ) -> PyResult<Vec<Py<PyString>>> {
         match self.run(items, &mut write) {
             Ok(()) => Ok(self.ids),
@@ -77,32 +87,59 @@ impl<'py> Bulk<'py> {
     fn run(
         &mut self,
         items: Bound<'py, PyIterator>,
-        write: &mut dyn FnMut(&Bound<'py, PyAny>) -> Made,
+        write: &mut dyn FnMut(&Bound<'py, PyAny>, &mut Outgoing) -> PyResult<Effort>,
     ) -> PyResult<()> {
         for item in items {
-            let (out, effort) = write(&item?)?;
-            if effort != self.effort && !self.chunk.is_empty() {
+            let item = item?;
+            if self.filled == self.places.len() {
+                self.places.push(self.empty.clone());
+            }
+            let effort = write(&item, &mut self.places[self.filled])?;
+            if effort != self.effort && self.filled > 0 {
+                let at = self.filled;
                 self.flush()?;
+                self.places.swap(0, at);
             }
             self.effort = effort;
-            self.ids.push(PyString::new(self.py, &out.id).unbind());
-            self.bytes += out.data.len();
-            self.chunk.push(out);
-            if self.chunk.len() >= CHUNK || self.bytes >= BYTES {
+            let message = &self.places[self.filled].message;
+            self.ids.push(PyString::new(self.py, &message.headers.id).unbind());
+            self.bytes += message.body.len();
+            self.filled += 1;
+            if self.filled >= CHUNK || self.bytes >= BYTES {
                 self.flush()?;
             }
         }
-        if self.chunk.is_empty() { Ok(()) } else { self.flush() }
+        if self.filled == 0 { Ok(()) } else { self.flush() }
     }
 
     fn flush(&mut self) -> PyResult<()> {
-        let (sender, chunk, effort) = (&self.sender, &self.chunk, &self.effort);
-        bridge::interruptible(self.py, errors::publishing, |interrupt| {
+        let (sender, effort) = (&self.sender, &self.effort);
+        let chunk = &mut self.places[..self.filled];
+        let answers = bridge::interruptible(self.py, errors::publishing, |interrupt| {
             sender.send(chunk, effort, interrupt)
         })?;
+        if let Err(error) = self.sender.routed(&self.places[..self.filled], &answers) {
+            return Err(self.unroutable(&answers, &error));
+        }
         self.sent = self.ids.len();
-        self.chunk.clear();
+        self.filled = 0;
         self.bytes = 0;
         Ok(())
+    }
+
+    /// The exception about messages of the chunk that are unroutable; their ids are taken out of
+    /// those that are published.
+    #[cold]
+    fn unroutable(&mut self, answers: &[Answer], error: &taskcore::Error) -> PyErr {
+        let (mut published, mut lost) = (Vec::new(), Vec::new());
+        for (id, answer) in self.ids.drain(self.sent..).zip(answers) {
+            if *answer == Answer::Unroutable { lost.push(id) } else { published.push(id) }
+        }
+        self.ids.extend(published);
+        self.sent = self.ids.len();
+        let error = errors::publishing(self.py, error);
+        // As for `published`.
+        let _ = error.value(self.py).setattr("unroutable", lost);
+        error
     }
 }

@@ -12,12 +12,17 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyDict, PyList, PyString, PyTuple},
 };
-use taskcore::{broker::Outgoing, clock, message::Encoding, publish};
+use taskcore::{
+    broker::Outgoing,
+    clock,
+    message::{Encoding, Message},
+    publish,
+};
 
 use crate::{
     bridge, codec, errors,
-    fields::Draft,
-    template::{Serializer, Template},
+    fields::{Shown, Style},
+    template::Serializer,
 };
 
 /// Longest printable arguments, as in Celery.
@@ -35,50 +40,50 @@ impl Writer {
         Self { body: Vec::with_capacity(256), max_body }
     }
 
-    /// The message of `draft` with these arguments, on its way. The draft's id is used when it has
-    /// one and is given one otherwise.
+    /// Puts these arguments into a message. Its id is kept when it has one and is made otherwise;
+    /// all else that an earlier message left in its place is written anew, so one place serves many
+    /// messages of one style.
     ///
     /// # Errors
     /// `EncodeError`; `ValueError` for a body above the limit.
     pub(crate) fn write<'py>(
         &mut self,
-        template: &Template,
-        draft: &mut Draft<'_, 'py>,
+        style: &Style<'_, 'py>,
+        outgoing: &mut Outgoing,
         args: &Bound<'py, PyAny>,
         kwargs: &Bound<'py, PyDict>,
-    ) -> PyResult<Outgoing> {
+    ) -> PyResult<()> {
         let py = args.py();
-        let new_id = draft.message.headers.id.is_empty();
-        if new_id {
-            draft.message.headers.id = publish::task_id(bridge::process());
+        let message = &mut outgoing.message;
+        outgoing.new_id = message.headers.id.is_empty();
+        if outgoing.new_id {
+            message.headers.id = publish::task_id(bridge::process());
         }
-        let celery = template.encoding == Encoding::Celery;
+        let celery = outgoing.encoding == Encoding::Celery;
         if celery {
-            for_celery(draft, args, kwargs)?;
+            for_celery(message, style.shown, args, kwargs)?;
         }
         self.body.clear();
-        match &*draft.serializer {
+        match &*style.serializer {
             Serializer::Native(format) => {
-                codec::write_body(*format, &mut self.body, args, kwargs, &draft.embed, celery)?;
+                codec::write_body(*format, &mut self.body, args, kwargs, &style.embed, celery)?;
             }
             Serializer::Foreign(name) => {
-                let body = (args, kwargs, draft.embed.to_dict(py)?).into_pyobject(py)?;
+                let body = (args, kwargs, style.embed.to_dict(py)?).into_pyobject(py)?;
                 let (content_type, encoding, data) = codec::dumps_foreign(&body, name)?;
-                draft.message.content_type = content_type.into();
-                draft.message.content_encoding = encoding.into();
+                message.content_type = content_type.into();
+                message.content_encoding = encoding.into();
                 self.body = data;
             }
         }
-        let message = &mut draft.message;
         publish::check_body(&message.headers.task, self.body.len(), self.max_body)
             .map_err(|e| errors::to_python(py, &e))?;
-        if let Some(compression) = draft.compression {
+        if let Some(compression) = style.compression {
             self.body = compression.compress(&self.body);
             message.headers.compression = Some(compression.content_type().to_owned());
         }
         message.body = bytes::Bytes::copy_from_slice(&self.body);
-        let outgoing = publish::outgoing(message, template.encoding, draft.queue.clone());
-        Ok(Outgoing { new_id, ..outgoing })
+        Ok(())
     }
 }
 
@@ -108,12 +113,12 @@ pub(crate) fn positional<'py>(args: &Bound<'py, PyAny>) -> PyResult<Bound<'py, P
 
 /// What a stock worker and its tools show.
 fn for_celery(
-    draft: &mut Draft<'_, '_>,
+    message: &mut Message,
+    shown: Shown,
     args: &Bound<'_, PyAny>,
     kwargs: &Bound<'_, PyDict>,
 ) -> PyResult<()> {
     let py = args.py();
-    let message = &mut draft.message;
     if let Some(expires) = message.headers.expires {
         let left = (expires - clock::wall_us()).max(0) / 1000;
         message.properties.expiration = Some(left.to_string());
@@ -123,14 +128,14 @@ fn for_celery(
     if rare.origin.is_none() {
         rare.origin = Some(origin(py)?);
     }
-    if draft.shown.args {
+    if shown.args {
         let tuple = match args.cast::<PyList>() {
             Ok(list) => list.to_tuple().into_any(),
             Err(_) => args.clone(),
         };
         rare.argsrepr = Some(printable(&tuple));
     }
-    if draft.shown.kwargs {
+    if shown.kwargs {
         rare.kwargsrepr = Some(printable(kwargs));
     }
     Ok(())

@@ -18,6 +18,7 @@ use taskcore::{Error, ErrorKind};
 /// The exception classes, each with its builtin stand-in.
 struct Classes {
     operational: Py<PyType>,
+    unroutable: Py<PyType>,
     timeout: Py<PyType>,
     improper: Py<PyType>,
     decode: Py<PyType>,
@@ -41,6 +42,7 @@ impl Classes {
             };
             Self {
                 operational: find("OperationalError", py.get_type::<PyConnectionError>()),
+                unroutable: find("UnroutableError", py.get_type::<PyConnectionError>()),
                 timeout: find("TimeoutError", py.get_type::<PyTimeoutError>()),
                 improper: find("ImproperlyConfigured", py.get_type::<PyValueError>()),
                 decode: find("DecodeError", py.get_type::<PyValueError>()),
@@ -65,6 +67,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         ErrorKind::Connection | ErrorKind::Storage | ErrorKind::Fenced => {
             raise(py, &classes.operational, message)
         }
+        ErrorKind::Unroutable => raise(py, &classes.unroutable, message),
         ErrorKind::Timeout => raise(py, &classes.timeout, message),
         ErrorKind::Config => raise(py, &classes.improper, message),
         ErrorKind::Decode => raise(py, &classes.decode, message),

@@ -12,9 +12,7 @@ use pyo3::{
 };
 use serde_json::{Map, Value};
 use taskcore::{
-    backoff::RetryPolicy,
-    message::{Compression, Message},
-    publish::Effort,
+    backoff::RetryPolicy, broker::Outgoing, message::Compression, publish::Effort,
     spelling::nearest,
 };
 
@@ -25,9 +23,10 @@ use crate::{
 };
 
 /// Every name, for the error about an unknown one.
-const KNOWN: [&str; 32] = [
+const KNOWN: [&str; 33] = [
     "task_id",
     "queue",
+    "exchange",
     "priority",
     "serializer",
     "compression",
@@ -89,18 +88,22 @@ const LAST_SECOND: f64 = 253_402_300_799.0;
 
 /// One publish, all but its arguments.
 pub(crate) struct Draft<'t, 'py> {
-    /// The message without a body; its id is empty unless given.
-    pub(crate) message: Message,
-    /// Where it goes.
-    pub(crate) queue: Arc<str>,
+    /// The message without a body, and where it goes; its id is empty unless given.
+    pub(crate) outgoing: Outgoing,
+    /// What the body is made with.
+    pub(crate) style: Style<'t, 'py>,
+    /// How hard to try, when it differs from the publisher's manner.
+    pub(crate) effort: Option<Effort>,
+}
+
+/// What all bodies of one publish are made with.
+pub(crate) struct Style<'t, 'py> {
     /// How the body is written.
     pub(crate) serializer: Cow<'t, Serializer>,
     /// How the body is compressed.
     pub(crate) compression: Option<Compression>,
     /// What runs after the task.
     pub(crate) embed: Embed<'py>,
-    /// How hard to try, when it differs from the publisher's manner.
-    pub(crate) effort: Option<Effort>,
     /// Which printable arguments the publisher is to make.
     pub(crate) shown: Shown,
 }
@@ -123,14 +126,16 @@ pub(crate) fn draft<'t, 'py>(
     fields: Option<&Bound<'py, PyDict>>,
     effort: &Effort,
 ) -> PyResult<Draft<'t, 'py>> {
+    let message = template.prototype.clone();
     let mut draft = Draft {
-        message: template.prototype.clone(),
-        queue: template.queue.clone(),
-        serializer: Cow::Borrowed(&template.serializer),
-        compression: template.compression,
-        embed: Embed::default(),
+        outgoing: Outgoing::new(message, template.queue.clone(), template.encoding),
+        style: Style {
+            serializer: Cow::Borrowed(&template.serializer),
+            compression: template.compression,
+            embed: Embed::default(),
+            shown: Shown { args: true, kwargs: true },
+        },
         effort: None,
-        shown: Shown { args: true, kwargs: true },
     };
     let Some(fields) = fields else { return Ok(draft) };
     for (key, value) in fields.iter() {
@@ -145,7 +150,7 @@ pub(crate) fn draft<'t, 'py>(
             field.put(&mut draft, effort)?;
         }
     }
-    template::check_queue(template.encoding, &draft.queue)?;
+    template::check_queue(template.encoding, &draft.outgoing.queue)?;
     Ok(draft)
 }
 
@@ -157,7 +162,7 @@ struct Field<'a, 'py> {
 impl<'py> Field<'_, 'py> {
     /// What most messages that have fields at all carry.
     fn put(&self, draft: &mut Draft<'_, 'py>, effort: &Effort) -> PyResult<()> {
-        let message = &mut draft.message;
+        let message = &mut draft.outgoing.message;
         let (headers, properties) = (&mut message.headers, &mut message.properties);
         match self.name {
             "reply_to" => properties.reply_to = Some(self.text()?),
@@ -172,17 +177,20 @@ impl<'py> Field<'_, 'py> {
             "soft_time_limit" => headers.timelimit.soft = self.seconds()?,
             "priority" => properties.priority = template::level(self.int("an int from 0 to 9")?)?,
             "delivery_mode" => properties.delivery_mode = Some(self.mode()?),
+            "exchange" => properties.exchange = self.text()?,
             "queue" => {
                 let queue = self.named()?;
-                draft.queue = Arc::from(queue.as_str());
+                draft.outgoing.queue = Arc::from(queue.as_str());
                 properties.routing_key = queue;
             }
             "serializer" => {
                 let serializer = Serializer::from_name(self.value.py(), &self.named()?)?;
                 serializer.mark(message);
-                draft.serializer = Cow::Owned(serializer);
+                draft.style.serializer = Cow::Owned(serializer);
             }
-            "compression" => draft.compression = Some(template::compression_of(&self.named()?)?),
+            "compression" => {
+                draft.style.compression = Some(template::compression_of(&self.named()?)?);
+            }
             "timeout" | "retry" | "retry_policy" => {
                 self.put_effort(draft.effort.get_or_insert(*effort))?;
             }
@@ -193,13 +201,13 @@ impl<'py> Field<'_, 'py> {
 
     fn put_rare(&self, draft: &mut Draft<'_, 'py>) -> PyResult<()> {
         if let Some(index) = EMBED_KEYS.iter().position(|name| *name == self.name) {
-            draft.embed.0[index] = self.link()?;
+            draft.style.embed.0[index] = self.link()?;
             return Ok(());
         }
         if !KNOWN.contains(&self.name) {
             return Err(unknown("field", self.name, &KNOWN));
         }
-        let rare = draft.message.headers.rare_mut();
+        let rare = draft.outgoing.message.headers.rare_mut();
         match self.name {
             "group" => rare.group = Some(self.named()?),
             "group_index" => rare.group_index = Some(self.int("an int")?),
@@ -207,11 +215,11 @@ impl<'py> Field<'_, 'py> {
             "origin" => rare.origin = Some(self.text()?),
             "argsrepr" => {
                 rare.argsrepr = Some(self.text()?);
-                draft.shown.args = false;
+                draft.style.shown.args = false;
             }
             "kwargsrepr" => {
                 rare.kwargsrepr = Some(self.text()?);
-                draft.shown.kwargs = false;
+                draft.style.shown.kwargs = false;
             }
             "replaced_task_nesting" => rare.replaced_task_nesting = self.count()?,
             "stamped_headers" => rare.stamped_headers = Some(self.names()?),

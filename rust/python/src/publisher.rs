@@ -19,6 +19,7 @@ use taskcore::{
     assemble::{self, Options},
     backoff::RetryPolicy,
     broker::{Admin, Outgoing},
+    message::{Encoding, Message},
     pool::FollowUp,
     publish::{self, Effort, MAX_BODY},
 };
@@ -27,7 +28,9 @@ use crate::{
     bridge,
     bulk::Bulk,
     compose::{Writer, positional},
-    errors, fields, last_published,
+    errors,
+    fields::{self, Draft},
+    last_published,
     request::Request,
     template::Template,
 };
@@ -146,15 +149,18 @@ impl Publisher {
     ) -> PyResult<String> {
         let template = template.get();
         let mut draft = fields::draft(template, fields, &self.effort)?;
-        let out =
-            Writer::new(self.max_body).write(template, &mut draft, &positional(args)?, kwargs)?;
-        let effort = draft.effort.unwrap_or(self.effort);
+        let mut writer = Writer::new(self.max_body);
+        writer.write(&draft.style, &mut draft.outgoing, &positional(args)?, kwargs)?;
+        let (outgoing, effort) = (&mut draft.outgoing, draft.effort.unwrap_or(self.effort));
         let sender = self.sender(py)?;
         bridge::interruptible(py, errors::publishing, |interrupt| {
-            sender.send(std::slice::from_ref(&out), &effort, interrupt)
+            let one = std::slice::from_mut(outgoing);
+            let answers = sender.send(one, &effort, interrupt)?;
+            sender.routed(one, &answers)
         })?;
-        last_published::published(&draft.message.headers.id);
-        Ok(draft.message.headers.id)
+        let id = draft.outgoing.message.headers.id;
+        last_published::published(&id);
+        Ok(id)
     }
 
     #[pyo3(signature = (request, template, args, kwargs, fields = None))]
@@ -166,13 +172,13 @@ impl Publisher {
         kwargs: &Bound<'py, PyDict>,
         fields: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<String> {
-        let template = template.get();
-        let mut draft = fields::draft(template, fields, &self.effort)?;
+        let mut draft = fields::draft(template.get(), fields, &self.effort)?;
         let mut writer = Writer::new(self.max_body);
-        let out = writer.write(template, &mut draft, &positional(args)?, kwargs)?;
-        let Outgoing { queue, priority, due, id, data, .. } = out;
-        request.get().follow(FollowUp { queue, priority, due, id, data });
-        Ok(draft.message.headers.id)
+        writer.write(&draft.style, &mut draft.outgoing, &positional(args)?, kwargs)?;
+        let Outgoing { message, queue, encoding, .. } = draft.outgoing;
+        let (id, data) = (Arc::from(&*message.headers.id), message.encode(encoding));
+        request.get().follow(FollowUp { queue, id, data });
+        Ok(message.headers.id)
     }
 
     #[pyo3(signature = (template, calls, fields = None, check = None))]
@@ -184,24 +190,25 @@ impl Publisher {
         fields: Option<&Bound<'py, PyDict>>,
         check: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Vec<Py<PyString>>> {
-        let template = template.get();
-        let mut draft = fields::draft(template, fields, &self.effort)?;
-        if !draft.message.headers.id.is_empty() {
+        let Draft { outgoing, style, effort } =
+            fields::draft(template.get(), fields, &self.effort)?;
+        if !outgoing.message.headers.id.is_empty() {
             return Err(errors::value(
                 "`task_id` would name all messages alike, expected none in a bulk publish",
             ));
         }
-        let effort = draft.effort.unwrap_or(self.effort);
+        let effort = effort.unwrap_or(self.effort);
         let mut writer = Writer::new(self.max_body);
         let kwargs = PyDict::new(py);
         let calls = calls.try_iter()?;
-        Bulk::new(py, self.sender(py)?).publish(calls, |args| {
+        Bulk::new(py, self.sender(py)?, outgoing).publish(calls, |args, place| {
             let args = positional(args)?;
             if let Some(check) = check {
                 check.call1(spread(&args)?)?;
             }
-            draft.message.headers.id.clear();
-            Ok((writer.write(template, &mut draft, &args, &kwargs)?, effort))
+            place.message.headers.id.clear();
+            writer.write(&style, place, &args, &kwargs)?;
+            Ok(effort)
         })
     }
 
@@ -212,12 +219,13 @@ impl Publisher {
     ) -> PyResult<Vec<Py<PyString>>> {
         let mut writer = Writer::new(self.max_body);
         let messages = messages.try_iter()?;
-        Bulk::new(py, self.sender(py)?).publish(messages, |message| {
+        let empty = Outgoing::new(Message::default(), Arc::from(""), Encoding::Compact);
+        Bulk::new(py, self.sender(py)?, empty).publish(messages, |message, place| {
             let (template, args, kwargs, fields) = four(message)?;
-            let template = template.get();
-            let mut draft = fields::draft(template, fields.as_ref(), &self.effort)?;
-            let out = writer.write(template, &mut draft, &positional(&args)?, &kwargs)?;
-            Ok((out, draft.effort.unwrap_or(self.effort)))
+            let draft = fields::draft(template.get(), fields.as_ref(), &self.effort)?;
+            *place = draft.outgoing;
+            writer.write(&draft.style, place, &positional(&args)?, &kwargs)?;
+            Ok(draft.effort.unwrap_or(self.effort))
         })
     }
 

@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        broker::{Consumer, Outgoing, Subscription},
+        broker::{Answer, Consumer, Outgoing, Subscription},
         error::{Error, ErrorKind},
         future::BoxFuture,
     };
@@ -75,7 +75,7 @@ mod tests {
     struct Plain;
 
     impl Broker for Plain {
-        fn publish(&self, _: &[Outgoing], _: Instant) -> Result<()> {
+        fn publish(&self, _: &[Outgoing], _: Instant) -> Result<Vec<Answer>> {
             unreachable!("nobody publishes")
         }
         fn consume(&self, _: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {

@@ -1,11 +1,68 @@
 //! Messages as bytes: what the adapters share whose servers carry nothing else.
 //!
-//! The only place of the brokers that decodes; what an adapter hands out is a [`Delivery`], which
-//! holds the message or the reason why there is none. Decoding happens when a message is handed
-//! out, once, outside of every lock and transaction.
+//! The only place of the brokers that encodes and decodes. A message is encoded when it is
+//! published, in the thread of the publisher, and decoded when it is handed out, once; both outside
+//! of every lock and transaction.
+//!
+//! None of these brokers has exchanges but the default one, on which the routing key is the name of
+//! the queue: what is published to another is unroutable.
 
-use super::{Claimed, DeadLetter, Delivery};
-use crate::message::Message;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Answer, Claimed, DeadLetter, Delivery, Outgoing, PRIORITIES};
+use crate::{clock::Millis, message::Message};
+
+/// A message on its way as an adapter keeps it that cannot borrow it.
+pub(super) struct Encoded {
+    pub(super) queue: Arc<str>,
+    pub(super) priority: u8,
+    pub(super) due: Option<Millis>,
+    pub(super) id: Arc<str>,
+    pub(super) data: Bytes,
+}
+
+impl Outgoing {
+    /// Whether a broker without exchanges has a queue for it.
+    pub(super) fn has_queue(&self) -> bool {
+        self.message.properties.exchange.is_empty()
+    }
+
+    /// Its priority; what a foreign sender calls more than the last is the last.
+    pub(super) fn priority(&self) -> u8 {
+        self.message.properties.priority.min(PRIORITIES - 1)
+    }
+
+    /// Its bytes, into a buffer in place of what that holds.
+    pub(super) fn encode_into(&self, out: &mut Vec<u8>) {
+        self.message.encode_into(self.encoding, out);
+    }
+
+    /// Its bytes, with what an adapter needs to know beside them.
+    pub(super) fn encoded(&self) -> Encoded {
+        Encoded {
+            queue: self.queue.clone(),
+            priority: self.priority(),
+            due: self.due(),
+            id: Arc::from(self.message.headers.id.as_str()),
+            data: self.message.encode(self.encoding),
+        }
+    }
+}
+
+/// What has a queue, encoded.
+pub(super) fn encode(batch: &[Outgoing]) -> Vec<Encoded> {
+    batch.iter().filter(|outgoing| outgoing.has_queue()).map(Outgoing::encoded).collect()
+}
+
+/// The answers of a broker without exchanges that has written all it can.
+pub(super) fn answers(batch: &[Outgoing]) -> Vec<Answer> {
+    let answer = |outgoing: &Outgoing| {
+        if outgoing.has_queue() { Answer::Confirmed } else { Answer::Unroutable }
+    };
+    batch.iter().map(answer).collect()
+}
 
 impl Claimed {
     /// The delivery, with the message that its bytes encode.

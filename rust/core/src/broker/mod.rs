@@ -22,9 +22,11 @@
 //! [`Broker::capabilities`] tells which part.
 //!
 //! Producers call from any thread and block; consumers live in the worker's runtime and are async.
-//! A broker knows ids, queues, priorities and due times of the bytes it carries, nothing else.
+//! A port carries messages. In which bytes they lie in a broker is its adapter's own affair; it
+//! opens no body.
 
 pub mod admin;
+pub mod answer;
 pub mod capability;
 pub mod deadletter;
 mod encoded;
@@ -38,8 +40,14 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use crate::{clock::Millis, error::Result, future::BoxFuture, message::Message};
+use crate::{
+    clock::Millis,
+    error::Result,
+    future::BoxFuture,
+    message::{Encoding, Message},
+};
 pub use admin::{Admin, QueueStats};
+pub use answer::Answer;
 pub use capability::Capability;
 pub use deadletter::DeadLetter;
 pub use order::QueueOrder;
@@ -50,23 +58,42 @@ pub const HORIZON_MS: Millis = 2_000;
 /// The number of priorities: 0 (served first) to 9. Redis keeps Celery's four lists: 0, 3, 6, 9.
 pub const PRIORITIES: u8 = 10;
 
-/// One encoded message on its way to a queue.
+/// One message on its way to a queue.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// Name of the queue.
+    /// The message; its properties name the exchange and the routing key.
+    pub message: Message,
+    /// Name of the queue, which is the routing key on the default exchange.
     pub queue: Arc<str>,
-    /// 0 to 9, 0 is served first.
-    pub priority: u8,
-    /// When it is due; `None` means now. Adapters keep what is due after `now + HORIZON_MS` in the
-    /// due set and everything else in the queue (the worker's ETA heap holds it for the rest).
-    pub due: Option<Millis>,
-    /// Task id, so that a scheduled message can be listed and cancelled.
-    pub id: Arc<str>,
+    /// What the message is written in, where the broker carries bytes.
+    pub encoding: Encoding,
     /// Whether the id was made for this message, so that the due set cannot hold another under it.
     /// Scheduling is cheaper then; a message with a false claim may take the place of its namesake.
     pub new_id: bool,
-    /// The encoded message.
-    pub data: Bytes,
+}
+
+impl Outgoing {
+    /// A message to `queue` whose id may be known to the broker.
+    pub fn new(message: Message, queue: Arc<str>, encoding: Encoding) -> Self {
+        Self { message, queue, encoding, new_id: false }
+    }
+
+    /// When it is due; `None` means now. Adapters keep what is due after `now + HORIZON_MS` in the
+    /// due set and everything else in the queue (the worker's ETA heap holds it for the rest).
+    ///
+    /// A message in Celery's encoding is due at once, whatever its ETA, as if a stock client had
+    /// sent it: a stock worker may be the consumer, and it knows no due set.
+    pub fn due(&self) -> Option<Millis> {
+        match self.encoding {
+            // The millisecond by whose end the ETA has passed: a task is never early.
+            Encoding::Compact => self
+                .message
+                .headers
+                .eta
+                .map(|eta| eta.div_euclid(1_000) + Millis::from(eta.rem_euclid(1_000) != 0)),
+            Encoding::Celery => None,
+        }
+    }
 }
 
 /// How an adapter recognises a message that it handed out. Opaque to everybody else.
@@ -187,12 +214,13 @@ pub struct Recovered {
 /// The producer's side: blocking, callable from any thread, safe to share. Every call ends by its
 /// deadline.
 pub trait Broker: Send + Sync {
-    /// Writes the batch, confirmed when it returns. One call is one pipeline (or one transaction).
+    /// Writes the batch and says of each message, in order, what became of it. One call is one
+    /// pipeline (or one transaction); what cannot be routed does not keep the rest.
     ///
     /// # Errors
     /// `Connection` when the broker cannot be reached before `deadline` (nothing is retried here:
     /// `publish` does that); `Storage` when it answers but cannot write.
-    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()>;
+    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>>;
 
     /// Connects, authenticates, registers the lease. Must be awaited inside the worker's runtime.
     ///

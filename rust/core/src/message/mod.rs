@@ -55,6 +55,13 @@ pub enum Encoding {
     Celery,
 }
 
+impl Encoding {
+    /// What a message was written in, by its first byte.
+    pub fn of(raw: &[u8]) -> Self {
+        if raw.first() == Some(&b'{') { Self::Celery } else { Self::Compact }
+    }
+}
+
 impl Message {
     /// Reads a message in either encoding, or in protocol 1.
     ///
@@ -69,10 +76,19 @@ impl Message {
 
     /// Writes the message.
     pub fn encode(&self, encoding: Encoding) -> Bytes {
-        match encoding {
-            Encoding::Compact => compact::encode(self),
-            Encoding::Celery => envelope::encode(self),
-        }
+        let mut out = Vec::new();
+        self.encode_into(encoding, &mut out);
+        Bytes::from(out)
+    }
+
+    /// Writes the message into a buffer, in place of what that holds.
+    pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) {
+        out.clear();
+        let buffer = std::mem::take(out);
+        *out = match encoding {
+            Encoding::Compact => compact::encode(self, buffer),
+            Encoding::Celery => envelope::encode(self, buffer),
+        };
     }
 
     /// The compact encoding of this message, which was read from `raw`: those bytes themselves when

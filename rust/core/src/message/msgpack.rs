@@ -291,7 +291,12 @@ const FITS: &str = "a write to memory does not fail";
 
 impl Writer {
     pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self(ByteBuf::with_capacity(bytes))
+        Self::onto(Vec::with_capacity(bytes))
+    }
+
+    /// A writer that goes on behind what a buffer holds.
+    pub(super) fn onto(buffer: Vec<u8>) -> Self {
+        Self(ByteBuf::from_vec(buffer))
     }
 
     pub(super) fn into_vec(self) -> Vec<u8> {

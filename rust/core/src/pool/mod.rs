@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    clock::{Micros, Millis},
+    clock::Micros,
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
 };
@@ -66,11 +66,7 @@ pub enum Status {
 pub struct FollowUp {
     /// Name of its queue.
     pub queue: Arc<str>,
-    /// 0 to 9, 0 is served first.
-    pub priority: u8,
-    /// When it is due; `None` means now.
-    pub due: Option<Millis>,
-    /// Its task id.
+    /// Its task id, for the log.
     pub id: Arc<str>,
     /// The encoded message.
     pub data: Bytes,

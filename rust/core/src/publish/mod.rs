@@ -1,10 +1,10 @@
-//! From a message to the broker: routed, encoded, sent, confirmed, all of it within one deadline.
+//! From a message to the broker: sent, confirmed, all of it within one deadline.
 //!
-//! [`outgoing`] is pure (given a delivery tag): it turns a message into what a broker carries.
 //! [`Publisher::send`] gives a batch to the broker and tries again after a failed connection, as
 //! the retry policy says and never beyond the deadline: a publish ends in time, one way or the
 //! other. It blocks in the caller's thread; between attempts it asks the caller whether to give up
-//! (a signal arrived).
+//! (a signal arrived). The broker answers for each message; [`Publisher::routed`] makes the error
+//! about those that no queue receives.
 //!
 //! The trade-off is the usual one of at-least-once: when the connection broke after the broker had
 //! taken a batch, the second attempt publishes it twice.
@@ -12,7 +12,6 @@
 mod id;
 
 use std::{
-    borrow::Cow,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,10 +19,9 @@ use std::{
 
 use crate::{
     backoff::RetryPolicy,
-    broker::{Broker, Outgoing},
-    clock::{self, Millis},
+    broker::{Answer, Broker, Outgoing, answer},
+    clock,
     error::{Error, ErrorKind, Result},
-    message::{Encoding, Message},
 };
 
 pub use id::task_id;
@@ -75,25 +73,24 @@ impl Publisher {
         &*self.broker
     }
 
-    /// Publishes a batch, confirmed when it returns. `interrupt` is asked between attempts; when it
-    /// returns true there are no more.
+    /// Publishes a batch; what the broker answers for each message, in order. `interrupt` is asked
+    /// between attempts; when it returns true there are no more.
     ///
     /// # Errors
     /// `Connection` or `Timeout` when the broker did not confirm in time; `Storage` when it
     /// refused.
     pub fn send(
         &self,
-        batch: &[Outgoing],
+        batch: &mut [Outgoing],
         effort: &Effort,
         interrupt: &mut dyn FnMut() -> bool,
-    ) -> Result<()> {
+    ) -> Result<Vec<Answer>> {
         let start = clock::instant();
         let deadline = start + effort.timeout;
         let mut retry = 0;
-        let mut batch = Cow::Borrowed(batch);
         loop {
-            let error = match self.broker.publish(&batch, deadline) {
-                Ok(()) => return Ok(()),
+            let error = match self.broker.publish(batch, deadline) {
+                Ok(answers) => return Ok(answers),
                 Err(error) if error.is_retryable() => error,
                 Err(error) => return Err(error),
             };
@@ -103,11 +100,21 @@ impl Publisher {
                     retry += 1;
                     // The lost attempt may have gone through, and its task may by now be scheduled
                     // again under its id.
-                    batch.to_mut().iter_mut().for_each(|message| message.new_id = false);
+                    for message in batch.iter_mut() {
+                        message.new_id = false;
+                    }
                 }
                 _ => return Err(self.gave_up(error, retry + 1, now - start)),
             }
         }
+    }
+
+    /// Whether each message of a batch has a queue, by the answers to it.
+    ///
+    /// # Errors
+    /// `Unroutable`, naming the first that has none and how many there are.
+    pub fn routed(&self, batch: &[Outgoing], answers: &[Answer]) -> Result<()> {
+        answer::routed(batch, answers, self.broker.url())
     }
 
     #[cold]
@@ -140,32 +147,6 @@ fn sleep(until: Instant, interrupt: &mut dyn FnMut() -> bool) -> bool {
         }
         std::thread::sleep(left.min(PATIENCE));
     }
-}
-
-/// The message as the broker carries it.
-///
-/// A scheduled message in the compact encoding goes to the broker's due set. One in Celery's
-/// encoding goes to the queue at once, as a stock client would send it: a stock worker may be the
-/// consumer, and it knows no due set.
-///
-/// It does not claim that its id was made for it; who made the id may say so.
-pub fn outgoing(message: &Message, encoding: Encoding, queue: Arc<str>) -> Outgoing {
-    Outgoing {
-        queue,
-        new_id: false,
-        priority: message.properties.priority,
-        due: match encoding {
-            Encoding::Compact => message.headers.eta.map(due),
-            Encoding::Celery => None,
-        },
-        id: Arc::from(message.headers.id.as_str()),
-        data: message.encode(encoding),
-    }
-}
-
-/// The millisecond by whose end `eta` has passed: a task is never early.
-fn due(eta: i64) -> Millis {
-    eta.div_euclid(1000) + Millis::from(eta.rem_euclid(1000) != 0)
 }
 
 /// Checks the size of a body before it is compressed and sent.

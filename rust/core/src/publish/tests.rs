@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     broker::{Capability, Consumer, Subscription},
     future::BoxFuture,
+    message::{Encoding, Message},
 };
 use proptest::prelude::*;
 use std::sync::Mutex;
@@ -34,12 +35,12 @@ impl Failing {
 }
 
 impl Broker for Failing {
-    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()> {
+    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
         self.new_id.lock().unwrap().extend(batch.iter().map(|message| message.new_id));
         self.calls.lock().unwrap().push(deadline);
         match self.errors.lock().unwrap().pop() {
             Some(kind) => Err(Error::new(kind, "refused")),
-            None => Ok(()),
+            None => Ok(batch.iter().map(answer).collect()),
         }
     }
     fn consume(&self, _: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
@@ -50,6 +51,16 @@ impl Broker for Failing {
     }
     fn capabilities(&self) -> &'static [Capability] {
         &[]
+    }
+}
+
+/// It has one exchange beside the default one, to which no queue is bound, and refuses a second
+/// message of an id that ends in 9.
+fn answer(outgoing: &Outgoing) -> Answer {
+    match &outgoing.message {
+        message if !message.properties.exchange.is_empty() => Answer::Unroutable,
+        message if message.headers.id.ends_with('9') => Answer::Duplicate,
+        _ => Answer::Confirmed,
     }
 }
 
@@ -65,7 +76,7 @@ fn at_once(max_retries: Option<u32>) -> Effort {
 #[test]
 fn a_failed_connection_is_tried_again_with_the_same_deadline() {
     let (broker, publisher) = Failing::publisher(&[DOWN, ErrorKind::Timeout, DOWN]);
-    publisher.send(&[], &at_once(Some(3)), &mut || false).unwrap();
+    publisher.send(&mut [], &at_once(Some(3)), &mut || false).unwrap();
     assert_eq!(broker.calls(), 4);
     let deadlines = broker.calls.lock().unwrap();
     assert!(deadlines.iter().all(|d| *d == deadlines[0]));
@@ -74,16 +85,16 @@ fn a_failed_connection_is_tried_again_with_the_same_deadline() {
 #[test]
 fn a_second_attempt_does_not_rely_on_fresh_ids() {
     let (broker, publisher) = Failing::publisher(&[DOWN, DOWN]);
-    let message = outgoing(&message(None), Encoding::Compact, "q".into());
-    let batch = [Outgoing { new_id: true, ..message.clone() }, message];
-    publisher.send(&batch, &at_once(None), &mut || false).unwrap();
+    let message = outgoing(None, Encoding::Compact);
+    let mut batch = [Outgoing { new_id: true, ..message.clone() }, message];
+    publisher.send(&mut batch, &at_once(None), &mut || false).unwrap();
     assert_eq!(*broker.new_id.lock().unwrap(), [true, false, false, false, false, false]);
 }
 
 #[test]
 fn retries_end_and_the_error_says_where_and_how_often() {
     let (broker, publisher) = Failing::publisher(&[DOWN; 9]);
-    let error = publisher.send(&[], &at_once(Some(2)), &mut || false).unwrap_err();
+    let error = publisher.send(&mut [], &at_once(Some(2)), &mut || false).unwrap_err();
     assert_eq!((broker.calls(), error.kind()), (3, DOWN));
     assert_eq!(
         error.to_string(),
@@ -95,7 +106,7 @@ fn retries_end_and_the_error_says_where_and_how_often() {
 fn without_a_policy_there_is_one_attempt() {
     let (broker, publisher) = Failing::publisher(&[DOWN; 2]);
     let effort = Effort { retry: None, ..at_once(None) };
-    let error = publisher.send(&[], &effort, &mut || false).unwrap_err();
+    let error = publisher.send(&mut [], &effort, &mut || false).unwrap_err();
     assert_eq!(broker.calls(), 1);
     assert!(error.to_string().contains("gave up after 1 attempt in"), "{error}");
 }
@@ -103,7 +114,7 @@ fn without_a_policy_there_is_one_attempt() {
 #[test]
 fn what_trying_again_cannot_mend_is_not_tried_again() {
     let (broker, publisher) = Failing::publisher(&[ErrorKind::Storage; 2]);
-    let error = publisher.send(&[], &at_once(None), &mut || false).unwrap_err();
+    let error = publisher.send(&mut [], &at_once(None), &mut || false).unwrap_err();
     assert_eq!((broker.calls(), error.kind()), (1, ErrorKind::Storage));
 }
 
@@ -114,7 +125,7 @@ fn the_deadline_ends_endless_retries() {
     effort.timeout = Duration::from_millis(20);
     effort.retry.as_mut().unwrap().interval_start = Duration::from_millis(1);
     effort.retry.as_mut().unwrap().interval_max = Duration::from_millis(1);
-    assert_eq!(publisher.send(&[], &effort, &mut || false).unwrap_err().kind(), DOWN);
+    assert_eq!(publisher.send(&mut [], &effort, &mut || false).unwrap_err().kind(), DOWN);
 }
 
 #[test]
@@ -122,7 +133,7 @@ fn an_interrupt_ends_it() {
     let (broker, publisher) = Failing::publisher(&[DOWN; 9]);
     let mut asked = 0;
     publisher
-        .send(&[], &at_once(None), &mut || {
+        .send(&mut [], &at_once(None), &mut || {
             asked += 1;
             asked == 2
         })
@@ -130,28 +141,47 @@ fn an_interrupt_ends_it() {
     assert_eq!(broker.calls(), 2);
 }
 
-fn message(eta: Option<i64>) -> Message {
+fn outgoing(eta: Option<i64>, encoding: Encoding) -> Outgoing {
     let mut message = Message::default();
     message.headers.task = "proj.add".into();
     message.headers.id = "an-id".into();
     message.headers.eta = eta;
-    message.properties.priority = 7;
     message.properties.routing_key = "q".into();
-    // Without one, every encoding in Celery's envelope would make up another.
-    message.properties.delivery_tag = Some("a-tag".into());
-    message
+    Outgoing::new(message, "q".into(), encoding)
 }
 
 #[test]
 fn only_compact_messages_go_to_the_due_set() {
-    let message = message(Some(1_700_000_000_000_001));
-    let compact = outgoing(&message, Encoding::Compact, "q".into());
-    assert_eq!(compact.due, Some(1_700_000_000_001));
-    assert_eq!((&*compact.queue, &*compact.id, compact.priority), ("q", "an-id", 7));
-    assert_eq!(compact.data, message.encode(Encoding::Compact));
-    let celery = outgoing(&message, Encoding::Celery, "q".into());
-    assert_eq!(celery.due, None);
-    assert_eq!(celery.data, message.encode(Encoding::Celery));
+    let eta = Some(1_700_000_000_000_001);
+    assert_eq!(outgoing(eta, Encoding::Compact).due(), Some(1_700_000_000_001));
+    assert_eq!(outgoing(None, Encoding::Compact).due(), None);
+    assert_eq!(outgoing(eta, Encoding::Celery).due(), None);
+}
+
+#[test]
+fn each_message_is_answered_for_and_the_unroutable_are_an_error() {
+    let (_, publisher) = Failing::publisher(&[DOWN]);
+    let mut batch: Vec<Outgoing> = (0..4).map(|_| outgoing(None, Encoding::Compact)).collect();
+    batch[1].message.headers.id = "id-9".into();
+    let answers = publisher.send(&mut batch, &at_once(None), &mut || false).unwrap();
+    assert_eq!(answers[..2], [Answer::Confirmed, Answer::Duplicate]);
+    publisher.routed(&batch, &answers).unwrap();
+    batch[2].message.properties.exchange = "logs".into();
+    batch[2].message.headers.id = "lost".into();
+    let answers = publisher.send(&mut batch, &at_once(None), &mut || false).unwrap();
+    assert_eq!(answers[2..], [Answer::Unroutable, Answer::Confirmed]);
+    let error = publisher.routed(&batch, &answers).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unroutable);
+    assert_eq!(
+        error.to_string(),
+        "message `lost` of task `proj.add` is unroutable: no queue of `test://user:**@host` receives what is \
+         published to exchange `logs` with routing key `q`; name the queue instead, or bind one where the broker \
+         has exchanges"
+    );
+    batch[3].message.properties.exchange = "logs".into();
+    let answers = publisher.send(&mut batch, &at_once(None), &mut || false).unwrap();
+    let error = publisher.routed(&batch, &answers).unwrap_err().to_string();
+    assert!(error.starts_with("`2` of `4` messages are unroutable, the first is message `lost`"));
 }
 
 #[test]
@@ -165,7 +195,8 @@ fn a_body_may_be_as_large_as_the_limit_and_no_larger() {
 proptest! {
     #[test]
     fn nothing_is_due_before_its_eta(eta: i64) {
-        let due = i128::from(due(eta)) * 1000;
+        let due = outgoing(Some(eta), Encoding::Compact).due().expect("it has one");
+        let due = i128::from(due) * 1000;
         prop_assert!(due >= i128::from(eta) && due - i128::from(eta) < 1000);
     }
 

@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use super::*;
-use crate::broker::{Capability, Outgoing, QueueOrder, Settlement};
+use crate::broker::{Answer, Capability, Outgoing, QueueOrder, Settlement};
 
 /// A broker whose consumers do what the script says; everything that is not said hangs.
 #[derive(Default)]
@@ -34,7 +34,7 @@ async fn next<T>(script: &Mutex<Vec<Result<T>>>) -> Result<T> {
 }
 
 impl Broker for Shared {
-    fn publish(&self, _: &[Outgoing], _: std::time::Instant) -> Result<()> {
+    fn publish(&self, _: &[Outgoing], _: std::time::Instant) -> Result<Vec<Answer>> {
         unreachable!("a connection does not publish")
     }
     fn consume(&self, _: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {

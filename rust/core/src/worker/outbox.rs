@@ -11,16 +11,17 @@ use std::{
     collections::VecDeque,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::task::spawn_blocking;
 
 use crate::{
-    broker::{Broker, Outgoing, Tag},
+    broker::{Answer, Broker, Outgoing, Tag, answer},
     clock::{self, Micros},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
+    message::{Encoding, Message},
     pool::FollowUp,
     result::Record,
     worker::{kept::After, retry::Retry},
@@ -58,13 +59,19 @@ pub(super) enum Sent {
     Failed(Error),
 }
 
+/// What the broker answered for each message of a batch, and the error about what has no queue.
+struct Answers {
+    answers: Vec<Answer>,
+    routed: Result<()>,
+}
+
 /// What waits to be published.
 pub(super) struct Outbox {
     broker: Arc<dyn Broker>,
     waiting: VecDeque<Entry>,
     /// How many at the front of `waiting` are sent alone.
     alone: usize,
-    sending: Option<(Vec<Entry>, BoxFuture<'static, Result<()>>)>,
+    sending: Option<(Vec<Entry>, BoxFuture<'static, Result<Answers>>)>,
     bytes: usize,
     retry: Retry,
 }
@@ -127,15 +134,14 @@ impl Outbox {
             return;
         }
         let batch = self.take();
-        let messages: Vec<Outgoing> =
-            batch.iter().flat_map(|entry| &entry.follow).map(outgoing).collect();
+        let follow: Vec<FollowUp> = batch.iter().flat_map(|entry| &entry.follow).cloned().collect();
         let broker = Arc::clone(&self.broker);
         let reply = Box::pin(async move {
-            if messages.is_empty() {
-                return Ok(());
+            if follow.is_empty() {
+                return Ok(Answers { answers: Vec::new(), routed: Ok(()) });
             }
             let deadline = clock::instant() + ATTEMPT;
-            match spawn_blocking(move || broker.publish(&messages, deadline)).await {
+            match spawn_blocking(move || publish(&*broker, follow, deadline)).await {
                 Ok(result) => result,
                 Err(e) => Err(Error::caused(ErrorKind::Internal, "the publish was broken off", e)),
             }
@@ -158,13 +164,35 @@ impl Outbox {
         let Poll::Ready(result) = reply.as_mut().poll(cx) else { return Poll::Pending };
         let batch = self.sending.take().map_or_else(Vec::new, |(batch, _)| batch);
         Poll::Ready(match result {
-            Ok(()) => {
+            Ok(answers) => {
                 self.retry = Retry::default();
-                self.bytes -= batch.iter().map(weight).sum::<usize>();
-                Sent::All(batch)
+                self.answered(batch, answers)
             }
             Err(error) => self.failed(batch, error, now, random()),
         })
+    }
+
+    /// Takes the answers; what has no queue is sent alone, where it is not alone already.
+    fn answered(&mut self, batch: Vec<Entry>, Answers { answers, routed }: Answers) -> Sent {
+        let (mut sent, mut lost, mut answers) = (Vec::new(), Vec::new(), answers.into_iter());
+        for entry in batch {
+            let mut own = answers.by_ref().take(entry.follow.len());
+            let unroutable = own.any(|answer| answer == Answer::Unroutable);
+            own.for_each(drop);
+            if unroutable { lost.push(entry) } else { sent.push(entry) }
+        }
+        match routed {
+            Err(error) if sent.is_empty() && lost.len() == 1 => {
+                let entry = lost.swap_remove(0);
+                self.bytes -= weight(&entry);
+                return Sent::Refused(Box::new(entry), error);
+            }
+            _ => {}
+        }
+        self.alone += lost.len();
+        lost.into_iter().rev().for_each(|entry| self.waiting.push_front(entry));
+        self.bytes -= sent.iter().map(weight).sum::<usize>();
+        Sent::All(sent)
     }
 
     fn failed(&mut self, mut batch: Vec<Entry>, error: Error, now: Micros, random: f64) -> Sent {
@@ -219,16 +247,15 @@ fn weight(entry: &Entry) -> usize {
     follow + entry.record.as_ref().map_or(0, |record| record.document.len() + OVERHEAD)
 }
 
-/// It does not claim that its id is new: an attempt before may have gone through.
-fn outgoing(message: &FollowUp) -> Outgoing {
-    Outgoing {
-        queue: Arc::clone(&message.queue),
-        priority: message.priority,
-        due: message.due,
-        id: Arc::clone(&message.id),
-        new_id: false,
-        data: message.data.clone(),
-    }
+/// Publishes what follows. No id is claimed to be new: an attempt before may have gone through.
+fn publish(broker: &dyn Broker, follow: Vec<FollowUp>, deadline: Instant) -> Result<Answers> {
+    let outgoing = |FollowUp { queue, data, .. }| {
+        Ok(Outgoing::new(Message::decode(&data)?, queue, Encoding::of(&data)))
+    };
+    let batch = follow.into_iter().map(outgoing).collect::<Result<Vec<_>>>()?;
+    let answers = broker.publish(&batch, deadline)?;
+    let routed = answer::routed(&batch, &answers, broker.url());
+    Ok(Answers { answers, routed })
 }
 
 #[cfg(test)]

@@ -16,20 +16,23 @@ struct Server {
 }
 
 impl Broker for Server {
-    fn publish(&self, batch: &[Outgoing], _: std::time::Instant) -> Result<()> {
+    fn publish(&self, batch: &[Outgoing], _: std::time::Instant) -> Result<Vec<Answer>> {
         let mut away = self.away.lock().expect("whole");
         if *away > 0 {
             *away -= 1;
             return Err(Error::new(ErrorKind::Connection, "away"));
         }
-        let poisoned = batch.iter().any(|message| &*message.id == "poison");
+        let id = |outgoing: &Outgoing| outgoing.message.headers.id.clone();
+        let poisoned = batch.iter().any(|outgoing| id(outgoing) == "poison");
         let poison = self.poison.lock().expect("whole");
         if let Some(kind) = poison.filter(|_| poisoned) {
             return Err(Error::new(kind, "refused"));
         }
-        let ids: Vec<&str> = batch.iter().map(|message| &*message.id).collect();
+        let lost = |outgoing: &&Outgoing| !outgoing.message.properties.exchange.is_empty();
+        let ids: Vec<String> = batch.iter().filter(|o| !lost(o)).map(id).collect();
         self.log.lock().expect("whole").push(ids.join(","));
-        Ok(())
+        let answer = |o| if lost(&o) { Answer::Unroutable } else { Answer::Confirmed };
+        Ok(batch.iter().map(answer).collect())
     }
     fn capabilities(&self) -> &'static [Capability] {
         self.inner.capabilities()
@@ -59,8 +62,13 @@ fn bench() -> Bench {
 }
 
 fn message(id: &str) -> FollowUp {
-    let data = bytes::Bytes::from_static(b"0123456789");
-    FollowUp { queue: "q".into(), priority: 0, due: None, id: id.into(), data }
+    let mut message = Message { body: "0123456789".into(), ..Message::default() };
+    message.headers.task = "proj.next".into();
+    message.headers.id = id.into();
+    if id.starts_with("lost") {
+        message.properties.exchange = "logs".into();
+    }
+    FollowUp { queue: "q".into(), id: id.into(), data: message.encode(Encoding::Compact) }
 }
 
 impl Bench {
@@ -144,7 +152,7 @@ async fn what_the_broker_will_never_take_holds_up_no_other() {
             }
         };
         assert_eq!(refusals, attempts, "the whole batch once, then alone");
-        assert_eq!(&*refused.follow[1].id, "with it");
+        assert_eq!(refused.follow[1], message("with it"));
         while b.outbox.len() > 0 {
             let Sent::All(entries) = b.send().await else { panic!("the others are good") };
             sent.extend(entries);
@@ -152,6 +160,22 @@ async fn what_the_broker_will_never_take_holds_up_no_other() {
         assert_eq!(b.log(), ["a", "c"], "{kind:?}");
         assert_eq!((sent.len(), b.outbox.bytes()), (2, 0));
     }
+}
+
+#[tokio::test]
+async fn what_has_no_queue_is_refused_and_the_rest_of_its_batch_is_sent_once() {
+    let mut b = bench();
+    b.put(&["a"], 1);
+    b.put(&["lost-1"], 2);
+    b.put(&["b", "c"], 3);
+    b.put(&["lost-2"], 4);
+    assert!(matches!(b.send().await, Sent::All(entries) if entries.len() == 2));
+    for id in ["lost-1", "lost-2"] {
+        let Sent::Refused(entry, error) = b.send().await else { panic!("it has no queue") };
+        assert_eq!((&entry.follow[0], error.kind()), (&message(id), ErrorKind::Unroutable));
+    }
+    assert_eq!(b.log(), ["a,b,c", "", ""]);
+    assert_eq!((b.outbox.len(), b.outbox.bytes()), (0, 0));
 }
 
 #[tokio::test]

@@ -13,8 +13,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use taskcore::broker::{
-    Broker, Consumer, Delivery, Outgoing, QueueOrder, Settle, Settlement, Subscription,
+use taskcore::{
+    broker::{
+        Broker, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder, Settle, Settlement,
+        Subscription,
+    },
+    clock::Millis,
+    message::{Encoding, Message},
 };
 
 pub(crate) use self::{delivery::*, due::*, lease::*, operator::*, settling::*};
@@ -25,7 +30,7 @@ use crate::{PATIENCE, QUIET, unique};
 macro_rules! broker_suite {
     ($adapter:ident, $start:path) => {
         $crate::broker_suite!(@ $adapter, $start,
-            fifo, priorities, queues_in_order_within_a_priority, queues_take_turns, a_strict_order_is_kept, fetch_many_claims_no_more_than_asked,
+            fifo, an_exchange_that_is_none_is_unroutable, priorities, queues_in_order_within_a_priority, queues_take_turns, a_strict_order_is_kept, fetch_many_claims_no_more_than_asked,
             bytes_are_untouched, a_delivery_holds_its_message, what_is_no_message_comes_with_the_reason, many_at_once, publish_wakes_a_blocked_fetch, one_message_goes_to_one_worker,
             a_dropped_fetch_loses_nothing, two_workers_share_everything_once, an_empty_batch_is_nothing,
             ack_forgets, hand_back_keeps_order_at_the_head, requeue_goes_to_the_tail, requeue_keeps_the_count, redeliver_is_counted_and_parks,
@@ -62,13 +67,61 @@ pub(crate) fn soon() -> Instant {
 
 /// A message whose body names it.
 pub(crate) fn message(queue: &Arc<str>, body: &str) -> Outgoing {
-    Outgoing {
-        queue: queue.clone(),
-        priority: 0,
-        due: None,
-        id: Arc::from(format!("id-{body}")),
-        new_id: false,
-        data: Bytes::from(body.to_owned()),
+    let mut message = Message {
+        content_type: "text/plain".into(),
+        content_encoding: "utf-8".into(),
+        body: Bytes::from(body.to_owned()),
+        ..Message::default()
+    };
+    message.headers.task = "proj.task".into();
+    message.headers.id = format!("id-{body}");
+    message.properties.routing_key = queue.to_string();
+    Outgoing::new(message, queue.clone(), Encoding::Compact)
+}
+
+/// The same otherwise.
+pub(crate) trait Otherwise: Sized {
+    /// What is changed.
+    fn outgoing(self) -> Outgoing;
+
+    fn priority(self, priority: u8) -> Outgoing {
+        let mut outgoing = self.outgoing();
+        outgoing.message.properties.priority = priority;
+        outgoing
+    }
+
+    fn due(self, due: Millis) -> Outgoing {
+        let mut outgoing = self.outgoing();
+        outgoing.message.headers.eta = Some(due * 1_000);
+        outgoing
+    }
+
+    fn id(self, id: &str) -> Outgoing {
+        let mut outgoing = self.outgoing();
+        outgoing.message.headers.id = id.into();
+        outgoing
+    }
+
+    fn new_id(self, new_id: bool) -> Outgoing {
+        Outgoing { new_id, ..self.outgoing() }
+    }
+
+    fn body(self, body: impl Into<Bytes>) -> Outgoing {
+        let mut outgoing = self.outgoing();
+        outgoing.message.body = body.into();
+        outgoing
+    }
+
+    fn exchange(self, exchange: &str) -> Outgoing {
+        let mut outgoing = self.outgoing();
+        outgoing.message.properties.exchange = exchange.into();
+        outgoing
+    }
+}
+
+impl Otherwise for Outgoing {
+    fn outgoing(self) -> Outgoing {
+        self
     }
 }
 
@@ -120,9 +173,20 @@ pub(crate) async fn nothing(consumer: &dyn Consumer) {
     assert!(got.is_err(), "nothing was to be delivered, got {got:?}");
 }
 
-/// The bodies as text.
+/// The bodies as text; of what is no message, all of it.
 pub(crate) fn bodies(deliveries: &[impl Borrow<Delivery>]) -> Vec<String> {
-    deliveries.iter().map(|d| String::from_utf8(d.borrow().raw.to_vec()).unwrap()).collect()
+    deliveries.iter().map(|delivery| body(delivery.borrow())).collect()
+}
+
+pub(crate) fn body(delivery: &Delivery) -> String {
+    let body = delivery.message.as_ref().map_or(&delivery.raw, |message| &message.body);
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+/// The bodies of dead letters as text.
+pub(crate) fn dead_bodies(dead: &[DeadLetter]) -> Vec<String> {
+    let body = |letter: &DeadLetter| letter.message.as_ref().unwrap().body.to_vec();
+    dead.iter().map(|letter| String::from_utf8(body(letter)).unwrap()).collect()
 }
 
 /// The numbers `from..to` as bodies.

@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 
 use self::state::State;
 use super::{
-    Admin, Broker, Capability, Claimed, Consumer, DeadLetter, Delivery, HORIZON_MS, Outgoing,
-    QueueStats, Recovered, Settlement, Subscription, Tag, order::Turns,
+    Admin, Answer, Broker, Capability, Claimed, Consumer, DeadLetter, Delivery, HORIZON_MS,
+    Outgoing, QueueStats, Recovered, Settlement, Subscription, Tag, encoded, order::Turns,
 };
 use crate::{
     clock::{self, Millis},
@@ -85,6 +85,14 @@ impl MemoryBroker {
 
 #[cfg(test)]
 impl MemoryBroker {
+    /// Puts any bytes into a queue, due at once.
+    pub(crate) fn put_raw(&self, queue: &str, id: &str, data: bytes::Bytes) {
+        let encoded =
+            encoded::Encoded { queue: queue.into(), priority: 0, due: None, id: id.into(), data };
+        self.store.lock().publish(encoded, self.store.now());
+        self.store.changed.notify_waiters();
+    }
+
     /// Ends every lease, as time does when all workers are lost at once.
     pub(crate) fn lapse(&self) {
         self.store.lock().lapse();
@@ -93,15 +101,16 @@ impl MemoryBroker {
 }
 
 impl Broker for MemoryBroker {
-    fn publish(&self, batch: &[Outgoing], _deadline: Instant) -> Result<()> {
+    fn publish(&self, batch: &[Outgoing], _deadline: Instant) -> Result<Vec<Answer>> {
         let now = self.store.now();
+        let encoded = encoded::encode(batch);
         let mut state = self.store.lock();
-        for outgoing in batch {
-            state.publish(outgoing, now);
+        for message in encoded {
+            state.publish(message, now);
         }
         drop(state);
         self.store.changed.notify_waiters();
-        Ok(())
+        Ok(encoded::answers(batch))
     }
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {

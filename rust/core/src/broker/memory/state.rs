@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 
 use super::super::{
-    Claimed, DeadLetter, HORIZON_MS, Outgoing, PRIORITIES, QueueStats, Recovered, Settle,
-    Settlement, Tag,
+    Claimed, DeadLetter, HORIZON_MS, PRIORITIES, QueueStats, Recovered, Settle, Settlement, Tag,
+    encoded::Encoded,
     lease::{self, LEASE_MS},
     order::Turns,
 };
@@ -107,18 +107,19 @@ impl State {
         }
     }
 
-    pub(super) fn publish(&mut self, outgoing: &Outgoing, now: Millis) {
+    pub(super) fn publish(&mut self, encoded: Encoded, now: Millis) {
+        let Encoded { queue, priority, due, id, data } = encoded;
         let message = Message {
             number: self.number(),
-            queue: outgoing.queue.clone(),
-            priority: outgoing.priority.min(PRIORITIES - 1),
+            queue,
+            priority,
             redeliveries: 0,
             suspect: false,
             begun: false,
-            id: outgoing.id.clone(),
-            data: outgoing.data.clone(),
+            id,
+            data,
         };
-        match outgoing.due {
+        match due {
             Some(due) if due > now + HORIZON_MS => self.schedule(message, due),
             _ => self.make_ready(message),
         }

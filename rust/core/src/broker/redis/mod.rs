@@ -23,7 +23,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Admin, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
+use super::{
+    Admin, Answer, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats, Subscription,
+    encoded,
+};
 use crate::{
     clock,
     error::Result,
@@ -81,8 +84,9 @@ impl RedisBroker {
 }
 
 impl Broker for RedisBroker {
-    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()> {
-        publish::publish(&self.pool, &self.keys, batch, deadline)
+    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
+        publish::publish(&self.pool, &self.keys, batch, deadline)?;
+        Ok(encoded::answers(batch))
     }
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {

@@ -47,23 +47,28 @@ pub(super) fn publish(
     batch: &[Outgoing],
     deadline: Instant,
 ) -> Result<()> {
-    let horizon = if batch.iter().any(|message| message.due.is_some()) {
+    if !batch.iter().any(Outgoing::has_queue) {
+        return Ok(());
+    }
+    let horizon = if batch.iter().any(|message| message.due().is_some()) {
         clock::wall_ms() + HORIZON_MS
     } else {
         Millis::MAX
     };
-    if batch.is_empty() {
-        return Ok(());
-    }
-    pool.run("publish", deadline, |lease| match batch {
-        [one] if !is_later(one, horizon) && lease.said.contains(&one.queue) => {
+    // Encoded before a connection is taken: it is held for the round trip alone.
+    let one = match batch {
+        [one] if !is_later(one, horizon) => Some((one, one.encoded())),
+        _ => None,
+    };
+    pool.run("publish", deadline, |lease| match &one {
+        Some((one, encoded)) if lease.said.contains(&one.queue) => {
             lease.packed.clear();
-            let list = keys.list(&one.queue, step(one.priority));
-            pack(&mut lease.packed, &[b"LPUSH", list.as_bytes(), &one.data]);
+            let list = keys.list(&one.queue, step(encoded.priority));
+            pack(&mut lease.packed, &[b"LPUSH", list.as_bytes(), &encoded.data]);
             lease.con.req_packed_command(&lease.packed)?.extract_error().map(drop)
         }
-        many => {
-            let sent = Pipeline::new(keys, horizon).run(lease, many);
+        _ => {
+            let sent = Pipeline::new(keys, horizon).run(lease, batch);
             if sent.is_err() {
                 lease.said.clear();
             }
@@ -97,7 +102,7 @@ fn bulk(out: &mut Vec<u8>, pieces: &[&[u8]]) {
 }
 
 fn is_later(message: &Outgoing, horizon: Millis) -> bool {
-    message.due.is_some_and(|due| due > horizon)
+    message.due().is_some_and(|due| due > horizon)
 }
 
 /// A batch on its way.
@@ -111,6 +116,8 @@ struct Pipeline<'a> {
     /// The place of the last message: runs of one are the rule, and are spared the look-up.
     last: Option<(Place<'a>, usize)>,
     packed: Vec<u8>,
+    /// The bytes of the message that is being added.
+    encoded: Vec<u8>,
     /// How many replies will come.
     replies: usize,
 }
@@ -136,22 +143,46 @@ enum Way {
 /// A command that collects messages of one place.
 struct Open<'a> {
     place: Place<'a>,
-    messages: Vec<&'a Outgoing>,
-    bytes: usize,
+    count: usize,
+    /// The messages as they are sent; scheduled ones as pairs: id, and message behind its offset.
+    packed: Vec<u8>,
     /// Task ids in it, when it is [`Way::Checked`]: one call names each once.
     ids: HashSet<&'a str>,
 }
 
 impl<'a> Open<'a> {
     fn new(place: Place<'a>) -> Self {
-        Self { place, messages: Vec::new(), bytes: 0, ids: HashSet::new() }
+        Self { place, count: 0, packed: Vec::new(), ids: HashSet::new() }
     }
 
-    fn is_full_for(&self, message: &Outgoing) -> bool {
-        !self.messages.is_empty()
-            && (self.messages.len() >= PER_COMMAND
-                || self.bytes + message.data.len() > BYTES_PER_COMMAND
-                || self.ids.contains(&*message.id))
+    fn is_full_for(&self, id: &str, bytes: usize) -> bool {
+        self.count > 0
+            && (self.count >= PER_COMMAND
+                || self.packed.len() + bytes > BYTES_PER_COMMAND
+                || self.ids.contains(id))
+    }
+
+    fn add(&mut self, message: &'a Outgoing, encoded: &[u8]) {
+        let id = message.message.headers.id.as_str();
+        match self.place.way {
+            Way::Now => bulk(&mut self.packed, &[encoded]),
+            Way::NewId(_) | Way::Checked(_) => {
+                let offset = bucket_offset(message.due().unwrap_or(0));
+                bulk(&mut self.packed, &[id.as_bytes()]);
+                bulk(&mut self.packed, &[&offset, encoded]);
+            }
+        }
+        if matches!(self.place.way, Way::Checked(_)) {
+            self.ids.insert(id);
+        }
+        self.count += 1;
+    }
+
+    /// Makes it empty for more messages of its place.
+    fn clear(&mut self) {
+        self.count = 0;
+        self.packed.clear();
+        self.ids.clear();
     }
 }
 
@@ -164,6 +195,7 @@ impl<'a> Pipeline<'a> {
             index: HashMap::new(),
             last: None,
             packed: Vec::new(),
+            encoded: Vec::new(),
             replies: 0,
         }
     }
@@ -177,14 +209,14 @@ impl<'a> Pipeline<'a> {
         {
             self.add(&SCHEDULE.load());
         }
-        for message in batch {
+        for message in batch.iter().filter(|message| message.has_queue()) {
             self.push(message);
             if self.packed.len() >= PIECE {
                 self.send(lease)?;
             }
         }
-        for open in std::mem::take(&mut self.open) {
-            self.close(&open);
+        for at in 0..self.open.len() {
+            self.close(at);
         }
         self.send(lease)?;
         if self.packed.capacity() <= KEPT {
@@ -196,7 +228,7 @@ impl<'a> Pipeline<'a> {
     /// Enters queues that this connection has not named before into the set.
     fn announce(&mut self, lease: &mut Lease, batch: &[Outgoing]) {
         let mut last: Option<&Arc<str>> = None;
-        for message in batch {
+        for message in batch.iter().filter(|message| message.has_queue()) {
             // Runs of one queue are the rule; comparing pointers spares hashing its name each time.
             if last.is_some_and(|queue| Arc::ptr_eq(queue, &message.queue)) {
                 continue;
@@ -210,12 +242,12 @@ impl<'a> Pipeline<'a> {
     }
 
     fn place(&self, message: &'a Outgoing) -> Place<'a> {
-        let way = match message.due.filter(|due| *due > self.horizon).map(bucket_begin) {
+        let way = match message.due().filter(|due| *due > self.horizon).map(bucket_begin) {
             None => Way::Now,
             Some(begin) if message.new_id => Way::NewId(begin),
             Some(begin) => Way::Checked(begin),
         };
-        Place { queue: &message.queue, step: step(message.priority), way }
+        Place { queue: &message.queue, step: step(message.priority()), way }
     }
 
     fn push(&mut self, message: &'a Outgoing) {
@@ -228,41 +260,35 @@ impl<'a> Pipeline<'a> {
             }),
         };
         self.last = Some((place, at));
-        if self.open[at].is_full_for(message) {
-            let done = std::mem::replace(&mut self.open[at], Open::new(place));
-            self.close(&done);
+        message.encode_into(&mut self.encoded);
+        let encoded = std::mem::take(&mut self.encoded);
+        if self.open[at].is_full_for(&message.message.headers.id, encoded.len()) {
+            self.close(at);
         }
-        let open = &mut self.open[at];
-        open.bytes += message.data.len();
-        open.messages.push(message);
-        if matches!(place.way, Way::Checked(_)) {
-            open.ids.insert(&message.id);
-        }
+        self.open[at].add(message, &encoded);
+        self.encoded = encoded;
     }
 
     /// Packs a command that is complete.
-    fn close(&mut self, open: &Open<'_>) {
-        let place = open.place;
+    fn close(&mut self, at: usize) {
+        let (place, count) = (self.open[at].place, self.open[at].count);
+        let lane = || self.keys.lane(place.queue, place.step);
         match place.way {
             Way::Now => {
                 let list = self.keys.list(place.queue, place.step);
-                self.begin(open.messages.len() + 2, &[b"LPUSH", list.as_bytes()]);
-                for message in &open.messages {
-                    bulk(&mut self.packed, &[&message.data]);
-                }
+                self.begin(count + 2, &[b"LPUSH", list.as_bytes()]);
+                self.take(at);
             }
             Way::NewId(begin) => {
-                let lane = self.keys.lane(place.queue, place.step);
-                let (due, bucket, name) = (lane.due(), lane.bucket(begin), begin.to_string());
+                let (due, bucket, name) = (lane().due(), lane().bucket(begin), begin.to_string());
                 self.begin(1, &[b"MULTI"]);
                 self.begin(4, &[b"ZADD", due.as_bytes(), name.as_bytes(), name.as_bytes()]);
-                self.begin(open.messages.len() * 2 + 2, &[b"HSET", bucket.as_bytes()]);
-                self.scheduled(open);
+                self.begin(count * 2 + 2, &[b"HSET", bucket.as_bytes()]);
+                self.take(at);
                 self.begin(1, &[b"EXEC"]);
             }
             Way::Checked(begin) => {
-                let lane = self.keys.lane(place.queue, place.step);
-                let (due, bucket, name) = (lane.due(), lane.bucket(begin), begin.to_string());
+                let (due, bucket, name) = (lane().due(), lane().bucket(begin), begin.to_string());
                 let fixed: [&[u8]; 6] = [
                     b"EVALSHA",
                     SCHEDULE.hash().as_bytes(),
@@ -271,18 +297,16 @@ impl<'a> Pipeline<'a> {
                     bucket.as_bytes(),
                     name.as_bytes(),
                 ];
-                self.begin(open.messages.len() * 2 + fixed.len(), &fixed);
-                self.scheduled(open);
+                self.begin(count * 2 + fixed.len(), &fixed);
+                self.take(at);
             }
         }
     }
 
-    /// The messages of a command as pairs: id, and message behind its offset.
-    fn scheduled(&mut self, open: &Open<'_>) {
-        for message in &open.messages {
-            bulk(&mut self.packed, &[message.id.as_bytes()]);
-            bulk(&mut self.packed, &[&bucket_offset(message.due.unwrap_or(0)), &message.data]);
-        }
+    /// Takes the messages of a command over.
+    fn take(&mut self, at: usize) {
+        self.packed.extend_from_slice(&self.open[at].packed);
+        self.open[at].clear();
     }
 
     /// Begins a command of so many parts with the first of them.

@@ -29,7 +29,10 @@ use std::{
 };
 
 use self::{consumer::SqliteConsumer, epoch::Epoch};
-use super::{Admin, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats, Subscription};
+use super::{
+    Admin, Answer, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats, Subscription,
+    encoded,
+};
 use crate::{
     clock,
     error::Result,
@@ -66,15 +69,16 @@ impl SqliteBroker {
 }
 
 impl Broker for SqliteBroker {
-    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<()> {
-        if batch.is_empty() {
-            return Ok(());
+    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
+        let messages = encoded::encode(batch);
+        if !messages.is_empty() {
+            let bytes = messages.iter().map(|message| message.data.len()).sum();
+            let (durable, rows) = (self.handle.durable(), messages.len());
+            let cost = Cost { durable, publishes: true, rows, bytes };
+            let publish = move |tx: &mut Tx<'_>| publish::publish(tx, &messages);
+            self.handle.database().write(cost, deadline, publish)?;
         }
-        let bytes = batch.iter().map(|o| o.data.len()).sum();
-        let cost =
-            Cost { durable: self.handle.durable(), publishes: true, rows: batch.len(), bytes };
-        let batch = batch.to_vec();
-        self.handle.database().write(cost, deadline, move |tx| publish::publish(tx, &batch))
+        Ok(encoded::answers(batch))
     }
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {

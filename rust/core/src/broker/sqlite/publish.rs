@@ -1,7 +1,7 @@
 //! Messages into their queues and into the due set.
 
 use crate::{
-    broker::{HORIZON_MS, Outgoing, PRIORITIES},
+    broker::{HORIZON_MS, encoded::Encoded},
     clock::Millis,
     sqlite_store::Tx,
 };
@@ -13,17 +13,17 @@ const READY: &str = "INSERT INTO ready (key) VALUES (?1)";
 const DUE: &str = "INSERT INTO due (queue, at, key, label) VALUES (?1, ?2, ?3, ?4)";
 
 /// Writes the batch, in order.
-pub(super) fn publish(tx: &mut Tx<'_>, batch: &[Outgoing]) -> rusqlite::Result<()> {
+pub(super) fn publish(tx: &mut Tx<'_>, batch: &[Encoded]) -> rusqlite::Result<()> {
     let (mut message, mut ready) = (tx.prepare(MESSAGE)?, tx.prepare(READY)?);
     let horizon = tx.now + HORIZON_MS;
     let mut ready_now = false;
-    for outgoing in batch {
+    for one in batch {
         let number = tx.number()?;
-        let queue = tx.queue(&outgoing.queue)?;
-        let key = key::key(queue, outgoing.priority.min(PRIORITIES - 1), number)?;
-        message.execute((number, &*outgoing.id, &outgoing.data[..]))?;
-        match outgoing.due {
-            Some(due) if due > horizon => schedule(tx, key, due, &outgoing.id)?,
+        let queue = tx.queue(&one.queue)?;
+        let key = key::key(queue, one.priority, number)?;
+        message.execute((number, &*one.id, &one.data[..]))?;
+        match one.due {
+            Some(due) if due > horizon => schedule(tx, key, due, &one.id)?,
             _ => {
                 ready.execute([key])?;
                 ready_now = true;

@@ -61,14 +61,14 @@ mod tests {
 
     #[test]
     fn a_small_task_is_small() {
-        let raw = encode(&small());
+        let raw = Bytes::from(encode(&small(), Vec::new()));
         assert!(raw.len() < 100, "{}", raw.len());
         assert_eq!(decode(&raw).unwrap(), small());
     }
 
     #[test]
     fn every_prefix_is_refused() {
-        let raw = encode(&small());
+        let raw = Bytes::from(encode(&small(), Vec::new()));
         for end in 0..raw.len() {
             let error = decode(&raw.slice(..end)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Decode);

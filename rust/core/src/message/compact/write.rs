@@ -1,8 +1,6 @@
 //! Writing a compact message: fields in the order in which a reader is glad to have them, defaults
 //! left out.
 
-use bytes::Bytes;
-
 use super::{
     super::{
         Message,
@@ -13,9 +11,10 @@ use super::{
     COMPRESSIONS, CONTENT_TYPES,
 };
 
-pub(in super::super) fn encode(m: &Message) -> Bytes {
-    let size = 192 + m.headers.task.len() + m.headers.id.len() + m.body.len();
-    let mut fields = Fields { out: Writer::with_capacity(size), count: 0 };
+/// Writes the message into an empty buffer.
+pub(in super::super) fn encode(m: &Message, mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.reserve(192 + m.headers.task.len() + m.headers.id.len() + m.body.len());
+    let mut fields = Fields { out: Writer::onto(buffer), count: 0 };
     fields.out.map(0); // its count is put in at the end
     fields.headers(&m.headers);
     fields.properties(&m.properties, &m.headers.id);
@@ -30,7 +29,7 @@ pub(in super::super) fn encode(m: &Message) -> Bytes {
     } else {
         out.splice(..1, [0xde, 0, count]);
     }
-    Bytes::from(out)
+    out
 }
 
 /// The map being written.

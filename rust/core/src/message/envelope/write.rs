@@ -1,7 +1,6 @@
 //! Writing an envelope: every header and property, always, in the order of a stock client.
 
 use base64::Engine;
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
@@ -14,9 +13,11 @@ use super::{
     BASE64,
 };
 
-pub(in super::super) fn encode(m: &Message) -> Bytes {
+/// Writes the message into an empty buffer.
+pub(in super::super) fn encode(m: &Message, mut buffer: Vec<u8>) -> Vec<u8> {
     let base64_len = m.body.len().div_ceil(3) * 4;
-    let mut out = Object(Vec::with_capacity(base64_len + 1280));
+    buffer.reserve(base64_len + 1280);
+    let mut out = Object(buffer);
     out.0.extend_from_slice(b"{\"body\": \"");
     let start = out.0.len();
     out.0.resize(start + base64_len, 0);
@@ -30,7 +31,7 @@ pub(in super::super) fn encode(m: &Message) -> Bytes {
     out.open("properties");
     write_properties(&mut out, m);
     out.0.extend_from_slice(b"}}");
-    Bytes::from(out.0)
+    out.0
 }
 
 fn write_headers(out: &mut Object, h: &Headers) {

@@ -25,9 +25,7 @@ const NONE_32: u32 = u32::MAX;
 /// Bytes of an outcome before its variable fields.
 const OUTCOME_FIXED: usize = 4 + 8 + 1 + 4 + 3 * 4;
 /// Bytes of a message that follows before its variable fields.
-const FOLLOW_FIXED: usize = 1 + 8 + 3 * 4;
-/// No due time.
-const NOT_DUE: i64 = i64::MIN;
+const FOLLOW_FIXED: usize = 3 * 4;
 /// Bytes of a call before its variable fields.
 const CALL_FIXED: usize = 4 + 8 + 4 + 8 + 8 + 2 + 4;
 
@@ -117,8 +115,6 @@ pub fn put_outcome(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
     out.put_slice(outcome.note.as_bytes());
     out.put_slice(outcome.traceback.as_bytes());
     for follow in &outcome.follow {
-        out.put_u8(follow.priority);
-        out.put_i64_le(follow.due.unwrap_or(NOT_DUE));
         out.put_u32_le(follow.queue.len() as u32);
         out.put_u32_le(follow.id.len() as u32);
         out.put_u32_le(follow.data.len() as u32);
@@ -158,8 +154,6 @@ fn read_follow(frame: &mut Bytes) -> Result<FollowUp> {
     if frame.len() < FOLLOW_FIXED {
         return Err(broken("outcome"));
     }
-    let priority = frame.get_u8();
-    let due = Some(frame.get_i64_le()).filter(|due| *due != NOT_DUE);
     let (queue, id, data) =
         (frame.get_u32_le() as usize, frame.get_u32_le() as usize, frame.get_u32_le() as usize);
     if frame.len() < queue + id + data {
@@ -167,7 +161,7 @@ fn read_follow(frame: &mut Bytes) -> Result<FollowUp> {
     }
     let queue = String::from_utf8_lossy(&frame.split_to(queue)).into();
     let id = String::from_utf8_lossy(&frame.split_to(id)).into();
-    Ok(FollowUp { queue, priority, due, id, data: frame.split_to(data) })
+    Ok(FollowUp { queue, id, data: frame.split_to(data) })
 }
 
 fn status(byte: u8) -> Result<Status> {
@@ -207,9 +201,8 @@ mod tests {
     }
 
     prop_compose! {
-        fn a_follow_up()(queue in "\\PC{0,20}", priority: u8, due in prop::option::of(0..i64::MAX), id in "\\PC{0,40}",
-                         data in prop::collection::vec(any::<u8>(), 0..300)) -> FollowUp {
-            FollowUp { queue: queue.into(), priority, due, id: id.into(), data: data.into() }
+        fn a_follow_up()(queue in "\\PC{0,20}", id in "\\PC{0,40}", data in prop::collection::vec(any::<u8>(), 0..300)) -> FollowUp {
+            FollowUp { queue: queue.into(), id: id.into(), data: data.into() }
         }
     }
 

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     broker::{
-        Admin, Broker, Capability, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder,
+        Admin, Answer, Broker, Capability, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder,
         QueueStats, Recovered, Settle, Settlement, Subscription, Tag, memory::MemoryBroker,
     },
     clock,
@@ -123,21 +123,14 @@ impl Flaky {
             } else {
                 Encoding::Compact
             };
-            self.put_raw(&message.headers.id, message.encode(encoding));
+            // Due at once, whatever its ETA: the loop is what is tested.
+            self.inner.put_raw(QUEUE, &message.headers.id, message.encode(encoding));
         }
     }
 
     /// Puts anything into the queue.
     pub(crate) fn put_raw(&self, id: &str, data: Bytes) {
-        let outgoing = Outgoing {
-            queue: QUEUE.into(),
-            priority: 0,
-            due: None,
-            id: id.into(),
-            new_id: false,
-            data,
-        };
-        self.inner.publish(&[outgoing], clock::instant()).expect("memory");
+        self.inner.put_raw(QUEUE, id, data);
     }
 
     /// Ids of what is in the queue, first first. Takes them.
@@ -186,7 +179,7 @@ impl Flaky {
 pub(crate) struct Cable(pub(crate) Arc<Flaky>);
 
 impl Broker for Cable {
-    fn publish(&self, batch: &[Outgoing], deadline: std::time::Instant) -> Result<()> {
+    fn publish(&self, batch: &[Outgoing], deadline: std::time::Instant) -> Result<Vec<Answer>> {
         if let Some(kind) = self.0.faults.lock().expect("whole").publish {
             return Err(Error::new(kind, "refused"));
         }
@@ -442,13 +435,8 @@ impl ScriptedPool {
         }
         let id = run.id.split(' ').next().unwrap_or_default();
         let next = message(&format!("after-{id}"), "early", "0 ok");
-        vec![FollowUp {
-            queue: QUEUE.into(),
-            priority: 0,
-            due: None,
-            id: next.headers.id.as_str().into(),
-            data: next.encode(Encoding::Compact),
-        }]
+        let id = next.headers.id.as_str().into();
+        vec![FollowUp { queue: QUEUE.into(), id, data: next.encode(Encoding::Compact) }]
     }
 
     fn finish(&mut self, run: &Run) {

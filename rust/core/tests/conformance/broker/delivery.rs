@@ -3,10 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use taskcore::{
-    ErrorKind,
-    message::{Encoding, JSON, Message},
-};
+use taskcore::{ErrorKind, broker::Answer, clock::wall_ms, message::Encoding};
 
 use super::*;
 use crate::{Harness, PATIENCE, QUIET, unique};
@@ -23,7 +20,7 @@ pub(crate) async fn priorities(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     let batch: Vec<_> =
         [(9, "d1"), (3, "b1"), (0, "a1"), (6, "c1"), (9, "d2"), (0, "a2"), (3, "b2")]
-            .map(|(priority, body)| Outgoing { priority, ..message(&queue, body) })
+            .map(|(priority, body)| message(&queue, body).priority(priority))
             .into();
     broker.publish(&batch, soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
@@ -32,11 +29,8 @@ pub(crate) async fn priorities(h: &impl Harness) {
 
 pub(crate) async fn queues_in_order_within_a_priority(h: &impl Harness) {
     let (broker, first, second) = (h.broker(), unique("first"), unique("second"));
-    let urgent = Outgoing { priority: 0, ..message(&second, "urgent") };
-    let (one, two) = (
-        Outgoing { priority: 3, ..message(&first, "one") },
-        Outgoing { priority: 3, ..message(&second, "two") },
-    );
+    let urgent = message(&second, "urgent").priority(0);
+    let (one, two) = (message(&first, "one").priority(3), message(&second, "two").priority(3));
     broker.publish(&[two, urgent, one], soon()).unwrap();
     let worker = worker(&*broker, &[&first, &second]).await;
     let got = take(&*worker, 3).await;
@@ -96,14 +90,12 @@ pub(crate) async fn bytes_are_untouched(h: &impl Harness) {
         Bytes::from_static(b"\0"),
         Bytes::new(),
     ];
-    let batch: Vec<_> = bodies
-        .iter()
-        .map(|data| Outgoing { data: data.clone(), ..message(&queue, "any") })
-        .collect();
+    let batch: Vec<_> =
+        bodies.iter().map(|data| message(&queue, "any").body(data.clone())).collect();
     broker.publish(&batch, soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
     let got = take(&*worker, bodies.len()).await;
-    assert!(got.iter().map(|d| &d.raw).eq(bodies.iter()), "bodies differ");
+    assert!(got.iter().map(|d| &d.message.as_ref().unwrap().body).eq(&bodies), "bodies differ");
     assert!(got.iter().all(|d| d.redeliveries == 0));
     ack(&*worker, &got).await;
 }
@@ -111,21 +103,17 @@ pub(crate) async fn bytes_are_untouched(h: &impl Harness) {
 /// Whichever way it was written, and also among the dead letters.
 pub(crate) async fn a_delivery_holds_its_message(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
-    let mut task = Message { content_type: JSON.into(), ..Message::default() };
-    task.content_encoding = "utf-8".into();
-    task.body = Bytes::from_static(b"[[1], {}, {}]");
-    task.headers.task = "proj.add".into();
-    task.headers.id = unique("id").to_string();
+    let mut task = message(&queue, "[[1], {}, {}]").id(&unique("id")).message;
     task.headers.rare_mut().extra.insert("tenant".into(), "a".into());
     task.properties.delivery_tag = Some("tag".into());
-    let encoded = [Encoding::Compact, Encoding::Celery].map(|encoding| task.encode(encoding));
-    let batch = encoded.clone().map(|data| Outgoing { data, ..message(&queue, "x") });
-    broker.publish(&batch, soon()).unwrap();
+    let batch = [Encoding::Compact, Encoding::Celery]
+        .map(|encoding| Outgoing::new(task.clone(), queue.clone(), encoding));
+    assert_eq!(broker.publish(&batch, soon()).unwrap(), [Answer::Confirmed; 2]);
     let worker = worker(&*broker, &[&queue]).await;
     let got = take(&*worker, 2).await;
-    for (delivery, raw) in got.iter().zip(&encoded) {
+    for (delivery, outgoing) in got.iter().zip(&batch) {
         assert_eq!(*delivery.message.as_ref().unwrap(), task);
-        assert_eq!(delivery.raw, *raw);
+        assert_eq!(delivery.raw, task.encode(outgoing.encoding));
     }
     let id = Arc::from(&*task.headers.id);
     let park = Settle::Park { id, reason: "no such task".into() };
@@ -135,15 +123,37 @@ pub(crate) async fn a_delivery_holds_its_message(h: &impl Harness) {
 
 pub(crate) async fn what_is_no_message_comes_with_the_reason(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
-    publish(&*broker, &queue, &["no message"]);
+    let mut nameless = message(&queue, "x");
+    nameless.message.headers.task.clear();
+    let raw = nameless.message.encode(nameless.encoding);
+    broker.publish(&[nameless], soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
     let got = take(&*worker, 1).await;
-    assert_eq!(got[0].message.as_ref().unwrap_err().kind(), ErrorKind::Decode);
-    assert_eq!(&got[0].raw[..], b"no message");
+    let error = got[0].message.as_ref().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Decode);
+    assert!(error.to_string().contains("`task` is missing"), "{error}");
+    assert_eq!(got[0].raw, raw);
     let park = Settle::Park { id: Arc::from(""), reason: "no message".into() };
     settle(&*worker, &got, |_| park.clone()).await;
     let dead = broker.dead(&queue, 1).unwrap();
-    assert_eq!((&*dead[0].id, &dead[0].message), ("", &None));
+    assert_eq!((&*dead[0].id, &dead[0].message, &dead[0].raw), ("", &None, &raw));
+}
+
+/// And it does not keep the rest of the batch.
+pub(crate) async fn an_exchange_that_is_none_is_unroutable(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let (confirmed, unroutable) = (Answer::Confirmed, Answer::Unroutable);
+    let lost = |body: &str| message(&queue, body).exchange(&unique("no-such-exchange"));
+    let later = |outgoing: Outgoing| outgoing.due(wall_ms() + 3_600_000);
+    let batch = [lost("a"), message(&queue, "b"), later(lost("c")), later(message(&queue, "d"))];
+    let answers = broker.publish(&batch, soon()).unwrap();
+    assert_eq!(answers, [unroutable, confirmed, unroutable, confirmed]);
+    assert_eq!(broker.publish(&[lost("e")], soon()).unwrap(), [unroutable]);
+    assert_eq!(broker.publish(&[message(&queue, "f")], soon()).unwrap(), [confirmed]);
+    let stats = broker.stats(&queue).unwrap();
+    assert_eq!((stats.depth, stats.scheduled), (2, 1));
+    let worker = worker(&*broker, &[&queue]).await;
+    assert_eq!(bodies(&take(&*worker, 2).await), ["b", "f"]);
 }
 
 pub(crate) async fn many_at_once(h: &impl Harness) {

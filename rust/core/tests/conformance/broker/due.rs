@@ -10,7 +10,7 @@ use super::*;
 use crate::{Harness, PATIENCE, QUIET, unique};
 
 fn scheduled(queue: &Arc<str>, body: &str, due: Millis) -> Outgoing {
-    Outgoing { due: Some(due), ..message(queue, body) }
+    message(queue, body).due(due)
 }
 
 pub(crate) async fn far_due_is_not_delivered(h: &impl Harness) {
@@ -182,12 +182,11 @@ pub(crate) async fn cancel_by_id(h: &impl Harness) {
 pub(crate) async fn due_bytes_are_untouched(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     let data = Bytes::from((0..=255_u8).cycle().take(100_000).collect::<Vec<_>>());
-    let outgoing =
-        Outgoing { data: data.clone(), ..scheduled(&queue, "big", wall_ms() + HORIZON_MS + 200) };
+    let outgoing = scheduled(&queue, "big", wall_ms() + HORIZON_MS + 200).body(data.clone());
     broker.publish(&[outgoing], soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
     let got =
         tokio::time::timeout(PATIENCE, worker.fetch(0, 1)).await.expect("it comes due").unwrap();
-    assert_eq!(got[0].raw, data);
+    assert_eq!(got[0].message.as_ref().unwrap().body, data);
     assert_eq!(&*got[0].queue, &*queue);
 }

@@ -14,10 +14,7 @@ use crate::{Harness, PATIENCE, unique};
 pub(crate) async fn release_returns_everything_in_order(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     let batch: Vec<_> = (0..10)
-        .map(|n| Outgoing {
-            priority: if n < 5 { 0 } else { 9 },
-            ..message(&queue, &n.to_string())
-        })
+        .map(|n| message(&queue, &n.to_string()).priority(if n < 5 { 0 } else { 9 }))
         .collect();
     broker.publish(&batch, soon()).unwrap();
     let first = worker(&*h.broker(), &[&queue]).await;

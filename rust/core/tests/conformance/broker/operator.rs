@@ -14,7 +14,7 @@ async fn park(broker: &dyn Broker, queue: &Arc<str>, dead: &[&str]) -> Arc<dyn C
     publish(broker, queue, dead);
     let worker = worker(broker, &[queue]).await;
     for delivery in take(&*worker, dead.len()).await {
-        let id = Arc::from(format!("id-{}", String::from_utf8_lossy(&delivery.raw)));
+        let id = Arc::from(format!("id-{}", body(&delivery)));
         let how = Settle::Park { id, reason: "no such task".into() };
         worker.settle(vec![Settlement { tag: delivery.tag, how }]).await.unwrap();
     }
@@ -46,10 +46,9 @@ pub(crate) async fn stats_count(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
     let worker = park(&*broker, &queue, &["dead"]).await;
-    let mut batch: Vec<_> = (0..10_u8)
-        .map(|n| Outgoing { priority: n % 10, ..message(&queue, &n.to_string()) })
-        .collect();
-    batch.push(Outgoing { due: Some(wall_ms() + 3_600_000), ..message(&queue, "later") });
+    let mut batch: Vec<_> =
+        (0..10_u8).map(|n| message(&queue, &n.to_string()).priority(n % 10)).collect();
+    batch.push(message(&queue, "later").due(wall_ms() + 3_600_000));
     broker.publish(&batch, soon()).unwrap();
     take(&*worker, 3).await;
     assert_eq!(
@@ -78,8 +77,8 @@ pub(crate) async fn purge_drops_ready_and_scheduled(h: &impl Harness) {
     publish(&*broker, &queue, &["held"]);
     let held = take(&*worker, 1).await;
     let mut batch: Vec<_> =
-        [0, 3, 9].map(|priority| Outgoing { priority, ..message(&queue, "ready") }).into();
-    batch.push(Outgoing { due: Some(wall_ms() + 3_600_000), ..message(&queue, "later") });
+        [0, 3, 9].map(|priority| message(&queue, "ready").priority(priority)).into();
+    batch.push(message(&queue, "later").due(wall_ms() + 3_600_000));
     batch.push(message(&other, "stays"));
     broker.publish(&batch, soon()).unwrap();
     assert_eq!(broker.purge(&queue).unwrap(), 4);
@@ -100,7 +99,7 @@ pub(crate) async fn dead_letters_are_listed_newest_first(h: &impl Harness) {
     park(&*broker, &queue, &["a", "b", "c"]).await;
     park(&*broker, &other, &["d"]).await;
     let dead = broker.dead(&queue, 2).unwrap();
-    assert_eq!(dead.iter().map(|d| &d.raw[..]).collect::<Vec<_>>(), [b"c", b"b"]);
+    assert_eq!(dead_bodies(&dead), ["c", "b"]);
     assert_eq!(dead.iter().map(|d| &*d.id).collect::<Vec<_>>(), ["id-c", "id-b"]);
     assert_ne!(dead[0].key, dead[1].key);
 }
@@ -133,10 +132,7 @@ pub(crate) async fn discard_by_key_and_all(h: &impl Harness) {
     let worker = park(&*broker, &queue, &["a", "b", "c"]).await;
     let key = broker.dead(&queue, 1).unwrap()[0].key.clone();
     assert_eq!(broker.discard(&queue, Some(&[key])).unwrap(), 1);
-    assert_eq!(
-        broker.dead(&queue, 10).unwrap().iter().map(|d| &d.raw[..]).collect::<Vec<_>>(),
-        [b"b", b"a"]
-    );
+    assert_eq!(dead_bodies(&broker.dead(&queue, 10).unwrap()), ["b", "a"]);
     assert_eq!(broker.discard(&queue, None).unwrap(), 2);
     assert_eq!(broker.discard(&queue, None).unwrap(), 0);
     nothing(&*worker).await;

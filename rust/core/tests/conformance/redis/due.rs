@@ -1,7 +1,7 @@
 //! The due set: buckets, ids, and what comes due.
 
 use taskcore::{
-    broker::{HORIZON_MS, Outgoing, QueueStats, Settle},
+    broker::{HORIZON_MS, QueueStats, Settle},
     clock::wall_ms,
 };
 
@@ -14,11 +14,7 @@ fn the_same_id_may_be_scheduled_twice() {
         run(async {
             let (broker, queue) = (broker(server), unique("q"));
             let due = wall_ms() + 3_600_000;
-            let scheduled = |body: &str, due| Outgoing {
-                id: "same".into(),
-                due: Some(due),
-                ..message(&queue, body)
-            };
+            let scheduled = |body: &str, due| message(&queue, body).id("same").due(due);
             broker.publish(&[scheduled("one", due), scheduled("two", due + 1)], soon()).unwrap();
             broker.publish(&[scheduled("three", due + 2)], soon()).unwrap();
             assert_eq!(broker.stats(&queue).unwrap().scheduled, 3);
@@ -47,11 +43,8 @@ fn an_id_made_for_its_message_is_scheduled_cancelled_and_purged_as_any_other() {
     with_server(|server| {
         let (broker, queue) = (broker(server), unique("q"));
         let due = wall_ms() + 3_600_000;
-        let scheduled = |n: i64, new_id| Outgoing {
-            due: Some(due + n * 10),
-            new_id,
-            ..message(&queue, &n.to_string())
-        };
+        let scheduled =
+            |n: i64, new_id| message(&queue, &n.to_string()).due(due + n * 10).new_id(new_id);
         let batch: Vec<_> = (0..1_200).map(|n| scheduled(n, n % 5 != 0)).collect();
         broker.publish(&batch, soon()).unwrap();
         assert_eq!(broker.stats(&queue).unwrap().scheduled, 1_200);
@@ -60,9 +53,7 @@ fn an_id_made_for_its_message_is_scheduled_cancelled_and_purged_as_any_other() {
         broker.publish(&again, soon()).unwrap();
         assert_eq!(broker.stats(&queue).unwrap().scheduled, 1_200);
         // One bucket is emptied by cancelling and leaves nothing.
-        broker
-            .publish(&[Outgoing { due: Some(due * 2), ..scheduled(7_777, true) }], soon())
-            .unwrap();
+        broker.publish(&[scheduled(7_777, true).due(due * 2)], soon()).unwrap();
         let keys = due_keys(server, &queue).len();
         assert!(broker.cancel(&queue, "id-7777").unwrap());
         assert!(!broker.cancel(&queue, "id-7777").unwrap());
@@ -83,11 +74,7 @@ fn a_crowd_due_at_once_is_claimed_once_and_leaves_nothing() {
             let second = worker(&*broker, &[&queue]).await;
             let due = wall_ms() + HORIZON_MS + 200;
             let batch: Vec<_> = (0..COUNT)
-                .map(|n| Outgoing {
-                    due: Some(due + (n % 7) as i64),
-                    new_id: true,
-                    ..message(&queue, &n.to_string())
-                })
+                .map(|n| message(&queue, &n.to_string()).due(due + (n % 7) as i64).new_id(true))
                 .collect();
             broker.publish(&batch, soon()).unwrap();
             assert_eq!(broker.stats(&queue).unwrap().scheduled, COUNT as u64);

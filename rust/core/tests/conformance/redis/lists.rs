@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use taskcore::{
     assemble::{self, Options},
-    broker::{Outgoing, QueueStats, Settle},
+    broker::{QueueStats, Settle},
     clock::wall_ms,
+    message::Message,
     result::{Record, State},
 };
 
@@ -17,16 +18,15 @@ fn lists_are_those_of_celery() {
     with_server(|server| {
         let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
         let batch: Vec<_> = [0_u8, 3, 6, 9, 4]
-            .map(|priority| Outgoing { priority, ..message(&queue, &priority.to_string()) })
+            .map(|priority| message(&queue, &priority.to_string()).priority(priority))
             .into();
         broker.publish(&batch, soon()).unwrap();
         let mut list = |step: &str| -> Vec<String> {
-            redis::cmd("LRANGE")
-                .arg(format!("{queue}{step}"))
-                .arg(0)
-                .arg(-1)
-                .query(&mut client)
-                .unwrap()
+            let mut range = redis::cmd("LRANGE");
+            range.arg(format!("{queue}{step}")).arg(0).arg(-1);
+            let all: Vec<Vec<u8>> = range.query(&mut client).unwrap();
+            let body = |raw: Vec<u8>| Message::decode(&raw.into()).unwrap().body.to_vec();
+            all.into_iter().map(|raw| String::from_utf8(body(raw)).unwrap()).collect()
         };
         assert_eq!(list(""), ["0"]);
         // Newest first: producers push on the left.
@@ -63,7 +63,7 @@ fn global_keyprefix_is_before_every_key() {
         let broker = assemble::broker(&server.url(), &options).unwrap();
         let results = assemble::results(&server.url(), &options).unwrap();
         let queue: Arc<str> = "celery".into();
-        let later = Outgoing { due: Some(wall_ms() + 3_600_000), ..message(&queue, "later") };
+        let later = message(&queue, "later").due(wall_ms() + 3_600_000);
         broker
             .publish(
                 &[message(&queue, "a"), message(&queue, "b"), message(&queue, "c"), later],
@@ -104,9 +104,7 @@ fn a_worker_that_wants_one_holds_one() {
             let (producer, name) = (broker.clone(), queue.clone());
             let all = tokio::task::spawn_blocking(move || {
                 for priority in [0, 3, 6, 9] {
-                    producer
-                        .publish(&[Outgoing { priority, ..message(&name, "x") }], soon())
-                        .unwrap();
+                    producer.publish(&[message(&name, "x").priority(priority)], soon()).unwrap();
                 }
             });
             assert_eq!(fetch.await.unwrap().len(), 1);

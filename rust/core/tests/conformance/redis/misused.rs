@@ -1,7 +1,7 @@
 //! Keys that another program has made of another type, and a server whose memory is full.
 
 use taskcore::{
-    broker::{Outgoing, QueueStats, Settle},
+    broker::{QueueStats, Settle},
     clock::wall_ms,
 };
 
@@ -85,10 +85,9 @@ fn a_server_whose_memory_is_full_can_be_emptied() {
     let Some(server) = Server::start(&["--maxmemory", "12mb"]) else { return skipped("redis") };
     run(async {
         let (broker, queue, mut client) = (broker(&server), unique("q"), server.client());
-        let large = |n: usize| Outgoing {
-            data: format!("{n:0>SIZE$}").into(),
-            due: n.is_multiple_of(50).then(|| wall_ms() + 2_600),
-            ..message(&queue, &n.to_string())
+        let large = |n: usize| {
+            let large = message(&queue, &n.to_string()).body(format!("{n:0>SIZE$}"));
+            if n.is_multiple_of(50) { large.due(wall_ms() + 2_600) } else { large }
         };
         // A worker that has been there, with something unacked, and one that was lost.
         let early = worker(&*broker, &[&queue]).await;

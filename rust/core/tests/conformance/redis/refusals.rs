@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use taskcore::{
     ErrorKind,
     assemble::{self, Options},
@@ -74,8 +73,7 @@ fn a_result_that_is_too_large_for_the_server_is_refused_alone() {
     assert_eq!(put.kind(), ErrorKind::TooLarge, "{put}");
     // A message likewise.
     let (broker, queue) = (broker(&server), unique("q"));
-    let mut large = message(&queue, "x");
-    large.data = Bytes::from(vec![b'x'; 5 << 20]);
+    let large = message(&queue, "x").body(vec![b'x'; 5 << 20]);
     let error = broker.publish(&[large], soon()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
     publish(&*broker, &queue, &["x"]);

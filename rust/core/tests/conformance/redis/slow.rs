@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use taskcore::{
     assemble::{self, Options},
-    broker::Outgoing,
     result::{Record, State},
 };
 
@@ -39,10 +38,7 @@ fn a_backlog_passes_a_slow_link() {
     const SIZE: usize = 100_000;
     let Some(server) = Server::start(&[]) else { return skipped("redis") };
     let (direct, queue) = (broker(&server), unique("q"));
-    let large = |n: usize| Outgoing {
-        data: format!("{n}{}", "x".repeat(SIZE)).into(),
-        ..message(&queue, &n.to_string())
-    };
+    let large = |n: usize| message(&queue, &n.to_string()).body(format!("{n}{}", "x".repeat(SIZE)));
     // One claim of all of them would take twice as long as a silent connection is believed to be
     // alive.
     let batch: Vec<_> = (0..80).map(large).collect();
@@ -70,6 +66,8 @@ fn a_backlog_passes_a_slow_link() {
             got
         };
         let got = tokio::select! { got = fetching => got, () = renewing => unreachable!() };
-        assert!(got.iter().map(|d| &d.raw).eq(batch.iter().map(|o| &o.data)));
+        assert!(
+            got.iter().map(|d| d.message.as_ref().unwrap()).eq(batch.iter().map(|o| &o.message))
+        );
     });
 }
