@@ -6,6 +6,7 @@ mod joins;
 mod leases;
 mod refusals;
 mod servers;
+mod slots;
 mod slow;
 mod slow_proxy;
 mod many;
