@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from taskcore._core import __version__
-    from taskcore.app import Celery, Taskcore
-    from taskcore.app.shared import current_app, current_task, shared_task
+    from taskcore.app import Celery, Taskcore, current_app, current_task, shared_task
     from taskcore.canvas.signature import Signature, maybe_signature, signature, subtask
     from taskcore.result import AsyncResult, EagerResult, ResultSet
     from taskcore.task import Task
@@ -49,7 +48,7 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(("Taskcore", "Celery"), "taskcore.app"),
-    **dict.fromkeys(("shared_task", "current_app", "current_task"), "taskcore.app.shared"),
+    **dict.fromkeys(("shared_task", "current_app", "current_task"), "taskcore.app"),
     **dict.fromkeys(("Signature", "signature", "maybe_signature", "subtask"), "taskcore.canvas"),
     **dict.fromkeys(("AsyncResult", "EagerResult", "ResultSet"), "taskcore.result"),
     "Task": "taskcore.task",

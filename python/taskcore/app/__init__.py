@@ -4,7 +4,7 @@ Celery."""
 from __future__ import annotations
 
 from taskcore.app.base import Taskcore
-from taskcore.app.shared import shared_task
+from taskcore.app.shared import current_app, current_task, shared_task
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Celery = Taskcore
 
-__all__ = ["Celery", "Taskcore", "shared_task"]
+__all__ = ["Celery", "Taskcore", "current_app", "current_task", "shared_task"]
 
 
 def __getattr__(name: str) -> NoReturn:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime, tzinfo
     from typing import Any, Literal, NoReturn, TypeVar, Unpack, overload
 
-    from taskcore.canvas.signature import Signature
+    from taskcore.canvas import Signature
     from taskcore.execution.call import Call
     from taskcore.execution.executor import Executor
     from taskcore.results.eager_result import EagerResult
@@ -297,7 +297,7 @@ class Taskcore:
     def send_many(self, signatures: Iterable[Mapping[str, Any]]) -> ResultSet[Any]:
         """Publishes many signatures, pipelined; gives their results in order."""
         if self.conf["task_always_eager"]:
-            from taskcore.canvas.signature import Signature
+            from taskcore.canvas import Signature
             from taskcore.results.result_set import ResultSet
 
             return ResultSet.of(
@@ -306,7 +306,7 @@ class Taskcore:
         return self.producer.send_each(self._calls(signatures))
 
     def _calls(self, signatures: Iterable[Mapping[str, Any]]) -> Any:
-        from taskcore.canvas.signature import Signature
+        from taskcore.canvas import Signature
 
         for sig in signatures:
             if not is_mapping(sig):
@@ -318,7 +318,7 @@ class Taskcore:
 
     def signature(self, *args: Any, **kwargs: Any) -> Signature:
         """A signature that is sent through this app."""
-        from taskcore.canvas.signature import signature
+        from taskcore.canvas import signature
 
         return signature(*args, app=self, **kwargs)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from taskcore import states
-from taskcore.canvas.signature import Signature
+from taskcore.canvas import Signature
 from taskcore.exceptions import NotSupportedError
 from taskcore.publishing import argument_check, call_options
 from taskcore.results import exception_codec

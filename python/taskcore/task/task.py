@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any, NoReturn, Unpack
 
-    from taskcore.canvas.signature import Signature
+    from taskcore.canvas import Signature
     from taskcore.results.async_result import AsyncResult
     from taskcore.results.eager_result import EagerResult
     from taskcore.results.result_set import ResultSet
@@ -235,19 +235,19 @@ class Task(TaskOptions, Generic[P, R]):
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
         """A signature with these arguments."""
-        from taskcore.canvas.signature import Signature
+        from taskcore.canvas import Signature
 
         return Signature(self, args, kwargs)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature:
         """The same, immutable."""
-        from taskcore.canvas.signature import Signature
+        from taskcore.canvas import Signature
 
         return Signature(self, args, kwargs, immutable=True)
 
     def signature(self, args: Any = None, kwargs: Any = None, **options: Any) -> Signature:
         """A signature with arguments and options."""
-        from taskcore.canvas.signature import Signature
+        from taskcore.canvas import Signature
 
         return Signature(self, args, kwargs, **options)
 
@@ -314,7 +314,7 @@ class Task(TaskOptions, Generic[P, R]):
                 del exc
         when = eta if countdown is None else countdown
         if carried.get("is_eager"):
-            from taskcore.canvas.signature import Signature
+            from taskcore.canvas import Signature
 
             sig = Signature(self, args, kwargs, {**options, "task_id": request.id})
             retry_exc = Retry(exc=exc, when=when, is_eager=True, sig=sig)
