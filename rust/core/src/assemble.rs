@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     broker::{
-        Admin, QueueOrder,
+        Adapter, QueueOrder,
         memory::MemoryBroker,
         redis::{RedisBroker, RedisOptions},
         sqlite::SqliteBroker,
@@ -58,7 +58,7 @@ pub fn queue_order(options: &Options, queues: &mut [Arc<str>]) -> Result<QueueOr
 
 /// The broker that `url` names, with all of its ports; callers take the one that they need. Nothing
 /// is connected yet.
-pub fn broker(url: &str, options: &Options) -> Result<Arc<dyn Admin>> {
+pub fn broker(url: &str, options: &Options) -> Result<Arc<dyn Adapter>> {
     queue_order(options, &mut [])?;
     let mut options = options.clone();
     options.remove(QUEUE_ORDER);

@@ -19,6 +19,8 @@ pub enum Capability {
     Replay,
     /// [`Admin::discard`](super::Admin::discard).
     Discard,
+    /// All of [`Broadcast`](super::Broadcast).
+    Broadcast,
 }
 
 impl Capability {
@@ -33,6 +35,18 @@ impl Capability {
         Self::Discard,
     ];
 
+    /// All there are.
+    pub const ALL: [Self; 8] = [
+        Self::Stats,
+        Self::Queues,
+        Self::Purge,
+        Self::Cancel,
+        Self::Dead,
+        Self::Replay,
+        Self::Discard,
+        Self::Broadcast,
+    ];
+
     /// In words, as in "this broker cannot ...".
     pub fn does(self) -> &'static str {
         match self {
@@ -43,6 +57,7 @@ impl Capability {
             Self::Dead => "list dead letters",
             Self::Replay => "replay dead letters",
             Self::Discard => "discard dead letters",
+            Self::Broadcast => "carry what is said to all workers",
         }
     }
 
@@ -50,9 +65,12 @@ impl Capability {
     #[cold]
     pub fn missing(self, url: &str) -> Error {
         let does = self.does();
-        let sentence = format!(
-            "the broker `{url}` cannot {does}, expected one that can; use the tools of its server"
-        );
+        let instead = match self {
+            Self::Broadcast => "use `memory://` until this version can",
+            _ => "use the tools of its server",
+        };
+        let sentence =
+            format!("the broker `{url}` cannot {does} yet, expected one that can; {instead}");
         Error::new(ErrorKind::Unsupported, sentence)
     }
 }

@@ -17,15 +17,16 @@
 //! * **Fetch many, settle many**, in one round trip each. An idle `fetch` waits blocked; it does
 //!   not poll.
 //!
-//! A broker has several ports: [`Broker`] for those who publish and consume, [`Admin`] for operators.
-//! The first is what makes it a broker; the others it may have in part, and
-//! [`Broker::capabilities`] tells which part.
+//! A broker has several ports: [`Broker`] for those who publish and consume, [`Admin`] for
+//! operators, [`Broadcast`] for remote control and events. The first is what makes it a broker; the
+//! others it may have in part, and [`Broker::capabilities`] tells which part.
 //!
 //! Producers call from any thread and block; consumers live in the worker's runtime and are async.
 //! A port carries messages. In which bytes they lie in a broker is its adapter's own affair; it
 //! opens no body.
 
 pub mod admin;
+pub mod broadcast;
 pub mod answer;
 pub mod capability;
 pub mod deadletter;
@@ -48,6 +49,7 @@ use crate::{
 };
 pub use admin::{Admin, QueueStats};
 pub use answer::Answer;
+pub use broadcast::Broadcast;
 pub use capability::Capability;
 pub use deadletter::DeadLetter;
 pub use order::QueueOrder;
@@ -235,6 +237,11 @@ pub trait Broker: Send + Sync {
     /// What it can do beyond this port. What is not among it answers `Unsupported`.
     fn capabilities(&self) -> &'static [Capability];
 }
+
+/// All ports of one broker.
+pub trait Adapter: Admin + Broadcast {}
+
+impl<T: Admin + Broadcast> Adapter for T {}
 
 /// The worker's side of one connection. All methods take `&self` and may run concurrently with each
 /// other, except that at most one `fetch` is outstanding. Dropping a `fetch` future is safe: what

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use taskcore::{
     assemble::{self, Options},
-    broker::Admin,
+    broker::Adapter,
     result::ResultStore,
 };
 
@@ -26,7 +26,7 @@ impl ByUrl {
 }
 
 impl Harness for ByUrl {
-    fn broker(&self) -> Arc<dyn Admin> {
+    fn broker(&self) -> Arc<dyn Adapter> {
         assemble::broker(&self.url, &self.options).unwrap()
     }
 }

@@ -19,8 +19,9 @@ use std::{
     time::Duration,
 };
 
-use taskcore::broker::Admin;
+use taskcore::broker::Adapter;
 
+mod broadcast;
 mod broker;
 mod harness;
 mod redis;
@@ -35,7 +36,7 @@ pub(crate) const QUIET: Duration = Duration::from_millis(300);
 /// One fresh broker store.
 pub(crate) trait Harness: Send + Sync {
     /// Another handle on the same store, as a second process would have.
-    fn broker(&self) -> Arc<dyn Admin>;
+    fn broker(&self) -> Arc<dyn Adapter>;
 }
 
 /// Runs one test body on a runtime like the worker's.
@@ -62,6 +63,7 @@ pub(crate) fn skipped(adapter: &str) {
 
 broker_suite!(memory, crate::harness::memory);
 broker_suite!(sqlite, crate::harness::sqlite);
+broadcast_suite!(memory_broadcast, crate::harness::memory);
 result_suite!(memory_results, crate::harness::memory_results);
 result_suite!(sqlite_results, crate::harness::sqlite_results);
 broker_suite!(redis_broker, crate::redis::harness);

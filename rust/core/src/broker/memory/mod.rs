@@ -9,6 +9,7 @@
 //! file adds the ports, the clock and the waking. One mutex is slower than a queue per lock under
 //! contention, and that is the trade: a fake must be obviously right.
 
+mod broadcast;
 mod state;
 
 use std::{
@@ -19,10 +20,13 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::state::State;
+use self::{broadcast::Subscribers, state::State};
 use super::{
-    Admin, Answer, Broker, Capability, Claimed, Consumer, DeadLetter, Delivery, HORIZON_MS,
-    Outgoing, QueueStats, Recovered, Settlement, Subscription, Tag, encoded, order::Turns,
+    Admin, Answer, Broadcast, Broker, Capability, Claimed, Consumer, DeadLetter, Delivery,
+    HORIZON_MS, Outgoing, QueueStats, Recovered, Settlement, Subscription, Tag,
+    broadcast::{Binding, BroadcastMessage, Subscriber},
+    encoded,
+    order::Turns,
 };
 use crate::{
     clock::{self, Millis},
@@ -37,6 +41,8 @@ struct Store {
     /// Rung after every change that may give a fetch something; reaches waiters of any thread and
     /// runtime.
     changed: Notify,
+    /// Who hears what is said to all.
+    subscribers: Subscribers,
     /// Where its time comes from.
     clock: fn() -> Millis,
 }
@@ -59,7 +65,12 @@ fn store(name: &str, clock: fn() -> Millis) -> Arc<Store> {
     stores
         .entry(name.to_owned())
         .or_insert_with(|| {
-            Arc::new(Store { state: Mutex::default(), changed: Notify::new(), clock })
+            Arc::new(Store {
+                state: Mutex::default(),
+                changed: Notify::new(),
+                subscribers: Subscribers::default(),
+                clock,
+            })
         })
         .clone()
 }
@@ -133,7 +144,7 @@ impl Broker for MemoryBroker {
     }
 
     fn capabilities(&self) -> &'static [Capability] {
-        &Capability::ADMIN
+        &Capability::ALL
     }
 }
 
@@ -167,6 +178,17 @@ impl Admin for MemoryBroker {
 
     fn discard(&self, queue: &str, keys: Option<&[String]>) -> Result<u64> {
         Ok(self.store.lock().discard(queue, keys))
+    }
+}
+
+impl Broadcast for MemoryBroker {
+    fn broadcast(&self, batch: &[BroadcastMessage], _deadline: Instant) -> Result<()> {
+        self.store.subscribers.tell(batch);
+        Ok(())
+    }
+
+    fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {
+        Box::pin(async { Ok(self.store.subscribers.add(bindings)) })
     }
 }
 

@@ -24,8 +24,8 @@ use std::{
 };
 
 use super::{
-    Admin, Answer, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats, Subscription,
-    encoded,
+    Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats,
+    Subscription, encoded,
 };
 use crate::{
     clock,
@@ -150,3 +150,6 @@ impl Admin for RedisBroker {
         })
     }
 }
+
+/// Not yet: every question is answered so.
+impl Broadcast for RedisBroker {}

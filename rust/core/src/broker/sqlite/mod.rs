@@ -30,8 +30,8 @@ use std::{
 
 use self::{consumer::SqliteConsumer, epoch::Epoch};
 use super::{
-    Admin, Answer, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats, Subscription,
-    encoded,
+    Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats,
+    Subscription, encoded,
 };
 use crate::{
     clock,
@@ -135,3 +135,6 @@ impl Admin for SqliteBroker {
         self.change(move |tx| operate::discard(tx, &queue, keys.as_deref()))
     }
 }
+
+/// Not yet: every question is answered so.
+impl Broadcast for SqliteBroker {}

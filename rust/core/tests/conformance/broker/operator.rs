@@ -32,12 +32,15 @@ pub(crate) async fn capabilities_are_true(h: &impl Harness) {
         broker.dead(&queue, 1).map(drop),
         broker.replay(&queue, None).map(drop),
         broker.discard(&queue, None).map(drop),
+        broker.broadcast(&[], soon()),
     ];
-    for (answer, capability) in answers.into_iter().zip(Capability::ADMIN) {
+    for (answer, capability) in answers.into_iter().zip(Capability::ALL) {
         if broker.capabilities().contains(&capability) {
             answer.unwrap();
         } else {
-            assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unsupported, "{capability:?}");
+            let error = answer.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{capability:?}");
+            assert!(error.to_string().contains(capability.does()), "{error}");
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use taskcore::{
     assemble::{self, Options},
-    broker::{Admin, QueueOrder, Subscription},
+    broker::{Adapter, QueueOrder, Subscription},
 };
 
 use crate::{harness::ByUrl, skipped};
@@ -91,7 +91,7 @@ pub(crate) fn harness() -> Option<ByUrl> {
     shared().map(|server| ByUrl::part_of(server.url()))
 }
 
-pub(super) fn broker(server: &Server) -> Arc<dyn Admin> {
+pub(super) fn broker(server: &Server) -> Arc<dyn Adapter> {
     assemble::broker(&server.url(), &Options::default()).unwrap()
 }
 
