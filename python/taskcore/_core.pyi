@@ -377,6 +377,16 @@ class Worker:
             ValueError: no such task, or a limit that is not above 0.
             NotSupportedError: a hard limit, and the pool cannot kill.
         """
+    def consume(self, queue: str) -> list[str]:
+        """Consumes from another queue. Nothing that is held is lost; the connection takes it up a
+        moment later. Returns the queues from now on."""
+    def cancel(self, queue: str) -> list[str]:
+        """Consumes from a queue no longer; what was claimed from it still runs here. Without the last
+        one the worker claims nothing. Returns the queues from now on.
+
+        Raises:
+            ValueError: it is not consumed here.
+        """
     def grow(self, n: int = 1) -> int:
         """Runs so many more tasks at a time; returns how many from now on."""
     def shrink(self, n: int = 1) -> int:

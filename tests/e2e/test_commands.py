@@ -181,3 +181,22 @@ def test_limits_are_changed(site: Commanded) -> None:
     ):
         with pytest.raises(RuntimeError, match=error):
             site.ask(*command)
+
+
+def test_queues_come_and_go(site: Commanded) -> None:
+    worker = site.start("-c", "1")
+    running = site.hold("gate", "late")
+    other = site.call("add", 1, queue="other")
+    assert site.ask("add_consumer", "other") == ["taskcore", "other"]
+    assert site.ask("cancel_consumer", "taskcore") == ["other"]
+    left = site.call("add", 2)
+    site.release("gate")
+    assert running.get(timeout=WAIT) and other.get(timeout=WAIT) == 2
+    site.wait_queue(depth=1, in_flight=0)
+    assert site.ask("active_queues") == ["other"]
+    site.ask("add_consumer", "taskcore")
+    assert left.get(timeout=WAIT) == 3
+    with pytest.raises(RuntimeError, match="is not consumed here, expected one that is: `other`"):
+        site.ask("cancel_consumer", "oter")
+    assert len(site.holders("gate")) == 1
+    assert worker.stop() == 0

@@ -99,6 +99,19 @@ class WorkController:
         """
         return self.core.time_limit(task_name, soft=soft, hard=hard)
 
+    def add_consumer(self, queue: str) -> list[str]:
+        """Consumes from another queue; returns the queues from now on."""
+        return self.core.consume(queue)
+
+    def cancel_consumer(self, queue: str) -> list[str]:
+        """Consumes from a queue no longer; what was claimed from it still runs here. Without the last
+        one the worker claims nothing. Returns the queues from now on.
+
+        Raises:
+            ValueError: it is not consumed here.
+        """
+        return self.core.cancel(queue)
+
     def pool_grow(self, n: int = 1) -> int:
         """Runs so many more tasks at a time; returns how many from now on."""
         return self.core.grow(n)

@@ -66,6 +66,11 @@ pub(crate) fn revoked(py: Python<'_>, answer: RevokeAnswer) -> PyResult<Bound<'_
     Ok(dict)
 }
 
+/// Names for Python.
+pub(crate) fn texts(names: &[Arc<str>]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
 /// Limits in seconds.
 pub(crate) fn limits(soft: Option<f64>, hard: Option<f64>) -> PyResult<Limits> {
     let micros = |name: &str, seconds: Option<f64>| match seconds {
@@ -110,9 +115,8 @@ pub(crate) fn report(py: Python<'_>, report: Report) -> PyResult<Bound<'_, PyDic
         let list = list.iter().map(|one| held(py, one)).collect::<PyResult<Vec<_>>>()?;
         dict.set_item(name, PyList::new(py, list)?)?;
     }
-    let text = |one: &Arc<str>| one.to_string();
-    dict.set_item("revoked", report.revoked.iter().map(text).collect::<Vec<_>>())?;
-    dict.set_item("queues", report.queues.iter().map(text).collect::<Vec<_>>())?;
+    dict.set_item("revoked", texts(&report.revoked))?;
+    dict.set_item("queues", texts(&report.queues))?;
     let limits = PyDict::new(py);
     for (task, limit) in report.rate_limits {
         limits.set_item(&*task, limit)?;

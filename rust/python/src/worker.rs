@@ -288,6 +288,19 @@ impl Worker {
         Ok(control::in_seconds(before))
     }
 
+    /// Consumes from another queue; the queues from now on.
+    fn consume(&self, py: Python<'_>, queue: String) -> PyResult<Vec<String>> {
+        let queue = queue.into();
+        self.ask(py, |reply| Command::Consume { queue, reply })
+            .map(|queues| control::texts(&queues))
+    }
+
+    /// Consumes from a queue no longer; the queues from now on.
+    fn cancel(&self, py: Python<'_>, queue: String) -> PyResult<Vec<String>> {
+        let queue = queue.into();
+        self.ask(py, |reply| Command::Cancel { queue, reply }).map(|queues| control::texts(&queues))
+    }
+
     /// Runs so many more tasks at a time; how many from now on.
     #[pyo3(signature = (n=1))]
     fn grow(&self, py: Python<'_>, n: usize) -> PyResult<usize> {

@@ -229,6 +229,9 @@ pub trait Broker: Send + Sync {
     /// Called again after a failure. While the lease of the epoch stands it is resumed: tags handed
     /// out before stay valid, and what was claimed without the worker learning of it goes back.
     /// When it lapsed, [`Consumer::epoch`] is a fresh name and every older tag is void.
+    ///
+    /// The queues may be others than before. What is held from a queue that is left out stays held:
+    /// it is settled, recovered and released as before, and nothing more is claimed there.
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>>;
 
     /// The URL with its password hidden.

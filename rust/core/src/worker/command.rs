@@ -70,6 +70,22 @@ pub enum Command {
         /// The limits before.
         reply: Reply<Limits>,
     },
+    /// Consume from another queue. The connection is made anew under its lease, so nothing that is
+    /// held is lost; the answer does not wait for it.
+    Consume {
+        /// Its name.
+        queue: Arc<str>,
+        /// The queues from now on.
+        reply: Reply<Vec<Arc<str>>>,
+    },
+    /// Consume from a queue no longer. What was claimed from it still runs here. Without the last one
+    /// the worker claims nothing.
+    Cancel {
+        /// Its name.
+        queue: Arc<str>,
+        /// The queues from now on.
+        reply: Reply<Vec<Arc<str>>>,
+    },
     /// Add so many processes or threads.
     Grow {
         /// How many.

@@ -149,6 +149,22 @@ impl Connection {
         }
     }
 
+    /// Whether the queues may be changed now.
+    pub(super) fn can_subscribe(&self) -> bool {
+        !matches!(&self.state, State::Up(up) if up.mark.is_some())
+    }
+
+    /// Consumes from these queues from now on, under the lease that it has: the consumer is made
+    /// anew. Of no queues it keeps the last ones, which nobody fetches from.
+    pub(super) fn subscribe(&mut self, queues: &[Arc<str>]) {
+        if !queues.is_empty() {
+            self.subscription.queues = queues.to_vec();
+        }
+        if matches!(self.state, State::Up(_) | State::Connecting(_)) {
+            self.state = State::Connecting(connect(&self.broker, &self.subscription));
+        }
+    }
+
     /// Somebody else's use of the connection failed: reconnect.
     pub(super) fn fail(&mut self, kind: ErrorKind) {
         if !matches!(self.state, State::Up(_)) {

@@ -34,6 +34,8 @@ impl Worker {
             Command::TimeLimit { task, limits, reply } => {
                 reply.send(self.limit_time(&task, limits));
             }
+            Command::Consume { queue, reply } => reply.send(self.consume(queue)),
+            Command::Cancel { queue, reply } => reply.send(self.cancel_queue(&queue)),
             Command::Grow { by, reply } => reply.send(self.resize(by, true)),
             Command::Shrink { by, reply } => reply.send(self.resize(by, false)),
             Command::Report { reply } => reply.send(Ok(self.report(now))),
@@ -153,6 +155,43 @@ impl Worker {
             request.hard_us = request.hard_us.filter(|_| pool.kills());
         }
         Ok(before)
+    }
+
+    fn consume(&mut self, queue: Arc<str>) -> Result<Vec<Arc<str>>> {
+        self.must_work()?;
+        if queue.is_empty() {
+            let text = "a queue without a name, expected the name of one";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        if !self.config.queues.contains(&queue) {
+            tracing::info!(queue = &*queue, "consumes from one more queue");
+            self.config.queues.push(queue);
+            self.resubscribe = true;
+        }
+        Ok(self.config.queues.clone())
+    }
+
+    fn cancel_queue(&mut self, queue: &str) -> Result<Vec<Arc<str>>> {
+        self.must_work()?;
+        let Some(at) = self.config.queues.iter().position(|known| **known == *queue) else {
+            let known: Vec<String> = self.config.queues.iter().map(|q| format!("`{q}`")).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let text =
+                format!("queue `{queue}` is not consumed here, expected one that is: {known}");
+            return Err(Error::new(ErrorKind::Config, text));
+        };
+        tracing::info!(queue, "consumes from one queue less");
+        self.config.queues.remove(at);
+        self.resubscribe = true;
+        Ok(self.config.queues.clone())
+    }
+
+    /// Takes up other queues as soon as nothing is under way that needs the present consumer.
+    pub(super) fn subscribe(&mut self) {
+        if self.resubscribe && !self.flush.is_settling() && self.connection.can_subscribe() {
+            self.resubscribe = false;
+            self.connection.subscribe(&self.config.queues);
+        }
     }
 
     fn resize(&mut self, by: usize, grow: bool) -> Result<usize> {

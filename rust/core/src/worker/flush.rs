@@ -217,6 +217,11 @@ impl Flush {
         std::future::poll_fn(|cx| self.poll(cx, now)).await
     }
 
+    /// Whether a batch is on its way to the broker.
+    pub(super) fn is_settling(&self) -> bool {
+        self.settling.is_some()
+    }
+
     /// The connection went away: what was sent is sent again over the next one.
     pub(super) fn disconnected(&mut self) {
         self.settling = None;

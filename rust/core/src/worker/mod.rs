@@ -134,6 +134,8 @@ pub struct Worker {
     /// When the lease was last known to be good. Nothing is begun on the strength of an older one
     /// than it lasts.
     renewed: Micros,
+    /// Whether the queues have changed and the connection does not know. Written and read by control.
+    resubscribe: bool,
     /// What is away. Written and read by outage.
     away: Away,
     counts: Stats,
@@ -201,6 +203,7 @@ impl Worker {
             epoch: String::new(),
             lease: 0,
             renewed: 0,
+            resubscribe: false,
             away: Away::default(),
             counts: Stats::default(),
             children_changed: true,
@@ -279,7 +282,10 @@ impl Worker {
             }
         }
         let idle = self.inflight.claimed() == 0;
-        self.flush.kick(self.connection.consumer(), idle, now.mono);
+        // What is sent now would be lost to the consumer that is about to be made anew.
+        let consumer = self.connection.consumer().filter(|_| !self.resubscribe);
+        self.flush.kick(consumer, idle, now.mono);
+        self.subscribe();
         self.publish();
         Ok(false)
     }
@@ -319,7 +325,7 @@ impl Worker {
     }
 
     fn fetch(&mut self) {
-        if !self.connection.can_fetch() {
+        if !self.connection.can_fetch() || self.config.queues.is_empty() {
             return;
         }
         let claimed = self.inflight.claimed();

@@ -40,7 +40,7 @@ macro_rules! broker_suite {
             due_wakes_a_blocked_fetch, scheduled_ones_cost_no_fetch, due_order, ready_only_and_due_only,
             what_is_put_back_overdue_is_the_next_to_be_claimed, what_is_put_back_overdue_wakes_another_worker, cancel_by_id, due_bytes_are_untouched,
             release_returns_everything_in_order, a_released_consumer_is_refused, the_leases_that_stand_are_known, a_lapsed_lease_is_recovered, a_suspect_is_one_until_it_has_run, a_renewed_lease_is_respected,
-            who_is_late_itself_judges_nobody, a_consumer_is_replaced_under_its_lease, a_lease_that_ended_is_followed_by_a_fresh_epoch,
+            who_is_late_itself_judges_nobody, a_consumer_is_replaced_under_its_lease, the_queues_of_a_consumer_change, a_lease_that_ended_is_followed_by_a_fresh_epoch,
             capabilities_are_true, stats_count, queues_are_listed, purge_drops_ready_and_scheduled, dead_letters_are_listed_newest_first,
             replay_goes_to_the_tail, replay_by_key, discard_by_key_and_all, the_url_is_redacted,
         );

@@ -217,3 +217,62 @@ async fn who_asks_a_worker_that_stops_or_has_ended_is_told() {
     let error = handle.ask(|reply| Command::Report { reply }).await.expect_err("ended");
     assert!(error.to_string().starts_with("the worker has ended"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn queues_come_and_go_while_what_is_held_goes_on() {
+    let lab = Lab::new(config());
+    let consume = |queue: &str| {
+        let queue = queue.into();
+        lab.handle.ask(move |reply| Command::Consume { queue, reply })
+    };
+    let cancel = |queue: &str| {
+        let queue = queue.into();
+        lab.handle.ask(move |reply| Command::Cancel { queue, reply })
+    };
+    lab.broker.put_in("other", &message("other", "late", "0 ok"));
+    lab.broker.put(&[
+        message("1", "late", "300 ok"),
+        message("2", "late", "300 ok"),
+        message("3", "late", "300 ok"),
+    ]);
+    lab.oracle.until(|o| o.begun().len() == 2).await;
+    assert_eq!(consume("other").await.expect("done").concat(), "qother");
+    assert_eq!(consume("other").await.expect("done").len(), 2, "it is one of them already");
+    assert_eq!(cancel("q").await.expect("done").concat(), "other");
+    lab.broker.put(&[message("4", "late", "0 ok")]);
+    lab.oracle.until(|o| o.ended().len() == 4).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut ended = lab.oracle.ended();
+    ended.sort();
+    assert_eq!(ended, ["1", "2", "3", "other"], "what was in hand has run, once");
+    assert_eq!(lab.oracle.begun().len(), 4);
+    let figures = lab.broker.figures();
+    assert_eq!((figures.depth, figures.in_flight), (1, 0), "`4` waits, the rest is acknowledged");
+    let error = cancel("q").await.expect_err("refused").to_string();
+    assert_eq!(error, "queue `q` is not consumed here, expected one that is: `other`");
+    // Without a queue it claims nothing, and goes on when it has one.
+    assert!(cancel("other").await.expect("done").is_empty());
+    lab.broker.put_in("other", &message("5", "late", "0 ok"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(lab.oracle.begun().len(), 4);
+    consume("q").await.expect("done");
+    lab.oracle.until(|o| o.ended().contains(&"4".to_owned())).await;
+    assert_eq!(lab.oracle.begun().len(), 5);
+    assert_eq!(report(&lab).await.queues.concat(), "q");
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_change_while_the_broker_is_away() {
+    let lab = Lab::new(config());
+    lab.broker.put(&[message("1", "late", "100 ok")]);
+    lab.oracle.until(|o| o.begun().len() == 1).await;
+    lab.broker.set_down(true);
+    lab.broker.put_in("other", &message("2", "late", "0 ok"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let queue = "other".into();
+    lab.handle.ask(|reply| Command::Consume { queue, reply }).await.expect("done");
+    lab.broker.set_down(false);
+    lab.oracle.until(|o| o.ended().len() == 2).await;
+    lab.until_idle().await;
+    assert_eq!(lab.oracle.begun(), ["1", "2"]);
+}

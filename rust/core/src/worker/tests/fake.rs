@@ -128,6 +128,11 @@ impl Flaky {
         }
     }
 
+    /// Puts a message into another queue.
+    pub(crate) fn put_in(&self, queue: &str, message: &Message) {
+        self.inner.put_raw(queue, &message.headers.id, message.encode(Encoding::Compact));
+    }
+
     /// Puts anything into the queue.
     pub(crate) fn put_raw(&self, id: &str, data: Bytes) {
         self.inner.put_raw(QUEUE, id, data);
@@ -196,7 +201,7 @@ impl Broker for Cable {
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
         Box::pin(async move {
             self.0.attempts.fetch_add(1, Ordering::Relaxed);
-            let (held, epoch) = {
+            let epoch = {
                 let mut faults = self.0.faults.lock().expect("whole");
                 if faults.down {
                     return Err(Error::new(ErrorKind::Connection, "unplugged"));
@@ -206,18 +211,11 @@ impl Broker for Cable {
                 }
                 faults.fenced = false;
                 faults.epochs += usize::from(faults.inner.is_none());
-                (faults.inner.clone(), format!("{}.{}", subscription.epoch, faults.epochs))
+                format!("{}.{}", subscription.epoch, faults.epochs)
             };
             // The lease outlives a connection: the same epoch goes on.
-            let inner = match held {
-                Some(inner) => inner,
-                None => {
-                    self.0
-                        .inner
-                        .consume(Subscription { epoch: epoch.clone(), ..subscription })
-                        .await?
-                }
-            };
+            let inner =
+                self.0.inner.consume(Subscription { epoch: epoch.clone(), ..subscription }).await?;
             self.0.faults.lock().expect("whole").inner = Some(Arc::clone(&inner));
             Ok(Arc::new(Plug { inner, broker: Arc::clone(&self.0), epoch }) as Arc<dyn Consumer>)
         })

@@ -201,6 +201,52 @@ pub(crate) async fn a_consumer_is_replaced_under_its_lease(h: &impl Harness) {
     assert!(got.iter().all(|d| d.redeliveries == 0), "nothing was lost");
 }
 
+pub(crate) async fn the_queues_of_a_consumer_change(h: &impl Harness) {
+    let (broker, epoch) = (h.broker(), unique("epoch"));
+    let (old, kept, new) = (unique("old"), unique("kept"), unique("new"));
+    let consume = |queues: &[&Arc<str>]| {
+        let queues = queues.iter().map(|q| (*q).clone()).collect();
+        let (order, epoch) = (QueueOrder::default(), epoch.to_string());
+        broker.consume(Subscription { queues, order, epoch, max_deliveries: 3 })
+    };
+    publish_numbers(&*broker, &old, 4);
+    publish(&*broker, &kept, &["k"]);
+    let first = consume(&[&old, &kept]).await.unwrap();
+    let held = take(&*first, 5).await;
+    let of_old: Vec<Delivery> = held.into_iter().filter(|d| d.queue == old).collect();
+    drop(first);
+    let second = consume(&[&kept, &new]).await.unwrap();
+    assert_eq!(second.epoch(), &*epoch, "the lease stands");
+    publish(&*broker, &old, &["later"]);
+    publish(&*broker, &new, &["n"]);
+    assert_eq!(bodies(&take(&*second, 1).await), ["n"]);
+    nothing(&*second).await;
+    // What is held from the queue that was left out is settled as ever.
+    ack(&*second, &of_old[..1]).await;
+    settle(&*second, &of_old[1..2], |_| Settle::HandBack).await;
+    second.begin(vec![of_old[2].tag]).await.unwrap();
+    second.renew().await.unwrap();
+    let stats = broker.stats(&old).unwrap();
+    assert_eq!((stats.depth, stats.in_flight), (2, 2));
+    drop(second);
+    // It is taken up again, and left out once more.
+    let third = consume(&[&old, &new, &kept]).await.unwrap();
+    assert_eq!(third.epoch(), &*epoch);
+    assert_eq!(bodies(&take(&*third, 2).await), ["1", "later"]);
+    drop(third);
+    let last = consume(&[&kept]).await.unwrap();
+    ack(&*last, &of_old[2..3]).await;
+    last.release().await.unwrap();
+    let stats = broker.stats(&old).unwrap();
+    assert_eq!((stats.depth, stats.in_flight), (3, 0), "what is left has gone back");
+    let other = worker(&*broker, &[&old]).await;
+    let got = take(&*other, 3).await;
+    let mut found = bodies(&got);
+    found.sort();
+    assert_eq!(found, ["1", "3", "later"]);
+    assert!(got.iter().all(|d| d.redeliveries == 0));
+}
+
 pub(crate) async fn a_lease_that_ended_is_followed_by_a_fresh_epoch(h: &impl Harness) {
     let (broker, queue, epoch) = (h.broker(), unique("q"), unique("epoch"));
     publish_numbers(&*broker, &queue, 1);

@@ -139,12 +139,13 @@ async fn open(session: &Session, before: Option<u32>) -> Result<()> {
     let doubts = session.ledger.doubts();
     let mut commands = pipe();
     for served in &session.lanes {
-        let moved = served.moved.as_ref().zip(before);
-        let moved = moved.map(|(_, before)| served.lane.moved(&session.epoch, before));
+        let (follows, waited) = session.ledger.was_open(served);
+        let moved = before.filter(|_| waited);
+        let moved = moved.map(|before| served.lane.moved(&session.epoch, before));
         let mut keys = vec![&*served.lane.list, &*served.redelivered, &*served.unacked];
         keys.extend(moved.as_deref());
         let mut call = OPEN.call(&keys);
-        call.arg(session.number).arg(u8::from(before.is_some()));
+        call.arg(session.number).arg(u8::from(follows));
         for (first, count) in &doubts {
             call.arg(*first).arg(*count);
         }
@@ -156,11 +157,12 @@ async fn open(session: &Session, before: Option<u32>) -> Result<()> {
             session.spared(WHAT, &served.unacked, error)?;
         }
     }
-    session.ledger.opened(session.number, &doubts);
+    session.ledger.opened(session.number, &doubts, &session.lanes);
     Ok(())
 }
 
-/// The lanes of a subscription, in the order of service.
+/// The lanes of a subscription in the order of service, and behind them those of queues that were
+/// consumed before: what is held of these is still settled.
 fn lanes(
     broker: &RedisBroker,
     subscription: &Subscription,
@@ -168,22 +170,29 @@ fn lanes(
     session: u32,
 ) -> Vec<Served> {
     let epoch = ledger.epoch();
+    let served = |(queue, of): (&Arc<str>, usize), step: usize, waited: bool| {
+        let lane = broker.keys.lane(queue, step);
+        Served {
+            queue: Arc::clone(queue),
+            of,
+            step,
+            number: ledger.lane(queue, step),
+            redelivered: lane.redelivered(),
+            unacked: lane.unacked(&epoch),
+            due: lane.due(),
+            moved: waited.then(|| lane.moved(&epoch, session).into()),
+            lane,
+        }
+    };
     let mut lanes = Vec::with_capacity(subscription.queues.len() * STEPS.len());
     for step in 0..STEPS.len() {
         for (of, queue) in subscription.queues.iter().enumerate() {
-            let lane = broker.keys.lane(queue, step);
-            let waited = lanes.len() < wait::MOST;
-            lanes.push(Served {
-                queue: Arc::clone(queue),
-                of,
-                step,
-                number: ledger.lane(queue, step),
-                redelivered: lane.redelivered(),
-                unacked: lane.unacked(&epoch),
-                due: lane.due(),
-                moved: waited.then(|| lane.moved(&epoch, session).into()),
-                lane,
-            });
+            lanes.push(served((queue, of), step, lanes.len() < wait::MOST));
+        }
+    }
+    for queue in ledger.left_out(&subscription.queues) {
+        for step in 0..STEPS.len() {
+            lanes.push(served((&queue, usize::MAX), step, false));
         }
     }
     lanes

@@ -112,9 +112,9 @@ impl Fetcher {
         let session = Arc::clone(&asker.session);
         let now = clock::instant();
         Self {
-            lanes: Lanes::new(&session.lanes, order),
-            waits: Wait::all(&session.lanes),
-            due: vec![None; session.lanes.len()],
+            lanes: Lanes::new(session.open_lanes(), order),
+            waits: Wait::all(session.open_lanes()),
+            due: vec![None; session.open_lanes().len()],
             asker,
             task: None,
             request: None,

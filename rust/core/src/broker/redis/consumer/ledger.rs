@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::session::Served;
 use crate::broker::{Tag, redis::keys::STEPS};
 
 /// Notes of one epoch and its successors. Behind a std mutex because a section is a few pushes and
@@ -31,6 +32,10 @@ struct Inner {
     /// Queues in the order in which they were first consumed: the lane number of a tag counts
     /// through them.
     queues: Vec<Arc<str>>,
+    /// Those whose lanes are open under the epoch, and the numbers of the lanes that have been waited
+    /// on.
+    open: Vec<Arc<str>>,
+    waited: Vec<u32>,
     /// Claims without a reply: first number, how many.
     claims: Vec<(u64, u64)>,
     /// Messages that waits moved and that are not yet confirmed to be recorded as unacked.
@@ -59,6 +64,8 @@ impl Ledger {
             opened: None,
             next_seq: 1,
             queues: Vec::new(),
+            open: Vec::new(),
+            waited: Vec::new(),
             claims: Vec::new(),
             moved: Vec::new(),
             returning: Vec::new(),
@@ -86,9 +93,17 @@ impl Ledger {
     }
 
     /// The session was opened: what was in doubt by then has gone back.
-    pub(super) fn opened(&self, session: u32, doubts: &[(u64, u64)]) {
+    pub(super) fn opened(&self, session: u32, doubts: &[(u64, u64)], lanes: &[Served]) {
         let mut inner = self.inner();
         inner.opened = Some(session);
+        for served in lanes {
+            if !inner.open.contains(&served.queue) {
+                inner.open.push(Arc::clone(&served.queue));
+            }
+            if served.moved.is_some() && !inner.waited.contains(&served.number) {
+                inner.waited.push(served.number);
+            }
+        }
         inner.claims.retain(|claim| !doubts.contains(claim));
         inner.returning.retain(|tag| !doubts.contains(&(tag.seq, 1)));
     }
@@ -98,9 +113,23 @@ impl Ledger {
         let mut inner = self.inner();
         inner.generation += 1;
         inner.opened = None;
+        inner.open.clear();
+        inner.waited.clear();
         inner.claims.clear();
         inner.moved.clear();
         inner.returning.clear();
+    }
+
+    /// Whether a lane is open since an earlier session, and may have been waited on there.
+    pub(super) fn was_open(&self, served: &Served) -> (bool, bool) {
+        let inner = self.inner();
+        (inner.open.contains(&served.queue), inner.waited.contains(&served.number))
+    }
+
+    /// The queues with open lanes that are not among these.
+    pub(super) fn left_out(&self, queues: &[Arc<str>]) -> Vec<Arc<str>> {
+        let inner = self.inner();
+        inner.open.iter().filter(|queue| !queues.contains(queue)).cloned().collect()
     }
 
     /// The number of a lane in tags.
@@ -220,13 +249,13 @@ mod tests {
     fn a_session_follows_the_last_one_that_was_opened() {
         let ledger = Ledger::new("e");
         assert_eq!(ledger.begin(), (1, None));
-        ledger.opened(1, &[]);
+        ledger.opened(1, &[], &[]);
         let claim = (ledger.claim(3), 3);
         assert_eq!(ledger.begin(), (2, Some(1)));
         // Its connection broke before it was opened on all lanes.
         assert_eq!(ledger.begin(), (3, Some(1)));
         let later = (ledger.claim(1), 1);
-        ledger.opened(3, &[claim]);
+        ledger.opened(3, &[claim], &[]);
         assert_eq!(ledger.doubts(), [later]);
         ledger.fenced();
         assert_eq!(ledger.begin(), (4, None));

@@ -42,7 +42,8 @@ pub(super) struct Session {
     pub(super) number: u32,
     pub(super) max_deliveries: u32,
     pub(super) con: Multiplexed,
-    /// In the order of service: the first priority step of every queue, then the second.
+    /// In the order of service: the first priority step of every queue, then the second. Behind them
+    /// those that nothing is claimed from any more.
     pub(super) lanes: Vec<Served>,
     /// Index into `lanes` by the lane number of a tag.
     pub(super) by_tag: HashMap<u32, usize>,
@@ -55,7 +56,7 @@ pub(super) struct Session {
 /// A lane and the names of its keys for this epoch.
 pub(super) struct Served {
     pub(super) queue: Arc<str>,
-    /// Index of the queue in the subscription.
+    /// Index of the queue in the subscription; beyond all when it is not in it any more.
     pub(super) of: usize,
     /// Index of the priority step.
     pub(super) step: usize,
@@ -84,6 +85,12 @@ impl Served {
 }
 
 impl Session {
+    /// The lanes that are claimed from.
+    pub(super) fn open_lanes(&self) -> &[Served] {
+        let open = self.lanes.iter().take_while(|served| served.of != usize::MAX).count();
+        &self.lanes[..open]
+    }
+
     pub(super) fn new(
         (server, keys): (Arc<Server>, Keys),
         ledger: Arc<Ledger>,

@@ -2,7 +2,7 @@
 -- it unmoved for too long takes the epoch for lost, by a clock of his own.
 --
 -- KEYS  leases, queues of the epoch, queues of everybody
--- ARGV  epoch, `new` or `renew`, then for a new one the names of its queues
+-- ARGV  epoch, `new` or `renew`, then the names of its queues that are new
 -- Returns OK, or FENCED when a lease that is to be renewed was taken away.
 local epoch, mode = ARGV[1], ARGV[2]
 local last = tonumber(redis.call('ZSCORE', KEYS[1], epoch) or 0)
@@ -14,7 +14,7 @@ end
 redis.call('ZREM', KEYS[1], '')
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), epoch)
-if mode == 'new' then
+if ARGV[3] then
   redis.call('SADD', KEYS[2], unpack(ARGV, 3))
   redis.call('SADD', KEYS[3], unpack(ARGV, 3))
 end
