@@ -140,9 +140,9 @@ class Context:
     """`self.request`: one execution, with Celery's attribute names, and the caller's own headers
     beside them. Unknown names raise AttributeError."""
 
-    def __init__(self, request: TaskRequest | None = None, hostname: str | None = None) -> None:
+    def __init__(self, request: TaskRequest | None = None, app: Any = None) -> None:
         self._request = request
-        self._hostname = hostname
+        self._app = app
         self._attributes: dict[str, Any] | None = None
 
     def _fields(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class Context:
             limits = carried.get("timelimit") or (None, None)
             attributes = self._attributes = {
                 **DEFAULTS,
-                "hostname": self._hostname,
+                "hostname": getattr(self._app, "hostname", None),
                 "called_directly": self._request is None,
                 **carried,
                 # A message that says nothing wants its result kept.
@@ -180,7 +180,12 @@ class Context:
     @property
     def children(self) -> list[Any]:
         """Results of the tasks that this execution has published, where this process knows them."""
-        return list(getattr(self._request, "children", ()))
+        return [self._result(ids) for ids, _ in getattr(self._request, "children", ())]
+
+    def _result(self, ids: Any) -> Any:
+        task_id, parent = ids
+        above = self._result(parent if len(parent) == 2 else parent[0]) if parent else None
+        return self._app.AsyncResult(task_id, parent=above)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -233,13 +238,13 @@ def get_parent_request() -> TaskRequest | None:
     return request
 
 
-def get_context(name: str, hostname: str | None = None) -> Context:
+def get_context(name: str, app: Any) -> Context:
     """The context of the current request if it executes the task `name`, an empty one otherwise."""
     request = _current.get()
     if request is None or request.task != name:
         return Context()
     context = _context.get()
     if context is None or context._request is not request:
-        context = Context(request, hostname)
+        context = Context(request, app)
         _context.set(context)
     return context

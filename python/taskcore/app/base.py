@@ -8,10 +8,11 @@ made from the configuration is dropped when it changes.
 
 from __future__ import annotations
 
-from taskcore import _core, context, current
+from taskcore import _core, context, current, states
 from taskcore.app import registry
 from taskcore.app.connections import Connections
 from taskcore.config.conf import Config
+from taskcore.exceptions import Reject
 from taskcore.publishing import call_options
 from taskcore.publishing.producer import Producer, warn_eager
 from taskcore.results.async_result import AsyncResult
@@ -358,10 +359,12 @@ class Taskcore:
 
     def eager_result(self, task_id: str, call: Call, name: str) -> EagerResult[Any]:
         """The result of a call that ran here."""
-        retval = call.retval if call.exc is None else call.exc
         from taskcore.results.eager_result import EagerResult
 
-        return EagerResult(task_id, retval, call.outcome.state, call.outcome.traceback, name)
+        retval = call.retval if call.exc is None else call.exc
+        # To those who wait for a message that is refused, it has failed; here nobody waits.
+        state = states.REJECTED if isinstance(call.exc, Reject) else call.outcome.state
+        return EagerResult(task_id, retval, state, call.outcome.traceback, name)
 
     def store_state(self, task_id: str, state: str, meta: Any, request: Any = None) -> None:
         """Stores a state of the user's own; nothing when the app keeps no results."""

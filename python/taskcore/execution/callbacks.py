@@ -107,7 +107,7 @@ def _call_errback(
     can be sent."""
     from taskcore.context import Context
 
-    args, kwargs, _ = sig.merged((Context(request), exc, traceback))
+    args, kwargs, _ = sig.merged((Context(request, task.app), exc, traceback))
     task(*args, **kwargs)
 
 

@@ -11,6 +11,7 @@ from taskcore.results import exception_codec
 from taskcore.results.async_result import AsyncResult
 
 R = TypeVar("R")
+_WITHOUT_VALUE = frozenset({states.IGNORED, states.REJECTED})
 
 
 class EagerResult(AsyncResult[R]):
@@ -46,6 +47,15 @@ class EagerResult(AsyncResult[R]):
         return self._value(self._read(), propagate)  # type: ignore[no-any-return]
 
     wait = get
+
+    def ready(self) -> bool:
+        """Always: it has run."""
+        return True
+
+    def _value(self, document: dict[str, Any], propagate: bool) -> Any:
+        if document["status"] in _WITHOUT_VALUE:
+            return None
+        return super()._value(document, propagate)
 
     def _exception(self, document: dict[str, Any]) -> BaseException:
         result = document["result"]

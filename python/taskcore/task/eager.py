@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskcore import context
-from taskcore.exceptions import Retry
+from taskcore.exceptions import Ignore, Reject, Retry
 from taskcore.publishing import call_options
 from taskcore.utils import uuid
 
@@ -43,6 +43,8 @@ def apply(
         return task.apply(call.exc.sig["args"], call.exc.sig["kwargs"], **again)
     if isinstance(call.exc, KeyboardInterrupt):
         raise call.exc  # Ctrl-C is meant for this process, whatever it runs
+    if isinstance(call.exc, (Ignore, Reject)):
+        return app.eager_result(task_id, call, task.name)
     if call.exc is not None and (app.conf["task_eager_propagates"] if throw is None else throw):
         from taskcore.results.exception_codec import ordinary
 

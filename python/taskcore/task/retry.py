@@ -34,6 +34,7 @@ _CARRIED = [
     "replaced_task_nesting",
     "serializer",
 ]
+_KEPT_EAGERLY = ("headers", "root_id", "shadow", "ignore_result", "chain")
 NO_MORE = "_taskcore_no_more_retries"
 """Attribute of an exception with which `retry(max_retries=...)` has ended the call:
 `autoretry_for` leaves it alone."""
@@ -124,6 +125,12 @@ def carried(request: Mapping[str, Any]) -> dict[str, Any]:
 
         fields["expires"] = timestamp("expires", request["expires"], UTC)
     return fields
+
+
+def eager(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the call that runs `request` again, where it ran without a message."""
+    kept = {name: request.get(name) for name in _KEPT_EAGERLY}
+    return {**kept, "link": request.get("callbacks"), "link_error": request.get("errbacks")}
 
 
 def requeued(request: Mapping[str, Any], now: float) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class Task(TaskOptions, Generic[P, R]):
     @property
     def request(self) -> context.Context:
         """The execution that runs now; an empty one outside of it."""
-        return context.get_context(self.name, self.app.hostname)
+        return context.get_context(self.name, self.app)
 
     @property
     def backend(self) -> Any:
@@ -316,7 +316,8 @@ class Task(TaskOptions, Generic[P, R]):
         if carried.get("is_eager"):
             from taskcore.canvas import Signature
 
-            sig = Signature(self, args, kwargs, {**options, "task_id": request.id})
+            again = {**retry.eager(carried), **options, "task_id": request.id}
+            sig = Signature(self, args, kwargs, again)
             retry_exc = Retry(exc=exc, when=when, is_eager=True, sig=sig)
         else:
             fields = {
