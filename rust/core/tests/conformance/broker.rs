@@ -32,7 +32,7 @@ macro_rules! broker_suite {
         $crate::broker_suite!(@ $adapter, $start,
             fifo, an_exchange_that_is_none_is_unroutable, priorities, queues_in_order_within_a_priority, queues_take_turns, a_strict_order_is_kept, fetch_many_claims_no_more_than_asked,
             bytes_are_untouched, a_delivery_holds_its_message, what_is_no_message_comes_with_the_reason, many_at_once, publish_wakes_a_blocked_fetch, one_message_goes_to_one_worker,
-            a_dropped_fetch_loses_nothing, two_workers_share_everything_once, an_empty_batch_is_nothing,
+            a_dropped_fetch_loses_nothing, an_answered_fetch_that_is_dropped_loses_nothing, two_workers_share_everything_once, an_empty_batch_is_nothing,
             ack_forgets, hand_back_keeps_order_at_the_head, requeue_goes_to_the_tail, requeue_keeps_the_count, redeliver_is_counted_and_parks,
             redeliver_comes_before_what_is_queued, defer_goes_to_the_due_set, park_keeps_the_bytes, settle_many_in_order,
             a_tag_that_is_not_held_is_ignored, a_settlement_sent_again_leaves_a_newer_claim_alone, settling_wakes_another_worker,

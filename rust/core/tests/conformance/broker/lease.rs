@@ -260,3 +260,33 @@ pub(crate) async fn a_lease_that_ended_is_followed_by_a_fresh_epoch(h: &impl Har
     let third = consumer(&*broker, &queue, &epoch).await;
     assert_eq!(third.epoch(), second.epoch());
 }
+
+/// The connection fails while the answer to a fetch is on its way to the loop, which drops both.
+pub(crate) async fn an_answered_fetch_that_is_dropped_loses_nothing(h: &impl Harness) {
+    let (broker, queue, epoch) = (h.broker(), unique("q"), unique("epoch"));
+    let subscription = || Subscription {
+        queues: vec![queue.clone()],
+        order: QueueOrder::default(),
+        epoch: epoch.to_string(),
+        max_deliveries: 3,
+    };
+    let worker = broker.consume(subscription()).await.unwrap();
+    publish_numbers(&*broker, &queue, 5);
+    let mut fetch = worker.fetch(5, 0);
+    // Asked once, and not looked at again.
+    let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(fetch.as_mut().poll(cx)));
+    if let std::task::Poll::Ready(got) = poll.await {
+        // This broker answers within the call: there is no moment in between.
+        return assert_eq!(bodies(&got.unwrap()), numbers(0, 5));
+    }
+    // Nothing tells from outside that a fetch was answered. Without the pause this is the test of a
+    // fetch that is dropped before.
+    tokio::time::sleep(QUIET).await;
+    drop(fetch);
+    drop(worker);
+    let worker = broker.consume(subscription()).await.unwrap();
+    assert_eq!(worker.epoch(), &*epoch, "the lease stands");
+    let got = take(&*worker, 5).await;
+    assert_eq!(bodies(&got), numbers(0, 5));
+    assert!(got.iter().all(|one| !one.suspect));
+}

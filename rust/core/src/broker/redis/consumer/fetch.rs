@@ -32,14 +32,12 @@ use std::{
 
 use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::sleep_until,
-};
+use tokio::{sync::mpsc, time::sleep_until};
 
 use super::{
     ask::{Answers, Asker, Questions},
     lanes::{Lanes, Part, Place},
+    request::{Given, Request},
     session::Session,
     settle,
     wait::{Ended, Wait},
@@ -62,13 +60,6 @@ const POLL: Duration = Duration::from_millis(100);
 /// the time: what is published into them is due after the horizon, so there is time.
 const POLL_DUE: Duration = Duration::from_millis(HORIZON_MS as u64 / 2);
 const AGAIN_DUE: Duration = Duration::from_millis(100);
-
-/// A fetch, and where its messages go.
-pub(super) struct Request {
-    pub(super) want: usize,
-    pub(super) want_due: usize,
-    pub(super) reply: oneshot::Sender<Result<Vec<Claimed>>>,
-}
 
 /// What the task has under way.
 enum Task {
@@ -171,8 +162,10 @@ impl Fetcher {
         }
         let request = self.request.take().expect("it was there a moment ago");
         let deliveries = self.ready.drain(..ready).chain(self.scheduled.drain(..due)).collect();
-        if let Err(Ok(deliveries)) = request.reply.send(Ok(deliveries)) {
+        let given = Given::new(deliveries, &self.session);
+        if let Err(Ok(given)) = request.reply.send(Ok(given)) {
             // Dropped meanwhile.
+            let deliveries = given.take();
             let (ready, due): (Vec<_>, Vec<_>) =
                 deliveries.into_iter().enumerate().partition(|(at, _)| *at < ready);
             ready.into_iter().rev().for_each(|(_, d)| self.ready.push_front(d));

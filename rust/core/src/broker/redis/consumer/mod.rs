@@ -31,6 +31,7 @@ mod fetch;
 mod lanes;
 mod ledger;
 mod recover;
+mod request;
 mod session;
 mod settle;
 mod wait;
@@ -44,7 +45,7 @@ use tokio::{
 };
 
 pub(super) use self::{connect::consume, ledger::Ledger};
-use self::{fetch::Request, recover::Watch, session::Session};
+use self::{recover::Watch, request::Request, session::Session};
 use super::scripts::RELEASE;
 use crate::{
     broker::{Claimed, Consumer, Delivery, Recovered, Settlement, Tag},
@@ -104,7 +105,7 @@ impl Consumer for RedisConsumer {
             let request = Request { want, want_due, reply };
             self.requests.send(request).map_err(|_| self.ended())?;
             let claimed = answer.await.map_err(|_| self.ended())??;
-            Ok(claimed.into_iter().map(Claimed::decoded).collect())
+            Ok(claimed.take().into_iter().map(Claimed::decoded).collect())
         })
     }
 
