@@ -130,11 +130,17 @@ pub(super) fn bucket_offset(due: Millis) -> [u8; 3] {
     [100, 10, 1].map(|unit| b'0' + (offset / unit % 10) as u8)
 }
 
+/// The digits that a count of lost deliveries has at most. What has more is no count but a message
+/// that somebody else wrote. The scripts say the same.
+const COUNT_DIGITS: usize = 9;
+
 /// Splits the count of lost deliveries off a message that carries one, which makes it suspect.
 pub(super) fn split_count(value: Bytes) -> (Option<u32>, Bytes) {
-    let Some(rest) = value.strip_prefix(b"\0tc") else { return (None, value) };
+    let marked = value.strip_prefix(b"\0tc").or_else(|| value.strip_prefix(b"\0tb"));
+    let Some(rest) = marked else { return (None, value) };
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-    match std::str::from_utf8(&rest[..digits]).ok().and_then(|d| d.parse().ok()) {
+    let text = rest.get(..digits).filter(|_| digits <= COUNT_DIGITS);
+    match text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()) {
         Some(count) if rest.get(digits) == Some(&b'\n') => {
             (Some(count), value.slice(3 + digits + 1..))
         }
@@ -206,7 +212,17 @@ mod tests {
             (count, raw.to_vec())
         };
         assert_eq!(split(b"\0tc12\n{}"), (Some(12), b"{}".to_vec()));
-        for raw in [&b"{}"[..], b"", b"\0tc", b"\0tc1", b"\0tcx\n", b"\0tc99999999999\nx"] {
+        assert_eq!(split(b"\0tb999999999\n"), (Some(999_999_999), Vec::new()));
+        for raw in [
+            &b"{}"[..],
+            b"",
+            b"\0tc",
+            b"\0tc1",
+            b"\0tc\n",
+            b"\0tcx\n",
+            b"\0tc1000000000\nx",
+            b"\0tc99999999999\nx",
+        ] {
             assert_eq!(split(raw), (None, raw.to_vec()));
         }
     }

@@ -1,10 +1,9 @@
 -- Stores and announces result documents. A stored SUCCESS is final, and a state that is not ready
 -- never undoes one that is (`State::yields_to`; the state is the first field of a document).
 --
--- KEYS   the documents' keys, which are also the channels on which Celery's clients wait ARGV
--- time to live in ms or '', then three per key: document, the channel of the client that published
--- the task or '',
---        and what is said there, or '' for the document itself
+-- KEYS   the documents' keys, which are also the channels on which Celery's clients wait
+-- ARGV   time to live in ms or '', then three per key: document, the channel of the client that
+--        published the task or '', and what is said there, or '' for the document itself
 -- Reply  numbers of the keys that hold a value of another type, which is not touched
 local call, ttl = redis.call, ARGV[1]
 local function set(key, document, ...)

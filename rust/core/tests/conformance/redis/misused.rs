@@ -121,3 +121,32 @@ fn a_server_whose_memory_is_full_can_be_emptied() {
         assert!(broker.stats(&queue).unwrap().depth <= 4, "{:?}", broker.stats(&queue));
     });
 }
+
+#[test]
+fn bytes_that_look_like_a_count_and_are_none_are_parked_and_replayed_as_they_were() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
+            let bytes = b"\0tc99999999999999999999\n{}";
+            redis::cmd("LPUSH").arg(&*queue).arg(bytes).exec(&mut client).unwrap();
+            let worker = worker(&*broker, &[&queue]).await;
+            let got = take(&*worker, 1).await;
+            assert_eq!((&got[0].raw[..], got[0].suspect), (&bytes[..], false));
+            settle(&*worker, &got, |_| Settle::Park { id: "".into(), reason: "r".into() }).await;
+            assert_eq!(&broker.dead(&queue, 10).unwrap()[0].raw[..], bytes);
+            // Records of other shapes, as a later version may write them, keep no other from going back.
+            let dead = format!("{{{queue}}}:dead");
+            for (field, record) in
+                [("0", "no record"), ("1", "1 2 900 1\nx"), ("2", "5 -9 1 1\nirgood")]
+            {
+                redis::cmd("HSET").arg(&dead).arg(field).arg(record).exec(&mut client).unwrap();
+            }
+            assert_eq!(broker.replay(&queue, None).unwrap(), 2);
+            let back = take(&*worker, 2).await;
+            assert_eq!((&back[0].raw[..], &back[1].raw[..]), (&bytes[..], &b"good"[..]));
+            let left: Vec<String> = redis::cmd("HKEYS").arg(&dead).query(&mut client).unwrap();
+            assert_eq!(left, ["0", "1"]);
+            worker.release().await.unwrap();
+        });
+    });
+}

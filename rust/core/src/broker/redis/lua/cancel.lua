@@ -1,8 +1,9 @@
 -- Drops what is scheduled under a task id in some buckets of one lane.
 --
--- KEYS  due, then the buckets ARGV  task id, then where each bucket begins Returns how many
--- messages that were. Suffixes (see schedule.lua) may have gaps where one was claimed; eight misses
--- end the search.
+-- KEYS  due, then the buckets
+-- ARGV  task id, then where each bucket begins
+-- Returns how many messages that were. Suffixes (see schedule.lua) may have gaps where one was
+-- claimed; eight misses end the search.
 local ID, STEP = ARGV[1], 8
 local dropped = 0
 for i = 2, #KEYS do

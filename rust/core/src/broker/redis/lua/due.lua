@@ -1,10 +1,9 @@
 -- Claims scheduled messages out of buckets that lie within the horizon, so that exactly one
 -- worker's memory holds each.
 --
--- KEYS  per bucket, earliest first within a lane: due, unacked, bucket ARGV  session, how many
--- messages in all (at most 1000), how many bytes, first sequence number, then two per bucket: its
--- lane
---       (from 0), where it begins (ms)
+-- KEYS  per bucket, earliest first within a lane: due, unacked, bucket
+-- ARGV  session, how many messages in all (at most 1000), how many bytes, first sequence number,
+--       then two per bucket: its lane (from 0), where it begins (ms)
 -- Returns { 1 when something was left behind or else 0, { key, error, ... }, then per bucket that
 -- gave something as claim.lua }. The earliest of a bucket come first, unless it holds so much (BIG
 -- messages, or many times the room) that sorting for each claim would cost more than it gives: the

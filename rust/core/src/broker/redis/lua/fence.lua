@@ -1,6 +1,7 @@
 -- Takes a lane away from an epoch, so that what it has there may be moved in peace.
 --
--- KEYS  unacked, moved (of its session) Its claims find no session any more, and a wait of a
+-- KEYS  unacked, moved (of its session)
+-- Its claims find no session any more, and a wait of a
 -- process that was stopped finds a destination that is no list. What waits moved came after all
 -- that was claimed: it gets numbers beyond theirs.
 local REMEMBER = 60000

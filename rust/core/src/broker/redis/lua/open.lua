@@ -4,10 +4,10 @@
 --
 -- KEYS  list, redelivered, unacked, and for a lane that is waited on: moved (of the session before)
 -- ARGV  session, 1 when it follows another, then two per claim without an answer: its first
--- sequence number, how many it could give Returns how many messages went back, or FENCED when the
--- lane was taken away. The session before can do nothing more: its claims find another number, and
--- its waits a destination that is no list. What cannot go back, because a key is of another type,
--- stays unacked.
+--       sequence number, how many it could give
+-- Returns how many messages went back, or FENCED when the lane was taken away. The session before
+-- can do nothing more: its claims find another number, and its waits a destination that is no list.
+-- What cannot go back, because a key is of another type, stays unacked.
 local session, follows = ARGV[1], ARGV[2] == '1'
 local list, redelivered, unacked, moved = unpack(KEYS)
 local REMEMBER = 60000
@@ -47,7 +47,7 @@ table.sort(seqs, function(a, b) return a > b end)
 for _, seq in ipairs(seqs) do
   local field = string.format('%.0f', seq)
   local value = redis.call('HGET', unacked, field)
-  local marked = string.find(value, '^%zt[bc]%d+\n')
+  local marked = string.find(value, '^%zt[bc]%d%d?%d?%d?%d?%d?%d?%d?%d?\n')
   if marked then value = '\0tc' .. string.sub(value, 4) end
   if type(redis.pcall('RPUSH', marked and redelivered or list, value)) == 'number' then
     redis.call('HDEL', unacked, field)

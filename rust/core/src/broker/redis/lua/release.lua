@@ -23,7 +23,7 @@ table.sort(seqs, function(a, b) return a > b end)
 for k = 1, #seqs do
   local field = string.format('%.0f', seqs[k])
   local value = redis.call('HGET', unacked, field)
-  local marked = string.find(value, '^%zt[bc]%d+\n')
+  local marked = string.find(value, '^%zt[bc]%d%d?%d?%d?%d?%d?%d?%d?%d?\n')
   if marked then value = '\0tc' .. string.sub(value, 4) end
   redis.call('RPUSH', marked and redelivered or list, value)
   redis.call('HDEL', unacked, field)

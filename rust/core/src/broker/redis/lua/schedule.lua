@@ -1,9 +1,10 @@
 -- Puts messages into a bucket of the due set, where others may lie under the same ids.
 --
--- KEYS  due, bucket ARGV  where the bucket begins (ms), then two per message: task id, message with
--- its offset; the ids of one call differ The same id may be scheduled already (a retry, a task id
--- of the user's own): a suffix keeps both, and the identical message, published again after a lost
--- confirmation, stays one.
+-- KEYS  due, bucket
+-- ARGV  where the bucket begins (ms), then two per message: task id, message with its offset; the
+--       ids of one call differ
+-- The same id may be scheduled already (a retry, a task id of the user's own): a suffix keeps both,
+-- and the identical message, published again after a lost confirmation, stays one.
 local ids = {}
 for i = 2, #ARGV, 2 do
   ids[#ids + 1] = ARGV[i]

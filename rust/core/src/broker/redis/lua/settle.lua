@@ -2,19 +2,23 @@
 -- is passed over.
 --
 -- KEYS  list, redelivered, unacked, due, dead, then a bucket of the due set for each that is
--- deferred, in their order ARGV  epoch, max deliveries, then four per settlement: how, sequence
--- number, task id, detail
---   a  ack: forget the message h  hand back: to the head, uncounted q  requeue: to the tail of the
---   list, or of `redelivered` if it was counted, which it stays r  redeliver: counted and to the
---   head, or parked with detail as the reason o  overdue: behind what lies in `redelivered`, so
---   ahead of the list d  defer: into the next bucket under the id; detail is the offset in it
---   (three digits), then where it begins (ms) p  park: among the dead letters, with detail as the
---   reason
+--       deferred, in their order
+-- ARGV  epoch, max deliveries, then four per settlement: how, sequence number, task id, detail
+--   a  ack: forget the message
+--   h  hand back: to the head, uncounted
+--   q  requeue: to the tail of the list, or of `redelivered` if it was counted, which it stays
+--   r  redeliver: counted and to the head, or parked with detail as the reason
+--   o  overdue: behind what lies in `redelivered`, so ahead of the list
+--   d  defer: into the next bucket under the id; detail is the offset in it (three digits), then
+--      where it begins (ms)
+--   p  park: among the dead letters, with detail as the reason
+-- Returns { sequence number, error, ... } for those that could not be settled, because a key is of
+-- another type: they stay unacked. So each is written to its new place before it is deleted.
+--
 -- Messages for the head keep the order of the batch. A suspect carries its count in front,
--- `\0tc<count>\n`, and its place is in `redelivered`, so that the list holds nothing but what
--- producers wrote. While it is unacked and has begun, the `c` is a `b`. Returns { sequence number,
--- error, ... } for those that could not be settled, because a key is of another type: they stay
--- unacked. So each is written to its new place before it is deleted.
+-- `\0tc<count>\n` of up to nine digits (with more it is a message that somebody else wrote), and its
+-- place is in `redelivered`, so that the list holds nothing but what producers wrote. While it is
+-- unacked and has begun, the `c` is a `b`.
 local epoch, max = ARGV[1], tonumber(ARGV[2])
 local list, redelivered, unacked, due, dead = unpack(KEYS, 1, 5)
 local head, failed = {}, {}
@@ -23,7 +27,7 @@ redis.call('HDEL', unacked, '-') -- see register.lua
 
 local function count_of(value)
   if string.byte(value) ~= 0 then return 0, value end
-  local count, start = string.match(value, '^%zt[bc](%d+)\n()')
+  local count, start = string.match(value, '^%zt[bc](%d%d?%d?%d?%d?%d?%d?%d?%d?)\n()')
   if not count then return 0, value end
   return tonumber(count), string.sub(value, start)
 end
@@ -85,7 +89,7 @@ for i = 3, #ARGV, 4 do
     elseif how == 'p' then
       park(seq, id, detail, count, raw)
     elseif how == 'r' then
-      count = count + 1
+      count = math.min(count + 1, 999999999)
       if count >= max then
         park(seq, id, detail, count, raw)
       else
