@@ -21,14 +21,14 @@ use std::{
 };
 
 use crate::{
-    broker::{Broker, Consumer, Settle, Settlement, Tag},
+    broker::{Broker, Consumer, Settlement, Tag},
     clock::Micros,
     error::{Error, Result},
     future::BoxFuture,
     pool::FollowUp,
     result::{Record, ResultStore, Stored},
     worker::{
-        kept::{After, Completed, GivenUp, Kept, weight},
+        kept::{After, Completed, GivenUp, Kept, next_batch, weight},
         outbox::{Entry, Outbox, Sent},
         retry::Retry,
     },
@@ -291,8 +291,7 @@ impl Flush {
     }
 
     fn settle(&mut self, consumer: &Arc<dyn Consumer>) {
-        let mut batch = std::mem::take(&mut self.ready);
-        in_order(&mut batch);
+        let batch = next_batch(&mut self.ready);
         self.sent.clone_from(&batch);
         let consumer = Arc::clone(consumer);
         self.settling = Some(Box::pin(async move { consumer.settle(batch).await }));
@@ -378,14 +377,6 @@ impl Flush {
 /// Whether a batch leaves now.
 fn leaves(idle: bool, count: usize, last: Micros, now: Micros) -> bool {
     idle || count >= GATHER || now >= last + GATHER_US
-}
-
-/// What goes back to the head of a queue must go in the order of its claims, whatever order it was
-/// given up in.
-fn in_order(batch: &mut [Settlement]) {
-    if batch.iter().any(|s| matches!(s.how, Settle::HandBack)) {
-        batch.sort_by_key(|s| (!matches!(s.how, Settle::HandBack), s.tag));
-    }
 }
 
 #[cfg(test)]

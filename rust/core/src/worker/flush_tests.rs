@@ -5,7 +5,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
-    broker::{Delivery, Recovered, memory::MemoryBroker},
+    broker::{Delivery, Recovered, Settle, memory::MemoryBroker},
     error::ErrorKind,
     result::{Join, Joined, Joins, State, join::Ended},
 };
@@ -354,6 +354,26 @@ async fn what_is_handed_back_goes_in_the_order_of_claims() {
     b.ack(1);
     b.run(0).await;
     assert_eq!(b.servers.log(), ["settle 2,5,9,1"]);
+}
+
+#[tokio::test]
+async fn a_call_settles_a_thousand_and_what_is_handed_back_keeps_its_order() {
+    let mut b = bench(Servers::default());
+    let back: Vec<u64> = (1..=2_500).collect();
+    for seq in back.iter().rev() {
+        b.flush.push(None, Some(settlement(*seq, Settle::HandBack)).into());
+    }
+    b.ack(9_999);
+    b.ack(9_998);
+    while b.flush.len() > 0 {
+        b.run(b.flush.next_wake(true).expect("some are left")).await;
+    }
+    let names = |part: &[u64]| part.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    let (first, rest) = back.split_at(500);
+    let (second, third) = rest.split_at(1_000);
+    let expected =
+        [&[9_999, 9_998], third, second, first].map(|part| format!("settle {}", names(part)));
+    assert_eq!(b.servers.log(), expected);
 }
 
 #[tokio::test]

@@ -2,11 +2,14 @@
 //! them when they wait no more.
 
 use crate::{
-    broker::Settlement,
+    broker::{Settle, Settlement},
     pool::FollowUp,
     result::{Joined, Record},
 };
 
+/// Most settlements in one call: other clients of the broker wait while it carries them out, and a
+/// command of Redis takes about a million arguments.
+const SETTLE_MOST: usize = 1_000;
 /// What a kept record costs beside its document.
 const OVERHEAD: usize = 256;
 
@@ -79,4 +82,28 @@ impl Kept {
 /// What a record costs while it is kept.
 pub(super) fn weight(record: &Record) -> usize {
     record.document.len() + OVERHEAD
+}
+
+/// What the next call settles. Of more than one call takes, what goes back to the head of a queue
+/// leaves last, and its last part first: each call puts its part in front of the one before.
+pub(super) fn next_batch(ready: &mut Vec<Settlement>) -> Vec<Settlement> {
+    if ready.len() <= SETTLE_MOST {
+        let mut batch = std::mem::take(ready);
+        in_order(&mut batch);
+        return batch;
+    }
+    let goes_back = |s: &Settlement| matches!(s.how, Settle::HandBack);
+    ready.sort_by_key(|s| goes_back(s).then_some(s.tag));
+    match ready.iter().take(SETTLE_MOST).take_while(|s| !goes_back(s)).count() {
+        0 => ready.split_off(ready.len() - SETTLE_MOST),
+        others => ready.drain(..others).collect(),
+    }
+}
+
+/// What goes back to the head of a queue must go in the order of its claims, whatever order it was
+/// given up in.
+fn in_order(batch: &mut [Settlement]) {
+    if batch.iter().any(|s| matches!(s.how, Settle::HandBack)) {
+        batch.sort_by_key(|s| (!matches!(s.how, Settle::HandBack), s.tag));
+    }
 }
