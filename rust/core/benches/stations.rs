@@ -34,6 +34,7 @@ fn request(id: String) -> Request {
         suspect: false,
         dispatched: 0,
         begun: false,
+        revoked: false,
         message: Bytes::from_static(&[0; 180]),
         soft_us: None,
         hard_us: None,

@@ -89,6 +89,9 @@ impl Worker {
                 Place::Ready => {}
                 Place::Pool if self.pool.cancel(key) => {
                     // It comes back with the pool's next news, and is dropped then.
+                    if let Some(request) = self.inflight.get_mut(key) {
+                        request.revoked = true;
+                    }
                     answer.dropped.push(id);
                     continue;
                 }

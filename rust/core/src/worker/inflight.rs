@@ -57,8 +57,12 @@ pub struct Request {
     /// Its place among all that was given to the pool; 0 before. Written here, read when the pool
     /// gives it back.
     pub dispatched: u64,
-    /// Whether the broker was told that it has begun. Written by recovery.
+    /// Whether the broker knows that it has begun. Written by recovery.
     pub begun: bool,
+    /// Whether its task was revoked while it waited at the pool: it is dropped when it comes back,
+    /// though the set of revoked ids may have forgotten it by then. Written by control, read by
+    /// outcome.
+    pub revoked: bool,
     /// The message, compact. Kept until the outcome: the pool may return the call.
     pub message: Bytes,
     /// Effective soft limit in microseconds. Written at receipt by deadline, read by dispatch.
@@ -268,6 +272,7 @@ pub(crate) mod tests {
             suspect: false,
             dispatched: 0,
             begun: false,
+            revoked: false,
             message: Bytes::from_static(b"0123456789"),
             soft_us: None,
             hard_us: None,

@@ -212,7 +212,8 @@ impl Worker {
         let Some(request) = self.inflight.get(key) else { return };
         if request.lease != self.lease {
             self.inflight.remove(key);
-        } else if self.is_revoked(&request.id, now) && request.ended.is_none() {
+        } else if request.ended.is_none() && (request.revoked || self.is_revoked(&request.id, now))
+        {
             self.drop_revoked(key, now);
         } else if self.phase.works() && request.suspect {
             let alone = self.is_last_chance(request);

@@ -178,6 +178,7 @@ impl Worker {
             suspect: delivery.suspect,
             dispatched: 0,
             begun: false,
+            revoked: false,
             message: message.compact(delivery.raw),
             soft_us,
             hard_us,

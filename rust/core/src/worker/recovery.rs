@@ -96,8 +96,8 @@ impl Worker {
     pub(super) fn marked(&mut self) {
         let Self { suspects, inflight, .. } = self;
         suspects.marked.extend(suspects.marking.drain(..));
-        for key in &suspects.marked {
-            if let Some(request) = inflight.get_mut(*key) {
+        for key in suspects.marked.iter().copied().chain(suspects.long.drain(..)) {
+            if let Some(request) = inflight.get_mut(key) {
                 request.begun = true;
             }
         }
@@ -110,11 +110,11 @@ impl Worker {
         }
         let mut tags = Vec::new();
         for key in self.inflight.keys(|place| place == Place::Running) {
-            let Some(request) = self.inflight.get_mut(key) else { continue };
+            let Some(request) = self.inflight.get(key) else { continue };
             let long = request.seen.is_some_and(|at| at + LONG_US <= now.mono);
             if long && !request.acked && !request.begun && request.lease == self.lease {
-                request.begun = true;
                 tags.push(request.tag);
+                self.suspects.long.push(key);
             }
         }
         if !tags.is_empty() {

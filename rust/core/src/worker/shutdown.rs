@@ -1,7 +1,7 @@
 //! Shutdown: what state the worker is in, and what the next request to stop makes of it.
 //!
 //! Warm: nothing more is fetched, what has not begun goes back in order, what runs may finish.
-//! Cold: what runs is killed; late- acked tasks go back, early-acked ones are recorded as lost. The
+//! Cold: what runs is killed; late-acked tasks go back, early-acked ones are recorded as lost. The
 //! second request is always cold. Whatever happens, the last settlements get a bounded time: a
 //! broker that is down must not keep a process alive, for its lease will lapse.
 

@@ -24,6 +24,8 @@ pub struct Suspects {
     pub marked: VecDeque<u64>,
     /// Begun, and not known to the broker as settled: until then its mark stands.
     pub begun: Vec<(u64, Tag)>,
+    /// What runs for long, no suspect, whose mark is on its way.
+    pub long: Vec<u64>,
     /// Whether one of those begun is tried alone.
     pub alone: bool,
     /// Whether the only slot was given to a suspect last.
@@ -61,6 +63,7 @@ impl Suspects {
 
     /// The connection went away: what was being marked is marked again. `alone` says so of a key.
     pub fn disconnected(&mut self, alone: impl Fn(u64) -> bool) {
+        self.long.clear();
         for key in self.marking.drain(..).rev() {
             self.line.push_front((key, alone(key)));
         }

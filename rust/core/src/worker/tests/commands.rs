@@ -276,3 +276,19 @@ async fn queues_change_while_the_broker_is_away() {
     lab.until_idle().await;
     assert_eq!(lab.oracle.begun(), ["1", "2"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_to_be_dropped_does_not_run_however_many_are_revoked_with_it() {
+    let lab = Lab::new(config());
+    let ids = ["run1", "run2", "pool1", "pool2"];
+    lab.broker.put(&ids.map(|id| message(id, "late", "5000 ok")));
+    lab.oracle.until(|o| o.begun().len() == 2).await;
+    let mut revoked: Vec<Arc<str>> = vec!["pool1".into()];
+    revoked.extend((0..=crate::worker::revoked::MOST).map(|n| format!("other{n}").into()));
+    let ask = |reply| Command::Revoke { ids: revoked, terminate: None, reply };
+    let answer = lab.handle.ask(ask).await.expect("an answer");
+    assert_eq!(answer.dropped, ["pool1"]);
+    lab.until_idle().await;
+    assert_eq!(lab.oracle.begun(), ["run1", "run2", "pool2"]);
+    lab.stop(Stop::Cold).await.expect("a clean end");
+}

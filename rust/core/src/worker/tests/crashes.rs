@@ -102,3 +102,18 @@ async fn suspects_do_not_hold_up_the_rest() {
     assert_eq!(lab.oracle.begun().len(), 103, "of the suspects one runs");
     lab.stop(Stop::Cold).await.expect("a clean end");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_for_long_is_marked_again_when_its_mark_was_lost() {
+    let lab = Lab::new(config());
+    lab.broker.put(&[message("x", "late", "forever ok")]);
+    lab.oracle.until(|o| o.begun().len() == 1).await;
+    lab.broker.lose_marks(true);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    lab.broker.lose_marks(false);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let broker = lab.broker.clone();
+    let lab = lab.crash(config()).await;
+    lab.stop(Stop::Cold).await.expect("a clean end");
+    assert_eq!(broker.take_counted().await, [("x".to_owned(), 1)]);
+}

@@ -52,6 +52,7 @@ struct Faults {
     refuses: Option<ErrorKind>,
     publish: Option<ErrorKind>,
     fenced: bool,
+    marks: bool,
     epochs: usize,
     inner: Option<Arc<dyn Consumer>>,
 }
@@ -103,6 +104,11 @@ impl Flaky {
     /// Refuses what is published with this error, or not.
     pub(crate) fn refuse_publish(&self, kind: Option<ErrorKind>) {
         self.faults.lock().expect("whole").publish = kind;
+    }
+
+    /// Loses marks with their connection, or not.
+    pub(crate) fn lose_marks(&self, lose: bool) {
+        self.faults.lock().expect("whole").marks = lose;
     }
 
     /// Ends the lease and puts back what was held under it, as another worker would.
@@ -264,6 +270,9 @@ impl Consumer for Plug {
         Box::pin(async move {
             tokio::task::yield_now().await;
             self.check()?;
+            if self.broker.faults.lock().expect("whole").marks {
+                return Err(Error::new(ErrorKind::Connection, "unplugged"));
+            }
             self.inner.begin(tags).await
         })
     }
