@@ -267,10 +267,16 @@ class Taskcore:
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         task_id: str | None = None,
+        *,
+        task_type: Task[..., Any] | None = None,
         **options: Unpack[call_options.CallOptions],
     ) -> AsyncResult[Any]:
         """Publishes a call of a task that this process need not know.
 
+        A class of apps may override it; the calls of all tasks then come through it.
+
+        Args:
+            task_type: the task, where it is the task that is called.
         Raises:
             TypeError: an unknown option, or arguments of the wrong kind.
             OperationalError: the broker did not confirm in time.
@@ -280,11 +286,26 @@ class Taskcore:
         fields: dict[str, Any] = {**options}
         if task_id is not None:
             fields["task_id"] = task_id
-        if self.conf["task_always_eager"]:
+        if self.conf["task_always_eager"] and task_type is None:
             warn_eager(name)
-        return self.producer.send(
-            name, call_options.to_args(name, args), call_options.to_kwargs(name, kwargs), fields
-        )
+        target = name if task_type is None or task_type.name != name else task_type
+        positional, named = call_options.to_args(name, args), call_options.to_kwargs(name, kwargs)
+        return self.producer.send(target, positional, named, fields)
+
+    @property
+    def has_own_send(self) -> bool:
+        """Whether its class, or somebody for this app alone, has replaced `send_task`."""
+        return type(self).send_task is not _SEND_TASK or "send_task" in vars(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name == "send_task":
+            self.producer.forget_short_paths()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        if name == "send_task":
+            self.producer.forget_short_paths()
 
     def send_signature(
         self, name: str, args: Sequence[Any], kwargs: dict[str, Any], options: dict[str, Any]
@@ -297,7 +318,8 @@ class Taskcore:
 
     def send_many(self, signatures: Iterable[Mapping[str, Any]]) -> ResultSet[Any]:
         """Publishes many signatures, pipelined; gives their results in order."""
-        if self.conf["task_always_eager"]:
+        own = self.has_own_send or any(task.has_own_call for task in self.tasks.values())
+        if own or self.conf["task_always_eager"]:
             from taskcore.canvas import Signature
             from taskcore.results.result_set import ResultSet
 
@@ -398,6 +420,9 @@ class Taskcore:
 
     def __repr__(self) -> str:
         return f"<Taskcore {self.main or '__main__'}: {len(self.tasks)} tasks>"
+
+
+_SEND_TASK = Taskcore.send_task
 
 
 def _make_default_app() -> Taskcore:

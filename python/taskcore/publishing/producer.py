@@ -9,6 +9,7 @@ confirmed; what is not confirmed within the deadline raises.
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 
 from taskcore import context, signals
 from taskcore.config.validators import is_pattern
@@ -40,6 +41,8 @@ class Producer:
         self._make_template = template
         self._publisher: Any = None
         self._templates: dict[tuple[Task[..., Any] | str, str], Any] = {}
+        self._called: ContextVar[tuple[Any, Any]] = ContextVar("called", default=(None, None))
+        """Protocol and execution of what `call` sends; set by it, read by `send`."""
 
     # What is kept
 
@@ -103,6 +106,11 @@ class Producer:
         for protocol in ("compact", "celery"):
             self._templates.pop((task, protocol), None)
 
+    def forget_short_paths(self) -> None:
+        """Has every task look anew at how its `delay` is to be sent."""
+        for task in self.app.tasks.values():
+            task._fast_path = None
+
     # One message
 
     def fields(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +129,7 @@ class Producer:
         """Sends one call."""
         parent = self._parent(options)
         fields, replies, make = self._complete(target, options, parent)
-        task_id = self.deliver(target, args, kwargs, fields)
+        task_id = self.deliver(target, args, kwargs, fields, *self._called.get())
         if parent is not None:
             parent.add_child(task_id)
         if not isinstance(target, str) and target._fast_path is None:
@@ -256,7 +264,8 @@ class Producer:
         # The short path of a task that another has replaced would outlive changes of the
         # configuration.
         registered = self.app.tasks.get(task.name) is task
-        if task._has_plain_delay and registered and not self.app.conf["task_always_eager"]:
+        plain = task._has_plain_delay and not self.app.has_own_send
+        if plain and registered and not self.app.conf["task_always_eager"]:
             ignored = task.ignore_result
             replies = None if ignored else self.app.results_or_none
             task._fast_path = (
@@ -267,6 +276,26 @@ class Producer:
                 IgnoredResult if ignored else AsyncResult,
                 self.app,
             )
+
+    def call(
+        self,
+        target: Task[..., Any] | str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        options: dict[str, Any],
+        protocol: str | None,
+        following: context.TaskRequest | None,
+    ) -> None:
+        """Sends what follows an execution by the `apply_async` or `send_task` that the program has
+        of its own."""
+        token = self._called.set((protocol, following))
+        try:
+            if isinstance(target, str):
+                self.app.send_task(target, args, kwargs, **options)
+            else:
+                target.apply_async(args, kwargs, **options)
+        finally:
+            self._called.reset(token)
 
     def send_callback(
         self,
@@ -289,9 +318,11 @@ class Producer:
             # Whoever runs a task here and now wants no messages from it.
             target.apply(args, kwargs, **{k: v for k, v in options.items() if k in known})
             return
-        fields, _, _ = self._complete(
-            target, {k: v for k, v in options.items() if k in known}, None
-        )
+        options = {k: v for k, v in options.items() if k in known}
+        if self.app.has_own_send or (not isinstance(target, str) and target.has_own_call):
+            self.call(target, args, kwargs, options, protocol, parent)
+            return
+        fields, _, _ = self._complete(target, options, None)
         task_id = self.deliver(target, args, kwargs, fields, protocol, parent)
         if parent is not None:
             parent.add_child(task_id)
@@ -307,7 +338,8 @@ class Producer:
         for name in _ONE_BY_ONE:
             if options.get(name) is not None:
                 raise TypeError(f"option `{name}` cannot be the same for many calls: leave it out")
-        if self.app.conf["task_always_eager"]:
+        own = task.has_own_call or self.app.has_own_send
+        if own or self.app.conf["task_always_eager"]:
             return ResultSet.of([task.apply_async(args, **options) for args in calls], self.app)
         checked = (call_options.to_args(task.name, args) for args in calls)
         if signals.before_task_publish.receivers or signals.after_task_publish.receivers:

@@ -58,7 +58,7 @@ OPTIONS = frozenset(
 )
 """What may be set on a task, by the decorator or in a class."""
 
-FOLLOWED = OPTIONS | {"run"}
+FOLLOWED = OPTIONS | {"run", "apply_async"}
 """What decides how a task is sent and run: a change of it on a registered task has effect from
 then on."""
 
@@ -293,6 +293,11 @@ class TaskOptions:
             else:
                 object.__setattr__(self, name, value)
             if self._registered:
+                self._options_changed(name)
+
+        def __delattr__(self, name: str) -> None:
+            object.__delattr__(self, name)
+            if name in FOLLOWED and self._registered:
                 self._options_changed(name)
 
 

@@ -34,6 +34,7 @@ _CARRIED = [
     "replaced_task_nesting",
     "serializer",
 ]
+_OPTION_OF = {"callbacks": "link", "errbacks": "link_error", "group": "group_id"}
 _KEPT_EAGERLY = ("headers", "root_id", "shadow", "ignore_result", "chain")
 NO_MORE = "_taskcore_no_more_retries"
 """Attribute of an exception with which `retry(max_retries=...)` has ended the call:
@@ -125,6 +126,17 @@ def carried(request: Mapping[str, Any]) -> dict[str, Any]:
 
         fields["expires"] = timestamp("expires", request["expires"], UTC)
     return fields
+
+
+def as_options(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a message as the options of `apply_async` that make it."""
+    from datetime import UTC, datetime
+
+    options = {_OPTION_OF.get(name, name): value for name, value in fields.items()}
+    for name in ("eta", "expires"):
+        if options.get(name) is not None:
+            options[name] = datetime.fromtimestamp(options[name], UTC)
+    return {**options, "add_to_parent": False}
 
 
 def eager(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,7 +99,12 @@ class Task(TaskOptions, Generic[P, R]):
     @property
     def _has_plain_delay(self) -> bool:
         """Whether every call of `delay` is published alike, so that what it needs can be made once."""
-        return type(self).apply_async is Task.apply_async and self.expires is None
+        return not self.has_own_call and self.expires is None
+
+    @property
+    def has_own_call(self) -> bool:
+        """Whether its class, or somebody for this task alone, has replaced `apply_async`."""
+        return type(self).apply_async is not _APPLY_ASYNC or "apply_async" in vars(self)
 
     # Calling
 
@@ -183,7 +188,11 @@ class Task(TaskOptions, Generic[P, R]):
         if app.conf["task_always_eager"]:
             eager: AsyncResult[R] = self._apply_eagerly(positional, named, fields)
             return eager
-        result: AsyncResult[R] = app.producer.send(self, positional, named, fields)
+        result: AsyncResult[R]
+        if app.has_own_send:
+            result = app.send_task(self.name, positional, named, task_type=self, **fields)
+        else:
+            result = app.producer.send(self, positional, named, fields)
         return result
 
     def _apply_eagerly(
@@ -346,7 +355,12 @@ class Task(TaskOptions, Generic[P, R]):
 
         protocol = retry.protocol_of(request)
         try:
-            self.app.producer.deliver(self, args, kwargs, fields, protocol, following)
+            producer = self.app.producer
+            if self.has_own_call or self.app.has_own_send:
+                options = retry.as_options(fields)
+                producer.call(self, args, kwargs, options, protocol, following)
+            else:
+                producer.deliver(self, args, kwargs, fields, protocol, following)
         except OperationalError as failed:
             if self.acks_late:
                 # The message is still the broker's: putting it back loses nothing. DIFFERENCE:
@@ -417,6 +431,9 @@ class Task(TaskOptions, Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<@task: {self.name or type(self).__name__}>"
+
+
+_APPLY_ASYNC = Task.apply_async
 
 
 def _find_task(name: str, module: str) -> Task[..., Any]:
