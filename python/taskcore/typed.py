@@ -3,6 +3,10 @@
 `typing` and what it imports are a third of what starting a producer costs, and a short program
 starts more often than it publishes. Modules that a producer imports therefore name types below
 `if TYPE_CHECKING:`; annotations are text and never evaluated. Type checkers see the real names.
+
+Users subclass the public classes and ask `typing.get_type_hints` of theirs, which evaluates the
+annotations of every base; so those of public classes stand below `if TYPE_CHECKING:` as well. What
+it answers for a method of taskcore's is a NameError: there only a type checker knows the names.
 """
 
 from __future__ import annotations

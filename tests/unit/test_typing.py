@@ -1,15 +1,17 @@
 """What a type checker sees: parameters of a task's function are those of `delay`, its return value
 is that of `get`."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
+import taskcore
 from taskcore import AsyncResult, Task
 
 SOURCES = Path(__file__).resolve().parents[2] / "python"
@@ -80,3 +82,29 @@ def test_classes_take_parameters_while_the_program_runs_too() -> None:
     assert issubclass(Own, Task)
     assert get_args(Task[[int], str]) == ([int], str)
     assert get_args(AsyncResult[int]) == (int,)
+
+
+@pytest.mark.parametrize("name", taskcore.__all__)
+def test_annotations_of_public_classes_can_be_evaluated(name: str) -> None:
+    value = getattr(taskcore, name)
+    if isinstance(value, type):
+
+        class Own(value):  # type: ignore[misc, valid-type]
+            count: int = 0
+
+        assert get_type_hints(Own) == {"count": int}
+
+
+@pytest.mark.parametrize("bind", [False, True])
+def test_a_task_shows_the_parameters_of_its_function(app: Any, bind: bool) -> None:
+    def plain(x: int, y: str = "") -> bytes:
+        return b""
+
+    def bound(self: Task[..., Any], x: int, y: str = "") -> bytes:
+        return b""
+
+    task = app.task(bind=bind)(bound if bind else plain)
+    hints = get_type_hints(task)
+    hints.pop("self", None)
+    assert hints == {"x": int, "y": str, "return": bytes}
+    assert inspect.signature(task) == inspect.signature(plain)

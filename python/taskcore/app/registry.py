@@ -175,6 +175,7 @@ def _same(task: Task[..., Any], fun: Callable[..., Any]) -> bool:
     has a file of its own.
     """
     known = getattr(task, "__wrapped__", None)
+    known = getattr(known, "__func__", known)  # of a bound task
     if known is None or any(getattr(known, k, None) != getattr(fun, k, None) for k in _NAMED_BY):
         return False
     old, new = getattr(known, "__code__", None), getattr(fun, "__code__", None)

@@ -28,7 +28,9 @@ _KEPT = frozenset({"group_id", "stamped_headers"})
 class Signature(dict[str, "Any"]):
     """A task with arguments and options that has not been called yet."""
 
-    _app: Any = None
+    if TYPE_CHECKING:
+        _app: Any
+    _app = None
 
     def __init__(
         self,

@@ -237,24 +237,26 @@ class TaskOptions:
     _registered = False
     """Whether the app has it; from then on, a change of its options is told to the app. Set by the
     registry."""
-    name: str = ""
-    queue: str | None = None
-    routing_key: str | None = None
-    compression: str | None = None
-    max_retries: int | None = 3
-    default_retry_delay: float = 180
-    autoretry_for: tuple[type[BaseException], ...] = ()
-    dont_autoretry_for: tuple[type[BaseException], ...] = ()
-    retry_kwargs: Mapping[str, Any] = {}
-    retry_backoff: bool | float = False
-    retry_backoff_max: float = 600
-    retry_jitter: bool = True
-    rate_limit: str | float | None = None
-    expires: float | timedelta | datetime | None = None
-    throws: tuple[type[BaseException], ...] = ()
-    typing: bool = True
-    resultrepr_maxsize: int = 1024
     if TYPE_CHECKING:
+        # Nothing of it stays in `__annotations__`: its names are not there while a program runs, and
+        # `typing.get_type_hints` of a subclass asks for all of them.
+        name: str
+        queue: str | None
+        routing_key: str | None
+        compression: str | None
+        max_retries: int | None
+        default_retry_delay: float
+        autoretry_for: tuple[type[BaseException], ...]
+        dont_autoretry_for: tuple[type[BaseException], ...]
+        retry_kwargs: Mapping[str, Any]
+        retry_backoff: bool | float
+        retry_backoff_max: float
+        retry_jitter: bool
+        rate_limit: str | float | None
+        expires: float | timedelta | datetime | None
+        throws: tuple[type[BaseException], ...]
+        typing: bool
+        resultrepr_maxsize: int
         serializer: str
         priority: int | None
         time_limit: float | None
@@ -266,7 +268,25 @@ class TaskOptions:
         track_started: bool
         store_errors_even_if_ignored: bool
         run: Callable[..., Any]
-    else:
+
+    name = ""
+    queue = None
+    routing_key = None
+    compression = None
+    max_retries = 3
+    default_retry_delay = 180
+    autoretry_for = ()
+    dont_autoretry_for = ()
+    retry_kwargs = {}  # noqa: RUF012 - a default that nobody changes
+    retry_backoff = False
+    retry_backoff_max = 600
+    retry_jitter = True
+    rate_limit = None
+    expires = None
+    throws = ()
+    typing = True
+    resultrepr_maxsize = 1024
+    if not TYPE_CHECKING:
         serializer = FromConf("task_serializer")
         priority = FromConf("task_default_priority")
         time_limit = FromConf("task_time_limit")

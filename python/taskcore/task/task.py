@@ -40,10 +40,13 @@ if TYPE_CHECKING:
 class Task(TaskOptions, Generic[P, R]):
     """A registered task. Made by `app.task`; subclass it for hooks and class-based tasks."""
 
-    _app: Any = None
     _bound = False
-    _check_arguments: Callable[..., object] | None = None
-    _fast_path: Any = None
+    if TYPE_CHECKING:
+        _check_arguments: Callable[..., object] | None
+        _fast_path: Any
+        _app: Any
+    _check_arguments = _app = None
+    _fast_path = None
     """Everything that `delay` needs, or None; made by the producer, dropped when the configuration
     or an option changes."""
 
@@ -59,9 +62,10 @@ class Task(TaskOptions, Generic[P, R]):
             # `run` is the function itself, not a method around it: nothing stands between the
             # worker and user code.
             self.run = fun.__get__(self) if bound else fun
-            self.__wrapped__ = fun
-            for attribute in ("__module__", "__doc__", "__name__", "__qualname__"):
+            self.__wrapped__ = self.run
+            for attribute in _OF_FUNCTION:
                 setattr(self, attribute, getattr(fun, attribute, None))
+            self.__annotations__ = getattr(fun, "__annotations__", {})
         self._check_arguments = argument_check.checker(self.run) if self.typing else None
 
     def set_options(self, options: Mapping[str, Any]) -> None:
@@ -433,6 +437,7 @@ class Task(TaskOptions, Generic[P, R]):
         return f"<@task: {self.name or type(self).__name__}>"
 
 
+_OF_FUNCTION = ("__module__", "__doc__", "__name__", "__qualname__")
 _APPLY_ASYNC = Task.apply_async
 
 
