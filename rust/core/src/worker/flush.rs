@@ -168,6 +168,11 @@ impl Flush {
         self.outbox.len() + self.waiting() + storing + self.ready.len() + self.sent.len()
     }
 
+    /// Whether records are not stored yet.
+    pub(super) fn has_unstored(&self) -> bool {
+        self.storing.is_some() || self.waiting() > 0
+    }
+
     /// Bytes of the records and messages that are kept.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.outbox.bytes()

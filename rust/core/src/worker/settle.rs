@@ -253,6 +253,19 @@ pub fn unpublishable(record: &Record, error: &Error, now: i64) -> Record {
     document::instead_of(record, &raised, now)
 }
 
+/// The retry of `record`'s task could not be published, and the worker must end: it does not come,
+/// so the task has failed.
+pub fn retry_lost(record: &Record, now: i64) -> Record {
+    let told = "the retry is lost: the worker ended before it could publish it";
+    let raised = Raised {
+        state: State::Failure,
+        exc_type: "OperationalError",
+        args: json!([told]),
+        module: KOMBU,
+    };
+    document::instead_of(record, &raised, now)
+}
+
 /// The store refuses the record of `refused` for its size; who waits for the task learns that.
 pub fn oversized(refused: &Record, error: &Error, now: i64) -> Record {
     let args = json!([error.to_string()]);

@@ -8,11 +8,14 @@ use std::{task::Poll, time::Duration};
 
 use crate::{
     broker::Settle,
-    pool::Lost,
+    message::Message,
+    pool::{FollowUp, Lost},
+    result::State,
     worker::{
         Now, Worker,
         inflight::Place,
-        kept::GivenUp,
+        kept::{After, GivenUp},
+        settle,
         shutdown::{Step, Stop},
         suspect::Suspects,
     },
@@ -69,9 +72,7 @@ impl Worker {
             tracing::warn!("the pool did not end in time");
         }
         self.give_up_results();
-        if self.connection.consumer().is_some() {
-            self.drain().await;
-        }
+        self.drain().await;
         let Some(consumer) = self.connection.close() else {
             // A worker that was never connected holds nothing.
             if !self.epoch.is_empty() {
@@ -92,10 +93,16 @@ impl Worker {
         }
     }
 
+    /// Whether something is left that can be sent. Settlements need the broker.
+    fn has_unsent(&self) -> bool {
+        let connected = self.connection.consumer().is_some();
+        if connected { self.flush.len() > 0 } else { self.flush.has_unstored() }
+    }
+
     /// Sends what is left, in a bounded time.
     async fn drain(&mut self) {
         let last = async {
-            while self.flush.len() > 0 {
+            while self.has_unsent() {
                 let now = self.now();
                 self.flush.kick(self.connection.consumer(), true, now.mono);
                 tokio::select! {
@@ -110,25 +117,15 @@ impl Worker {
         }
     }
 
-    /// Says which results could not be stored. The messages of late-acked tasks are still held, and
-    /// go back with the lease.
+    /// Says what could not be published or stored. The messages of late-acked tasks are still held,
+    /// and go back with the lease. A task that does not run again has its result stored without what
+    /// follows it: the store may answer although the broker is away. A retry that is lost is a
+    /// failure.
     fn give_up_results(&mut self) {
+        let now = self.now().wall;
         for GivenUp { record, follow, held } in self.flush.give_up() {
             for message in &follow {
-                let (task_id, queue) = (&*message.id, &*message.queue);
-                if held {
-                    tracing::error!(
-                        task_id,
-                        queue,
-                        "a message that follows a task could not be published, that task goes back to its queue"
-                    );
-                } else {
-                    tracing::error!(
-                        task_id,
-                        queue,
-                        "a message that follows a task could not be published, it is lost"
-                    );
-                }
+                log_unpublished(message, held);
             }
             let Some(record) = record else { continue };
             let (task_id, state) = (record.id.as_str(), record.state.as_str());
@@ -138,6 +135,10 @@ impl Worker {
                     state,
                     "a result could not be stored, the task goes back to its queue"
                 );
+            } else if !follow.is_empty() {
+                let lost_retry = record.state == State::Retry;
+                let record = if lost_retry { settle::retry_lost(&record, now) } else { record };
+                self.flush.push(Some(record), After::default());
             } else if record.state.is_ready() {
                 tracing::error!(task_id, state, "a result could not be stored, it is lost");
             }
@@ -187,5 +188,29 @@ impl Worker {
             let now = self.now();
             self.pool_news(at_once, now);
         }
+    }
+}
+
+/// Says that a message which follows a task is not published.
+fn log_unpublished(message: &FollowUp, held: bool) {
+    let (task_id, queue) = (&*message.id, &*message.queue);
+    let read = Message::decode(&message.data).unwrap_or_default();
+    let (task, follows) = (read.headers.task, read.headers.parent_id.unwrap_or_default());
+    if held {
+        tracing::error!(
+            task,
+            task_id,
+            follows,
+            queue,
+            "a message that follows a task could not be published, that task goes back to its queue"
+        );
+    } else {
+        tracing::error!(
+            task,
+            task_id,
+            follows,
+            queue,
+            "a message that follows a task could not be published, it is lost"
+        );
     }
 }

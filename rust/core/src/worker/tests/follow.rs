@@ -99,9 +99,32 @@ async fn a_worker_that_must_end_gives_back_what_it_could_not_complete() {
         let (broker, results) = (lab.broker.clone(), lab.results.clone());
         lab.stop(Stop::Warm).await.expect("a clean end");
         assert_eq!(broker.take_all().await, back, "{task} {end}");
-        assert!(
-            crate::result::ResultStore::get(&*results, &["x"]).expect("memory")[0].is_none(),
-            "a result that can be read has all that follows"
+        let stored = crate::result::ResultStore::get(&*results, &["x"]).expect("memory");
+        assert_eq!(
+            stored[0].is_none(),
+            !back.is_empty(),
+            "a task that runs again has no result that can be read before what follows it is published"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_nothing_will_bring_again_is_stored_while_the_broker_is_away() {
+    for (end, says) in [("followed", "followed"), ("again", "the retry is lost")] {
+        let lab = Lab::new(config());
+        lab.broker.put(&[message("x", "early", &format!("300 {end}"))]);
+        lab.oracle.until(|o| o.begun().len() == 1).await;
+        while lab.settlements().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        lab.broker.refuse_publish(Some(ErrorKind::Connection));
+        lab.broker.set_down(true);
+        lab.oracle.until(|o| o.ended().len() == 1).await;
+        let results = lab.results.clone();
+        lab.stop(Stop::Warm).await.expect("a clean end");
+        let stored = crate::result::ResultStore::get(&*results, &["x"]).expect("memory");
+        let document = String::from_utf8_lossy(stored[0].as_deref().expect("stored")).into_owned();
+        assert!(document.contains(says), "{end}: {document}");
+        assert_eq!(document.contains("FAILURE"), end == "again", "{document}");
     }
 }
