@@ -206,9 +206,14 @@ def _wanted(wanted: object, sender: object) -> bool:
 
 # The publishing process. `sender` is the name of the task.
 before_task_publish = Signal("before_task_publish")
-"""body, exchange, routing_key, headers (what is added is sent), properties, declare, retry_policy."""
+"""body, exchange, routing_key, headers, properties, declare, retry_policy. Headers that a receiver
+adds are sent, and so are its changes of eta, expires, timelimit, shadow, argsrepr, kwargsrepr and the
+property priority; what else it changes is warned of."""
 after_task_publish = Signal("after_task_publish")
-"""body, exchange, routing_key, headers; the broker has confirmed."""
+"""body, exchange, routing_key, headers; the broker has confirmed. DIFFERENCE: for what leaves with
+the outcome of a task (a retry, callbacks, error callbacks, the next step of a chain) it is sent when the
+message is encoded, in the process that runs the task; where the task then ends otherwise, that message
+is dropped."""
 
 # The process that executes. `sender` is the task.
 task_prerun = Signal("task_prerun")

@@ -1,6 +1,9 @@
 """Tasks: how they are made, named and called."""
 
+import contextlib
 import sys
+import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -292,6 +295,93 @@ def test_publish_signals_see_and_change_headers(app: Any) -> None:
     assert seen[:2] == [("before", add.name, (2,), result.id), ("after", add.name, result.id)]
     assert [s[0] for s in seen[2:]] == ["before", "before", "after", "after"]
     assert all(sent[3]["headers"] == {"trace": "t"} for sent in app.publisher.sent[1:])
+
+
+@contextlib.contextmanager
+def receiving(signal: signals.Signal, receiver: Any) -> Iterator[None]:
+    signal.connect(receiver)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)
+
+
+def test_what_a_receiver_changes_in_a_message_is_sent(app: Any) -> None:
+    add = app.task(name="limited", time_limit=9, soft_time_limit=5, priority=2)(lambda x: x)
+    shown: dict[str, Any] = {}
+
+    def change(headers: Any, properties: Any, body: Any, **_: Any) -> None:
+        shown.update(properties, timelimit=list(headers["timelimit"]), eta=headers["eta"])
+        headers["eta"] = "2030-01-01T00:00:00+00:00"
+        headers["expires"] = datetime(2031, 1, 1, tzinfo=UTC)
+        headers["timelimit"][0] = 60
+        headers["shadow"] = "shown"
+        properties["priority"] = 7
+        body[2]["errbacks"] = [{"task": "e"}]
+
+    with receiving(signals.before_task_publish, change), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        add.apply_async((1,), countdown=0, headers={"own": 1})
+    assert (shown["priority"], shown["timelimit"]) == (2, [9, 5])
+    assert datetime.fromisoformat(shown["eta"]).tzinfo is not None
+    fields = app.publisher.sent[-1][3]
+    assert fields["eta"] == datetime(2030, 1, 1, tzinfo=UTC).timestamp()
+    assert fields["expires"] == datetime(2031, 1, 1, tzinfo=UTC).timestamp()
+    assert (fields["time_limit"], fields["soft_time_limit"]) == (60, 5)
+    assert (fields["shadow"], fields["priority"], fields["headers"]) == ("shown", 7, {"own": 1})
+    assert fields["errbacks"] == [{"task": "e"}]
+
+
+def test_a_receiver_takes_back_what_the_call_said(app: Any) -> None:
+    def change(headers: Any, properties: Any, **_: Any) -> None:
+        headers.update(eta=None, expires=None)
+        del headers["own"]
+
+    with receiving(signals.before_task_publish, change):
+        add_to(app).apply_async((1,), countdown=9, expires=9, headers={"own": 1})
+    assert not {"eta", "expires", "headers"} & app.publisher.sent[-1][3].keys()
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "what"),
+    [
+        ("headers", "root_id", "header `root_id`"),
+        ("headers", "ignore_result", "header `ignore_result`"),
+        ("properties", "correlation_id", "property `correlation_id`"),
+        ("properties", "app_id", "property `app_id`"),
+    ],
+)
+def test_what_a_receiver_changes_in_vain_is_warned_of(
+    app: Any, part: str, key: str, what: str
+) -> None:
+    add = add_to(app)
+    with (
+        receiving(signals.before_task_publish, lambda **sent: sent[part].update({key: "x"})),
+        pytest.warns(SettingIgnored, match=f"changed the {what}, which has no effect"),
+    ):
+        add.delay(1)
+
+
+def test_what_no_message_can_carry_is_refused_from_a_receiver(app: Any) -> None:
+    add = add_to(app)
+    with (
+        receiving(
+            signals.before_task_publish, lambda properties, **_: properties.update(priority=99)
+        ),
+        pytest.raises(ValueError, match="priority `99`"),
+    ):
+        add.delay(1)
+    assert app.publisher.sent == []
+
+
+def test_a_local_call_shows_where_it_would_have_gone(app: Any) -> None:
+    task = app.task(name="where", bind=True)(lambda self: self.request.delivery_info)
+    assert task.apply(priority=3).get() == {
+        "is_eager": True,
+        "exchange": None,
+        "routing_key": None,
+        "priority": 3,
+    }
 
 
 def test_a_class_is_a_task(app: Any) -> None:

@@ -27,7 +27,8 @@ def check_supported(request: Mapping[str, Any]) -> None:
     """Refuses what this version cannot carry on.
 
     Raises:
-        NotSupportedError: a chord, or a composition as the next step.
+        NotSupportedError: a chord, a composition as the next step, or as an error callback anything
+            but a group of single tasks.
     """
     if request.get("chord"):
         raise NotSupportedError(
@@ -40,22 +41,42 @@ def check_supported(request: Mapping[str, Any]) -> None:
                 f"the task is followed by a {sig['subtask_type']}: only single tasks are supported in this version"
             )
         call_options.check_routing(sig.get("options") or {})
+    for sig in _spread(request.get("errbacks") or ()):
+        if sig.get("subtask_type"):
+            raise NotSupportedError(
+                f"an error callback of the task is or holds a {sig['subtask_type']}: only single tasks and "
+                "groups of them are supported in this version"
+            )
+
+
+def _spread(sigs: Iterable[Any]) -> Iterator[Any]:
+    """Error callbacks one by one: the members of a group instead of the group."""
+    for sig in sigs:
+        if sig.get("subtask_type") == "group":
+            yield from (sig.get("kwargs") or {}).get("tasks") or ()
+        else:
+            yield sig
 
 
 def publish_callbacks(app: Any, request: Any, retval: Any) -> None:
     """Publishes the callbacks and the next step of the chain, each with the result as its first
     argument."""
     carried = request.to_dict()
+    # Celery has error callbacks inherit none.
+    priority = app.producer.inherited_priority(request)
     callbacks = carried.get("callbacks") or []
     # One callback is a task by itself, several are a group; monitors show them so.
     group = uuid() if len(callbacks) > 1 else None
     for index, sig in enumerate(callbacks):
         more = {"group_id": group, "group_index": index} if group else {}
+        more["priority"] = (sig.get("options") or {}).get("priority", priority)
         _publish(app, request, carried, sig, (retval,), more)
     chain = carried.get("chain")
     if chain:
         # Reversed on the wire: the last element is the next one.
-        _publish(app, request, carried, chain[-1], (retval,), {"chain": chain[:-1]})
+        own = (chain[-1].get("options") or {}).get("priority", priority)
+        more = {"chain": chain[:-1], "priority": own}
+        _publish(app, request, carried, chain[-1], (retval,), more)
 
 
 def _publish(
@@ -77,7 +98,9 @@ def publish_errbacks(app: Any, request: Any, exc: BaseException, traceback: str)
     carried = request.to_dict()
     _store_chain(app, carried, states.FAILURE, exc, traceback)
     old_style = []
-    for sig in carried.get("errbacks") or ():
+    for sig in _spread(carried.get("errbacks") or ()):
+        if sig.get("subtask_type"):
+            continue  # for this the task was refused
         signature = Signature(sig, app=app)
         task = app.tasks.get(signature.task)
         if (
@@ -88,11 +111,10 @@ def publish_errbacks(app: Any, request: Any, exc: BaseException, traceback: str)
             _call_errback(task, signature, request, exc, traceback)
         else:
             old_style.append(signature)
-    group = uuid() if old_style else None
+    # As in Celery they are no children of the task: who waits for its result does not wait for them.
+    more = {"group_id": uuid() if old_style else None, "add_to_parent": False}
     for index, sig in enumerate(old_style):
-        _publish(
-            app, request, carried, sig, (request.id,), {"group_id": group, "group_index": index}
-        )
+        _publish(app, request, carried, sig, (request.id,), {**more, "group_index": index})
 
 
 def revoke_chain(app: Any, request: Any, exc: BaseException) -> None:
@@ -118,20 +140,34 @@ def _store_chain(
     if results is None:
         return
     following = [*(carried.get("chain") or ()), *filter(None, [carried.get("chord")])]
-    for task_id in dict.fromkeys(_ids(following)):
-        results.put(task_id, state, exception_codec.to_document(exc), traceback=traceback)
+    document, extended = exception_codec.to_document(exc), app.conf["result_extended"]
+    for task_id, sig in dict(_with_ids(following)).items():
+        fields = _extended(sig) if extended else None
+        results.put(task_id, state, document, traceback=traceback, fields=fields)
 
 
-def _ids(sigs: Iterable[Any]) -> Iterator[str]:
-    """The ids of these signatures and of all that is inside of them: who waits for a group waits
-    for its members."""
+def _extended(sig: Mapping[str, Any]) -> dict[str, Any]:
+    """What `result_extended` adds for a task that never ran."""
+    return {
+        "name": sig.get("task"),
+        "args": sig.get("args"),
+        "kwargs": sig.get("kwargs"),
+        "worker": None,
+        "retries": 0,
+        "queue": (sig.get("options") or {}).get("queue"),
+    }
+
+
+def _with_ids(sigs: Iterable[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The ids of these signatures and of all that is inside of them, and what they are of: who
+    waits for a group waits for its members."""
     for sig in sigs:
         if not isinstance(sig, Mapping):
             continue
         if task_id := (sig.get("options") or {}).get("task_id"):
-            yield task_id
+            yield task_id, sig
         if sig.get("subtask_type"):
             inside = sig.get("kwargs") or {}
             for part in ("tasks", "header", "body"):
                 members = inside.get(part) or ()
-                yield from _ids([members] if isinstance(members, Mapping) else members)
+                yield from _with_ids([members] if isinstance(members, Mapping) else members)

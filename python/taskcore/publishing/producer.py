@@ -17,7 +17,7 @@ from taskcore.exceptions import AlwaysEagerIgnored
 from taskcore.publishing import call_options
 from taskcore.results.async_result import AsyncResult, IgnoredResult
 from taskcore.typed import TYPE_CHECKING
-from taskcore.utils import uuid, warn
+from taskcore.utils import warn
 
 if TYPE_CHECKING:
     import re
@@ -60,11 +60,15 @@ class Producer:
         key = (target, protocol)
         template = self._templates.get(key)
         if template is None:
-            name = _name(target)
-            options = {} if isinstance(target, str) else self._task_options(target, protocol)
-            fields = {**self._defaults(protocol), **self.route(name), **options}
-            template = self._templates[key] = self._make_template(name, protocol=protocol, **fields)
+            fields = self._shared(target, protocol)
+            template = self._make_template(_name(target), protocol=protocol, **fields)
+            self._templates[key] = template
         return template
+
+    def _shared(self, target: Task[..., Any] | str, protocol: str) -> dict[str, Any]:
+        """The fields of a template."""
+        options = {} if isinstance(target, str) else self._task_options(target, protocol)
+        return {**self._defaults(protocol), **self.route(_name(target)), **options}
 
     def _defaults(self, protocol: str) -> dict[str, Any]:
         conf = self.app.conf
@@ -160,8 +164,7 @@ class Producer:
 
         if not (signals.before_task_publish.receivers or signals.after_task_publish.receivers):
             return str(publish(template, args, kwargs, fields or None))
-        name = _name(target)
-        sent = self._announce(name, args, kwargs, fields)
+        sent = self._announce(target, args, kwargs, fields, protocol)
         task_id = str(publish(template, args, kwargs, fields))
         sent()
         return task_id
@@ -202,8 +205,8 @@ class Producer:
         if parent is not None:
             fields.setdefault("parent_id", parent.id)
             fields.setdefault("root_id", parent.root_id)
-            if self.app.conf["task_inherit_parent_priority"] and "priority" not in fields:
-                inherited = (parent.to_dict().get("delivery_info") or {}).get("priority")
+            if "priority" not in fields:
+                inherited = self.inherited_priority(parent)
                 fields.update({"priority": inherited} if inherited is not None else {})
         results = self.app.results_or_none
         wanted = results is not None and not ignored
@@ -211,53 +214,28 @@ class Producer:
             fields["reply_to"] = results.reply_to
         return fields, wanted, IgnoredResult if ignored else AsyncResult
 
+    def inherited_priority(self, parent: context.TaskRequest) -> int | None:
+        """The priority that a message takes over from the execution that publishes it."""
+        if not self.app.conf["task_inherit_parent_priority"]:
+            return None
+        priority: int | None = (parent.to_dict().get("delivery_info") or {}).get("priority")
+        return priority
+
     def _parent(self, options: Mapping[str, Any]) -> context.TaskRequest | None:
         return context.get_parent_request() if options.get("add_to_parent", True) else None
 
     def _announce(
-        self, name: str, args: Sequence[Any], kwargs: dict[str, Any], fields: dict[str, Any]
+        self,
+        target: Task[..., Any] | str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        fields: dict[str, Any],
+        protocol: str | None = None,
     ) -> Callable[[], None]:
-        """Sends before_task_publish, takes over the headers that receivers add; gives what sends
-        after_task_publish."""
-        task_id = fields.setdefault("task_id", uuid())
-        queue = (
-            fields.get("queue")
-            or self.route(name).get("queue")
-            or self.app.conf["task_default_queue"]
-        )
-        known = {
-            "lang": "py",
-            "task": name,
-            "id": task_id,
-            "root_id": fields.get("root_id", task_id),
-            "parent_id": fields.get("parent_id"),
-            "retries": fields.get("retries", 0),
-            "eta": fields.get("eta"),
-            "expires": fields.get("expires"),
-            "group": fields.get("group"),
-        }
-        headers = {**known, **fields.get("headers", {})}
-        embed = {key: fields.get(key) for key in ("callbacks", "errbacks", "chain", "chord")}
-        shown = {
-            "body": (args, kwargs, embed),
-            "exchange": "",
-            "routing_key": queue,
-            "headers": headers,
-        }
-        signals.before_task_publish.send(
-            name,
-            **shown,
-            properties={"correlation_id": task_id, "priority": fields.get("priority", 0)},
-            declare=[],
-            retry_policy=fields.get("retry_policy"),
-        )
-        if extra := {k: v for k, v in headers.items() if k not in call_options.PROTOCOL_HEADERS}:
-            fields["headers"] = extra
+        from taskcore.publishing.announce import announce
 
-        def sent() -> None:
-            signals.after_task_publish.send(name, **shown)
-
-        return sent
+        defaults = self._shared(target, protocol or self.app.conf.protocol)
+        return announce(_name(target), (args, kwargs), fields, defaults, self.app.timezone)
 
     def _prepare(self, task: Task[..., Any]) -> None:
         """Gives a task its short path, if its `delay` can take one."""
@@ -324,7 +302,7 @@ class Producer:
             return
         fields, _, _ = self._complete(target, options, None)
         task_id = self.deliver(target, args, kwargs, fields, protocol, parent)
-        if parent is not None:
+        if parent is not None and options.get("add_to_parent", True):
             parent.add_child(task_id)
 
     # Many messages
@@ -388,8 +366,7 @@ class Producer:
             parent = self._parent(options)
             fields, _, make = self._complete(target, options, parent)
             if watched:
-                name = _name(target)
-                after.append(self._announce(name, args, kwargs, fields))
+                after.append(self._announce(target, args, kwargs, fields))
             kept.append((parent, make))
             yield self.template(target), args, kwargs, fields or None
 

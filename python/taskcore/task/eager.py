@@ -72,7 +72,12 @@ def _request(
         chain=options.get("chain"),
         root_id=options.get("root_id") or (parent.root_id if parent else task_id),
         parent_id=parent.id if parent else None,
-        delivery_info={"is_eager": True, "routing_key": None},
+        delivery_info={
+            "is_eager": True,
+            "exchange": options.get("exchange"),
+            "routing_key": options.get("routing_key"),
+            "priority": options.get("priority"),
+        },
         ignore_result=options.get("ignore_result"),
         shadow=options.get("shadow"),
     )
