@@ -133,6 +133,7 @@ class Publisher:
         with the outcome of `request`; returns its task id. Does not block.
 
         Raises:
+            RuntimeError: the execution has ended.
             EncodeError, ValueError, TypeError: as `publish`.
         """
 
@@ -272,8 +273,9 @@ class Request:
         protocol (`compact` or `celery`)."""
     def add_child(self, task_id: str, parent: Any = None) -> None:
         """Records a task published during this execution, for the `children` of the result."""
-    def drop_following(self) -> None:
-        """Drops the messages that were to follow this execution, and what `children` says of them."""
+    def drop_following(self) -> list[str]:
+        """Drops the messages that were to follow this execution, and what `children` says of them;
+        returns their task ids."""
 
 if sys.platform != "win32":
     def run_child(fd: int, memory: int, executor: object, log_tasks: bool) -> int:

@@ -84,7 +84,7 @@ if TYPE_CHECKING:
         def has_embed(self) -> bool: ...
         def to_dict(self) -> dict[str, Any]: ...
         def add_child(self, task_id: str, parent: Any = None) -> None: ...
-        def drop_following(self) -> None: ...
+        def drop_following(self) -> list[str]: ...
 
 
 class LocalRequest:
@@ -132,8 +132,9 @@ class LocalRequest:
     def add_child(self, task_id: str, parent: Any = None) -> None:
         self.children.append([[task_id, parent], None])
 
-    def drop_following(self) -> None:
+    def drop_following(self) -> list[str]:
         """Nothing waits for the end of a call that runs here and now."""
+        return []
 
 
 class Context:

@@ -7,6 +7,7 @@ system appends atomically.
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import time
 from typing import Any
 
 from taskcore import Task, Taskcore
-from taskcore.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from taskcore.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from taskcore.utils.log import get_task_logger
 
 task_logger = get_task_logger(__name__)
@@ -134,6 +135,33 @@ def try_until(self: Any, times: int) -> int:
     if self.request.retries < times:
         raise self.retry(countdown=0)
     return int(self.request.retries)
+
+
+def retry_and_ignore(self: Any) -> None:
+    """Asks for another try, and wants nothing kept of this one."""
+    write(f"ignored try {self.request.retries}")
+    if self.request.retries == 0:
+        with contextlib.suppress(Retry):
+            self.retry(countdown=0)
+        raise Ignore()
+
+
+_left: list[Any] = []
+
+
+def leave_context(self: Any) -> list[Any]:
+    """Leaves a context that outlives this execution; shows the request as a task sees it."""
+    _left.append((contextvars.copy_context(), self))
+    return [self.request.args, self.request.timelimit]
+
+
+def retry_in_left_context() -> str:
+    context, task = _left.pop()
+    try:
+        context.run(task.retry)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "published"
 
 
 def give_up(self: Any) -> None:
@@ -307,8 +335,9 @@ def make(**conf: Any) -> Taskcore:
         app.task(plain, name=f"sample.{plain.__name__}")
     app.task(expect, name="sample.expect", throws=(KeyError,))
     app.task(hold, name="sample.hold_hooked", base=Hooked)
-    for bound in (describe, try_until, give_up, header, headers):
+    for bound in (describe, try_until, retry_and_ignore, leave_context, give_up, header, headers):
         app.task(bound, name=f"sample.{bound.__name__}", bind=True)
+    app.task(retry_in_left_context, name="sample.retry_in_left_context")
     app.task(
         stubborn,
         name="sample.stubborn",

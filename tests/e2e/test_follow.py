@@ -43,3 +43,19 @@ def test_nothing_follows_a_success_that_cannot_be_encoded(sqlite_site: Site, poo
     until(lambda: sqlite_site.written() == ["failed"], "the error callback")
     assert sqlite_site.task("add").delay(1, 1).get(timeout=WAIT) == 2
     assert sqlite_site.written() == ["failed"]
+
+
+@POOLS
+def test_a_retry_outlives_ignore(sqlite_site: Site, pool: str) -> None:
+    sqlite_site.worker("-P", pool, "-c", "1")
+    result = sqlite_site.task("retry_and_ignore").delay()
+    assert result.get(timeout=WAIT) is None
+    assert sqlite_site.written() == ["ignored try 0", "ignored try 1"]
+
+
+def test_a_call_that_has_ended_cannot_be_retried(sqlite_site: Site) -> None:
+    sqlite_site.worker("-P", "solo")
+    ended = sqlite_site.task("leave_context").apply_async((), time_limit=9)
+    assert ended.get(timeout=WAIT) == [[], [9, None]]
+    said = sqlite_site.task("retry_in_left_context").delay().get(timeout=WAIT)
+    assert said.startswith(f"RuntimeError: task `sample.leave_context` [{ended.id}] has ended: ")

@@ -169,10 +169,11 @@ class Request:
     def add_child(self, task_id: str, parent: Any = None) -> None:
         self.children.append(task_id)
 
-    def drop_following(self) -> None:
+    def drop_following(self) -> list[str]:
         dropped = [fields["task_id"] for _, _, _, fields in self.following]
         self.children = [one for one in self.children if one not in dropped]
         self.following.clear()
+        return dropped
 
 
 class Worker:

@@ -423,6 +423,80 @@ def test_a_swallowed_retry_follows_a_success_and_no_failure(app: Any, core: Any)
         assert len(request.following) == int(not fails)
 
 
+def test_a_retry_outlives_ignore_and_is_warned_of_when_it_is_dropped(
+    app: Any, core: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def body(self: Any, ending: Exception) -> None:
+        with contextlib.suppress(Retry):
+            self.retry()
+        raise ending
+
+    make(app, body, bind=True, acks_late=True)
+    for ending, kept in ((Ignore(), 1), (Reject("no", requeue=False), 0), (ValueError(), 0)):
+        request = core.Request(id="i", task="t")
+        app.executor.run(app.executor.plan("t"), request, (ending,), {})
+        assert len(request.following) == kept
+        dropped = f"the retry of task `t[i]` is dropped, because after asking for it the task raised `{type(ending).__name__}`"
+        assert (dropped in caplog.text) != kept
+
+
+@pytest.mark.parametrize("given", [ValueError, ValueError()])
+def test_a_class_is_a_reason_to_retry(app: Any, core: Any, given: Any) -> None:
+    def body(self: Any) -> None:
+        raise self.retry(exc=given)
+
+    make(app, body, bind=True)
+    ended = run(app, core)
+    assert (ended.verdict, ended.result["exc_type"]) == (outcome.RETRY, "ValueError")
+
+
+@pytest.mark.parametrize("given", ["busy", KeyError("k").args, int])
+def test_what_is_no_exception_is_no_reason_to_retry(app: Any, core: Any, given: Any) -> None:
+    def body(self: Any) -> None:
+        raise self.retry(exc=given)
+
+    make(app, body, bind=True)
+    ended = run(app, core)
+    assert (ended.verdict, ended.result["exc_type"]) == (outcome.FAILURE, "TypeError")
+    assert app.publisher.sent == []
+
+
+def test_a_retry_whose_reason_cannot_be_described_does_not_come(
+    app: Any, core: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Exception):
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    def body(self: Any) -> None:
+        raise self.retry(exc=Broken())
+
+    make(app, body, bind=True)
+    request = core.Request(id="i", task="t")
+    ended = app.executor.run(app.executor.plan("t"), request, (), {})
+    assert (ended.verdict, request.following) == (outcome.FAILURE, [])
+    assert "the retry of task `t[i]` is dropped" in caplog.text
+
+
+def test_a_failure_is_told_to_error_callbacks_first(app: Any, core: Any) -> None:
+    order: list[str] = []
+
+    def errback(request: Any, exc: BaseException, traceback: str) -> None:
+        order.append("errback")
+
+    def listen(**_: Any) -> None:
+        order.append("task_failure")
+
+    app.task(name="e")(errback)
+    make(app, failing(ValueError()), on_failure=lambda *_: order.append("on_failure"))
+    signals.task_failure.connect(listen)
+    try:
+        run(app, core, errbacks=[{"task": "e", "args": [], "kwargs": {}, "options": {}}])
+    finally:
+        signals.task_failure.disconnect(listen)
+    assert order == ["errback", "on_failure", "task_failure"]
+
+
 def test_a_retry_that_cannot_be_published_loses_nothing(app: Any, core: Any) -> None:
     make(app, lambda self: self.retry(throw=False), bind=True)
     app.task(name="late", bind=True, acks_late=True)(lambda self: self.retry(throw=False))
@@ -455,6 +529,25 @@ def test_callbacks_get_the_result(app: Any, core: Any) -> None:
         1,
     )
     assert request.children == [fields["task_id"], more["task_id"]]
+
+
+@pytest.mark.parametrize("inherits", [True, False])
+def test_callbacks_and_the_next_step_inherit_the_priority(
+    app: Any, core: Any, inherits: bool
+) -> None:
+    app.conf.task_inherit_parent_priority = inherits
+    make(app, lambda fails: 1 / 0 if fails else 5)
+
+    def sig(**options: Any) -> dict[str, Any]:
+        return {"task": "u", "args": [], "kwargs": {}, "options": options}
+
+    info = {"routing_key": "q", "priority": 7}
+    follows = {"callbacks": [sig(), sig(priority=3)], "chain": [sig()], "errbacks": [sig()]}
+    for fails in (False, True):
+        run(app, core, (fails,), delivery_info=info, **follows)
+    own = 7 if inherits else None
+    # Error callbacks do not, as in Celery.
+    assert [sent[3].get("priority") for sent in app.publisher.sent] == [own, 3, own, None]
 
 
 def test_one_callback_is_no_group(app: Any, core: Any) -> None:
@@ -501,6 +594,21 @@ def test_a_failure_fails_the_rest_of_the_chain(app: Any, core: Any) -> None:
     assert not app.publisher.sent
 
 
+def test_what_will_not_run_has_an_extended_result_too(app: Any, core: Any) -> None:
+    app.conf.result_extended = True
+    make(app, failing(ValueError()))
+    step = {
+        "task": "u",
+        "args": [1],
+        "kwargs": {"k": 2},
+        "options": {"task_id": "n", "queue": "q2"},
+    }
+    run(app, core, chain=[step])
+    document = app.backend.documents["n"]
+    told = {key: document[key] for key in ("name", "args", "kwargs", "retries", "queue")}
+    assert told == {"name": "u", "args": [1], "kwargs": {"k": 2}, "retries": 0, "queue": "q2"}
+
+
 def test_a_callback_that_cannot_be_encoded_fails_the_task(app: Any, core: Any) -> None:
     make(app, lambda: 5)
     app.publisher.error = OperationalError("down")
@@ -524,6 +632,43 @@ def test_error_callbacks_of_both_styles(app: Any, core: Any) -> None:
         ("old", ["i"], "i"),
         ("elsewhere", ["i"], "i"),
     ]
+
+
+def single(task: str) -> dict[str, Any]:
+    return {"task": task, "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
+
+
+def composed(kind: str, *members: Any) -> dict[str, Any]:
+    inside = {"tasks": list(members)}
+    return {**single(f"celery.{kind}"), "kwargs": inside, "subtask_type": kind}
+
+
+def test_a_group_of_error_callbacks_is_called_one_by_one(app: Any, core: Any) -> None:
+    called: list[str] = []
+    app.task(name="new")(lambda request, exc, traceback: called.append(type(exc).__name__))
+    make(app, failing(KeyError()))
+    request = core.Request(
+        id="i", task="t", errbacks=[composed("group", single("old"), single("new"))]
+    )
+    app.executor.run(app.executor.plan("t"), request, (), {})
+    assert called == ["KeyError"]
+    assert [(sent[0].task, sent[1]) for sent in request.following] == [("old", ["i"])]
+    assert request.children == [], "error callbacks are no children, as in Celery"
+
+
+@pytest.mark.parametrize(
+    "errback",
+    [composed("chain", single("u")), composed("group", composed("chord"), single("u"))],
+    ids=["chain", "chord in a group"],
+)
+def test_a_composed_error_callback_is_refused_before_user_code(
+    app: Any, core: Any, errback: Any
+) -> None:
+    ran: list[int] = []
+    make(app, lambda: ran.append(1))
+    ended = run(app, core, errbacks=[errback])
+    assert (ended.result["exc_type"], ran) == ("NotSupportedError", [])
+    assert "celery." not in str([sent[0].task for sent in app.publisher.sent])
 
 
 def test_an_error_callback_that_raises_changes_nothing(app: Any, core: Any) -> None:

@@ -7,6 +7,7 @@ ending run here, and what they raise is logged: it can no longer change the outc
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from time import time
 from typing import Any
@@ -25,15 +26,17 @@ def handle_exception(call: Call, exc: BaseException) -> Call:
     """Gives the call the outcome of `exc`; never raises.
 
     What was to follow the call, its callbacks or a retry that it has not ended with, is dropped: it
-    has ended otherwise.
+    has ended otherwise. `Ignore` says nothing against a retry that was asked for before.
     """
-    if not isinstance(exc, Retry):
-        call.request.drop_following()
+    dropped = [] if isinstance(exc, (Retry, Ignore)) else call.request.drop_following()
     call.exc = exc = _autoretry(call, exc)
+    if not isinstance(exc, Retry):
+        _warn_dropped(call, dropped, exc)
     try:
         handler = next(handler for cls, handler in _HANDLERS if isinstance(exc, cls))
         return handler(call, exc)
     except Exception as broken:  # an exception whose own methods raise
+        _warn_dropped(call, call.request.drop_following(), exc)
         call.outcome = _undescribable(exc, broken)
         return call
     finally:
@@ -59,6 +62,18 @@ def handle_ended(call: Call, exc: BaseException, state: str) -> Call:
     except Exception:
         log("ending the chain of task `%s` failed", call)
     return call
+
+
+def _warn_dropped(call: Call, dropped: list[str], exc: BaseException) -> None:
+    """Says that the call asked for a retry which does not come."""
+    if call.id in dropped:
+        _logger().warning(
+            "the retry of task `%s[%s]` is dropped, because after asking for it the task raised `%s`: let "
+            "the exception of `retry()` through",
+            call.task.name,
+            call.id,
+            type(exc).__name__,
+        )
 
 
 def _autoretry(call: Call, exc: BaseException) -> BaseException:
@@ -102,7 +117,9 @@ def _rejected(call: Call, exc: Reject) -> Call:
         return call
     # It never runs again, so whoever waits for it must learn that it has failed.
     call.outcome = Outcome(outcome.REJECT, states.FAILURE, document, None, repr(exc))
-    _send_failure(call, exc, exception_codec.ExceptionInfo(exc, ""))
+    einfo = exception_codec.ExceptionInfo(exc, "")
+    _publish_errbacks(call, exc, einfo)
+    _send_failure(call, exc, einfo)
     return call
 
 
@@ -133,6 +150,7 @@ def _retry(call: Call, exc: Retry) -> Call:
     document = exception_codec.to_document(cause) if cause is not None else None
     call.outcome = Outcome(outcome.RETRY, states.RETRY, document, text, str(exc))
     einfo = exception_codec.ExceptionInfo(exc, text)
+    # DIFFERENCE: where `retry()` was given no `exc`, Celery's hook gets None.
     _call_hook(call, call.task.on_retry, cause if cause is not None else exc, einfo)
     signals.task_retry.send(call.task, request=call.task.request, reason=exc, einfo=einfo)
     return call
@@ -145,13 +163,14 @@ def _failed(call: Call, exc: BaseException) -> Call:
     verdict = outcome.EXPECTED if declared else outcome.FAILURE
     call.outcome = Outcome(verdict, states.FAILURE, document, text, shorten(exc))
     einfo = exception_codec.ExceptionInfo(exc, text)
+    _publish_errbacks(call, exc, einfo)
     _call_hook(call, call.task.on_failure, exc, einfo)
     _send_failure(call, exc, einfo)
     return call
 
 
 def _send_failure(call: Call, exc: BaseException, einfo: exception_codec.ExceptionInfo) -> None:
-    """The signal task_failure, the rest of the chain and the error callbacks."""
+    """The signal task_failure."""
     signals.task_failure.send(
         call.task,
         task_id=call.id,
@@ -161,6 +180,10 @@ def _send_failure(call: Call, exc: BaseException, einfo: exception_codec.Excepti
         traceback=exc.__traceback__,
         einfo=einfo,
     )
+
+
+def _publish_errbacks(call: Call, exc: BaseException, einfo: exception_codec.ExceptionInfo) -> None:
+    """The rest of the chain and the error callbacks; before hooks and signals, as in Celery."""
     if call.request.has_embed:
         try:
             callbacks.publish_errbacks(call.task.app, call.request, exc, einfo.traceback)
@@ -193,6 +216,8 @@ def _call_hook(
 
 
 def log(text: str, call: Call) -> None:
-    import logging
+    _logger().exception(text, f"{call.task.name}[{call.id}]")
 
-    logging.getLogger("taskcore.task").exception(text, f"{call.task.name}[{call.id}]")
+
+def _logger() -> logging.Logger:
+    return logging.getLogger("taskcore.task")

@@ -98,6 +98,19 @@ def arguments(
     return bound.args, {**bound.kwargs, **named}
 
 
+def as_exception(exc: Any) -> BaseException | None:
+    """What `retry(exc=...)` was given, as an exception; of a class, one without arguments.
+
+    Raises:
+        TypeError: it is none, or a class that needs arguments.
+    """
+    if isinstance(exc, type) and issubclass(exc, BaseException):
+        exc = exc()
+    if exc is None or isinstance(exc, BaseException):
+        return exc
+    raise TypeError(f"exc is `{exc!r}`: expected an exception, why the task is tried again")
+
+
 def carried(request: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the message that runs `request` again.
 

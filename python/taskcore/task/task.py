@@ -272,7 +272,7 @@ class Task(TaskOptions, Generic[P, R]):
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
-        exc: BaseException | None = None,
+        exc: BaseException | type[BaseException] | None = None,
         throw: bool = True,
         eta: datetime | None = None,
         **options: Any,
@@ -293,7 +293,12 @@ class Task(TaskOptions, Generic[P, R]):
             MaxRetriesExceededError: no retries left and `exc` not given.
             OperationalError: with `throw=False`, the broker did not take it, and the message was
                 acknowledged already.
+            TypeError: `exc` is no exception.
+            RuntimeError: the execution has ended; this runs in a thread or a context that it left.
         """
+        from taskcore.task import retry
+
+        exc = retry.as_exception(exc)
         request = context.get_request()
         if request is None or request.id is None or request.task != self.name:
             # Called directly: there is no message to publish again.
@@ -308,8 +313,6 @@ class Task(TaskOptions, Generic[P, R]):
             args = call_options.to_args(self.name, args)
         if kwargs is not None:
             kwargs = call_options.to_kwargs(self.name, kwargs)
-        from taskcore.task import retry
-
         before = (carried["args"], carried["kwargs"])
         args, kwargs = retry.arguments(self.run, before, args, kwargs)
         if limit is not None and request.retries >= limit:

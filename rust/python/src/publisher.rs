@@ -177,7 +177,7 @@ impl Publisher {
         writer.write(&draft.style, &mut draft.outgoing, &positional(args)?, kwargs)?;
         let Outgoing { message, queue, encoding, .. } = draft.outgoing;
         let (id, data) = (Arc::from(&*message.headers.id), message.encode(encoding));
-        request.get().follow(FollowUp { queue, id, data });
+        request.get().follow(FollowUp { queue, id, data })?;
         Ok(message.headers.id)
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use pyo3::{
+    exceptions::PyRuntimeError,
     prelude::*,
     types::{PyDict, PyList, PyTuple},
 };
@@ -35,9 +36,9 @@ pub(crate) struct Request {
     /// `(task id, parent)` of each task published during the execution. A mutex for an append;
     /// never held across Python.
     children: Mutex<Vec<(String, Option<Py<PyAny>>)>>,
-    /// What is published with the outcome; made with the first of them, since most have none. A
-    /// mutex for an append.
-    follow: OnceLock<Mutex<Vec<FollowUp>>>,
+    /// What is published with the outcome; made with the first of them, since most have none. `None`
+    /// inside: it has ended, and nothing can follow it any more. A mutex for an append.
+    follow: OnceLock<Mutex<Option<Vec<FollowUp>>>>,
 }
 
 impl Request {
@@ -78,17 +79,29 @@ impl Request {
     }
 
     /// Adds a message that follows this execution.
-    pub(crate) fn follow(&self, message: FollowUp) {
-        let follow = self.follow.get_or_init(Mutex::default);
-        follow.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+    ///
+    /// # Errors
+    /// `RuntimeError`: it has ended. A thread or a copied context outlives the execution that it
+    /// began in.
+    pub(crate) fn follow(&self, message: FollowUp) -> PyResult<()> {
+        let follow = self.follow.get_or_init(|| Mutex::new(Some(Vec::new())));
+        match &mut *follow.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(list) => {
+                list.push(message);
+                Ok(())
+            }
+            None => Err(PyRuntimeError::new_err(format!(
+                "task `{}` [{}] has ended: it can be retried only while it runs; publish a new call",
+                self.task(),
+                self.id()
+            ))),
+        }
     }
 
-    /// Takes the messages that follow this execution.
+    /// Takes the messages that follow this execution, which has ended.
     pub(crate) fn take_follow(&self) -> Vec<FollowUp> {
-        let taken = self.follow.get().map(|follow| {
-            std::mem::take(&mut *follow.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        taken.unwrap_or_default()
+        let follow = self.follow.get_or_init(|| Mutex::new(None));
+        follow.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
     /// Whether it is the member of a chord.
@@ -176,18 +189,24 @@ impl Request {
         self.lock().push((task_id, parent));
     }
 
-    /// Drops the messages that were to follow this execution, and what `children` says of them.
-    fn drop_following(&self) {
-        let dropped = self.take_follow();
+    /// Drops the messages that were to follow this execution, and what `children` says of them;
+    /// gives their task ids.
+    fn drop_following(&self) -> Vec<String> {
+        let Some(follow) = self.follow.get() else { return Vec::new() };
+        let dropped = match &mut *follow.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(list) => std::mem::take(list),
+            None => Vec::new(),
+        };
         if !dropped.is_empty() {
             self.lock().retain(|(id, _)| dropped.iter().all(|message| *message.id != **id));
         }
+        dropped.iter().map(|message| message.id.to_string()).collect()
     }
 
     /// Everything that `self.request` shows.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = describe(py, &self.message)?;
-        dict.set_item("args", self.args(py))?;
+        dict.set_item("args", self.args(py).to_list())?;
         dict.set_item("kwargs", self.kwargs(py))?;
         for name in codec::EMBED_KEYS {
             let value =
@@ -235,7 +254,7 @@ pub(crate) fn describe<'py>(py: Python<'py>, message: &Message) -> PyResult<Boun
     dict.set_item("reply_to", p.reply_to.as_deref())?;
     let correlation_id = p.correlation_id.as_deref().unwrap_or(&h.id);
     dict.set_item("correlation_id", correlation_id)?;
-    dict.set_item("timelimit", (hard, soft))?;
+    dict.set_item("timelimit", [as_given(py, hard)?, as_given(py, soft)?])?;
     dict.set_item("headers", from_map(py, &rare.extra)?)?;
     dict.set_item("stamps", from_map(py, &rare.stamps)?)?;
     dict.set_item("stamped_headers", rare.stamped_headers.as_deref())?;
@@ -271,6 +290,16 @@ pub(crate) fn describe<'py>(py: Python<'py>, message: &Message) -> PyResult<Boun
     properties.set_item("expiration", p.expiration.as_deref())?;
     dict.set_item("properties", properties)?;
     Ok(dict)
+}
+
+/// A limit as most callers give it: whole seconds are an int.
+fn as_given(py: Python<'_>, limit: Option<f64>) -> PyResult<Bound<'_, PyAny>> {
+    match limit {
+        Some(seconds) if seconds.fract() == 0.0 && seconds < 1e15 => {
+            Ok((seconds as i64).into_pyobject(py)?.into_any())
+        }
+        other => Ok(other.into_pyobject(py)?.into_any()),
+    }
 }
 
 fn from_map<'py>(py: Python<'py>, map: &Map<String, Value>) -> PyResult<Bound<'py, PyAny>> {
