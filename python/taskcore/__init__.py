@@ -59,7 +59,21 @@ _MODULES = {
 it uses."""
 
 _PARTS = frozenset(
-    ["_core", "context", "current", "exceptions", "result", "signals", "states", "unsupported"]
+    [
+        "_core",
+        "app",
+        "canvas",
+        "context",
+        "current",
+        "exceptions",
+        "result",
+        "schedules",
+        "signals",
+        "states",
+        "testing",
+        "unsupported",
+        "utils",
+    ]
 )
 """Modules that are asked for as names of the package."""
 
@@ -77,3 +91,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+# What this file needs, and nobody is to import from here.
+del TYPE_CHECKING, annotations

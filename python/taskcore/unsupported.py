@@ -66,6 +66,12 @@ APP: Final = {
 }
 """Of an app."""
 
+CONF: Final = {
+    "setdefault": "every setting has a value; `app.add_defaults({...})` sets one that others override",
+    **dict.fromkeys(("pop", "popitem", "clear"), "set a setting to None for its default"),
+}
+"""Of `app.conf`, as a mapping."""
+
 TASK: Final = {
     **dict.fromkeys(("chunks", "map", "starmap", "add_to_chord"), _CANVAS),
     "send_event": _EVENTS,

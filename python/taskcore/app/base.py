@@ -70,6 +70,7 @@ class Taskcore:
         self.hostname: str | None = None
         """Node name of the worker that this process belongs to; set at its start."""
         self.finalized = False
+        self._incomplete = True
         self._zone: tzinfo | None = None
         self._node: str | None = None
         self._discover: list[tuple[Any, str | None]] = []
@@ -119,9 +120,9 @@ class Taskcore:
             self.conf.keys()
         return loaded
 
-    def add_defaults(self, values: Mapping[str, Any]) -> None:
-        """Sets values that any other source overrides."""
-        self.conf.add_defaults(values)
+    def add_defaults(self, values: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
+        """Sets values that any other source overrides; a function that gives them is called now."""
+        self.conf.add_defaults(values() if callable(values) else values)
 
     def _changed(self) -> None:
         self._zone = None
@@ -247,8 +248,10 @@ class Taskcore:
         import_all((*self.conf["imports"], *self.conf["include"]), self._discover)
 
     def finalize(self) -> None:
-        """Says that configuration and tasks are complete; a worker does it after its imports."""
-        if not self.finalized:
+        """Says that configuration and tasks are complete; a worker does it after its imports, any
+        other program with its first call of a task."""
+        # Taken out in one step, and first: other threads, and receivers, call tasks meanwhile.
+        if vars(self).pop("_incomplete", False):
             self.conf.keys()
             self.on_after_configure.send(self, source=self.conf)
             self.finalized = True

@@ -14,6 +14,7 @@ import os
 from _thread import RLock, get_ident
 
 from taskcore.config import settings
+from taskcore.config.reading import ReadAsMapping
 from taskcore.config.sources import new_name, read, warn_about
 from taskcore.config.validators import CHECKS, redact
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
@@ -21,7 +22,7 @@ from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import hint, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 _ENVIRONMENT = {
@@ -32,7 +33,7 @@ _ENVIRONMENT = {
 }
 
 
-class Config:
+class Config(ReadAsMapping):
     """`app.conf`: read as attributes or as a mapping; set as attributes, items, or with `update`."""
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
@@ -162,7 +163,14 @@ class Config:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self[name]
+        try:
+            return self[name]
+        except _UnknownSetting:
+            from taskcore import unsupported
+
+            if name in unsupported.CONF:
+                raise unsupported.attribute_error(self, name, unsupported.CONF) from None
+            raise
 
     def __getitem__(self, name: str) -> Any:
         values = self._resolved()
@@ -183,19 +191,6 @@ class Config:
         self.update({name: value})
 
     __setitem__ = __setattr__
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._resolved()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._resolved())
-
-    def __len__(self) -> int:
-        return len(self._resolved())
-
-    def keys(self) -> list[str]:
-        """All names."""
-        return list(self._resolved())
 
     def __repr__(self) -> str:
         return f"<Config: {self.table()}>"

@@ -190,6 +190,8 @@ class Producer:
     ) -> tuple[dict[str, Any], bool, type[AsyncResult[Any]]]:
         """The fields of a call: its options, the task's, and the ids of the execution that
         publishes it; whether a result is awaited, and the class of what stands for it."""
+        if not self.app.finalized:
+            self.app.finalize()
         ignored = options.get("ignore_result")
         if not isinstance(target, str):
             if target.expires is not None and options.get("expires") is None:

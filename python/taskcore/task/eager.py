@@ -35,6 +35,7 @@ def apply(
     positional = call_options.to_args(task.name, args)
     named = call_options.to_kwargs(task.name, kwargs)
     app = task.app
+    app.finalize()
     task_id = task_id or options.get("task_id") or uuid()
     request = _request(task, task_id, positional, named, options)
     call = app.executor.execute(app.executor.plan(task.name), request, positional, named)

@@ -1,0 +1,45 @@
+"""What `app.conf` has of a mapping, as far as it is read.
+
+The methods that change a dict are left out: a setting cannot be missing, so none can be taken out,
+and `setdefault` would never set anything.
+"""
+
+from __future__ import annotations
+
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+
+class ReadAsMapping:
+    """Names and values of the settings that `_resolved` gives."""
+
+    def _resolved(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._resolved()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._resolved())
+
+    def __len__(self) -> int:
+        return len(self._resolved())
+
+    def keys(self) -> list[str]:
+        """All names."""
+        return list(self._resolved())
+
+    def values(self) -> list[Any]:
+        """All values."""
+        return list(self._resolved().values())
+
+    def items(self) -> list[tuple[str, Any]]:
+        """All names with their values."""
+        return list(self._resolved().items())
+
+    def copy(self) -> dict[str, Any]:
+        """All names with their values, as a dict of its own."""
+        return dict(self._resolved())
