@@ -155,7 +155,7 @@ class Publisher:
             `published` holds the ids that were published for certain; of the chunk that failed some
             may be, when the connection broke while it was sent. UnroutableError: no queue receives
             some messages of a chunk; their ids are in its attribute `unroutable`, the others of the
-            chunk are published.
+            chunk are published. Likewise `refused`, of messages whose queue the broker cannot write to.
         """
 
     def publish_each(

@@ -17,6 +17,7 @@ use pyo3::{
     types::{PyIterator, PyString},
 };
 use taskcore::{
+    ErrorKind,
     broker::{Answer, Outgoing},
     publish::{self, Effort},
 };
@@ -118,8 +119,8 @@ impl<'py> Bulk<'py> {
         let answers = bridge::interruptible(self.py, errors::publishing, |interrupt| {
             sender.send(chunk, effort, interrupt)
         })?;
-        if let Err(error) = self.sender.routed(&self.places[..self.filled], &answers) {
-            return Err(self.unroutable(&answers, &error));
+        if let Err(error) = self.sender.kept(&self.places[..self.filled], &answers) {
+            return Err(self.incomplete(&answers, &error));
         }
         self.sent = self.ids.len();
         self.filled = 0;
@@ -127,19 +128,23 @@ impl<'py> Bulk<'py> {
         Ok(())
     }
 
-    /// The exception about messages of the chunk that are unroutable; their ids are taken out of
-    /// those that are published.
+    /// The exception about messages of the chunk that the broker does not have; their ids are taken
+    /// out of those that are published.
     #[cold]
-    fn unroutable(&mut self, answers: &[Answer], error: &taskcore::Error) -> PyErr {
+    fn incomplete(&mut self, answers: &[Answer], error: &taskcore::Error) -> PyErr {
         let (mut published, mut lost) = (Vec::new(), Vec::new());
         for (id, answer) in self.ids.drain(self.sent..).zip(answers) {
-            if *answer == Answer::Unroutable { lost.push(id) } else { published.push(id) }
+            match answer {
+                Answer::Confirmed | Answer::Duplicate => published.push(id),
+                Answer::Unroutable | Answer::Refused(_) => lost.push(id),
+            }
         }
         self.ids.extend(published);
         self.sent = self.ids.len();
+        let name = if error.kind() == ErrorKind::Unroutable { "unroutable" } else { "refused" };
         let error = errors::publishing(self.py, error);
         // As for `published`.
-        let _ = error.value(self.py).setattr("unroutable", lost);
+        let _ = error.value(self.py).setattr(name, lost);
         error
     }
 }

@@ -156,7 +156,7 @@ impl Publisher {
         bridge::interruptible(py, errors::publishing, |interrupt| {
             let one = std::slice::from_mut(outgoing);
             let answers = sender.send(one, &effort, interrupt)?;
-            sender.routed(one, &answers)
+            sender.kept(one, &answers)
         })?;
         let id = draft.outgoing.message.headers.id;
         last_published::published(&id);

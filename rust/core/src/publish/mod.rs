@@ -3,8 +3,8 @@
 //! [`Publisher::send`] gives a batch to the broker and tries again after a failed connection, as
 //! the retry policy says and never beyond the deadline: a publish ends in time, one way or the
 //! other. It blocks in the caller's thread; between attempts it asks the caller whether to give up
-//! (a signal arrived). The broker answers for each message; [`Publisher::routed`] makes the error
-//! about those that no queue receives.
+//! (a signal arrived). The broker answers for each message; [`Publisher::kept`] makes the error about
+//! those that it does not have.
 //!
 //! The trade-off is the usual one of at-least-once: when the connection broke after the broker had
 //! taken a batch, the second attempt publishes it twice.
@@ -109,12 +109,12 @@ impl Publisher {
         }
     }
 
-    /// Whether each message of a batch has a queue, by the answers to it.
+    /// Whether the broker has each message of a batch, by the answers to it.
     ///
     /// # Errors
-    /// `Unroutable`, naming the first that has none and how many there are.
-    pub fn routed(&self, batch: &[Outgoing], answers: &[Answer]) -> Result<()> {
-        answer::routed(batch, answers, self.broker.url())
+    /// As [`answer::kept`].
+    pub fn kept(&self, batch: &[Outgoing], answers: &[Answer]) -> Result<()> {
+        answer::kept(batch, answers, self.broker.url())
     }
 
     #[cold]

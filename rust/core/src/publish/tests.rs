@@ -165,12 +165,12 @@ fn each_message_is_answered_for_and_the_unroutable_are_an_error() {
     batch[1].message.headers.id = "id-9".into();
     let answers = publisher.send(&mut batch, &at_once(None), &mut || false).unwrap();
     assert_eq!(answers[..2], [Answer::Confirmed, Answer::Duplicate]);
-    publisher.routed(&batch, &answers).unwrap();
+    publisher.kept(&batch, &answers).unwrap();
     batch[2].message.properties.exchange = "logs".into();
     batch[2].message.headers.id = "lost".into();
     let answers = publisher.send(&mut batch, &at_once(None), &mut || false).unwrap();
     assert_eq!(answers[2..], [Answer::Unroutable, Answer::Confirmed]);
-    let error = publisher.routed(&batch, &answers).unwrap_err();
+    let error = publisher.kept(&batch, &answers).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unroutable);
     assert_eq!(
         error.to_string(),
@@ -180,7 +180,7 @@ fn each_message_is_answered_for_and_the_unroutable_are_an_error() {
     );
     batch[3].message.properties.exchange = "logs".into();
     let answers = publisher.send(&mut batch, &at_once(None), &mut || false).unwrap();
-    let error = publisher.routed(&batch, &answers).unwrap_err().to_string();
+    let error = publisher.kept(&batch, &answers).unwrap_err().to_string();
     assert!(error.starts_with("`2` of `4` messages are unroutable, the first is message `lost`"));
 }
 

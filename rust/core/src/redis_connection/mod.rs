@@ -171,6 +171,11 @@ impl Server {
     }
 }
 
+/// Whether a server that works refused one command, so that others may go through.
+pub(crate) fn is_refusal(error: &RedisError) -> bool {
+    matches!(meaning(error).0, ErrorKind::Storage)
+}
+
 /// The kind of a server's or socket's error, and what to do about it.
 fn meaning(error: &RedisError) -> (ErrorKind, &'static str) {
     use redis::ErrorKind as Redis;

@@ -58,7 +58,8 @@ impl Worker {
     }
 
     /// The same for one that is in the table no more, or not yet.
-    pub(super) fn revoke_request(&mut self, request: Request, now: Now) {
+    pub(super) fn revoke_request(&mut self, mut request: Request, now: Now) {
+        request.revoked = true;
         task_log::revoked(self.shown(&request), &request.id);
         self.counts.revoked += 1;
         let spec = self.registry.spec(request.task);

@@ -59,9 +59,9 @@ pub struct Request {
     pub dispatched: u64,
     /// Whether the broker knows that it has begun. Written by recovery.
     pub begun: bool,
-    /// Whether its task was revoked while it waited at the pool: it is dropped when it comes back,
-    /// though the set of revoked ids may have forgotten it by then. Written by control, read by
-    /// outcome.
+    /// Whether its task was revoked, though the set of revoked ids may have forgotten it by now: it
+    /// is dropped when the pool gives it back, and not handed to others. Written by control and
+    /// outcome, read by outcome.
     pub revoked: bool,
     /// The message, compact. Kept until the outcome: the pool may return the call.
     pub message: Bytes,

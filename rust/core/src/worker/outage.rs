@@ -6,7 +6,7 @@
 //! certainly stands; after that it waits, for another worker may have been given it. A lapsed lease
 //! voids everything that was held under it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     broker::lease::LEASE_MS,
@@ -19,7 +19,7 @@ use crate::{
         flush::{FlushNews, Refused},
         inflight::Place,
         outbox::Entry,
-        settle,
+        settle, task_log,
     },
 };
 
@@ -180,11 +180,17 @@ impl Worker {
     }
 
     /// The broker will never take what follows a task: one that has not failed ends as a failure that
-    /// says so.
-    fn unpublishable(&mut self, entry: Entry, error: &Error, now: Now) {
+    /// says so, and its own message is parked where it is still held, so that it can run again.
+    fn unpublishable(&mut self, mut entry: Entry, error: &Error, now: Now) {
+        let id = entry.record.as_ref().map_or("", |record| &record.id);
+        let parked = settle::park_unpublishable(&mut entry.after, Arc::from(id), error);
         for message in &entry.follow {
             let (task_id, queue) = (&*message.id, &*message.queue);
-            tracing::error!(task_id, queue, %error, "the broker refuses a message that follows a task, it is lost");
+            if parked {
+                tracing::error!(task_id, queue, %error, "the broker refuses a message that follows a task, that task is parked");
+            } else {
+                tracing::error!(task_id, queue, %error, "the broker refuses a message that follows a task, it is lost");
+            }
         }
         let record = entry.record.map(|record| match record.state {
             State::Success | State::Retry => settle::unpublishable(&record, error, now.wall),
@@ -270,11 +276,19 @@ impl Worker {
             );
         }
         for key in lost {
-            self.inflight.remove(key);
+            self.forget(key);
         }
         self.forget_waiting();
         self.flush.fenced();
         self.pool.recall();
+    }
+
+    /// Drops a request whose message others have, and says so of one whose message nobody has.
+    pub(super) fn forget(&mut self, key: u64) {
+        let Some(request) = self.inflight.remove(key) else { return };
+        if request.ended.as_ref().is_some_and(|ended| ended.settle.is_none()) {
+            task_log::not_told(self.shown(&request), &request.id);
+        }
     }
 }
 

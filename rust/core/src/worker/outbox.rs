@@ -3,9 +3,11 @@
 //!
 //! One publish is under way at a time; what comes meanwhile makes the next batch, and none waits for
 //! company. Publishing blocks, so it happens on a thread that the runtime keeps for such calls.
-//! Nothing is dropped while the broker is away. Where it refuses a batch, the entries are sent one by
-//! one, so that one that it will never take holds up no other; that one is given back after
-//! [`REFUSALS`] attempts, or at once when the refusal is final.
+//! Nothing is dropped while the broker is away, is full or cannot write for another reason. Where it
+//! refuses a batch, the entries are sent one by one, so that one that it will never take holds up no
+//! other: each waits for its next attempt by itself, and all wait when two in a row are refused. One
+//! is given back at once when the refusal is about the message, or after [`REFUSALS`] of them
+//! between which others went through.
 
 use std::{
     collections::VecDeque,
@@ -33,7 +35,8 @@ const MOST: usize = 500;
 const BYTES: usize = 4 << 20;
 /// What one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// How often an entry is sent alone before it is given back as one that the broker will never take.
+/// How often an entry is refused, with others going through meanwhile, before it is given back as one
+/// that the broker will never take.
 const REFUSALS: u32 = 8;
 /// What a kept message costs beside its bytes.
 const OVERHEAD: usize = 256;
@@ -44,8 +47,14 @@ pub(super) struct Entry {
     pub(super) follow: Vec<FollowUp>,
     pub(super) record: Option<Record>,
     pub(super) after: After,
-    /// How often it was sent alone and refused.
+    /// Its place among all entries.
+    number: u64,
+    /// How often it was refused although others went through since it was refused before.
     refusals: u32,
+    /// How many batches had gone through when that was last looked at.
+    seen: u64,
+    /// When it may be sent alone again, once it was refused.
+    retry: Option<Retry>,
 }
 
 /// What came of a batch.
@@ -59,10 +68,10 @@ pub(super) enum Sent {
     Failed(Error),
 }
 
-/// What the broker answered for each message of a batch, and the error about what has no queue.
+/// What the broker answered for each message of a batch, and the error about what it does not have.
 struct Answers {
     answers: Vec<Answer>,
-    routed: Result<()>,
+    kept: Result<()>,
 }
 
 /// What waits to be published.
@@ -71,8 +80,19 @@ pub(super) struct Outbox {
     waiting: VecDeque<Entry>,
     /// How many at the front of `waiting` are sent alone.
     alone: usize,
+    /// What was sent alone and refused.
+    refused: Vec<Entry>,
+    /// Whether it is the turn of one that was refused.
+    refused_next: bool,
     sending: Option<(Vec<Entry>, BoxFuture<'static, Result<Answers>>)>,
     bytes: usize,
+    /// How many entries there were.
+    numbered: u64,
+    /// How many batches went through.
+    published: u64,
+    /// Number of the last entry that was refused, and how many batches had gone through.
+    last_refused: Option<(u64, u64)>,
+    /// When anything may be sent.
     retry: Retry,
 }
 
@@ -82,22 +102,30 @@ impl Outbox {
             broker,
             waiting: VecDeque::new(),
             alone: 0,
+            refused: Vec::new(),
+            refused_next: false,
             sending: None,
             bytes: 0,
+            numbered: 0,
+            published: 0,
+            last_refused: None,
             retry: Retry::default(),
         }
     }
 
     /// Takes what follows a task, and what is stored and settled after it.
     pub(super) fn push(&mut self, follow: Vec<FollowUp>, record: Option<Record>, after: After) {
-        let entry = Entry { follow, record, after, refusals: 0 };
+        let (number, seen) = (self.numbered, self.published);
+        let entry = Entry { follow, record, after, number, refusals: 0, seen, retry: None };
+        self.numbered += 1;
         self.bytes += weight(&entry);
         self.waiting.push_back(entry);
     }
 
     /// How many are not published.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.sending.as_ref().map_or(0, |(batch, _)| batch.len())
+        let sending = self.sending.as_ref().map_or(0, |(batch, _)| batch.len());
+        self.waiting.len() + self.refused.len() + sending
     }
 
     /// Bytes of what is kept.
@@ -108,14 +136,16 @@ impl Outbox {
     /// Whether the settlement of this message waits here.
     pub(super) fn holds(&self, tag: Tag) -> bool {
         let sending = self.sending.iter().flat_map(|(batch, _)| batch);
-        let settlements = self.waiting.iter().chain(sending).map(|entry| &entry.after.settlement);
-        settlements.flatten().any(|settlement| settlement.tag == tag)
+        let entries = self.waiting.iter().chain(&self.refused).chain(sending);
+        entries
+            .filter_map(|entry| entry.after.settlement.as_ref())
+            .any(|settlement| settlement.tag == tag)
     }
 
     /// The lease lapsed: settlements are void. What follows is still published: the work was done.
     pub(super) fn fenced(&mut self) {
         let sending = self.sending.iter_mut().flat_map(|(batch, _)| batch);
-        for entry in self.waiting.iter_mut().chain(sending) {
+        for entry in self.waiting.iter_mut().chain(&mut self.refused).chain(sending) {
             entry.after.settlement = None;
         }
     }
@@ -123,6 +153,7 @@ impl Outbox {
     /// Takes out all that is not known to be published.
     pub(super) fn give_up(&mut self) -> Vec<Entry> {
         let mut entries = self.sending.take().map_or_else(Vec::new, |(batch, _)| batch);
+        entries.append(&mut self.refused);
         entries.extend(self.waiting.drain(..));
         (self.alone, self.bytes) = (0, 0);
         entries
@@ -130,15 +161,18 @@ impl Outbox {
 
     /// Sends what should leave now.
     pub(super) fn kick(&mut self, now: Micros) {
-        if self.sending.is_some() || self.waiting.is_empty() || now < self.retry.at {
+        if self.sending.is_some() || now < self.retry.at {
             return;
         }
-        let batch = self.take();
+        let batch = self.take(now);
+        if batch.is_empty() {
+            return;
+        }
         let follow: Vec<FollowUp> = batch.iter().flat_map(|entry| &entry.follow).cloned().collect();
         let broker = Arc::clone(&self.broker);
         let reply = Box::pin(async move {
             if follow.is_empty() {
-                return Ok(Answers { answers: Vec::new(), routed: Ok(()) });
+                return Ok(Answers { answers: Vec::new(), kept: Ok(()) });
             }
             let deadline = clock::instant() + ATTEMPT;
             match spawn_blocking(move || publish(&*broker, follow, deadline)).await {
@@ -151,7 +185,12 @@ impl Outbox {
 
     /// When [`Outbox::kick`] should be called again, if nothing happens before.
     pub(super) fn next_wake(&self) -> Option<Micros> {
-        (self.sending.is_none() && !self.waiting.is_empty()).then_some(self.retry.at)
+        if self.sending.is_some() {
+            return None;
+        }
+        let refused = || self.refused.iter().map(Entry::at).min();
+        let next = if self.waiting.is_empty() { refused()? } else { 0 };
+        Some(next.max(self.retry.at))
     }
 
     pub(super) fn poll(
@@ -166,80 +205,126 @@ impl Outbox {
         Poll::Ready(match result {
             Ok(answers) => {
                 self.retry = Retry::default();
+                let went =
+                    |answer: &Answer| matches!(answer, Answer::Confirmed | Answer::Duplicate);
+                self.published += u64::from(answers.answers.iter().any(went));
                 self.answered(batch, answers)
             }
             Err(error) => self.failed(batch, error, now, random()),
         })
     }
 
-    /// Takes the answers; what has no queue is sent alone, where it is not alone already.
-    fn answered(&mut self, batch: Vec<Entry>, Answers { answers, routed }: Answers) -> Sent {
+    /// Takes the answers. What the broker does not have is sent alone, where it is not alone
+    /// already, without the messages beside it that the broker has.
+    fn answered(&mut self, batch: Vec<Entry>, Answers { answers, kept }: Answers) -> Sent {
         let (mut sent, mut lost, mut answers) = (Vec::new(), Vec::new(), answers.into_iter());
-        for entry in batch {
-            let mut own = answers.by_ref().take(entry.follow.len());
-            let unroutable = own.any(|answer| answer == Answer::Unroutable);
-            own.for_each(drop);
-            if unroutable { lost.push(entry) } else { sent.push(entry) }
+        for mut entry in batch {
+            let own: Vec<Answer> = answers.by_ref().take(entry.follow.len()).collect();
+            let has = |answer: &Answer| matches!(answer, Answer::Confirmed | Answer::Duplicate);
+            if own.iter().all(has) {
+                self.bytes -= weight(&entry);
+                sent.push(entry);
+                continue;
+            }
+            let before = weight(&entry);
+            let mut own = own.iter();
+            entry.follow.retain(|_| own.next().is_some_and(|answer| !has(answer)));
+            self.bytes -= before - weight(&entry);
+            lost.push(entry);
         }
-        match routed {
-            Err(error) if sent.is_empty() && lost.len() == 1 => {
+        match kept {
+            Err(error)
+                if error.kind() == ErrorKind::Unroutable && sent.is_empty() && lost.len() == 1 =>
+            {
                 let entry = lost.swap_remove(0);
                 self.bytes -= weight(&entry);
                 return Sent::Refused(Box::new(entry), error);
             }
             _ => {}
         }
-        self.alone += lost.len();
-        lost.into_iter().rev().for_each(|entry| self.waiting.push_front(entry));
-        self.bytes -= sent.iter().map(weight).sum::<usize>();
+        for entry in lost.into_iter().rev() {
+            self.put_back(entry, true);
+        }
         Sent::All(sent)
     }
 
     fn failed(&mut self, mut batch: Vec<Entry>, error: Error, now: Micros, random: f64) -> Sent {
-        self.retry.later(now, random);
         if error.is_retryable() {
             // Nobody has judged it yet.
-            self.alone += usize::from(self.alone > 0 && batch.len() == 1);
-            batch.into_iter().rev().for_each(|entry| self.waiting.push_front(entry));
+            self.retry.later(now, random);
+            let alone = self.alone > 0 && batch.len() == 1;
+            batch.into_iter().rev().for_each(|entry| self.put_back(entry, alone));
             return Sent::Failed(error);
         }
         if batch.len() > 1 {
             // One of them is the reason, and is found at once.
             self.retry = Retry::default();
-            self.alone = batch.len();
-            batch.into_iter().rev().for_each(|entry| self.waiting.push_front(entry));
+            batch.into_iter().rev().for_each(|entry| self.put_back(entry, true));
             return Sent::Failed(error);
         }
         let Some(mut entry) = batch.pop() else { return Sent::Failed(error) };
-        entry.refusals += 1;
-        if error.kind() != ErrorKind::Storage || entry.refusals >= REFUSALS {
+        // A broker that takes nothing at all says nothing of this one.
+        entry.refusals += u32::from(entry.seen < self.published);
+        entry.seen = self.published;
+        if is_about_message(error.kind()) || entry.refusals >= REFUSALS {
             self.bytes -= weight(&entry);
             return Sent::Refused(Box::new(entry), error);
         }
-        // A full server may have room again; meanwhile others go first.
-        self.waiting.push_back(entry);
+        let last = self.last_refused.replace((entry.number, self.published));
+        if last.is_some_and(|(number, then)| number != entry.number && then == self.published) {
+            self.retry.later(now, random);
+        } else {
+            self.retry = Retry::default();
+        }
+        entry.retry.get_or_insert_default().later(now, random);
+        self.refused.push(entry);
         Sent::Failed(error)
     }
 
-    fn take(&mut self) -> Vec<Entry> {
+    /// Puts an entry back that was sent, to be sent alone or not.
+    fn put_back(&mut self, entry: Entry, alone: bool) {
+        if entry.retry.is_some() {
+            return self.refused.push(entry);
+        }
+        self.alone += usize::from(alone);
+        self.waiting.push_front(entry);
+    }
+
+    /// Takes what is sent next; nothing when all that is left was refused and waits for its time.
+    fn take(&mut self, now: Micros) -> Vec<Entry> {
         if self.alone > 0 {
             self.alone -= 1;
             return self.waiting.pop_front().into_iter().collect();
         }
+        self.refused_next = !self.refused_next || self.waiting.is_empty();
+        if self.refused_next
+            && let Some(at) = self.refused.iter().position(|entry| entry.at() <= now)
+        {
+            return vec![self.refused.remove(at)];
+        }
         let (mut count, mut bytes) = (0, 0);
         for entry in self.waiting.iter().take(MOST) {
             bytes += weight(entry);
-            // What was refused before is sent alone again.
-            if count > 0 && (bytes > BYTES || entry.refusals > 0) {
+            if count > 0 && bytes > BYTES {
                 break;
             }
             count += 1;
-            if entry.refusals > 0 {
-                break;
-            }
         }
         self.waiting.drain(..count).collect()
     }
+}
+
+impl Entry {
+    /// When it may be sent, if it was refused.
+    fn at(&self) -> Micros {
+        self.retry.map_or(0, |retry| retry.at)
+    }
+}
+
+/// Whether an error is about the message, so that it comes again however often that is sent.
+fn is_about_message(kind: ErrorKind) -> bool {
+    use ErrorKind::{Decode, Encode, Refused, TooLarge, Unroutable, Unsupported};
+    matches!(kind, TooLarge | Encode | Decode | Refused | Unsupported | Unroutable)
 }
 
 fn weight(entry: &Entry) -> usize {
@@ -254,8 +339,8 @@ fn publish(broker: &dyn Broker, follow: Vec<FollowUp>, deadline: Instant) -> Res
     };
     let batch = follow.into_iter().map(outgoing).collect::<Result<Vec<_>>>()?;
     let answers = broker.publish(&batch, deadline)?;
-    let routed = answer::routed(&batch, &answers, broker.url());
-    Ok(Answers { answers, routed })
+    let kept = answer::kept(&batch, &answers, broker.url());
+    Ok(Answers { answers, kept })
 }
 
 #[cfg(test)]

@@ -29,9 +29,17 @@ impl Broker for Server {
             return Err(Error::new(kind, "refused"));
         }
         let lost = |outgoing: &&Outgoing| !outgoing.message.properties.exchange.is_empty();
-        let ids: Vec<String> = batch.iter().filter(|o| !lost(o)).map(id).collect();
+        let refused = |outgoing: &&Outgoing| id(outgoing) == "wrong type";
+        if batch.iter().all(|outgoing| refused(&outgoing)) {
+            return Err(Error::new(ErrorKind::Storage, "wrong type"));
+        }
+        let ids: Vec<String> = batch.iter().filter(|o| !lost(o) && !refused(o)).map(id).collect();
         self.log.lock().expect("whole").push(ids.join(","));
-        let answer = |o| if lost(&o) { Answer::Unroutable } else { Answer::Confirmed };
+        let answer = |o| match () {
+            () if lost(&o) => Answer::Unroutable,
+            () if refused(&o) => Answer::Refused("wrong type".into()),
+            () => Answer::Confirmed,
+        };
         Ok(batch.iter().map(answer).collect())
     }
     fn capabilities(&self) -> &'static [Capability] {
@@ -134,17 +142,24 @@ async fn nothing_is_dropped_and_all_is_in_order_while_the_broker_is_away() {
 
 #[tokio::test]
 async fn what_the_broker_will_never_take_holds_up_no_other() {
-    for (kind, attempts) in [(ErrorKind::TooLarge, 1), (ErrorKind::Storage, REFUSALS)] {
+    for (kind, attempts) in
+        [(ErrorKind::TooLarge, 1), (ErrorKind::Storage, REFUSALS), (ErrorKind::Internal, REFUSALS)]
+    {
         let mut b = bench();
         *b.server.poison.lock().expect("whole") = Some(kind);
         b.put(&["a"], 1);
         b.put(&["poison", "with it"], 2);
         b.put(&["c"], 3);
-        let (mut sent, mut refusals) = (Vec::new(), 0);
+        let (mut sent, mut refusals) = (0, 0);
         let refused = loop {
             match b.send().await {
-                Sent::All(entries) => sent.extend(entries),
-                Sent::Failed(_) => refusals += 1,
+                Sent::All(entries) => sent += entries.len(),
+                Sent::Failed(_) => {
+                    refusals += 1;
+                    // Others go through all the time, and at once.
+                    b.put(&["other"], 9);
+                    assert_eq!(b.outbox.next_wake(), Some(0), "{kind:?}");
+                }
                 Sent::Refused(entry, error) => {
                     assert_eq!(error.kind(), kind);
                     break entry;
@@ -155,11 +170,46 @@ async fn what_the_broker_will_never_take_holds_up_no_other() {
         assert_eq!(refused.follow[1], message("with it"));
         while b.outbox.len() > 0 {
             let Sent::All(entries) = b.send().await else { panic!("the others are good") };
-            sent.extend(entries);
+            sent += entries.len();
         }
-        assert_eq!(b.log(), ["a", "c"], "{kind:?}");
-        assert_eq!((sent.len(), b.outbox.bytes()), (2, 0));
+        let mut log = b.log();
+        log.retain(|batch| !batch.contains("other"));
+        assert_eq!(log, ["a", "c"], "{kind:?}");
+        assert_eq!((sent, b.outbox.bytes()), (2 + attempts as usize, 0));
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_takes_nothing_says_nothing_of_a_message() {
+    for kind in [ErrorKind::Storage, ErrorKind::Internal] {
+        let mut b = bench();
+        *b.server.poison.lock().expect("whole") = Some(kind);
+        b.put(&["poison", "1"], 1);
+        b.put(&["poison", "2"], 2);
+        for _ in 0..10 * REFUSALS {
+            assert!(matches!(b.send().await, Sent::Failed(_)), "{kind:?}");
+        }
+        assert!(b.now > 60_000_000, "it waits between attempts: {}", b.now);
+        *b.server.poison.lock().expect("whole") = None;
+        while b.outbox.len() > 0 {
+            assert!(matches!(b.send().await, Sent::All(_)));
+        }
+        let mut log = b.log();
+        log.sort();
+        assert_eq!(log, ["poison,1", "poison,2"]);
+    }
+}
+
+#[tokio::test]
+async fn of_a_batch_that_is_partly_refused_only_that_part_is_sent_again() {
+    let mut b = bench();
+    b.put(&["a"], 1);
+    b.put(&["b", "wrong type"], 2);
+    b.put(&["c"], 3);
+    assert!(matches!(b.send().await, Sent::All(entries) if entries.len() == 2));
+    assert!(matches!(b.send().await, Sent::Failed(_)));
+    assert_eq!(b.log(), ["a,b,c"]);
+    assert_eq!(b.outbox.give_up()[0].follow, [message("wrong type")]);
 }
 
 #[tokio::test]

@@ -76,9 +76,16 @@ impl Worker {
     /// Settles what ran when the pool was killed.
     pub(super) fn lost(&mut self, key: u64, (child, why): (u32, &Lost), now: Now) {
         let Some(mut request) = self.inflight.remove(key) else { return };
-        if self.told(&mut request, Vec::new()) {
+        if request.ended.is_some() {
+            if matches!(why, Lost::Shutdown | Lost::Beside) {
+                return self.not_told(request);
+            }
+            // Another attempt may end like this one.
+            task_log::not_told(self.shown(&request), &request.id);
+            self.told(&mut request, Vec::new());
             return;
         }
+        request.revoked |= matches!(why, Lost::Terminated(_));
         let decision =
             settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
         let (task, max) = (self.shown(&request), self.config.max_deliveries);
@@ -146,6 +153,22 @@ impl Worker {
         true
     }
 
+    /// Lets go of a request that has ended and whose callbacks nobody will be told of here. Of a
+    /// late-acked task the message goes back, and the next worker comes to the same end and tells
+    /// them; not of one that was revoked, which that worker may not know.
+    pub(super) fn not_told(&mut self, mut request: Request) {
+        let late = self.registry.spec(request.task).acks_late && !request.revoked;
+        let settle = request.ended.as_ref().and_then(|ended| ended.settle.as_ref());
+        if late && matches!(settle, Some(Settle::Ack | Settle::Park { .. })) {
+            if request.lease == self.lease {
+                self.give(request.tag, Settle::HandBack);
+            }
+            return;
+        }
+        task_log::not_told(self.shown(&request), &request.id);
+        self.told(&mut request, Vec::new());
+    }
+
     /// A join is complete: what follows it is published, and only then are the messages of the members
     /// settled that completed it. A worker that is lost in between leaves them to the next, which is
     /// told of the join again.
@@ -211,7 +234,7 @@ impl Worker {
     fn returned(&mut self, key: u64, now: Now) {
         let Some(request) = self.inflight.get(key) else { return };
         if request.lease != self.lease {
-            self.inflight.remove(key);
+            self.forget(key);
         } else if request.ended.is_none() && (request.revoked || self.is_revoked(&request.id, now))
         {
             self.drop_revoked(key, now);

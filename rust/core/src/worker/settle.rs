@@ -33,6 +33,7 @@ use crate::{
     worker::{
         document::{self, Raised, Told},
         inflight::Request,
+        kept::After,
     },
 };
 
@@ -264,6 +265,18 @@ pub fn retry_lost(record: &Record, now: i64) -> Record {
         module: KOMBU,
     };
     document::instead_of(record, &raised, now)
+}
+
+/// The message of a task that may run again, where what follows it can never be published: it is
+/// parked in place of being acknowledged. What must not run twice is acknowledged all the same.
+pub(super) fn park_unpublishable(after: &mut After, id: Arc<str>, error: &Error) -> bool {
+    let Some(settlement) = after.settlement.as_mut().filter(|_| !after.once) else { return false };
+    if !matches!(settlement.how, Settle::Ack) {
+        return false;
+    }
+    let reason = format!("cannot publish what follows the task: {error}");
+    settlement.how = Settle::Park { id, reason };
+    true
 }
 
 /// The store refuses the record of `refused` for its size; who waits for the task learns that.

@@ -47,10 +47,10 @@ impl Worker {
 
     /// Gives one request back to the head of its queue.
     pub(super) fn hand_back(&mut self, key: u64) {
-        if let Some(mut request) = self.inflight.remove(key)
-            && !self.told(&mut request, Vec::new())
-            && request.lease == self.lease
-        {
+        let Some(request) = self.inflight.remove(key) else { return };
+        if request.ended.is_some() {
+            self.not_told(request);
+        } else if request.lease == self.lease {
             self.give(request.tag, Settle::HandBack);
         }
     }

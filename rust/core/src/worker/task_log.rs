@@ -124,3 +124,9 @@ pub(super) fn expired(task: &str, id: &str) {
 pub(super) fn parked(task: &str, id: &str, queue: &str, reason: &str) {
     tracing::error!(target: TARGET, event = "parked", task, id, queue, note = reason, "task parked");
 }
+
+/// It has ended, and what was to hear of that is not called.
+pub(super) fn not_told(task: &str, id: &str) {
+    let note = "its error callbacks, the rest of its chain and its hooks are not called";
+    tracing::error!(target: TARGET, event = "ended", task, id, note, "task ended unheard");
+}

@@ -85,8 +85,15 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
-        publish::publish(&self.pool, &self.keys, batch, deadline)?;
-        Ok(encoded::answers(batch))
+        let refused = publish::publish(&self.pool, &self.keys, batch, deadline)?;
+        let mut answers = encoded::answers(batch);
+        for (messages, error) in refused {
+            let why: Arc<str> = self.server.error("publish", error).to_string().into();
+            for index in messages {
+                answers[index] = Answer::Refused(Arc::clone(&why));
+            }
+        }
+        Ok(answers)
     }
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {

@@ -9,15 +9,18 @@
 //! transaction. Where an id may lie there already a script looks first; that costs the server about
 //! as much again, so ids made for their message pass it by.
 //!
+//! What one command cannot write, because a key is of another type, the others do: the refused
+//! messages are told apart, so that nobody publishes the rest twice.
+//!
 //! The first message to a queue over a connection also enters the queue into the set of known ones.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
 
-use redis::{Cmd, ConnectionLike, RedisResult, Value, cmd};
+use redis::{Cmd, ConnectionLike, RedisError, RedisResult, cmd};
 
 use super::{
     keys::{Keys, bucket_begin, bucket_offset, step},
@@ -27,7 +30,7 @@ use crate::{
     broker::{HORIZON_MS, Outgoing},
     clock::{self, Millis},
     error::Result,
-    redis_connection::{Lease, Pool},
+    redis_connection::{Lease, Pool, is_refusal},
 };
 
 /// Values per command: the server does nothing else while it reads and runs one.
@@ -41,14 +44,18 @@ const PIECE: usize = 4 << 20;
 /// The largest buffer that a connection keeps for its next user.
 const KEPT: usize = 1 << 20;
 
+/// Messages of a batch, by their index, and why the server did not write them.
+pub(super) type Refused = (Vec<usize>, RedisError);
+
+/// Publishes a batch; what was refused of it while others were written.
 pub(super) fn publish(
     pool: &Pool,
     keys: &Keys,
     batch: &[Outgoing],
     deadline: Instant,
-) -> Result<()> {
+) -> Result<Vec<Refused>> {
     if !batch.iter().any(Outgoing::has_queue) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let horizon = if batch.iter().any(|message| message.due().is_some()) {
         clock::wall_ms() + HORIZON_MS
@@ -65,7 +72,7 @@ pub(super) fn publish(
             lease.packed.clear();
             let list = keys.list(&one.queue, step(encoded.priority));
             pack(&mut lease.packed, &[b"LPUSH", list.as_bytes(), &encoded.data]);
-            lease.con.req_packed_command(&lease.packed)?.extract_error().map(drop)
+            lease.con.req_packed_command(&lease.packed)?.extract_error().map(|_| Vec::new())
         }
         _ => {
             let sent = Pipeline::new(keys, horizon).run(lease, batch);
@@ -118,8 +125,12 @@ struct Pipeline<'a> {
     packed: Vec<u8>,
     /// The bytes of the message that is being added.
     encoded: Vec<u8>,
-    /// How many replies will come.
-    replies: usize,
+    /// For each reply that will come, the command whose messages it is about.
+    replies: Vec<Option<usize>>,
+    /// The commands that carry messages: index into `open`, how many.
+    commands: Vec<(usize, usize)>,
+    /// Which of them the server refused, and why.
+    refused: Vec<(usize, RedisError)>,
 }
 
 /// Where a message goes, and how.
@@ -196,11 +207,13 @@ impl<'a> Pipeline<'a> {
             last: None,
             packed: Vec::new(),
             encoded: Vec::new(),
-            replies: 0,
+            replies: Vec::new(),
+            commands: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
-    fn run(mut self, lease: &mut Lease, batch: &'a [Outgoing]) -> RedisResult<()> {
+    fn run(mut self, lease: &mut Lease, batch: &'a [Outgoing]) -> RedisResult<Vec<Refused>> {
         self.packed = std::mem::take(&mut lease.packed);
         self.packed.clear();
         self.announce(lease, batch);
@@ -220,9 +233,42 @@ impl<'a> Pipeline<'a> {
         }
         self.send(lease)?;
         if self.packed.capacity() <= KEPT {
-            lease.packed = self.packed;
+            lease.packed = std::mem::take(&mut self.packed);
         }
-        Ok(())
+        if self.refused.len() < self.commands.len() {
+            return Ok(self.name_refused(batch));
+        }
+        // Nothing was written.
+        self.refused.into_iter().next().map_or(Ok(Vec::new()), |(_, error)| Err(error))
+    }
+
+    /// Which messages the refused commands carried: those of one place went in their order.
+    #[cold]
+    fn name_refused(mut self, batch: &'a [Outgoing]) -> Vec<Refused> {
+        let refused = std::mem::take(&mut self.refused);
+        let mut of: Vec<Vec<usize>> = refused.iter().map(|_| Vec::new()).collect();
+        if refused.is_empty() {
+            return Vec::new();
+        }
+        let mut commands: Vec<VecDeque<(usize, Option<usize>)>> =
+            vec![VecDeque::new(); self.open.len()];
+        for (command, (at, count)) in self.commands.iter().enumerate() {
+            let which = refused.iter().position(|(refused, _)| *refused == command);
+            commands[*at].push_back((*count, which));
+        }
+        for (index, message) in batch.iter().enumerate().filter(|(_, message)| message.has_queue())
+        {
+            let Some(at) = self.index.get(&self.place(message)) else { continue };
+            let Some((left, which)) = commands[*at].front_mut() else { continue };
+            if let Some(which) = *which {
+                of[which].push(index);
+            }
+            *left -= 1;
+            if *left == 0 {
+                commands[*at].pop_front();
+            }
+        }
+        of.into_iter().zip(refused).map(|(messages, (_, error))| (messages, error)).collect()
     }
 
     /// Enters queues that this connection has not named before into the set.
@@ -272,6 +318,7 @@ impl<'a> Pipeline<'a> {
     /// Packs a command that is complete.
     fn close(&mut self, at: usize) {
         let (place, count) = (self.open[at].place, self.open[at].count);
+        self.commands.push((at, count));
         let lane = || self.keys.lane(place.queue, place.step);
         match place.way {
             Way::Now => {
@@ -315,21 +362,27 @@ impl<'a> Pipeline<'a> {
         for part in first {
             bulk(&mut self.packed, &[part]);
         }
-        self.replies += 1;
+        self.replies.push(self.commands.len().checked_sub(1));
     }
 
     fn add(&mut self, command: &Cmd) {
         command.write_packed_command(&mut self.packed);
-        self.replies += 1;
+        self.replies.push(None);
     }
 
     fn send(&mut self, lease: &mut Lease) -> RedisResult<()> {
-        if self.replies > 0 {
-            let replies = lease.exchange(&self.packed, self.replies)?;
-            replies.into_iter().try_for_each(|reply| reply.extract_error().map(drop::<Value>))?;
+        let about = std::mem::take(&mut self.replies);
+        if !about.is_empty() {
+            for (about, reply) in about.iter().zip(lease.exchange(&self.packed, about.len())?) {
+                let Err(error) = reply.extract_error() else { continue };
+                let Some(command) = about.filter(|_| is_refusal(&error)) else { return Err(error) };
+                // Of a transaction, the first error says why.
+                if self.refused.last().is_none_or(|(last, _)| *last != command) {
+                    self.refused.push((command, error));
+                }
+            }
         }
         self.packed.clear();
-        self.replies = 0;
         Ok(())
     }
 }

@@ -45,6 +45,27 @@ async fn a_task_runs_again_when_its_worker_is_lost_before_what_follows_is_publis
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_follows_outlives_a_broker_that_is_full_for_a_minute() {
+    for kind in [ErrorKind::Storage, ErrorKind::Internal] {
+        for (task, end) in [("late", "again"), ("late", "followed"), ("early", "again")] {
+            let lab = Lab::new(config());
+            lab.broker.refuse_publish(Some(kind));
+            lab.broker.put(&[message("x", task, &format!("0 {end}"))]);
+            lab.oracle.until(|o| o.ended().len() == 1).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(lab.settlements(), [""; 0], "{kind:?} {task} {end}");
+            lab.broker.refuse_publish(None);
+            lab.oracle.until(|o| o.ended().len() == 2).await;
+            lab.until_idle().await;
+            assert_eq!(lab.oracle.begun(), ["x", "after-x"], "{kind:?} {task} {end}");
+            assert_eq!(lab.document("x").as_deref(), Some(end));
+            assert_eq!(lab.broker.dead().len(), 0);
+            lab.stop(Stop::Warm).await.expect("a clean end");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_fails_when_the_broker_will_never_take_what_follows() {
     for end in ["followed", "again"] {
         let lab = Lab::new(config());
@@ -57,7 +78,10 @@ async fn a_task_fails_when_the_broker_will_never_take_what_follows() {
             document.contains("FAILURE") && document.contains("OperationalError"),
             "{document}"
         );
-        assert_eq!((lab.settlements(), lab.oracle.begun().len()), (vec!["ack"], 1));
+        assert_eq!((lab.settlements(), lab.oracle.begun().len()), (vec!["park"], 1));
+        let dead = lab.broker.dead();
+        assert_eq!(dead[0].id, "x");
+        assert_eq!(dead[0].reason, "cannot publish what follows the task: refused");
         lab.stop(Stop::Warm).await.expect("a clean end");
     }
 }

@@ -108,7 +108,7 @@ pub(crate) async fn a_delivery_holds_its_message(h: &impl Harness) {
     task.properties.delivery_tag = Some("tag".into());
     let batch = [Encoding::Compact, Encoding::Celery]
         .map(|encoding| Outgoing::new(task.clone(), queue.clone(), encoding));
-    assert_eq!(broker.publish(&batch, soon()).unwrap(), [Answer::Confirmed; 2]);
+    assert_eq!(broker.publish(&batch, soon()).unwrap(), [Answer::Confirmed, Answer::Confirmed]);
     let worker = worker(&*broker, &[&queue]).await;
     let got = take(&*worker, 2).await;
     for (delivery, outgoing) in got.iter().zip(&batch) {
@@ -142,14 +142,14 @@ pub(crate) async fn what_is_no_message_comes_with_the_reason(h: &impl Harness) {
 /// And it does not keep the rest of the batch.
 pub(crate) async fn an_exchange_that_is_none_is_unroutable(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
-    let (confirmed, unroutable) = (Answer::Confirmed, Answer::Unroutable);
+    let (confirmed, unroutable) = (|| Answer::Confirmed, || Answer::Unroutable);
     let lost = |body: &str| message(&queue, body).exchange(&unique("no-such-exchange"));
     let later = |outgoing: Outgoing| outgoing.due(wall_ms() + 3_600_000);
     let batch = [lost("a"), message(&queue, "b"), later(lost("c")), later(message(&queue, "d"))];
     let answers = broker.publish(&batch, soon()).unwrap();
-    assert_eq!(answers, [unroutable, confirmed, unroutable, confirmed]);
-    assert_eq!(broker.publish(&[lost("e")], soon()).unwrap(), [unroutable]);
-    assert_eq!(broker.publish(&[message(&queue, "f")], soon()).unwrap(), [confirmed]);
+    assert_eq!(answers, [unroutable(), confirmed(), unroutable(), confirmed()]);
+    assert_eq!(broker.publish(&[lost("e")], soon()).unwrap(), [unroutable()]);
+    assert_eq!(broker.publish(&[message(&queue, "f")], soon()).unwrap(), [confirmed()]);
     let stats = broker.stats(&queue).unwrap();
     assert_eq!((stats.depth, stats.scheduled), (2, 1));
     let worker = worker(&*broker, &[&queue]).await;

@@ -1,7 +1,8 @@
 //! Keys that another program has made of another type, and a server whose memory is full.
 
 use taskcore::{
-    broker::{QueueStats, Settle},
+    ErrorKind,
+    broker::{Answer, Outgoing, QueueStats, Settle},
     clock::wall_ms,
 };
 
@@ -147,6 +148,40 @@ fn bytes_that_look_like_a_count_and_are_none_are_parked_and_replayed_as_they_wer
             let left: Vec<String> = redis::cmd("HKEYS").arg(&dead).query(&mut client).unwrap();
             assert_eq!(left, ["0", "1"]);
             worker.release().await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn of_a_batch_with_a_key_of_another_type_the_rest_is_published_and_answered() {
+    with_server(|server| {
+        run(async {
+            let (broker, good, bad, mut client) =
+                (broker(server), unique("good"), unique("bad"), server.client());
+            redis::cmd("SET").arg(&*bad).arg("text").exec(&mut client).unwrap();
+            redis::cmd("SET").arg(format!("{{{bad}}}:due")).arg("text").exec(&mut client).unwrap();
+            let later = wall_ms() + 3_600_000;
+            let mut batch: Vec<_> = [&good, &bad, &good, &bad, &good]
+                .into_iter()
+                .enumerate()
+                .map(|(n, queue)| message(queue, &n.to_string()))
+                .collect();
+            for (n, queue, new_id) in
+                [(5, &bad, true), (6, &good, true), (7, &bad, false), (8, &good, false)]
+            {
+                let one = message(queue, &n.to_string()).due(later);
+                batch.push(Outgoing { new_id, ..one });
+            }
+            let answers = broker.publish(&batch, soon()).unwrap();
+            let refused: Vec<usize> =
+                (0..9).filter(|n| matches!(answers[*n], Answer::Refused(_))).collect();
+            assert_eq!(refused, [1, 3, 5, 7], "{answers:?}");
+            let Answer::Refused(why) = &answers[1] else { panic!("{answers:?}") };
+            assert!(why.contains("WRONGTYPE"), "{why}");
+            let stats = broker.stats(&good).unwrap();
+            assert_eq!((stats.depth, stats.scheduled), (3, 2));
+            let error = broker.publish(&batch[1..2], soon()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Storage);
         });
     });
 }
