@@ -195,10 +195,10 @@ impl Worker {
 fn log_unpublished(message: &FollowUp, held: bool) {
     let (task_id, queue) = (&*message.id, &*message.queue);
     let read = Message::decode(&message.data).unwrap_or_default();
-    let (task, follows) = (read.headers.task, read.headers.parent_id.unwrap_or_default());
+    let (task_name, follows) = (read.headers.task, read.headers.parent_id.unwrap_or_default());
     if held {
         tracing::error!(
-            task,
+            task_name,
             task_id,
             follows,
             queue,
@@ -206,7 +206,7 @@ fn log_unpublished(message: &FollowUp, held: bool) {
         );
     } else {
         tracing::error!(
-            task,
+            task_name,
             task_id,
             follows,
             queue,
