@@ -10,13 +10,7 @@ microsecond of Python between the call and the core.
 from __future__ import annotations
 
 from taskcore import context, current, signals
-from taskcore.exceptions import (
-    MaxRetriesExceededError,
-    NotSupportedError,
-    OperationalError,
-    Reject,
-    Retry,
-)
+from taskcore.exceptions import NotSupportedError
 from taskcore.publishing import argument_check, call_options
 from taskcore.task.options import (
     NOT_YET,
@@ -32,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, Unpack
 
     from taskcore.canvas import Signature
+    from taskcore.exceptions import Retry
     from taskcore.results.async_result import AsyncResult
     from taskcore.results.eager_result import EagerResult
     from taskcore.results.result_set import ResultSet
@@ -296,84 +291,12 @@ class Task(TaskOptions, Generic[P, R]):
             TypeError: `exc` is no exception.
             RuntimeError: the execution has ended; this runs in a thread or a context that it left.
         """
-        from taskcore.task import retry
+        from taskcore.task import retrying
 
-        exc = retry.as_exception(exc)
-        request = context.get_request()
-        if request is None or request.id is None or request.task != self.name:
-            # Called directly: there is no message to publish again.
-            raise exc or Retry(f"task `{self.name}` can be retried only while a worker executes it")
-        own_limit = options.pop("max_retries", None)
-        limit = self.max_retries if own_limit is None else own_limit
-        countdown = options.pop("countdown", None)
-        if eta is None and countdown is None:
-            countdown = self.default_retry_delay
-        carried = request.to_dict()
-        if args is not None:
-            args = call_options.to_args(self.name, args)
-        if kwargs is not None:
-            kwargs = call_options.to_kwargs(self.name, kwargs)
-        before = (carried["args"], carried["kwargs"])
-        args, kwargs = retry.arguments(self.run, before, args, kwargs)
-        if limit is not None and request.retries >= limit:
-            try:
-                raise exc or MaxRetriesExceededError(
-                    f"cannot retry task `{self.name}` [{request.id}]: it was retried {request.retries} times, the limit is {limit}",
-                    task_args=args,
-                    task_kwargs=kwargs,
-                )
-            except BaseException as ending:
-                if own_limit is not None:
-                    ending.__dict__[retry.NO_MORE] = True
-                raise
-            finally:
-                del exc
-        when = eta if countdown is None else countdown
-        if carried.get("is_eager"):
-            from taskcore.canvas import Signature
-
-            again = {**retry.eager(carried), **options, "task_id": request.id}
-            sig = Signature(self, args, kwargs, again)
-            retry_exc = Retry(exc=exc, when=when, is_eager=True, sig=sig)
-        else:
-            fields = {
-                **retry.carried(carried),
-                **self.app.producer.fields({**options, "eta": eta, "countdown": countdown}),
-            }
-            self._publish_again(request if throw else None, carried, args, kwargs, fields)
-            request.add_child(request.id)
-            retry_exc = Retry(exc=exc, when=when)
         try:
-            if throw:
-                raise retry_exc from exc
-            return retry_exc
+            return retrying.retry(self, (args, kwargs), exc, throw, {"eta": eta, **options})
         finally:
-            del retry_exc, exc  # or this frame, its exception and the request would keep each other
-
-    def _publish_again(
-        self,
-        following: context.TaskRequest | None,
-        request: Mapping[str, Any],
-        args: Any,
-        kwargs: Any,
-        fields: dict[str, Any],
-    ) -> None:
-        from taskcore.task import retry
-
-        protocol = retry.protocol_of(request)
-        try:
-            producer = self.app.producer
-            if self.has_own_call or self.app.has_own_send:
-                options = retry.as_options(fields)
-                producer.call(self, args, kwargs, options, protocol, following)
-            else:
-                producer.deliver(self, args, kwargs, fields, protocol, following)
-        except OperationalError as failed:
-            if self.acks_late:
-                # The message is still the broker's: putting it back loses nothing. DIFFERENCE:
-                # Celery drops it.
-                raise Reject(failed, requeue=True) from failed
-            raise
+            del exc  # or this frame and its exception would keep each other
 
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
