@@ -70,8 +70,8 @@ pub(super) enum Phase {
 pub(super) struct Report {
     /// For the loop.
     pub(super) news: Vec<PoolNews>,
-    /// Mean run time in microseconds, moving.
-    pub(super) mean_us: f64,
+    /// Mean run time in microseconds, moving; none before the first outcome.
+    pub(super) mean_us: Option<f64>,
     /// Whether a child became able to take calls.
     pub(super) ready: bool,
 }
@@ -243,7 +243,9 @@ impl Child {
         match self.find(seq).filter(ran) {
             Some(at) => {
                 self.forget(at);
-                report.mean_us += (f64::from(outcome.runtime_us) - report.mean_us) / 16.0;
+                let ran_us = f64::from(outcome.runtime_us);
+                let mean = report.mean_us.get_or_insert(ran_us);
+                *mean += (ran_us - *mean) / 16.0;
                 report.news.push(PoolNews::Done(outcome));
                 Ok(())
             }

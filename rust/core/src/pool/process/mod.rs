@@ -139,7 +139,7 @@ impl ProcessPool {
             zygote: Zygote::new(zygote, zygote_pid)?,
             pair: UnixStream::pair,
             children: Vec::new(),
-            report: Report { news: Vec::new(), mean_us: QUEUED_US / 2.0, ready: false },
+            report: Report { news: Vec::new(), mean_us: None, ready: false },
             births: 0,
             early_deaths: 0,
             respawn_at: 0,
@@ -156,11 +156,12 @@ impl ProcessPool {
 
     /// How many calls may be at one child.
     fn quota(&self) -> usize {
-        let mean = self.report.mean_us;
-        let most = if mean > ALONE_US {
-            1
-        } else {
-            (QUEUED_US / mean.max(1.0)).clamp(2.0, QUOTA) as usize
+        let most = match self.report.mean_us {
+            Some(mean) if mean <= ALONE_US => {
+                (QUEUED_US / mean.max(1.0)).clamp(2.0, QUOTA) as usize
+            }
+            // Nor before the first outcome, so that the first calls start in their order.
+            _ => 1,
         };
         most + self.lanes - 1
     }

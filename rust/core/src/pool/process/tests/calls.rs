@@ -57,6 +57,20 @@ async fn an_outcome_that_overtakes_a_big_one_is_no_fault() {
 }
 
 #[tokio::test]
+async fn nothing_is_queued_at_a_child_before_it_is_known_how_long_calls_take() {
+    let mut bench = Bench::new(2, None);
+    bench.pool.report.mean_us = None;
+    bench.until_room(2).await;
+    bench.pool.submit(vec![call(1, "open:a"), call(2, "open:b")]).unwrap();
+    assert_eq!(bench.pool.room(), 0, "the third starts at whichever child ends first");
+    assert!(bench.stage.pass("b", &AtomicBool::new(false)));
+    bench.until(done(2)).await;
+    assert!(bench.pool.room() > 1, "a short call was seen");
+    assert!(bench.stage.pass("a", &AtomicBool::new(false)));
+    bench.until(done(1)).await;
+}
+
+#[tokio::test]
 async fn a_long_call_delays_no_other() {
     let mut bench = Bench::new(2, None);
     bench.run((0..2_000).map(|k| call(k, "x")).collect()).await; // both children take many at once now
