@@ -1,8 +1,8 @@
 //! Messages as bytes: what the adapters share whose servers carry nothing else.
 //!
 //! The only place of the brokers that encodes and decodes. A message is encoded when it is
-//! published, in the thread of the publisher, and decoded when it is handed out, once; both outside
-//! of every lock and transaction.
+//! published, in the thread of the publisher, and decoded when a worker asks what was delivered;
+//! both outside of every lock and transaction.
 //!
 //! None of these brokers has exchanges but the default one, on which the routing key is the name of
 //! the queue: what is published to another is unroutable.
@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Answer, Claimed, DeadLetter, Delivery, Outgoing, PRIORITIES};
-use crate::{clock::Millis, message::Message};
+use super::{Answer, DeadLetter, Delivery, Outgoing, PRIORITIES};
+use crate::{clock::Millis, error::Result, message::Message};
 
 /// A message on its way as an adapter keeps it that cannot borrow it.
 pub(super) struct Encoded {
@@ -64,12 +64,15 @@ pub(super) fn answers(batch: &[Outgoing]) -> Vec<Answer> {
     batch.iter().map(answer).collect()
 }
 
-impl Claimed {
-    /// The delivery, with the message that its bytes encode.
-    pub(super) fn decoded(self) -> Delivery {
-        let message = Message::decode(&self.raw);
-        let Self { tag, queue, redeliveries, suspect, raw } = self;
-        Delivery { tag, queue, redeliveries, suspect, message, raw }
+impl Delivery {
+    /// The message, or why what came is none. It is decoded here, so whoever takes many deliveries
+    /// asks each as its turn comes: many messages that are held at once, decoded, cost more than
+    /// those that follow each other in the same memory.
+    ///
+    /// # Errors
+    /// `Decode`, with the reason.
+    pub fn message(&self) -> Result<Message> {
+        Message::decode(&self.raw)
     }
 }
 

@@ -109,7 +109,7 @@ pub struct Tag {
 }
 
 /// A message that this worker holds, and how to settle it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Delivery {
     /// Handed back in a [`Settlement`].
     pub tag: Tag,
@@ -120,33 +120,9 @@ pub struct Delivery {
     /// Whether a worker was lost that held it, so that it may be what killed that worker. Until it
     /// has run to its end.
     pub suspect: bool,
-    /// The message, or why what came is none.
-    pub message: Result<Message>,
-    /// The message in one of its encodings; where there is none, what came instead, untouched.
+    /// The message in one of its encodings, or what came instead of one, untouched. See
+    /// [`Delivery::message`].
     pub raw: Bytes,
-}
-
-/// A delivery without its message: how to settle it, and its bytes.
-#[derive(Clone, Debug)]
-pub struct Claimed {
-    /// As in [`Delivery`].
-    pub tag: Tag,
-    /// As in [`Delivery`].
-    pub queue: Arc<str>,
-    /// As in [`Delivery`].
-    pub redeliveries: u32,
-    /// As in [`Delivery`].
-    pub suspect: bool,
-    /// As in [`Delivery`].
-    pub raw: Bytes,
-}
-
-impl Delivery {
-    /// The message, or why there is none, and the rest.
-    pub fn split(self) -> (Claimed, Result<Message>) {
-        let Self { tag, queue, redeliveries, suspect, message, raw } = self;
-        (Claimed { tag, queue, redeliveries, suspect, raw }, message)
-    }
 }
 
 /// What becomes of a held message.

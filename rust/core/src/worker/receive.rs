@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    broker::{Claimed, Delivery, Settle, Settlement},
+    broker::{Delivery, Settle, Settlement},
     clock::Millis,
     message::Message,
     worker::{
@@ -32,12 +32,12 @@ impl Worker {
         }
         self.window.received(deliveries.len(), deliveries.iter().map(|d| d.raw.len()).sum());
         for delivery in deliveries {
-            match delivery.split() {
-                (claimed, Ok(message)) => self.judge(claimed, message, now),
-                (claimed, Err(error)) => {
+            match delivery.message() {
+                Ok(message) => self.judge(delivery, message, now),
+                Err(error) => {
                     let reason = triage::undecodable(&error);
-                    task_log::parked("", "", &claimed.queue, &reason);
-                    self.give(claimed.tag, Settle::Park { id: Arc::from(""), reason });
+                    task_log::parked("", "", &delivery.queue, &reason);
+                    self.give(delivery.tag, Settle::Park { id: Arc::from(""), reason });
                 }
             }
         }
@@ -67,7 +67,7 @@ impl Worker {
         self.conclude(decision, request);
     }
 
-    fn judge(&mut self, delivery: Claimed, message: Message, now: Now) {
+    fn judge(&mut self, delivery: Delivery, message: Message, now: Now) {
         let left = self.config.max_deliveries.saturating_sub(delivery.redeliveries);
         let revoked = self.is_revoked(&message.headers.id, now);
         match triage::triage(&message, (left, revoked), now.wall, &self.registry) {
@@ -120,7 +120,7 @@ impl Worker {
     /// Parks a message that can never run here, of a known task or not.
     fn park(
         &mut self,
-        delivery: &Claimed,
+        delivery: &Delivery,
         message: &Message,
         (task, reason): (Option<u32>, String),
         now: Now,
@@ -145,7 +145,7 @@ impl Worker {
         self.conclude(decision, request);
     }
 
-    fn accept(&mut self, task: u32, place: Place, delivery: Claimed, message: Message) -> u64 {
+    fn accept(&mut self, task: u32, place: Place, delivery: Delivery, message: Message) -> u64 {
         let mut request = self.request(task, delivery, message);
         let name = self.shown(&request);
         if self.config.log_tasks {
@@ -163,7 +163,7 @@ impl Worker {
         request.shadow.as_deref().unwrap_or_else(|| self.registry.name(request.task))
     }
 
-    fn request(&self, task: u32, delivery: Claimed, message: Message) -> Request {
+    fn request(&self, task: u32, delivery: Delivery, message: Message) -> Request {
         let spec = self.registry.spec(task);
         let (soft_us, hard_us) = deadline::limits(message.headers.timelimit, spec);
         let member = document::member_of(&message);
@@ -201,7 +201,7 @@ impl Worker {
         }
     }
 
-    fn refuse(&mut self, delivery: &Claimed, decision: Decision) {
+    fn refuse(&mut self, delivery: &Delivery, decision: Decision) {
         let settlement = decision.settle.map(|how| Settlement { tag: delivery.tag, how });
         self.flush.push(decision.store, settlement.into());
     }

@@ -179,7 +179,7 @@ pub(crate) fn bodies(deliveries: &[impl Borrow<Delivery>]) -> Vec<String> {
 }
 
 pub(crate) fn body(delivery: &Delivery) -> String {
-    let body = delivery.message.as_ref().map_or(&delivery.raw, |message| &message.body);
+    let body = delivery.message().map_or(delivery.raw.clone(), |message| message.body);
     String::from_utf8(body.to_vec()).unwrap()
 }
 

@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 
 use self::{broadcast::Subscribers, state::State};
 use super::{
-    Admin, Answer, Broadcast, Broker, Capability, Claimed, Consumer, DeadLetter, Delivery,
-    HORIZON_MS, Outgoing, QueueStats, Recovered, Settlement, Subscription, Tag,
+    Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Delivery, HORIZON_MS,
+    Outgoing, QueueStats, Recovered, Settlement, Subscription, Tag,
     broadcast::{Binding, BroadcastMessage, Subscriber},
     encoded,
     order::Turns,
@@ -225,25 +225,18 @@ impl Consumer for MemoryConsumer {
                 tokio::pin!(changed);
                 changed.as_mut().enable();
                 let now = self.store.now();
-                let claimed = {
+                let next_due = {
                     let mut state = self.store.lock();
                     let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
                     let queues = (&*self.subscription.queues, &mut *turns);
-                    let claimed = state
+                    let got = state
                         .claim(self.holder, queues, (want, want_due), now)
                         .ok_or_else(|| self.fenced())?;
-                    if claimed.is_empty() {
-                        let ahead = if want_due > 0 { HORIZON_MS } else { 0 };
-                        Err(state.next_due(&self.subscription.queues).map(|due| due - ahead))
-                    } else {
-                        Ok(claimed)
+                    if !got.is_empty() {
+                        return Ok(got);
                     }
-                };
-                let next_due = match claimed {
-                    Ok(claimed) => {
-                        return Ok(claimed.into_iter().map(Claimed::decoded).collect());
-                    }
-                    Err(next_due) => next_due,
+                    let ahead = if want_due > 0 { HORIZON_MS } else { 0 };
+                    state.next_due(&self.subscription.queues).map(|due| due - ahead)
                 };
                 match next_due {
                     None => changed.await,

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use super::super::{
-    Claimed, DeadLetter, HORIZON_MS, PRIORITIES, QueueStats, Recovered, Settle, Settlement, Tag,
+    DeadLetter, Delivery, HORIZON_MS, PRIORITIES, QueueStats, Recovered, Settle, Settlement, Tag,
     encoded::Encoded,
     lease::{self, LEASE_MS},
     order::Turns,
@@ -159,7 +159,7 @@ impl State {
         (queues, turns): (&[Arc<str>], &mut Turns),
         want: (usize, usize),
         now: Millis,
-    ) -> Option<Vec<Claimed>> {
+    ) -> Option<Vec<Delivery>> {
         let mut claimed = Vec::new();
         let holder = self.holders.get_mut(&holder)?;
         take_due(&mut self.queues, queues, now, want.0, &mut claimed);
@@ -179,7 +179,7 @@ impl State {
         let last = &mut self.last;
         let deliver = |message: Message| {
             *last += 1;
-            let delivery = Claimed {
+            let delivery = Delivery {
                 tag: Tag { lane: u32::from(message.priority), seq: *last },
                 queue: message.queue.clone(),
                 redeliveries: message.redeliveries,

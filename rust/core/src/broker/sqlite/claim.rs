@@ -36,7 +36,7 @@ pub(super) struct Claim {
 /// What a claim took.
 #[derive(Debug)]
 pub(super) struct Claimed {
-    pub(super) deliveries: Vec<broker::Claimed>,
+    pub(super) deliveries: Vec<broker::Delivery>,
     /// Whose turn it is next time.
     pub(super) turns: Turns,
 }
@@ -107,7 +107,7 @@ struct Taken {
     holder: i64,
     claim: i64,
     bytes: usize,
-    deliveries: Vec<broker::Claimed>,
+    deliveries: Vec<broker::Delivery>,
 }
 
 impl Taken {
@@ -119,7 +119,7 @@ impl Taken {
     fn push(&mut self, key: i64, queue: &Arc<str>, row: &Row<'_>) -> rusqlite::Result<()> {
         let body = row.get_ref(3)?.as_blob()?;
         self.bytes += body.len();
-        self.deliveries.push(broker::Claimed {
+        self.deliveries.push(broker::Delivery {
             tag: Hold { key, claim: self.claim }.tag(),
             queue: queue.clone(),
             redeliveries: row.get(1)?,
@@ -178,7 +178,7 @@ fn claim_ready(
 
 /// Puts the shares of one round, each the index of its queue and where it begins, into the order of
 /// their turns: one of each queue after the other, as if they had been claimed one by one.
-fn mix(deliveries: &mut Vec<broker::Claimed>, shares: &[(usize, usize)], turns: &mut Turns) {
+fn mix(deliveries: &mut Vec<broker::Delivery>, shares: &[(usize, usize)], turns: &mut Turns) {
     let (Some(&(last, _)), Some(&(_, start))) = (shares.last(), shares.first()) else { return };
     if shares.len() == 1 {
         turns.served(last);

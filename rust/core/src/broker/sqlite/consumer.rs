@@ -17,7 +17,7 @@ use super::{
     lease, settle,
 };
 use crate::{
-    broker::{self, Consumer, Delivery, Recovered, Settlement, Subscription, Tag, order::Turns},
+    broker::{Consumer, Delivery, Recovered, Settlement, Subscription, Tag, order::Turns},
     clock,
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
@@ -128,12 +128,9 @@ impl SqliteConsumer {
     }
 
     fn take(&self, limit: usize) -> Vec<Delivery> {
-        let taken: Vec<_> = {
-            let mut inbox = self.epoch.inbox();
-            let count = inbox.len().min(limit);
-            inbox.drain(..count).collect()
-        };
-        taken.into_iter().map(broker::Claimed::decoded).collect()
+        let mut inbox = self.epoch.inbox();
+        let count = inbox.len().min(limit);
+        inbox.drain(..count).collect()
     }
 
     async fn fetch(&self, want: usize, want_due: usize) -> Result<Vec<Delivery>> {

@@ -17,7 +17,7 @@ use super::{
     lease::{self, Leased},
 };
 use crate::{
-    broker::Claimed,
+    broker::Delivery,
     clock::Millis,
     error::Result,
     sqlite_store::{Cost, Database, Tx},
@@ -38,7 +38,7 @@ pub(super) struct Epoch {
     /// How many claims were made under it.
     claims: AtomicI64,
     /// Filled by the database's thread, emptied by `fetch`.
-    inbox: Mutex<VecDeque<Claimed>>,
+    inbox: Mutex<VecDeque<Delivery>>,
 }
 
 impl Epoch {
@@ -91,7 +91,7 @@ impl Epoch {
         self.claims.fetch_add(1, Ordering::Relaxed) % CLAIMS
     }
 
-    pub(super) fn inbox(&self) -> MutexGuard<'_, VecDeque<Claimed>> {
+    pub(super) fn inbox(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

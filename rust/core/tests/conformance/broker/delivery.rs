@@ -95,7 +95,10 @@ pub(crate) async fn bytes_are_untouched(h: &impl Harness) {
     broker.publish(&batch, soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
     let got = take(&*worker, bodies.len()).await;
-    assert!(got.iter().map(|d| &d.message.as_ref().unwrap().body).eq(&bodies), "bodies differ");
+    assert!(
+        got.iter().zip(&bodies).all(|(d, body)| d.message().unwrap().body == *body),
+        "bodies differ"
+    );
     assert!(got.iter().all(|d| d.redeliveries == 0));
     ack(&*worker, &got).await;
 }
@@ -112,7 +115,7 @@ pub(crate) async fn a_delivery_holds_its_message(h: &impl Harness) {
     let worker = worker(&*broker, &[&queue]).await;
     let got = take(&*worker, 2).await;
     for (delivery, outgoing) in got.iter().zip(&batch) {
-        assert_eq!(*delivery.message.as_ref().unwrap(), task);
+        assert_eq!(delivery.message().unwrap(), task);
         assert_eq!(delivery.raw, task.encode(outgoing.encoding));
     }
     let id = Arc::from(&*task.headers.id);
@@ -129,7 +132,7 @@ pub(crate) async fn what_is_no_message_comes_with_the_reason(h: &impl Harness) {
     broker.publish(&[nameless], soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
     let got = take(&*worker, 1).await;
-    let error = got[0].message.as_ref().unwrap_err();
+    let error = got[0].message().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode);
     assert!(error.to_string().contains("`task` is missing"), "{error}");
     assert_eq!(got[0].raw, raw);

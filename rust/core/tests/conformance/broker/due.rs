@@ -186,6 +186,6 @@ pub(crate) async fn due_bytes_are_untouched(h: &impl Harness) {
     let worker = worker(&*broker, &[&queue]).await;
     let got =
         tokio::time::timeout(PATIENCE, worker.fetch(0, 1)).await.expect("it comes due").unwrap();
-    assert_eq!(got[0].message.as_ref().unwrap().body, data);
+    assert_eq!(got[0].message().unwrap().body, data);
     assert_eq!(&*got[0].queue, &*queue);
 }

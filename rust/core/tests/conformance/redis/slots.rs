@@ -268,7 +268,8 @@ async fn work(worker: &dyn Consumer) {
     }
     worker.begin(got.iter().map(|delivery| delivery.tag).collect()).await.unwrap();
     settle(worker, &got, |delivery| {
-        let id = delivery.message.as_ref().unwrap().headers.id.as_str();
+        let id = delivery.message().unwrap().headers.id;
+        let id = id.as_str();
         match id.as_bytes()[3] {
             b'a' => Settle::HandBack,
             b'b' => Settle::Requeue,

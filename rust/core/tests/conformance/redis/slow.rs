@@ -66,8 +66,6 @@ fn a_backlog_passes_a_slow_link() {
             got
         };
         let got = tokio::select! { got = fetching => got, () = renewing => unreachable!() };
-        assert!(
-            got.iter().map(|d| d.message.as_ref().unwrap()).eq(batch.iter().map(|o| &o.message))
-        );
+        assert!(got.iter().zip(&batch).all(|(d, o)| d.message().unwrap() == o.message));
     });
 }

@@ -13,7 +13,7 @@ use redis::{Pipeline, Value, aio::ConnectionLike, cmd, pipe};
 use super::session::{Served, Session};
 use crate::{
     broker::{
-        Claimed, HORIZON_MS,
+        Delivery, HORIZON_MS,
         redis::{
             keys::{BUCKET_MS, STEPS},
             scripts::{BUCKETS, CLAIM, DUE},
@@ -57,12 +57,12 @@ pub(super) struct Answers {
     /// Whether something is in the lists that were looked at.
     pub(super) found: bool,
     /// In the order in which they are to be served, queues that share mixed.
-    pub(super) ready: Vec<Claimed>,
+    pub(super) ready: Vec<Delivery>,
     /// The lane that gave the last of them.
     pub(super) last: Option<usize>,
     /// Those of the named lanes that hold nothing more.
     pub(super) emptied: Vec<usize>,
-    pub(super) scheduled: Vec<Claimed>,
+    pub(super) scheduled: Vec<Delivery>,
     /// How long until more of a lane's due set may be claimed, if there is more.
     pub(super) next: Vec<(usize, Option<Duration>)>,
     /// Keys of another type, with the error.
@@ -195,8 +195,8 @@ impl Asker {
         groups: impl Iterator<Item = Value>,
         first: u64,
         lane: impl Fn(usize) -> Option<usize>,
-    ) -> Result<Vec<(usize, Vec<Claimed>)>> {
-        let mut found: Vec<(usize, Vec<Claimed>)> = Vec::new();
+    ) -> Result<Vec<(usize, Vec<Delivery>)>> {
+        let mut found: Vec<(usize, Vec<Delivery>)> = Vec::new();
         let mut seq = first;
         for group in groups {
             let (at, messages): (usize, Vec<Value>) = self.session.read(WHAT, Some(group))?;
@@ -300,11 +300,11 @@ fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
 /// What lanes of one priority gave, one message of each in turn where they share, and the lane of
 /// the last message.
 fn mixed(
-    groups: Vec<(usize, Vec<Claimed>)>,
+    groups: Vec<(usize, Vec<Delivery>)>,
     shared: bool,
     step: impl Fn(usize) -> usize,
     last: &mut Option<usize>,
-) -> Vec<Claimed> {
+) -> Vec<Delivery> {
     let mut all = Vec::with_capacity(groups.iter().map(|(_, messages)| messages.len()).sum());
     let mut groups = groups.into_iter().peekable();
     while let Some((lane, messages)) = groups.next() {
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn lanes_of_a_priority_are_mixed_and_priorities_are_not() {
         let group = |lane: usize, count: u64| {
-            let delivery = |seq| Claimed {
+            let delivery = |seq| Delivery {
                 tag: Tag { lane: lane as u32, seq },
                 queue: Arc::from("q"),
                 redeliveries: 0,

@@ -43,7 +43,7 @@ use super::{
     wait::{Ended, Wait},
 };
 use crate::{
-    broker::{Claimed, HORIZON_MS, Tag, order::QueueOrder},
+    broker::{Delivery, HORIZON_MS, Tag, order::QueueOrder},
     clock,
     error::Result,
     future::BoxFuture,
@@ -86,8 +86,8 @@ pub(super) struct Fetcher {
     task: Option<Task>,
     request: Option<Request>,
     /// Claimed and not yet delivered.
-    ready: VecDeque<Claimed>,
-    scheduled: VecDeque<Claimed>,
+    ready: VecDeque<Delivery>,
+    scheduled: VecDeque<Delivery>,
     /// Since when nobody has asked for what is ready.
     surplus: Option<Instant>,
     /// When all is looked at again.
@@ -332,7 +332,7 @@ impl Fetcher {
     /// also when that was heard of first.
     fn insert(&mut self, lane: usize, tag: Tag, raw: Bytes) {
         let delivery = self.session.lanes[lane].delivery(tag.seq, raw);
-        let later = |one: &Claimed| one.tag.lane == tag.lane && one.tag.seq > tag.seq;
+        let later = |one: &Delivery| one.tag.lane == tag.lane && one.tag.seq > tag.seq;
         let at = self.ready.iter().position(later).unwrap_or(self.ready.len());
         self.ready.insert(at, delivery);
     }

@@ -48,7 +48,7 @@ pub(super) use self::{connect::consume, ledger::Ledger};
 use self::{recover::Watch, request::Request, session::Session};
 use super::scripts::RELEASE;
 use crate::{
-    broker::{Claimed, Consumer, Delivery, Recovered, Settlement, Tag},
+    broker::{Consumer, Delivery, Recovered, Settlement, Tag},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
 };
@@ -105,7 +105,7 @@ impl Consumer for RedisConsumer {
             let request = Request { want, want_due, reply };
             self.requests.send(request).map_err(|_| self.ended())?;
             let claimed = answer.await.map_err(|_| self.ended())??;
-            Ok(claimed.take().into_iter().map(Claimed::decoded).collect())
+            Ok(claimed.take())
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::session::Session;
-use crate::{broker::Claimed, error::Result};
+use crate::{broker::Delivery, error::Result};
 
 /// A fetch, and where its messages go.
 pub(super) struct Request {
@@ -17,17 +17,17 @@ pub(super) struct Request {
 /// What a fetch is given. A fetch may be dropped after it was answered and before it is looked at:
 /// what nobody takes is noted as going back, and the next session puts it back.
 pub(super) struct Given {
-    deliveries: Vec<Claimed>,
+    deliveries: Vec<Delivery>,
     session: Arc<Session>,
 }
 
 impl Given {
-    pub(super) fn new(deliveries: Vec<Claimed>, session: &Arc<Session>) -> Self {
+    pub(super) fn new(deliveries: Vec<Delivery>, session: &Arc<Session>) -> Self {
         Self { deliveries, session: Arc::clone(session) }
     }
 
     /// The messages, which are the caller's from here on.
-    pub(super) fn take(mut self) -> Vec<Claimed> {
+    pub(super) fn take(mut self) -> Vec<Delivery> {
         std::mem::take(&mut self.deliveries)
     }
 }

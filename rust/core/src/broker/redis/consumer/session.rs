@@ -17,7 +17,7 @@ use redis::{Pipeline, RedisError, Value, aio::ConnectionLike, pipe};
 use super::ledger::{Ledger, Moved};
 use crate::{
     broker::{
-        Claimed, Tag,
+        Delivery, Tag,
         lease::LEASE_MS,
         redis::{
             keys::{Keys, Lane, split_count},
@@ -72,9 +72,9 @@ pub(super) struct Served {
 
 impl Served {
     /// A message of this lane as it is handed out.
-    pub(super) fn delivery(&self, seq: u64, value: Bytes) -> Claimed {
+    pub(super) fn delivery(&self, seq: u64, value: Bytes) -> Delivery {
         let (count, raw) = split_count(value);
-        Claimed {
+        Delivery {
             tag: Tag { lane: self.number, seq },
             queue: Arc::clone(&self.queue),
             redeliveries: count.unwrap_or(0),
