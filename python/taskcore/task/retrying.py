@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from taskcore.canvas import Signature
     from taskcore.task.task import Task
 
 
@@ -53,8 +54,14 @@ def retry(
             raise
         finally:
             del exc
-    again = _eagerly if carried.get("is_eager") else _published
-    retry_exc = again(task, request, carried, (args, kwargs), exc, options | {"throw": throw})
+    when = options["eta"] if options.get("countdown") is None else options["countdown"]
+    if carried.get("is_eager"):
+        sig = _signature(task, carried, (args, kwargs), options)
+        retry_exc = Retry(exc=exc, when=when, is_eager=True, sig=sig)
+    else:
+        _publish(task, carried, (args, kwargs), options, request if throw else None)
+        request.add_child(request.id)
+        retry_exc = Retry(exc=exc, when=when)
     try:
         if throw:
             raise retry_exc from exc
@@ -76,39 +83,28 @@ def _arguments(
     return rules.arguments(task.run, (carried["args"], carried["kwargs"]), args, kwargs)
 
 
-def _when(options: Mapping[str, Any]) -> Any:
-    countdown = options.get("countdown")
-    return options["eta"] if countdown is None else countdown
-
-
-def _eagerly(
+def _signature(
     task: Task[..., Any],
-    request: Any,
     carried: Mapping[str, Any],
     arguments: tuple[Sequence[Any], Mapping[str, Any]],
-    exc: BaseException | None,
     options: Mapping[str, Any],
-) -> Retry:
-    """A retry whose signature `task.apply` runs."""
+) -> Signature:
+    """What `task.apply` runs again, at once."""
     from taskcore.canvas import Signature
 
-    timing = ("eta", "countdown", "throw")
-    own = {name: value for name, value in options.items() if name not in timing}
-    sig = Signature(task, *arguments, {**rules.eager(carried), **own, "task_id": request.id})
-    return Retry(exc=exc, when=_when(options), is_eager=True, sig=sig)
+    own = {name: value for name, value in options.items() if name not in ("eta", "countdown")}
+    again = {**rules.eager(carried), **own, "task_id": carried["id"]}
+    return Signature(task, *arguments, again)
 
 
-def _published(
+def _publish(
     task: Task[..., Any],
-    request: Any,
     carried: Mapping[str, Any],
     arguments: tuple[Sequence[Any], Mapping[str, Any]],
-    exc: BaseException | None,
     options: Mapping[str, Any],
-) -> Retry:
-    """A retry whose message leaves with the outcome, or at once when the execution goes on."""
-    options = dict(options)
-    following = request if options.pop("throw") else None
+    following: context.TaskRequest | None,
+) -> None:
+    """Publishes the call again: with the outcome of `following`, or else at once."""
     producer = task.app.producer
     fields = {**rules.carried(carried), **producer.fields({"countdown": None, **options})}
     protocol = rules.protocol_of(carried)
@@ -123,5 +119,3 @@ def _published(
             # drops it.
             raise Reject(failed, requeue=True) from failed
         raise
-    request.add_child(request.id)
-    return Retry(exc=exc, when=_when(options))
