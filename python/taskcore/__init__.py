@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from taskcore._core import __version__
     from taskcore.app import Celery, Taskcore, current_app, current_task, shared_task
     from taskcore.canvas.signature import Signature, maybe_signature, signature, subtask
-    from taskcore.result import AsyncResult, EagerResult, ResultSet
+    from taskcore.result import AsyncResult, EagerResult, GroupResult, ResultSet
     from taskcore.task import Task
     from taskcore.utils import uuid
 
@@ -38,6 +38,7 @@ __all__ = [
     "subtask",
     "AsyncResult",
     "EagerResult",
+    "GroupResult",
     "ResultSet",
     "current_app",
     "current_task",
@@ -50,7 +51,7 @@ _MODULES = {
     **dict.fromkeys(("Taskcore", "Celery"), "taskcore.app"),
     **dict.fromkeys(("shared_task", "current_app", "current_task"), "taskcore.app"),
     **dict.fromkeys(("Signature", "signature", "maybe_signature", "subtask"), "taskcore.canvas"),
-    **dict.fromkeys(("AsyncResult", "EagerResult", "ResultSet"), "taskcore.result"),
+    **dict.fromkeys(("AsyncResult", "EagerResult", "GroupResult", "ResultSet"), "taskcore.result"),
     "Task": "taskcore.task",
     "uuid": "taskcore.utils",
     "__version__": "taskcore._core",

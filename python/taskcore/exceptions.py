@@ -163,6 +163,10 @@ class QueueNotFound(KeyError, TaskError):
     """A queue is not known to the broker."""
 
 
+class IncompleteStream(TaskError):
+    """A result is followed to what its task published, and a task is not ready."""
+
+
 class InvalidTaskError(TaskError):
     """A task message lacks something or holds a value of the wrong kind."""
 

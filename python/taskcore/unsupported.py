@@ -26,9 +26,7 @@ _KOMBU: Final = "taskcore connects by itself; `app.publisher` answers questions 
 _BLUEPRINT: Final = "connect to the signals of `taskcore.signals`"
 
 PACKAGE: Final = {
-    **dict.fromkeys(
-        ("chain", "group", "chord", "chunks", "xmap", "xstarmap", "GroupResult"), _CANVAS
-    ),
+    **dict.fromkeys(("chain", "group", "chord", "chunks", "xmap", "xstarmap"), _CANVAS),
     "StampingVisitor": "pass `headers=` to apply_async",
     "crontab": _BEAT,
     "bugreport": "`taskcore --version`",
@@ -57,7 +55,6 @@ APP: Final = {
         _KOMBU,
     ),
     **dict.fromkeys(("steps", "user_options"), _BLUEPRINT),
-    "GroupResult": _CANVAS,
     "loader": "settings are in `app.conf`, modules are imported by `app.import_modules()`",
     "log": "connect to the signal `setup_logging`",
     "setup_security": "restrict who can write to the broker",
@@ -82,10 +79,6 @@ TASK: Final = {
 """Of a task."""
 
 RESULT: Final = {
-    "then": "wait with `get()`, await it, or follow the task with `link=`",
-    "build_graph": "walk its `children`",
-    "supports_native_join": "`ResultSet.get()` always waits for many at once",
-    "graph": "walk its `children`",
     "revoke_by_stamped_headers": "cancel scheduled tasks by id with `app.cancel()`",
 }
 """Of an AsyncResult."""

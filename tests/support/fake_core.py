@@ -89,11 +89,15 @@ class Results:
         self.url = url
         self.options = options
         self.documents: dict[str, dict[str, Any]] = {}
+        self.groups: dict[str, Any] = {}
+        self.asked: list[list[str]] = []
+        self.watching: dict[int, tuple[str, Any]] = {}
         self.watched: list[tuple[str, bool]] = []
         self.unwatched: list[int] = []
         self.waited: list[tuple[str, float | None, bool]] = []
 
     def get(self, ids: Any) -> list[Any]:
+        self.asked.append(list(ids))
         return [self.documents.get(one) for one in ids]
 
     def wait(self, task_id: str, timeout: float | None = None, foreign: bool = False) -> Any:
@@ -106,12 +110,33 @@ class Results:
 
     def watch(self, task_id: str, done: Any, foreign: bool = False) -> int:
         self.watched.append((task_id, foreign))
-        if task_id in self.documents:
-            done(self.documents[task_id], None)
-        return len(self.watched)
+        key = len(self.watched)
+        self.watching[key] = (task_id, done)
+        self.tell(task_id)
+        return key
+
+    def tell(self, task_id: str) -> None:
+        """Tells whoever watches, as the core does when a task has ended."""
+        document = self.documents.get(task_id, {"status": "PENDING"})
+        if document["status"] in ("SUCCESS", "FAILURE", "REVOKED"):
+            for key, (watched, done) in list(self.watching.items()):
+                if watched == task_id:
+                    del self.watching[key]
+                    done(dict(document), None)
 
     def unwatch(self, key: int) -> None:
         self.unwatched.append(key)
+        self.watching.pop(key, None)
+
+    def save_group(self, group_id: str, structure: Any) -> None:
+        # As the core writes it and reads it again.
+        self.groups[group_id] = json.loads(json.dumps({"result": structure}))
+
+    def saved_group(self, group_id: str) -> Any:
+        return self.groups.get(group_id)
+
+    def forget_group(self, group_id: str) -> None:
+        self.groups.pop(group_id, None)
 
     def put(
         self, task_id: str, state: str, result: Any, *, traceback: Any = None, fields: Any = None
@@ -125,6 +150,7 @@ class Results:
             **(fields or {}),
             "task_id": task_id,
         }
+        self.tell(task_id)
 
     def forget(self, task_id: str) -> None:
         self.documents.pop(task_id, None)

@@ -334,7 +334,7 @@ def test_the_tree_of_what_a_task_published(app: Any) -> None:
     ]
     assert root.get_leaf() == 3
     waits = done(app, "waits", 1, children=[[["nobody", None], None]])
-    with pytest.raises(RuntimeError, match="`nobody` is not ready"):
+    with pytest.raises(exceptions.IncompleteStream, match="`nobody` is not ready"):
         list(waits.iterdeps())
     assert len(list(waits.iterdeps(intermediate=True))) == 2
 

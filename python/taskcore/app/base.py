@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from taskcore.execution.call import Call
     from taskcore.execution.executor import Executor
     from taskcore.results.eager_result import EagerResult
+    from taskcore.results.group_result import GroupResult
     from taskcore.results.result_set import ResultSet
 
     T = TypeVar("T", bound=Task[..., Any])
@@ -282,6 +283,13 @@ class Taskcore(Sending):
         from taskcore.results.result_set import ResultSet
 
         return ResultSet(results, self)
+
+    @property
+    def GroupResult(self) -> type[GroupResult[Any]]:  # noqa: N802 - Celery's name
+        """The class of results of groups that belong to this app, for `GroupResult.restore`."""
+        from taskcore.results.group_result import bound_to
+
+        return bound_to(self)
 
     def eager_result(self, task_id: str, call: Call, name: str) -> EagerResult[Any]:
         """The result of a call that ran here."""

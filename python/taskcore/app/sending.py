@@ -95,9 +95,7 @@ class Sending:
             from taskcore.canvas import Signature
             from taskcore.results.result_set import ResultSet
 
-            return ResultSet.of(
-                [Signature(sig, app=self).apply_async() for sig in signatures], self
-            )
+            return ResultSet([Signature(sig, app=self).apply_async() for sig in signatures], self)
         return self.producer.send_each(self._calls(signatures))
 
     def _calls(self, signatures: Iterable[Mapping[str, Any]]) -> Any:

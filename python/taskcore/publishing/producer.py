@@ -320,7 +320,7 @@ class Producer:
                 raise TypeError(f"option `{name}` cannot be the same for many calls: leave it out")
         own = task.has_own_call or self.app.has_own_send
         if own or self.app.conf["task_always_eager"]:
-            return ResultSet.of([task.apply_async(args, **options) for args in calls], self.app)
+            return ResultSet([task.apply_async(args, **options) for args in calls], self.app)
         checked = (call_options.to_args(task.name, args) for args in calls)
         if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
             return self.send_each((task, args, {}, dict(options)) for args in checked)

@@ -2,33 +2,32 @@
 
 An AsyncResult is an id and an app, nothing else until it is asked; making one costs a fraction of
 a microsecond, so `delay` can return it for every call. Waiting is by push in the core, without the
-interpreter lock; no polling. What is final is kept, so that asking twice is free. Documents are
-Celery's, hence every reader works with either worker.
+interpreter lock; no polling. What is read from the store is `stored_result`'s.
 """
 
 from __future__ import annotations
 
-from time import monotonic
-
-from taskcore import current, states
-from taskcore.exceptions import NotSupportedError, TaskRevokedError
-from taskcore.exceptions import TimeoutError as NotReady
+from taskcore import current, exceptions
+from taskcore.results import ResultBase
+from taskcore.results.stored_result import StoredResult
 from taskcore.typed import TYPE_CHECKING, Generic, R
 from taskcore.utils import hint
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from typing import Any, NoReturn
+
+    from taskcore.results.promise import Promise
+    from taskcore.utils.graph import DependencyGraph, GraphFormatter
 
 _GET_OPTIONS = frozenset(
     [
-        "interval",
         "no_ack",
         "follow_parents",
         "callback",
         "on_message",
         "on_interval",
+        "disable_sync_subtasks",
         "EXCEPTION_STATES",
         "PROPAGATE_STATES",
     ]
@@ -36,34 +35,21 @@ _GET_OPTIONS = frozenset(
 """Options of `get` beside those that it names."""
 
 
-class AsyncResult(Generic[R]):
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuses options that `get` does not have."""
+    for key in options.keys() - _GET_OPTIONS:
+        known = {*_GET_OPTIONS, "timeout", "propagate", "interval"}
+        raise TypeError(f"unknown option `{key}` of get(){hint(key, known)}")
+
+
+class AsyncResult(StoredResult, Generic[R]):
     """The result of a task, now or later."""
 
-    ignored = False
-    """Whether the caller said that no result is wanted; `get` then returns None at once."""
-    __slots__ = ("_document", "_reply_to", "app", "id", "parent")
-
-    def __init__(
-        self,
-        id: str,
-        app: Any = None,
-        reply_to: str | None = None,
-        parent: Any = None,
-        *,
-        backend: Any = None,
-        task_name: str | None = None,
-    ) -> None:
-        """
-        Args:
-            backend, task_name: accepted for Celery's sake; the app knows its store, and the store
-                the name.
-            reply_to: the reply id that the task was published with, when this process published it.
-        """
-        self.id = id
-        self.app = app
-        self._reply_to = reply_to
-        self.parent = parent
-        self._document: dict[str, Any] | None = None
+    TimeoutError = exceptions.TimeoutError
+    """What `get` raises when the time has passed."""
+    supports_native_join = True
+    """Whether many are waited for at once."""
+    __slots__ = ()
 
     # Waiting
 
@@ -71,7 +57,7 @@ class AsyncResult(Generic[R]):
         self,
         timeout: float | None = None,
         propagate: bool = True,
-        disable_sync_subtasks: bool = True,
+        interval: float = 0.5,
         **options: Any,
     ) -> R:
         """Waits for the task and returns its value; None at once if no result was wanted.
@@ -79,25 +65,32 @@ class AsyncResult(Generic[R]):
         Args:
             timeout: seconds; default: for ever.
             propagate: raise what the task raised; otherwise return the exception.
-            disable_sync_subtasks: False allows the call inside a task.
-            options: `on_message` is called with the document of each state that is seen,
-                `on_interval` every `interval` seconds (0.5), `callback` with id and value in the
-                end. `no_ack` and `follow_parents` have no meaning here.
+            interval: seconds between two calls of `on_interval`.
+            options: `disable_sync_subtasks=False` allows the call inside a task. `on_message` is
+                called with the document of each state that is seen, `on_interval` every `interval`
+                seconds, `callback` with id and value in the end. `follow_parents=False` waits on
+                when a task before this one in its chain has failed. `no_ack` has no meaning here.
         Raises:
             TimeoutError: not ready in time.
             RuntimeError: called inside a task.
         """
-        for key in options.keys() - _GET_OPTIONS:
-            raise TypeError(f"unknown option `{key}` of get(){hint(key, _GET_OPTIONS)}")
+        check_options(options)
         if self.ignored:
             return None  # type: ignore[return-value] # as the caller asked
-        if disable_sync_subtasks:
+        if options.get("disable_sync_subtasks", True):
             from taskcore.results.joining import assert_will_not_block
 
             assert_will_not_block()
         if self._document is None:
             watching = options.get("on_message") or options.get("on_interval")
-            self._document = self._watch(timeout, options) if watching else self._wait(timeout)
+            follows = self.parent is not None and propagate and options.get("follow_parents", True)
+            if watching or follows:
+                from taskcore.results import arrivals
+
+                waiting = arrivals.Waiting(timeout, interval, options)
+                arrivals.wait(self, self._before() if follows else (), waiting)
+            else:
+                self._document = self._wait(timeout)
         value: R = self._value(self._document, propagate)
         if callback := options.get("callback"):
             callback(self.id, value)
@@ -106,7 +99,7 @@ class AsyncResult(Generic[R]):
     wait = get
 
     def _wait(self, timeout: float | None) -> dict[str, Any]:
-        results = self._app.backend
+        results = self.backend
         document: dict[str, Any] = results.wait(self.id, timeout, self._is_foreign(results))
         return document
 
@@ -115,46 +108,14 @@ class AsyncResult(Generic[R]):
         foreign = self._reply_to is None or self._reply_to != results.reply_to
         return foreign or self._app.conf.protocol == "celery"
 
-    def _watch(self, timeout: float | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Waits in short steps and says what is seen in between."""
-        on_message, on_interval = options.get("on_message"), options.get("on_interval")
-        step = float(options.get("interval") or 0.5)
-        end = None if timeout is None else monotonic() + timeout
-        seen: Any = None
-        while True:
-            left = None if end is None else end - monotonic()
-            try:
-                document = self._wait(step if left is None else max(0.0, min(step, left)))
-            except NotReady:
-                if left is not None and left <= step:
-                    raise
-                document = self._read()
-            if on_message and document != seen and document["status"] != states.PENDING:
-                on_message(document)
-            seen = document
-            if document["status"] in states.READY_STATES:
-                return document
-            if on_interval:
-                on_interval()
-
-    def _value(self, document: dict[str, Any], propagate: bool) -> Any:
-        status = document["status"]
-        if status == states.SUCCESS:
-            return document.get("result")
-        exc = self._exception(document)
-        if propagate and status in states.PROPAGATE_STATES:
-            raise exc
-        return exc
-
-    def _exception(self, document: dict[str, Any]) -> BaseException:
-        if document.get("result") is None and document["status"] == states.REVOKED:
-            return TaskRevokedError("revoked")
-        from taskcore.results.exception_codec import from_document
-
-        exc = from_document(document.get("result"))
-        if document.get("traceback"):
-            exc.add_note("".join(("traceback in the worker:\n", document["traceback"])).rstrip())
-        return exc
+    def _before(self) -> Iterator[AsyncResult[Any]]:
+        """The tasks before this one in its chain, the last one first; of groups among them the
+        members are left out, because their end is told by what follows them."""
+        node = self.parent
+        while node is not None:
+            if isinstance(node, AsyncResult):
+                yield node
+            node = node.parent
 
     def __await__(self) -> Generator[Any, None, R]:
         return self._awaited().__await__()
@@ -168,69 +129,10 @@ class AsyncResult(Generic[R]):
 
             assert_will_not_block()
 
-            results = self._app.backend
-            self._document = await wait(results, self.id, self._is_foreign(results))
+            before = () if self.parent is None else self._before()
+            self._document = await wait(self, before)
         value: R = self._value(self._document, True)
         return value
-
-    # Reading
-
-    def _read(self) -> dict[str, Any]:
-        if self._document is not None:
-            return self._document
-        document = self._app.backend.get([self.id])[0]
-        if document is None:
-            return {"status": states.PENDING, "result": None}
-        if document["status"] in states.READY_STATES:
-            self._document = document
-        return dict(document)
-
-    @property
-    def _app(self) -> Any:
-        return self.app or current.get_app()
-
-    @property
-    def task_id(self) -> str:
-        """The id."""
-        return self.id
-
-    @property
-    def backend(self) -> Any:
-        """The app's results."""
-        return self._app.backend
-
-    @property
-    def state(self) -> str:
-        """PENDING (also: unknown), STARTED, RETRY, SUCCESS, FAILURE, REVOKED, or a state of the
-        task's own."""
-        return str(self._read()["status"])
-
-    status = state
-
-    @property
-    def result(self) -> Any:
-        """The value; the exception of a task that failed; what `update_state` stored."""
-        document = self._read()
-        if document["status"] in states.EXCEPTION_STATES:
-            return self._exception(document) if document.get("result") is not None else None
-        return document.get("result")
-
-    info = result
-
-    @property
-    def traceback(self) -> str | None:
-        """The traceback of a task that failed, as text."""
-        return self._read().get("traceback")
-
-    @property
-    def date_done(self) -> datetime | None:
-        """When it ended."""
-        text = self._read().get("date_done")
-        if not isinstance(text, str):
-            return text
-        from datetime import datetime
-
-        return datetime.fromisoformat(text)
 
     @property
     def children(self) -> list[AsyncResult[Any]] | None:
@@ -240,61 +142,33 @@ class AsyncResult(Generic[R]):
             None if children is None else [result_from_tuple(item, self.app) for item in children]
         )
 
-    @property
-    def name(self) -> str | None:
-        """Name of the task; like the next ones only with `result_extended`."""
-        return self._read().get("name")
+    # When it has ended
+
+    def then(
+        self,
+        callback: Callable[..., Any],
+        on_error: Callable[[BaseException], Any] | None = None,
+        weak: bool = False,
+    ) -> Promise:
+        """Has `callback` called with this result when the task has ended, however it did: now if
+        it has, otherwise in a thread of the core's.
+
+        Args:
+            on_error: called with what `callback` raises, which is reported as unraisable otherwise.
+            weak: do not keep this result alive for it.
+        Returns:
+            A promise of what `callback` returns, with a `then` of its own.
+        """
+        from taskcore.results.promise import when_ended
+
+        return when_ended(self, [self], weak).then(callback, on_error)
 
     @property
-    def args(self) -> Any:
-        """Its positional arguments."""
-        return self._read().get("args")
+    def on_ready(self) -> Promise:
+        """The promise behind `then`: fulfilled with this result when the task has ended."""
+        from taskcore.results.promise import when_ended
 
-    @property
-    def kwargs(self) -> Any:
-        """Its keyword arguments."""
-        return self._read().get("kwargs")
-
-    @property
-    def worker(self) -> str | None:
-        """Where it ran."""
-        return self._read().get("worker")
-
-    @property
-    def retries(self) -> int | None:
-        """How often it was retried."""
-        return self._read().get("retries")
-
-    @property
-    def queue(self) -> str | None:
-        """The queue it came from."""
-        return self._read().get("queue")
-
-    def ready(self) -> bool:
-        """Whether it has ended."""
-        return self.state in states.READY_STATES
-
-    def successful(self) -> bool:
-        """Whether it has returned."""
-        return self.state == states.SUCCESS
-
-    def failed(self) -> bool:
-        """Whether it has failed."""
-        return self.state == states.FAILURE
-
-    def maybe_throw(self, propagate: bool = True) -> Any:
-        """Raises what the task raised, if it has."""
-        document = self._read()
-        if document["status"] in states.PROPAGATE_STATES:
-            return self._value(document, propagate)
-        return document.get("result")
-
-    throw = maybe_reraise = maybe_throw
-
-    def exists(self) -> bool:
-        """Whether the store has anything about it; nothing tells an unknown id from a task that has
-        not begun."""
-        return self._document is not None or self._app.backend.get([self.id])[0] is not None
+        return when_ended(self, [self], False)
 
     # The tasks that it published
 
@@ -305,16 +179,18 @@ class AsyncResult(Generic[R]):
         Args:
             intermediate: go on where a task is not ready.
         Raises:
-            RuntimeError: a task is not ready.
+            IncompleteStream: a task is not ready.
         """
-        waiting: list[tuple[Any, AsyncResult[Any]]] = [(None, self)]
+        from collections import deque
+
+        waiting: deque[tuple[Any, Any]] = deque([(None, self)])
         while waiting:
-            parent, node = waiting.pop(0)
+            parent, node = waiting.popleft()
             yield parent, node
             if node.ready():
                 waiting.extend((node, child) for child in node.children or ())
             elif not intermediate:
-                raise RuntimeError(
+                raise exceptions.IncompleteStream(
                     f"task `{node.id}` is not ready: wait for it, or pass intermediate=True"
                 )
 
@@ -326,26 +202,46 @@ class AsyncResult(Generic[R]):
         Args:
             options: as for `get`.
         """
-        waiting: list[AsyncResult[Any]] = [self]
-        while waiting:
-            node = waiting.pop(0)
+        for _, node in self.iterdeps(intermediate):
             yield node, node.get(**options)
-            waiting.extend(node.children or ())
 
     def get_leaf(self) -> Any:
         """The value of the last task in `collect`."""
-        return list(value for _, value in self.collect())[-1]
+        return [value for _, value in self.collect()][-1]
 
-    def as_list(self) -> list[str]:
-        """The ids of this result and its parents."""
-        return [self.id, *(self.parent.as_list() if self.parent is not None else ())]
+    def build_graph(
+        self, intermediate: bool = False, formatter: GraphFormatter | None = None
+    ) -> DependencyGraph:
+        """This result and those in `iterdeps` as a graph, whose `to_dot` writes it for Graphviz.
+
+        Args:
+            formatter: how to write it; default: Celery's shapes and colours.
+        """
+        from taskcore.utils.graph import DependencyGraph, GraphFormatter
+
+        graph = DependencyGraph(formatter=formatter or GraphFormatter(root=self.id, shape="oval"))
+        for parent, node in self.iterdeps(intermediate):
+            graph.add_arc(node)
+            if parent is not None:
+                graph.add_edge(parent, node)
+        return graph
+
+    @property
+    def graph(self) -> DependencyGraph:
+        """`build_graph()`."""
+        return self.build_graph()
 
     # Changing
 
     def forget(self) -> None:
-        """Deletes the result from its store."""
-        self._document = None
-        self._app.backend.forget(self.id)
+        """Deletes the result, and those of the tasks before it in its chain, from their store."""
+        node: Any = self
+        while isinstance(node, AsyncResult):
+            node._document = None
+            node.backend.forget(node.id)
+            node = node.parent
+        if node is not None:
+            node.forget()
 
     def revoke(self, **options: Any) -> None:
         """Cancels the task while it is scheduled for later.
@@ -355,14 +251,29 @@ class AsyncResult(Generic[R]):
                 or runs.
         """
         if options or not self._app.cancel(self.id):
-            raise NotSupportedError(
+            raise exceptions.NotSupportedError(
                 f"cannot revoke task `{self.id}`: it is not scheduled for later, and this version cannot revoke "
                 "a task that is queued or runs"
             )
 
+    def as_list(self) -> list[str]:
+        """The ids of this result and its parents."""
+        return [node.id for node in self._lineage()]
+
     def as_tuple(self) -> Any:
         """The form that is stored: ids of this result and its parents."""
-        return (self.id, self.parent and self.parent.as_tuple()), None
+        # From the first parent on, because a chain may be longer than Python's stack is deep.
+        stored: Any = None
+        for node in reversed(list(self._lineage())):
+            members = [one.as_tuple() for one in node] if hasattr(node, "ids") else None
+            stored = (node.id, stored), members
+        return stored
+
+    def _lineage(self) -> Iterator[Any]:
+        node: Any = self
+        while node is not None:
+            yield node
+            node = node.parent
 
     def __eq__(self, other: object) -> bool:
         return other.id == self.id if isinstance(other, AsyncResult) else other == self.id
@@ -385,17 +296,34 @@ class AsyncResult(Generic[R]):
         return type(self), (self.id, None, None, self.parent)
 
     def __copy__(self) -> AsyncResult[R]:
-        return type(self)(self.id, self.app, self._reply_to, self.parent)
+        return type(self)(self.id, self.app, self._reply_to, self.parent, backend=self._store)
 
 
 class IgnoredResult(AsyncResult[R]):
     """The result of a task whose caller wants none."""
 
-    ignored = True
+    is_ignored = True
     __slots__ = ()
 
 
-def result_from_tuple(parts: Any, app: Any = None) -> AsyncResult[Any]:
-    """A result from its stored form."""
-    (id_, parent), _ = parts if not isinstance(parts, str) else ((parts, None), None)
-    return AsyncResult(id_, app, None, result_from_tuple(parent, app) if parent else None)
+def result_from_tuple(r: Any, app: Any = None) -> Any:
+    """A result from its stored form, or from its id: an AsyncResult, or a GroupResult.
+
+    Args:
+        app: default: the current one.
+    """
+    lineage = []
+    while r is not None and not isinstance(r, ResultBase):
+        ids, members = (r, None) if isinstance(r, str) else r
+        id_, above = (ids, None) if isinstance(ids, str) else ids
+        lineage.append((id_, members))
+        r = above
+    result: Any = r
+    for id_, members in reversed(lineage):
+        if members is None:
+            result = AsyncResult(id_, app, None, result)
+        else:
+            children = [result_from_tuple(one, app) for one in members]
+            group = (app or current.get_app()).GroupResult
+            result = group(id_, children, parent=result)
+    return result

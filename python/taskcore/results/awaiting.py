@@ -1,44 +1,90 @@
-"""Waiting for a result in an event loop, without a thread: the core calls when it has come.
+"""Waiting for results in an event loop, without a thread: the core calls when one has come.
 
-Imported with the first `await`, because asyncio costs every process a few megabytes.
+Imported with the first `await`, because asyncio costs every process a few megabytes. Cancelled at
+any moment, nothing stays behind: neither a thread nor a watch in the core.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing, suppress
 from typing import Any
 
+from taskcore.results.arrivals import Watches
 
-async def wait(results: Any, task_id: str, foreign: bool) -> dict[str, Any]:
-    """The document of a task once it is in a ready state. Cancelled at any moment, nothing stays
-    behind.
+
+async def wait(result: Any, before: Iterable[Any]) -> dict[str, Any]:
+    """The document of a task once it is in a ready state.
 
     Args:
-        foreign: as for `Results.watch`.
+        before: results of tasks without which it will not run.
+    Raises:
+        OperationalError: the store went away; or what a task in `before` raised.
+    """
+    async with aclosing(arriving((result, *before))) as coming:
+        async for one in coming:
+            if one is not result:
+                one.maybe_throw()
+            else:
+                break
+    document: dict[str, Any] = result._document
+    return document
+
+
+async def arriving(results: Iterable[Any]) -> AsyncGenerator[Any]:
+    """Each result once its document is final, and kept in it; what is known already comes first.
+
     Raises:
         OperationalError: the store went away.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[dict[str, Any]] = loop.create_future()
-
-    def done(document: dict[str, Any], error: BaseException | None) -> None:
-        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
-            loop.call_soon_threadsafe(_settle, future, document, error)
-
-    key = results.watch(task_id, done, foreign)
+    pending = []
+    for one in results:
+        if one._document is None:
+            pending.append(one)
+        else:
+            yield one
+    missing = set(range(len(pending)))
+    come, watches = _Come(), Watches()
     try:
-        return await future
+        watches.add(pending, come.put)
+        while missing:
+            place, document, error = await come.get()
+            if error is not None:
+                raise error
+            if place in missing:
+                missing.remove(place)
+                pending[place]._document = document
+                yield pending[place]
     finally:
-        results.unwatch(key)
+        watches.close()
 
 
-def _settle(
-    future: asyncio.Future[dict[str, Any]], document: dict[str, Any], error: BaseException | None
-) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(document)
-    else:
-        future.set_exception(error)
+class _Come:
+    """What has come: put in by the core's thread, taken out in the loop, which is woken once for
+    many."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._arrivals: deque[tuple[int, Any, Any]] = deque()
+        self._woken = asyncio.Event()
+        self._is_waking = False
+
+    def put(self, *arrival: Any) -> None:
+        self._arrivals.append(arrival)
+        if not self._is_waking:
+            self._is_waking = True
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        # Before what is there is taken out: what comes after that wakes the loop again.
+        self._is_waking = False
+        self._woken.set()
+
+    async def get(self) -> tuple[int, Any, Any]:
+        while not self._arrivals:
+            self._woken.clear()
+            await self._woken.wait()
+        return self._arrivals.popleft()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from taskcore import states
 from taskcore.exceptions import TaskRevokedError
 from taskcore.results import exception_codec
-from taskcore.results.async_result import AsyncResult
+from taskcore.results.async_result import AsyncResult, check_options
 
 R = TypeVar("R")
 _WITHOUT_VALUE = frozenset({states.IGNORED, states.REJECTED})
@@ -17,20 +17,23 @@ _WITHOUT_VALUE = frozenset({states.IGNORED, states.REJECTED})
 class EagerResult(AsyncResult[R]):
     """The result of a task that ran here and now."""
 
+    supports_native_join = False
+    """There is no store that could be waited for."""
     __slots__ = ()
 
     def __init__(
         self,
         id: str,
-        retval: Any,
+        ret_value: Any,
         state: str,
         traceback: str | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(id)
         self._document = {
+            "task_id": id,
             "status": state,
-            "result": retval,
+            "result": ret_value,
             "traceback": traceback,
             "name": name,
             "children": [],
@@ -40,10 +43,11 @@ class EagerResult(AsyncResult[R]):
         self,
         timeout: float | None = None,
         propagate: bool = True,
-        disable_sync_subtasks: bool = True,
-        **ignored: Any,
+        interval: float = 0.5,
+        **options: Any,
     ) -> R:
-        """The value, or what the task raised."""
+        """The value, or what the task raised; also inside a task, because nothing is waited for."""
+        check_options(options)
         return self._value(self._read(), propagate)  # type: ignore[no-any-return]
 
     wait = get

@@ -26,6 +26,7 @@ _CELERY = [
     "NotRegistered",
     "AlreadyRegistered",
     "QueueNotFound",
+    "IncompleteStream",
     "InvalidTaskError",
     "TaskRevokedError",
     "MaxRetriesExceededError",

@@ -1,0 +1,204 @@
+"""Waiting for many results at once: what is there is read in batches, what is not comes by push.
+
+The core calls from a thread of its own when a document has come, so one thread of the caller's
+waits for any number of tasks, and a document is fetched once. Knows results only by what it asks
+of them: `id`, `backend`, and `_document`, which it fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+from taskcore import states
+from taskcore.exceptions import TimeoutError as NotReady
+
+_BATCH = 500
+"""Documents per request to the store."""
+
+
+class Waiting:
+    """How long to wait, and what is done meanwhile."""
+
+    def __init__(
+        self,
+        timeout: float | None = None,
+        interval: float | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            timeout: seconds; default: for ever.
+            interval: seconds between two calls of `on_interval`, 0.5 if None or 0.
+            options: `on_interval`, and `on_message`, which is called with each document, also of
+                states that are not ready, as far as they are seen once in an interval.
+        """
+        options = options or {}
+        self.end = None if timeout is None else monotonic() + timeout
+        self.on_message = options.get("on_message")
+        self.on_interval = options.get("on_interval")
+        self.interval = float(interval or 0.5)
+
+    def step(self) -> float | None:
+        """Seconds to block now; None: until something comes."""
+        left = None if self.end is None else max(0.0, self.end - monotonic())
+        if not self.is_watched:
+            return left
+        return self.interval if left is None else min(left, self.interval)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether something is done meanwhile."""
+        return self.on_message is not None or self.on_interval is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time has passed."""
+        return self.end is not None and monotonic() >= self.end
+
+
+def read(wanted: Iterable[tuple[Any, str]]) -> list[dict[str, Any] | None]:
+    """The documents of these (store, id), in order; None where nothing is stored."""
+    by_store: dict[int, tuple[Any, list[tuple[int, str]]]] = {}
+    count = 0
+    for store, task_id in wanted:
+        by_store.setdefault(id(store), (store, []))[1].append((count, task_id))
+        count += 1
+    found: list[dict[str, Any] | None] = [None] * count
+    for store, asked in by_store.values():
+        for first in range(0, len(asked), _BATCH):
+            batch = asked[first : first + _BATCH]
+            documents = store.get([task_id for _, task_id in batch])
+            for (place, _), document in zip(batch, documents, strict=True):
+                found[place] = document
+    return found
+
+
+def arriving(results: Iterable[Any], waiting: Waiting) -> Iterator[Any]:
+    """Each result once its document is final, and kept in it; what is there already comes first.
+
+    Raises:
+        TimeoutError: not all came in time.
+        OperationalError: the store went away.
+    """
+    pending = []
+    for one in results:
+        if one._document is None:
+            pending.append(one)
+        else:
+            yield one
+    seen: dict[str, Any] = {}
+    yield from _look(pending, waiting, seen)
+    pending = [one for one in pending if one._document is None]
+    if len(pending) == 1 and not waiting.is_watched:
+        # The thread that waits reads the socket itself, without the core's thread in between.
+        one = pending[0]
+        one._document = one._wait(waiting.step())
+        yield one
+    elif pending:
+        yield from _pushed(pending, waiting, seen)
+
+
+def wait(result: Any, before: Iterable[Any], waiting: Waiting) -> None:
+    """Waits for one result, and fills it.
+
+    Args:
+        before: results of tasks without which it will not run.
+    Raises:
+        TimeoutError, OperationalError: as of `arriving`; and what a task in `before` raised, where
+            that is known first.
+    """
+    tell = waiting.on_message
+    if tell is not None:
+        waiting.on_message = lambda found: found.get("task_id") == result.id and tell(found)
+    try:
+        for one in arriving((result, *before), waiting):
+            if one is result:
+                return
+            one.maybe_throw()
+    except NotReady:
+        raise NotReady(
+            f"task `{result.id}` was not ready before the timeout; wait longer or look at its state"
+        ) from None
+
+
+def _look(pending: Iterable[Any], waiting: Waiting, seen: dict[str, Any]) -> Iterator[Any]:
+    """Those that are ready by now; other states are told as they change."""
+    pending = list(pending)
+    found = read((one.backend, one.id) for one in pending)
+    for one, document in zip(pending, found, strict=True):
+        if document is None or one._document is not None:
+            continue
+        if document["status"] in states.READY_STATES:
+            yield _keep(one, document, waiting)
+        elif waiting.on_message is not None and seen.get(one.id) != document:
+            seen[one.id] = document
+            waiting.on_message(document)
+
+
+def _keep(one: Any, document: dict[str, Any], waiting: Waiting) -> Any:
+    one._document = document
+    if waiting.on_message is not None:
+        waiting.on_message(document)
+    return one
+
+
+def _pushed(pending: list[Any], waiting: Waiting, seen: dict[str, Any]) -> Iterator[Any]:
+    come: SimpleQueue[tuple[int, Any, Any]] = SimpleQueue()
+    watches = Watches()
+    missing = set(range(len(pending)))
+    try:
+        watches.add(pending, lambda *arrival: come.put(arrival))
+        while missing:
+            try:
+                place, document, error = come.get(timeout=waiting.step())
+            except Empty:
+                if waiting.is_over:
+                    raise NotReady(not_ready(pending, missing)) from None
+                if waiting.on_interval is not None:
+                    waiting.on_interval()
+                if waiting.on_message is not None:
+                    yield from _look([pending[place] for place in missing], waiting, seen)
+                    missing = {place for place in missing if pending[place]._document is None}
+                continue
+            if error is not None:
+                raise error
+            if place in missing:
+                missing.remove(place)
+                yield _keep(pending[place], document, waiting)
+    finally:
+        watches.close()
+
+
+def not_ready(pending: list[Any], missing: Iterable[int]) -> str:
+    """What is said when the time has passed."""
+    ids = [pending[place].id for place in missing]
+    some = ", ".join(f"`{one}`" for one in ids[:3]) + (", ..." if len(ids) > 3 else "")
+    return (
+        f"`{len(ids)}` of the tasks were not ready before the timeout ({some}); wait longer or look "
+        "at their states"
+    )
+
+
+class Watches:
+    """What a process has asked the core to be told."""
+
+    def __init__(self) -> None:
+        self._keys: list[tuple[Any, int]] = []
+
+    def add(self, results: Iterable[Any], tell: Any) -> None:
+        """Has `tell` called with place, document and error of each of `results`, in a thread of
+        the core's."""
+        for place, one in enumerate(results):
+            store = one.backend
+            key = store.watch(one.id, partial(tell, place), one._is_foreign(store))
+            self._keys.append((store, key))
+
+    def close(self) -> None:
+        """Takes all back that have not come."""
+        for store, key in self._keys:
+            store.unwatch(key)
+        self._keys.clear()
