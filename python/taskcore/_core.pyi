@@ -236,6 +236,31 @@ class Results:
         fields: dict[str, Any] | None = None,
     ) -> None:
         """Writes and announces a document. `fields` adds top-level keys."""
+    def declare_join(self, group_id: str, size: int) -> None:
+        """Says of how many members the chord `group_id` consists, so that the worker that stores the
+        last of their results publishes what follows. Blocks.
+
+        To be called before the last member is published; a chord that has all its members then waits
+        for one of them to be stored once more. A chord of that id that has been completed begins
+        anew.
+
+        Args:
+            size: members, 1 or more. What follows a chord without any is published at once instead.
+        Raises:
+            ValueError: a size of 0.
+            OverflowError: a negative size.
+            OperationalError: the store is away.
+        """
+    def extend_join(self, group_id: str, more: int) -> None:
+        """Has the chord `group_id` wait for so many members more. Blocks.
+
+        To be called by a member while it runs, before it publishes the others. Nothing happens when
+        the chord is complete.
+
+        Raises:
+            OverflowError: a negative number.
+            OperationalError: the store is away.
+        """
     def forget(self, task_id: str) -> None: ...
     def cleanup(self) -> int:
         """Deletes expired documents where the store does not do it itself."""

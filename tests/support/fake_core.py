@@ -95,6 +95,7 @@ class Results:
         self.watched: list[tuple[str, bool]] = []
         self.unwatched: list[int] = []
         self.waited: list[tuple[str, float | None, bool]] = []
+        self.joins: dict[str, int] = {}
 
     def get(self, ids: Any) -> list[Any]:
         self.asked.append(list(ids))
@@ -107,6 +108,12 @@ class Results:
         if task_id not in self.documents:
             raise TimeoutError(f"no result of `{task_id}`")
         return self.documents[task_id]
+
+    def declare_join(self, group_id: str, size: int) -> None:
+        self.joins[group_id] = size
+
+    def extend_join(self, group_id: str, more: int) -> None:
+        self.joins[group_id] += more
 
     def watch(self, task_id: str, done: Any, foreign: bool = False) -> int:
         self.watched.append((task_id, foreign))

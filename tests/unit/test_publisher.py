@@ -316,6 +316,17 @@ def test_a_document_is_written_and_read() -> None:
         results.put("a", "SUCCESS", [object()])
 
 
+def test_the_members_of_a_chord_are_declared() -> None:
+    results = _core.Results(f"memory://{uuid.uuid4()}")
+    results.declare_join("g", 2)
+    results.extend_join("g", 1)
+    with pytest.raises(ValueError, match=r"the join `g` has no members, expected at least `1`"):
+        results.declare_join("g", 0)
+    for wrong in (results.declare_join, results.extend_join):
+        with pytest.raises(OverflowError):
+            wrong("g", -1)
+
+
 def test_a_wait_ends_at_its_timeout() -> None:
     results = _core.Results(f"memory://{uuid.uuid4()}")
     with pytest.raises(TimeoutError):

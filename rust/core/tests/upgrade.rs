@@ -91,7 +91,7 @@ async fn version_3_keeps_what_it_has_and_counts_joins() {
         expires_ms: None,
         member: Some(Box::new(Member::new("g", Some(0)))),
     };
-    assert_eq!(results.declare(&Join::new("g", 1, None, None)).unwrap(), None);
+    results.declare(&Join { id: "g".into(), size: 1, expires_ms: None }).unwrap();
     assert_eq!(results.store(&[record]).await.unwrap().joined.len(), 1);
     assert_eq!(&results.members("g").unwrap()[0].result[..], b"5");
     let got = results.get(&["done", "old", "m"]).unwrap();

@@ -15,7 +15,7 @@ use taskcore::{
     assemble::{self, Options},
     clock,
     message::Compression,
-    result::{Observer, Origin, Record, ResultStore, State, Watch, record::Document},
+    result::{Join, Observer, Origin, Record, ResultStore, State, Watch, record::Document},
 };
 
 use crate::{
@@ -272,6 +272,23 @@ impl Results {
         };
         let store = self.store(py)?;
         bridge::blocking(py, || store.put(&record))
+    }
+
+    fn declare_join(&self, py: Python<'_>, group_id: String, size: u64) -> PyResult<()> {
+        if size == 0 {
+            return Err(errors::value(format!(
+                "the join `{group_id}` has no members, expected at least `1`: what follows none is published at once"
+            )));
+        }
+        let join = Join { id: group_id, size, expires_ms: self.expires_ms };
+        let store = self.store(py)?;
+        bridge::blocking(py, || store.declare(&join))
+    }
+
+    fn extend_join(&self, py: Python<'_>, group_id: String, more: u64) -> PyResult<()> {
+        let more = Join { id: group_id, size: more, expires_ms: self.expires_ms };
+        let store = self.store(py)?;
+        bridge::blocking(py, || store.extend(&more))
     }
 
     fn forget(&self, py: Python<'_>, task_id: &str) -> PyResult<()> {

@@ -1,10 +1,11 @@
 //! Joins: groups and chords whose members are counted where their results are stored.
 //!
-//! A join is declared with its size and, if one is known, with what is to be published when all its
-//! members have ended. Each stored [`Record`](super::Record) may say which member of which join its
-//! task is; storing a batch answers which joins it completed. What a member ended with does not
-//! matter for that: a chord whose member failed is decided when the last one has ended, as Celery's
-//! is, by whoever reads the members in order.
+//! A join is declared with its size, before the last of its members is published, so that it cannot be
+//! complete by then; what is to be published when all have ended is carried by the message of each
+//! member. Each stored [`Record`](super::Record) may say which member of which join its task is;
+//! storing a batch answers which joins it completed. What a member ended with does not matter for
+//! that: a chord whose member failed is decided when the last one has ended, as Celery's is, by
+//! whoever reads the members in order.
 //!
 //! * **A member counts once**, by its id and index, however often its result is stored; the first
 //!   result stands.
@@ -13,8 +14,8 @@
 //!   after [`CLAIM_MS`], and the next record of any member is answered instead, so the body of a
 //!   chord outlives the worker that was to publish it. The same record stored again, because the
 //!   answer to the first attempt was lost, gets the same answer.
-//! * **Size and members come in any order.** A declaration that finds all members there is answered
-//!   itself; so is that of a join without members.
+//! * **Size and members come in any order**, up to the last member. While a member runs, more may be
+//!   added to its join.
 //! * A join lives as long as results do, counted from the last thing that happened to it.
 
 use std::collections::BTreeMap;
@@ -29,9 +30,10 @@ use crate::{
     future::BoxFuture,
 };
 
-/// How long a completed join waits for whoever was told of it. As Celery's, and shorter than a
-/// worker's lease: when what a lost worker held runs again, the claim has lapsed.
-pub const CLAIM_MS: u64 = 6_000;
+/// How long a completed join waits for whoever was told of it. A lease that is renewed every two
+/// seconds outlives a claim made meanwhile by six, so when what a lost worker held runs again, its
+/// claim has lapsed.
+pub const CLAIM_MS: u64 = 5_000;
 /// How long a join that was closed is remembered, where nothing else says that it was.
 pub const DONE_MS: u64 = 300_000;
 
@@ -40,21 +42,10 @@ pub const DONE_MS: u64 = 300_000;
 pub struct Join {
     /// Id of the group.
     pub id: String,
-    /// How many members it has.
+    /// How many members it has, or how many more.
     pub size: u64,
-    /// What its completion hands out.
-    pub body: Option<Bytes>,
     /// Time to live in milliseconds; `None` keeps it.
     pub expires_ms: Option<u64>,
-    /// In whose name it is claimed if it is complete already.
-    pub token: String,
-}
-
-impl Join {
-    /// A join of `size` members.
-    pub fn new(id: &str, size: u64, body: Option<Bytes>, expires_ms: Option<u64>) -> Self {
-        Self { id: id.to_owned(), size, body, expires_ms, token: token() }
-    }
 }
 
 /// Which member of a join the task of a record is.
@@ -81,8 +72,6 @@ impl Member {
 pub struct Joined {
     /// Id of the group.
     pub id: String,
-    /// What it was declared with; `None` where each member's message carries it, as Celery's do.
-    pub body: Option<Bytes>,
     /// The claim.
     pub token: String,
 }
@@ -100,9 +89,14 @@ pub struct Ended {
 
 /// What a result store promises about joins.
 pub trait Joins: Send + Sync {
-    /// Declares a join; blocking. The answer is what to do if it is complete already. A join of that
-    /// id that was closed begins anew.
-    fn declare(&self, join: &Join) -> Result<Option<Joined>>;
+    /// Declares a join; blocking. One that has all its members is answered to whoever stores one of
+    /// them once more, so this comes before the last of them is published. A join of that id that was
+    /// closed begins anew.
+    fn declare(&self, join: &Join) -> Result<()>;
+
+    /// Has a join wait for `more.size` members beyond its declared size; blocking. Called while one of
+    /// its members runs; nothing happens when it is closed.
+    fn extend(&self, more: &Join) -> Result<()>;
 
     /// How the members of a join that have ended did, in the order of their places; blocking. None
     /// when it is closed or has expired.
@@ -117,7 +111,7 @@ pub trait Joins: Send + Sync {
 }
 
 /// Text that nobody else has.
-fn token() -> String {
+pub(super) fn token() -> String {
     super::fresh_reply_id()
 }
 
@@ -162,7 +156,7 @@ fn value_length(text: &[u8]) -> Option<usize> {
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     size: Option<u64>,
-    body: Option<Bytes>,
+    added: u64,
     /// By place and task id.
     members: BTreeMap<(i64, String), Ended>,
     /// In whose name it is claimed, and until when.
@@ -176,13 +170,19 @@ impl Counter {
         self.expires.is_none_or(|at| now < at)
     }
 
-    pub(super) fn declare(&mut self, join: &Join, now: Millis) -> Option<Joined> {
+    pub(super) fn declare(&mut self, join: &Join, now: Millis) {
         if self.closed {
             *self = Self::default();
         }
-        (self.size, self.body) = (Some(join.size), join.body.clone());
+        self.size = Some(join.size);
         self.expires = join.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
-        self.claim(&join.id, &join.token, now)
+    }
+
+    pub(super) fn extend(&mut self, more: &Join, now: Millis) {
+        if !self.closed {
+            self.added += more.size;
+            self.expires = more.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
+        }
     }
 
     /// Counts a member.
@@ -217,7 +217,7 @@ impl Counter {
     }
 
     fn claim(&mut self, id: &str, token: &str, now: Millis) -> Option<Joined> {
-        if self.size != Some(self.members.len() as u64) {
+        if self.size.map(|size| size + self.added) != Some(self.members.len() as u64) {
             return None;
         }
         if let Some((owner, until)) = &self.claim
@@ -227,7 +227,7 @@ impl Counter {
             return None;
         }
         self.claim = Some((token.to_owned(), now + CLAIM_MS as Millis));
-        Some(Joined { id: id.to_owned(), body: self.body.clone(), token: token.to_owned() })
+        Some(Joined { id: id.to_owned(), token: token.to_owned() })
     }
 }
 
@@ -252,10 +252,13 @@ mod tests {
     #[test]
     fn a_claim_lapses() {
         let mut counter = Counter::default();
-        let join = Join::new("g", 0, None, None);
-        assert!(counter.declare(&join, 0).is_some());
-        let other = Join::new("g", 0, None, None);
-        assert!(counter.declare(&other, CLAIM_MS as Millis - 1).is_none());
-        assert!(counter.declare(&other, CLAIM_MS as Millis).is_some());
+        counter.declare(&Join { id: "g".to_owned(), size: 1, expires_ms: None }, 0);
+        let result = Bytes::from_static(b"1");
+        let ended = Ended { id: "t".to_owned(), state: State::Success, result };
+        let mut count =
+            |now| counter.count(&Member::new("g", Some(0)), ended.clone(), None, now).is_some();
+        assert!(count(0));
+        assert!(!count(CLAIM_MS as Millis - 1));
+        assert!(count(CLAIM_MS as Millis));
     }
 }

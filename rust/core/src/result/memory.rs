@@ -171,9 +171,16 @@ impl MemoryResults {
 }
 
 impl Joins for MemoryResults {
-    fn declare(&self, join: &Join) -> Result<Option<Joined>> {
+    fn declare(&self, join: &Join) -> Result<()> {
         let (now, mut held) = (clock::wall_ms(), self.store.lock());
-        Ok(held.join(&join.id, now).declare(join, now))
+        held.join(&join.id, now).declare(join, now);
+        Ok(())
+    }
+
+    fn extend(&self, more: &Join) -> Result<()> {
+        let (now, mut held) = (clock::wall_ms(), self.store.lock());
+        held.join(&more.id, now).extend(more, now);
+        Ok(())
     }
 
     fn members(&self, id: &str) -> Result<Vec<Ended>> {

@@ -194,9 +194,14 @@ impl SqliteResults {
 }
 
 impl Joins for SqliteResults {
-    fn declare(&self, join: &Join) -> Result<Option<Joined>> {
+    fn declare(&self, join: &Join) -> Result<()> {
         let join = join.clone();
         self.change(move |tx| join::declare(tx, &join))
+    }
+
+    fn extend(&self, more: &Join) -> Result<()> {
+        let more = more.clone();
+        self.change(move |tx| join::extend(tx, &more))
     }
 
     fn members(&self, id: &str) -> Result<Vec<Ended>> {

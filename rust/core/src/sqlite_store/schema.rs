@@ -25,7 +25,7 @@ pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
 /// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is
 /// the same as one that was brought forward. Files have taken these steps, so none is ever edited.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 INSERT INTO counter VALUES (1, 0);
@@ -59,6 +59,8 @@ CREATE INDEX joined_expires ON joined (expires) WHERE expires IS NOT NULL;
 CREATE TABLE member (joined INTEGER NOT NULL, place INTEGER NOT NULL, id TEXT NOT NULL, state TEXT NOT NULL, result BLOB NOT NULL,
     PRIMARY KEY (joined, place, id)) WITHOUT ROWID;
 ",
+    // How many members were added while others ran. `joined.body` is not used any more.
+    "ALTER TABLE joined ADD COLUMN added INTEGER NOT NULL DEFAULT 0",
 ];
 
 /// `PRAGMA user_version` after all steps.

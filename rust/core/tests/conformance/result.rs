@@ -38,7 +38,7 @@ macro_rules! result_suite {
             a_watch_tells_what_is_there, a_watch_tells_what_is_stored_later, many_watches, many_watches_of_one,
             a_watch_that_is_dropped_is_not_told,
             a_join_completes_once, the_same_record_again_has_the_same_answer, a_member_counts_once, members_are_read_in_order,
-            members_may_come_before_the_size, a_join_without_members_is_complete, a_batch_completes_several, stores_race,
+            members_may_come_before_the_size, members_are_added_while_others_run, a_batch_completes_several, stores_race,
             what_has_not_ended_does_not_count, a_client_counts_nothing, a_join_expires, a_claim_is_given_back, a_claim_lapses,
             a_join_that_was_closed_begins_anew,
         );

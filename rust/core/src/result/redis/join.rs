@@ -1,7 +1,6 @@
 //! Joins on Redis, under the keys of Celery's chords: `celery-taskset-meta-<group>` with a suffix,
 //! laid out and guarded against duplicates as by Celery 5.7, so stock workers and these may count
-//! members of one join, and whoever completes it publishes. taskcore's own is `.b`, the body of a join
-//! that was declared with one.
+//! members of one join, and whoever completes it publishes.
 //!
 //! A key that another program has put in the place of one of these is said in the log and left alone.
 //! Members are counted after their results are stored, one script call for each join in a batch. Both
@@ -27,14 +26,16 @@ use crate::{
 
 static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(JOIN_SOURCE));
 const JOIN_SOURCE: &str = include_str!("join.lua");
+static DECLARE: LazyLock<Script> = LazyLock::new(|| Script::new(DECLARE_SOURCE));
+const DECLARE_SOURCE: &str = include_str!("declare.lua");
 static UNJOIN: LazyLock<Script> = LazyLock::new(|| Script::new(UNJOIN_SOURCE));
 const UNJOIN_SOURCE: &str = include_str!("unjoin.lua");
 
 /// In the order of the scripts' keys.
-const SUFFIXES: [&str; 7] = [".j", ".t", ".s", ".d", "", ".c", ".b"];
+const SUFFIXES: [&str; 6] = [".j", ".t", ".s", ".d", "", ".c"];
 
-/// What [`JOIN`] replies: whose claim, and the body.
-type Claimed = Option<(String, Option<Vec<u8>>)>;
+/// What [`JOIN`] replies: whose claim.
+type Claimed = Option<String>;
 
 impl RedisResults {
     /// Counts the members in a batch whose records are stored, except those that were refused.
@@ -50,7 +51,8 @@ impl RedisResults {
             }
             let known = joins.iter().position(|(id, _)| *id == member.group);
             let of = known.unwrap_or_else(|| {
-                let call = self.join_call(&member.group, record.expires_ms, None);
+                let mut call = self.join_call(&JOIN, &member.group, record.expires_ms);
+                call.arg(CLAIM_MS);
                 joins.push((&member.group, call));
                 joins.len() - 1
             });
@@ -76,19 +78,28 @@ impl RedisResults {
         Ok(())
     }
 
-    fn join_call(&self, id: &str, expires_ms: Option<u64>, declared: Option<&Join>) -> Cmd {
+    /// A call of a script about a join, with the time that the join is to live.
+    fn join_call(&self, script: &Script, id: &str, expires_ms: Option<u64>) -> Cmd {
         let mut call = cmd("EVALSHA");
-        call.arg(JOIN.get_hash()).arg(SUFFIXES.len()).arg(self.join_keys(id));
+        call.arg(script.get_hash()).arg(SUFFIXES.len()).arg(self.join_keys(id));
         match expires_ms {
             Some(ms) => call.arg(ms.max(1)),
             None => call.arg(""),
         };
-        call.arg(CLAIM_MS);
-        match declared {
-            Some(join) => call.arg(join.size).arg(join.body.as_deref().unwrap_or_default()),
-            None => call.arg("").arg(""),
-        };
         call
+    }
+
+    /// Declares a join, or has it wait for more members in the name of `token`.
+    fn set_size(&self, join: &Join, token: &str) -> Result<()> {
+        let mut call = self.join_call(&DECLARE, &join.id, join.expires_ms);
+        call.arg(join.size).arg(token);
+        self.pool.repeat("declare a join", Self::soon(), |lease| match call.exec(&mut lease.con) {
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                load(DECLARE_SOURCE).exec(&mut lease.con)?;
+                call.exec(&mut lease.con)
+            }
+            done => done,
+        })
     }
 
     fn join_keys(&self, id: &str) -> Vec<String> {
@@ -126,20 +137,13 @@ impl RedisResults {
 }
 
 impl Joins for RedisResults {
-    fn declare(&self, join: &Join) -> Result<Option<Joined>> {
-        let mut call = self.join_call(&join.id, join.expires_ms, Some(join));
-        call.arg(&join.token);
-        let claimed: Claimed =
-            self.pool.repeat("declare a join", Self::soon(), |lease| {
-                match call.query(&mut lease.con) {
-                    Err(error) if error.code() == Some("NOSCRIPT") => {
-                        load(JOIN_SOURCE).exec(&mut lease.con)?;
-                        call.query(&mut lease.con)
-                    }
-                    done => done,
-                }
-            })?;
-        Ok(joined(&join.id, claimed))
+    fn declare(&self, join: &Join) -> Result<()> {
+        self.set_size(join, "")
+    }
+
+    fn extend(&self, more: &Join) -> Result<()> {
+        // The command may be sent twice, and adds once.
+        self.set_size(more, &join::token())
     }
 
     fn members(&self, id: &str) -> Result<Vec<Ended>> {
@@ -192,8 +196,7 @@ fn load(source: &str) -> Cmd {
 }
 
 fn joined(id: &str, claimed: Claimed) -> Option<Joined> {
-    let (token, body) = claimed?;
-    Some(Joined { id: id.to_owned(), body: body.map(Bytes::from), token })
+    Some(Joined { id: id.to_owned(), token: claimed? })
 }
 
 /// A member as Celery writes it, byte for byte: in a sorted set the bytes tell members apart.

@@ -6,6 +6,6 @@
 local call, claim = redis.call, KEYS[6]
 if call('GET', claim) ~= ARGV[1] then return 0 end
 if ARGV[2] == '' then return call('DEL', claim) end
-call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[7])
+call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 call('SET', claim, 'done', 'PX', ARGV[2])
 return 1

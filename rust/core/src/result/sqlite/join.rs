@@ -15,17 +15,30 @@ use crate::{
 /// Joins that have expired, deleted at a time, with all their members.
 const SLICE: i64 = 50;
 
-/// Begins or completes the row of a join; the answer if all its members are there.
-pub(super) fn declare(tx: &Tx<'_>, join: &Join) -> rusqlite::Result<Option<Joined>> {
+/// Begins or completes the row of a join.
+pub(super) fn declare(tx: &Tx<'_>, join: &Join) -> rusqlite::Result<()> {
     forget(tx, &join.id, true)?;
-    let expires = join.expires_ms.map(|ms| tx.now.saturating_add_unsigned(ms));
-    let number: i64 = tx
-        .prepare(
-            "INSERT INTO joined (id, size, body, expires) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) \
-             DO UPDATE SET size = ?2, body = ?3, expires = ?4 RETURNING number",
-        )?
-        .query_row((&join.id, join.size as i64, join.body.as_deref(), expires), |row| row.get(0))?;
-    claim(tx, number, &join.id, &join.token)
+    tx.prepare(
+        "INSERT INTO joined (id, size, expires) VALUES (?1, ?2, ?3) ON CONFLICT (id) \
+         DO UPDATE SET size = ?2, expires = ?3",
+    )?
+    .execute((&join.id, join.size as i64, expires(tx, join)))
+    .map(drop)
+}
+
+/// Has a join that is not closed wait for more members.
+pub(super) fn extend(tx: &Tx<'_>, more: &Join) -> rusqlite::Result<()> {
+    forget(tx, &more.id, false)?;
+    tx.prepare(
+        "INSERT INTO joined (id, added, expires) VALUES (?1, ?2, ?3) ON CONFLICT (id) \
+         DO UPDATE SET added = added + ?2, expires = ?3 WHERE NOT closed",
+    )?
+    .execute((&more.id, more.size as i64, expires(tx, more)))
+    .map(drop)
+}
+
+fn expires(tx: &Tx<'_>, join: &Join) -> Option<Millis> {
+    join.expires_ms.map(|ms| tx.now.saturating_add_unsigned(ms))
 }
 
 /// Counts a member; the answer if it is the last.
@@ -67,15 +80,14 @@ pub(super) fn count(
 /// Claims a join that is complete, unless somebody else has.
 fn claim(tx: &Tx<'_>, number: i64, id: &str, token: &str) -> rusqlite::Result<Option<Joined>> {
     tx.prepare(
-        "UPDATE joined SET token = ?2, claimed = ?3 WHERE number = ?1 AND size = ended \
-         AND (token IS NULL OR token = ?2 OR claimed <= ?4) RETURNING body",
+        "UPDATE joined SET token = ?2, claimed = ?3 WHERE number = ?1 AND size + added = ended \
+         AND (token IS NULL OR token = ?2 OR claimed <= ?4)",
     )?
-    .query_row((number, token, tx.now.saturating_add_unsigned(CLAIM_MS), tx.now), |row| {
-        let body: Option<Vec<u8>> = row.get(0)?;
+    .execute((number, token, tx.now.saturating_add_unsigned(CLAIM_MS), tx.now))
+    .map(|claimed| {
         let (id, token) = (id.to_owned(), token.to_owned());
-        Ok(Joined { id, body: body.map(Bytes::from), token })
+        (claimed == 1).then_some(Joined { id, token })
     })
-    .optional()
 }
 
 /// The members that have ended, in order.
@@ -103,7 +115,7 @@ pub(super) fn members(
 pub(super) fn close(tx: &Tx<'_>, joined: &Joined) -> rusqlite::Result<()> {
     let number: Option<i64> = tx
         .prepare(
-            "UPDATE joined SET closed = 1, body = NULL, size = NULL, token = NULL \
+            "UPDATE joined SET closed = 1, size = NULL, added = 0, token = NULL \
              WHERE id = ?1 AND token = ?2 RETURNING number",
         )?
         .query_row((&joined.id, &joined.token), |row| row.get(0))

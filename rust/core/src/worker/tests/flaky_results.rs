@@ -42,8 +42,11 @@ impl FlakyResults {
 }
 
 impl Joins for FlakyResults {
-    fn declare(&self, join: &Join) -> Result<Option<Joined>> {
+    fn declare(&self, join: &Join) -> Result<()> {
         self.inner.declare(join)
+    }
+    fn extend(&self, more: &Join) -> Result<()> {
+        self.inner.extend(more)
     }
     fn members(&self, id: &str) -> Result<Vec<Ended>> {
         self.inner.members(id)

@@ -6,20 +6,21 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use taskcore::{
     clock,
     result::{Join, Joined, Member, Record, ResultStore, State},
 };
 
-use super::{Stores, record, store};
+use super::{Stores, record};
 use crate::{PATIENCE, unique};
 
-const BODY: &[u8] = b"what follows";
+/// A join of `size` members, or so many more.
+fn of(id: &str, size: u64) -> Join {
+    Join { id: id.to_owned(), size, expires_ms: Some(3_600_000) }
+}
 
-fn declare(store: &dyn ResultStore, id: &str, size: u64) -> Option<Joined> {
-    let body = Some(Bytes::from_static(BODY));
-    store.declare(&Join::new(id, size, body, Some(3_600_000))).unwrap()
+fn declare(store: &dyn ResultStore, id: &str, size: u64) {
+    store.declare(&of(id, size)).unwrap();
 }
 
 /// Member `index` of a join, as one execution of its task leaves it.
@@ -41,11 +42,11 @@ fn completed(store: &dyn ResultStore, batch: &[Record]) -> Vec<String> {
 
 pub(crate) fn a_join_completes_once(s: &impl Stores) {
     let (a, b, id) = (s.store(), s.store(), unique("g"));
-    assert_eq!(declare(&*a, &id, 3), None);
+    declare(&*a, &id, 3);
     assert_eq!(count(&*a, &[member(&id, 2)]), []);
     assert_eq!(count(&*b, &[member(&id, 0)]), []);
     let joined = count(&*a, &[member(&id, 1)]).remove(0);
-    assert_eq!((&*joined.id, joined.body.as_deref()), (&*id, Some(BODY)));
+    assert_eq!(*joined.id, *id);
     // Claimed, and then closed.
     assert_eq!(count(&*b, &[member(&id, 1), member(&id, 0)]), []);
     crate::run(b.close(&joined)).unwrap();
@@ -104,23 +105,29 @@ pub(crate) fn members_are_read_in_order(s: &impl Stores) {
 pub(crate) fn members_may_come_before_the_size(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("g"));
     assert_eq!(count(&*handle, &[member(&id, 0), member(&id, 1)]), []);
-    let joined = declare(&*s.store(), &id, 2).expect("all are there");
-    assert_eq!(joined.body.as_deref(), Some(BODY));
-    assert_eq!(count(&*handle, &[member(&id, 1)]), []);
-    // Without a body: each member's message has it.
-    let bare = unique("g");
-    store(&*handle, &[member(&bare, 0)]);
-    let joined = handle.declare(&Join::new(&bare, 1, None, None)).unwrap().expect("complete");
-    assert_eq!(joined.body, None);
+    declare(&*s.store(), &id, 3);
+    assert_eq!(completed(&*handle, &[member(&id, 2)]), [&*id]);
+    // Whoever comes too late with it is told by any member that comes again.
+    let late = unique("g");
+    assert_eq!(count(&*handle, &[member(&late, 0)]), []);
+    declare(&*handle, &late, 1);
+    assert_eq!(completed(&*handle, &[member(&late, 0)]), [&*late]);
 }
 
-pub(crate) fn a_join_without_members_is_complete(s: &impl Stores) {
-    let (handle, id) = (s.store(), unique("g"));
-    let join = Join::new(&id, 0, None, Some(60_000));
-    let joined = handle.declare(&join).unwrap();
-    assert_eq!(joined.as_ref().map(|joined| &*joined.id), Some(&*id));
-    assert_eq!(handle.declare(&join).unwrap(), joined, "the answer was lost");
-    assert_eq!(declare(&*s.store(), &id, 0), None, "it is claimed");
+pub(crate) fn members_are_added_while_others_run(s: &impl Stores) {
+    let (a, b, id) = (s.store(), s.store(), unique("g"));
+    // Before the size is known, and after.
+    a.extend(&of(&id, 1)).unwrap();
+    declare(&*b, &id, 1);
+    assert_eq!(count(&*a, &[member(&id, 0)]), []);
+    b.extend(&of(&id, 2)).unwrap();
+    assert_eq!(count(&*a, &[member(&id, 1), member(&id, 2)]), []);
+    let joined = count(&*b, &[member(&id, 3)]).remove(0);
+    crate::run(a.close(&joined)).unwrap();
+    // It is complete, and neither what is added now nor what was added before is of its next run.
+    a.extend(&of(&id, 5)).unwrap();
+    declare(&*a, &id, 1);
+    assert_eq!(completed(&*a, &[member(&id, 0)]), [&*id]);
 }
 
 pub(crate) fn a_batch_completes_several(s: &impl Stores) {
@@ -198,14 +205,15 @@ fn until(condition: impl Fn() -> bool) {
 pub(crate) fn a_join_expires(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("g"));
     let short = |index| Record { expires_ms: Some(50), ..member(&id, index) };
-    handle.declare(&Join::new(&id, 2, None, Some(3_600_000))).unwrap();
+    declare(&*handle, &id, 2);
     assert_eq!(count(&*handle, &[short(0)]), []);
     until(|| handle.members(&id).unwrap().is_empty());
     handle.cleanup().unwrap();
     // Neither its size nor its members are known any more.
     assert_eq!(count(&*handle, &[member(&id, 1)]), []);
     assert_eq!(handle.members(&id).unwrap().len(), 1);
-    assert!(declare(&*handle, &id, 1).is_some());
+    declare(&*handle, &id, 1);
+    assert_eq!(completed(&*handle, &[member(&id, 1)]), [&*id]);
 }
 
 pub(crate) fn a_claim_is_given_back(s: &impl Stores) {
@@ -214,7 +222,7 @@ pub(crate) fn a_claim_is_given_back(s: &impl Stores) {
     let joined = count(&*handle, &[member(&id, 0)]).remove(0);
     crate::run(handle.reopen(&joined)).unwrap();
     let next = count(&*s.store(), &[member(&id, 0)]).remove(0);
-    assert_eq!((&next.id, &next.body), (&joined.id, &joined.body));
+    assert_eq!(next.id, joined.id);
     // Too late: it is another's.
     crate::run(handle.close(&joined)).unwrap();
     crate::run(handle.reopen(&joined)).unwrap();
@@ -235,7 +243,7 @@ pub(crate) fn a_claim_lapses(s: &impl Stores) {
 pub(crate) fn a_join_that_was_closed_begins_anew(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("g"));
     for _ in 0..3 {
-        assert_eq!(declare(&*handle, &id, 2), None);
+        declare(&*handle, &id, 2);
         assert_eq!(count(&*handle, &[member(&id, 0)]), []);
         let joined = count(&*handle, &[member(&id, 1)]).remove(0);
         crate::run(handle.close(&joined)).unwrap();
