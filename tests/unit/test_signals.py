@@ -85,9 +85,11 @@ def test_a_receiver_is_not_taken_for_a_dead_one_of_the_same_address() -> None:
     signal.connect(dead)
     address = id(dead)
     del dead
-    kept = []
-    while id(reused := Receiver()) != address:
-        kept.append(reused)
+    # Where the allocator does not give the address again, as with Python 3.14, a search has no end.
+    tried = [Receiver() for _ in range(10_000)]
+    reused = next((receiver for receiver in tried if id(receiver) == address), None)
+    if reused is None:
+        pytest.skip("no new object got the address of the dead one")
     signal.connect(reused)
     signal.send(None)
     assert seen == [reused]
