@@ -3,7 +3,7 @@
 Each thread keeps one loop for its life, so that clients bound to a loop survive from task to task.
 All else ends with the call: it has a context of its own, a copy of the thread's, and the asyncio
 tasks that it leaves running are cancelled, because they would go on inside the next call and be
-blamed on it. A pool child must not inherit a loop over fork, hence the process id beside it. This
+blamed on it. A forked process must not use its parent's loop, hence the count of forks beside it. This
 module is imported with the first such task, because asyncio costs every child a few megabytes.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import Coroutine
 from contextvars import copy_context
@@ -19,7 +18,7 @@ from types import CoroutineType
 from typing import Any, cast
 
 from taskcore import context, exceptions
-from taskcore.execution import interrupt
+from taskcore.execution import fork_guard, interrupt
 
 PATIENCE = 5.0
 """Seconds that cancelled asyncio tasks have to end. A loop in which one does not is given up with it."""
@@ -61,7 +60,7 @@ def run(coroutine: CoroutineType[Any, Any, Any]) -> Any:
 
 def _loop() -> asyncio.AbstractEventLoop:
     kept: _Kept | None = getattr(_thread, "loop", None)
-    if kept is None or kept.process != os.getpid():
+    if kept is None or kept.forks != fork_guard.fork_count():
         kept = _thread.loop = _Kept()
     return kept.loop
 
@@ -70,13 +69,13 @@ class _Kept:
     """The loop of a thread, closed with it."""
 
     def __init__(self) -> None:
-        self.process = os.getpid()
+        self.forks = fork_guard.fork_count()
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(_divert)
         asyncio.set_event_loop(self.loop)
 
     def __del__(self) -> None:
-        if self.process == os.getpid() and not self.loop.is_running():
+        if self.forks == fork_guard.fork_count() and not self.loop.is_running():
             self.loop.close()
 
 

@@ -11,6 +11,7 @@
 
 pub mod error;
 pub mod clock;
+pub mod fork;
 pub mod backoff;
 pub mod spelling;
 pub mod config;

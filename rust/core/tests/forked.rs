@@ -55,6 +55,7 @@ fn a_forked_child_publishes_and_so_does_its_parent() {
             if pid == 0 {
                 // SAFETY: ends a child that hangs, which then counts as failed.
                 unsafe { libc::alarm(20) };
+                let broker = assemble::broker(&url, &Options::default()).unwrap();
                 let done =
                     publish(&*broker, "child") && broker.stats("q").is_ok_and(|s| s.depth > 1);
                 // SAFETY: leaves without the destructors of its parent's threads.

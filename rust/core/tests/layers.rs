@@ -16,12 +16,13 @@ use std::{
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("clock", &[]),
+    ("fork", &[]),
     ("backoff", &[]),
     ("future", &[]),
     ("spelling", &[]),
     ("url", &["error"]),
     ("redis_connection", &["error", "clock", "url"]),
-    ("sqlite_store", &["error", "clock"]),
+    ("sqlite_store", &["error", "clock", "fork"]),
     ("message", &["error"]),
     ("broker", &["error", "clock", "future", "message"]),
     ("result", &["error", "clock", "future", "message"]),
@@ -40,7 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["error", "clock", "future", "url", "redis_connection", "message", "result"],
     ),
     ("pool::process", &["error", "clock", "future", "pool"]),
-    ("publish", &["error", "clock", "backoff", "future", "message", "broker"]),
+    ("publish", &["error", "clock", "fork", "backoff", "future", "message", "broker"]),
     (
         "worker",
         &[

@@ -5,45 +5,10 @@
 //! the core's error and runs Python's signal handlers before it returns, so that Ctrl-C works
 //! during a slow publish. [`interruptible`] does the same for waits without an end, which poll the
 //! signals themselves. Threads that Rust owns enter through [`attach`].
-//!
-//! It also knows in which process it runs. A fork copies connections, random numbers and ids;
-//! whoever owns such state keeps the [`process`] number it was made in and starts afresh when the
-//! number has changed. A handler that counts forks costs one atomic load where `getpid` costs a
-//! system call.
-
-use std::sync::{
-    Once,
-    atomic::{AtomicU32, Ordering},
-};
 
 use pyo3::prelude::*;
 
 use crate::errors;
-
-static PROCESS: AtomicU32 = AtomicU32::new(0);
-
-extern "C" fn forked() {
-    PROCESS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Starts counting forks; called once when the module is loaded.
-pub(crate) fn watch_forks() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        #[cfg(unix)]
-        #[allow(unsafe_code)]
-        // SAFETY: the handler only increments an atomic, which is async-signal-safe and allowed
-        // after a fork.
-        unsafe {
-            libc::pthread_atfork(None, None, Some(forked));
-        }
-    });
-}
-
-/// Number of this process: differs from the one seen before whenever a fork lies in between.
-pub(crate) fn process() -> u32 {
-    PROCESS.load(Ordering::Relaxed)
-}
 
 /// User code forked, and the new process has come back from it. It is no worker: it must not
 /// answer, nor take calls.

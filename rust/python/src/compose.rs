@@ -20,7 +20,7 @@ use taskcore::{
 };
 
 use crate::{
-    bridge, codec, errors,
+    codec, errors,
     fields::{Shown, Style},
     template::Serializer,
 };
@@ -57,7 +57,7 @@ impl Writer {
         let message = &mut outgoing.message;
         outgoing.new_id = message.headers.id.is_empty();
         if outgoing.new_id {
-            message.headers.id = publish::task_id(bridge::process());
+            message.headers.id = publish::task_id();
         }
         let celery = outgoing.encoding == Encoding::Celery;
         if celery {
@@ -123,7 +123,7 @@ fn for_celery(
         let left = (expires - clock::wall_us()).max(0) / 1000;
         message.properties.expiration = Some(left.to_string());
     }
-    message.properties.delivery_tag = Some(publish::task_id(bridge::process()));
+    message.properties.delivery_tag = Some(publish::task_id());
     let rare = message.headers.rare_mut();
     if rare.origin.is_none() {
         rare.origin = Some(origin(py)?);

@@ -14,7 +14,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyList},
 };
 use taskcore::{
-    Error, ErrorKind,
+    Error, ErrorKind, fork,
     worker::{
         Command, Handle, Stats,
         command::{Held, Limits, Reply, Report, RevokeAnswer},
@@ -30,7 +30,7 @@ pub(crate) fn ask<T: Send + 'static>(
     (handle, process): (&Handle, u32),
     command: impl FnOnce(Reply<T>) -> Command,
 ) -> PyResult<T> {
-    if process != bridge::process() {
+    if process != fork::generation() {
         return Err(not_here(py));
     }
     let (sender, answer) = mpsc::channel();

@@ -20,6 +20,7 @@ use pyo3::{
 use serde_json::{Value, json};
 use taskcore::{
     clock::{self, Micros},
+    fork,
     message::{Compression, Message},
     pool::{Call, Outcome, Status},
     result::{State, record::Document},
@@ -161,7 +162,7 @@ impl Executor {
         let plain = entry.plain && !this.has_links();
         let current = if plain { self.set_request(py, request.as_any()) } else { Ok(()) };
         let start = clock::mono_us();
-        let process = bridge::process();
+        let process = fork::generation();
         host.begin(start, short);
         let returned = current.and_then(|()| {
             if plain {
@@ -171,7 +172,7 @@ impl Executor {
                 self.run.bind(py).call1((&entry.object, request, args, kwargs))
             }
         });
-        if bridge::process() != process {
+        if fork::generation() != process {
             bridge::leave_fork(self.execution.bind(py), returned.err());
         }
         host.end();

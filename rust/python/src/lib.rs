@@ -59,7 +59,6 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::bridge::watch_forks();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

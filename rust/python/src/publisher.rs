@@ -5,11 +5,7 @@
 //! from its URL once per process: after a fork the copy that the child inherited is forgotten,
 //! never closed, because its sockets and files are still the parent's.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pyo3::{
     prelude::*,
@@ -19,6 +15,7 @@ use taskcore::{
     assemble::{self, Options},
     backoff::RetryPolicy,
     broker::{Admin, Outgoing},
+    fork::PerProcess,
     message::{Encoding, Message},
     pool::FollowUp,
     publish::{self, Effort, MAX_BODY},
@@ -42,48 +39,26 @@ pub(crate) struct Publisher {
     options: Options,
     effort: Effort,
     max_body: usize,
-    connected: Mutex<Connected>,
+    connected: PerProcess<Connected>,
 }
 
-/// A broker and the process that made it. Locked for a moment and with the interpreter attached
-/// only, so that no fork from Python can happen in between.
 struct Connected {
-    process: u32,
     sender: Arc<publish::Publisher>,
     admin: Arc<dyn Admin>,
 }
 
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        let connected = self.connected.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if connected.process != bridge::process() {
-            std::mem::forget(connected.sender.clone());
-            std::mem::forget(connected.admin.clone());
-        }
-    }
-}
-
 impl Publisher {
-    fn connect(url: &str, options: &Options) -> taskcore::Result<Connected> {
-        let admin = assemble::broker(url, options)?;
-        let sender = Arc::new(publish::Publisher::new(admin.clone()));
-        Ok(Connected { process: bridge::process(), sender, admin })
-    }
-
     /// What publishes in this process.
     pub(crate) fn sender(&self, py: Python<'_>) -> PyResult<Arc<publish::Publisher>> {
-        self.connected(py, |connected| connected.sender.clone())
+        Ok(self.connected().map_err(|e| errors::to_python(py, &e))?.sender.clone())
     }
 
-    /// What is connected in this process.
-    fn connected<T>(&self, py: Python<'_>, part: impl FnOnce(&Connected) -> T) -> PyResult<T> {
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        if connected.process != bridge::process() {
-            let fresh = Self::connect(&self.address, &self.options)
-                .map_err(|e| errors::to_python(py, &e))?;
-            std::mem::forget(std::mem::replace(&mut *connected, fresh));
-        }
-        Ok(part(&connected))
+    fn connected(&self) -> taskcore::Result<&Connected> {
+        self.connected.get_or_try_init(|| {
+            let admin = assemble::broker(&self.address, &self.options)?;
+            let sender = Arc::new(publish::Publisher::new(admin.clone()));
+            Ok(Connected { sender, admin })
+        })
     }
 
     /// Asks the broker as an operator; that may block.
@@ -92,8 +67,7 @@ impl Publisher {
         py: Python<'_>,
         f: impl FnOnce(&dyn Admin) -> taskcore::Result<T> + Send,
     ) -> PyResult<T> {
-        let admin = self.connected(py, |connected| connected.admin.clone())?;
-        bridge::blocking(py, || f(&*admin))
+        bridge::blocking(py, || f(&*self.connected()?.admin))
     }
 }
 
@@ -120,7 +94,6 @@ impl Publisher {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let options = text_options(options)?;
-        let connected = Self::connect(&url, &options).map_err(|e| errors::argument(py, &e))?;
         let effort = Effort {
             timeout: duration("timeout", timeout)?,
             retry: Some(RetryPolicy {
@@ -130,7 +103,10 @@ impl Publisher {
                 interval_max: duration("interval_max", interval_max)?,
             }),
         };
-        Ok(Self { address: url, options, effort, max_body, connected: Mutex::new(connected) })
+        let connected = PerProcess::new();
+        let publisher = Self { address: url, options, effort, max_body, connected };
+        publisher.connected().map_err(|e| errors::argument(py, &e))?;
+        Ok(publisher)
     }
 
     #[getter]

@@ -14,6 +14,7 @@ use pyo3::{prelude::*, types::PyDict};
 use taskcore::{
     assemble::{self, Options},
     clock,
+    fork::PerProcess,
     message::Compression,
     result::{Join, Observer, Origin, Record, ResultStore, State, Watch, record::Document},
 };
@@ -37,12 +38,10 @@ pub(crate) struct Results {
     address: String,
     options: Options,
     expires_ms: Option<u64>,
-    connected: Mutex<Connected>,
+    connected: PerProcess<Connected>,
 }
 
-/// A store and the process that made it; locked for a moment with the interpreter attached.
 struct Connected {
-    process: u32,
     store: Arc<dyn ResultStore>,
     callbacks: Arc<Callbacks>,
 }
@@ -103,35 +102,20 @@ impl Observer for Callbacks {
     }
 }
 
-impl Drop for Results {
-    fn drop(&mut self) {
-        let connected = self.connected.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if connected.process != bridge::process() {
-            std::mem::forget(connected.store.clone());
-            std::mem::forget(connected.callbacks.clone());
-        }
-    }
-}
-
 impl Results {
-    fn connect(url: &str, options: &Options) -> taskcore::Result<Connected> {
-        let store = assemble::results(url, options)?;
-        Ok(Connected { process: bridge::process(), store, callbacks: Arc::default() })
-    }
-
     fn store(&self, py: Python<'_>) -> PyResult<Arc<dyn ResultStore>> {
         Ok(self.connected(py)?.store.clone())
     }
 
-    /// The store of this process.
-    fn connected(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Connected>> {
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        if connected.process != bridge::process() {
-            let fresh = Self::connect(&self.address, &self.options)
-                .map_err(|e| errors::to_python(py, &e))?;
-            std::mem::forget(std::mem::replace(&mut *connected, fresh));
-        }
-        Ok(connected)
+    fn connected(&self, py: Python<'_>) -> PyResult<&Connected> {
+        self.connect().map_err(|e| errors::to_python(py, &e))
+    }
+
+    fn connect(&self) -> taskcore::Result<&Connected> {
+        self.connected.get_or_try_init(|| {
+            let store = assemble::results(&self.address, &self.options)?;
+            Ok(Connected { store, callbacks: Arc::default() })
+        })
     }
 }
 
@@ -150,10 +134,11 @@ impl Results {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let options = text_options(options)?;
-        let connected = Self::connect(&url, &options).map_err(|e| errors::argument(py, &e))?;
         let expires = expires.map(|seconds| duration("expires", seconds)).transpose()?;
         let expires_ms = expires.map(|d| d.as_millis() as u64);
-        Ok(Self { address: url, options, expires_ms, connected: Mutex::new(connected) })
+        let results = Self { address: url, options, expires_ms, connected: PerProcess::new() };
+        results.connect().map_err(|e| errors::argument(py, &e))?;
+        Ok(results)
     }
 
     #[getter]
@@ -207,9 +192,7 @@ impl Results {
         done: Py<PyAny>,
         foreign: bool,
     ) -> PyResult<u64> {
-        let connected = self.connected(py)?;
-        let (store, callbacks) = (connected.store.clone(), connected.callbacks.clone());
-        drop(connected);
+        let Connected { store, callbacks } = self.connected(py)?;
         let origin = if foreign { Origin::Foreign } else { Origin::Own };
         let key = callbacks.add(done);
         let observer: Arc<dyn Observer> = callbacks.clone();
@@ -224,8 +207,7 @@ impl Results {
     }
 
     fn unwatch(&self, py: Python<'_>, key: u64) -> PyResult<()> {
-        let callbacks = self.connected(py)?.callbacks.clone();
-        drop(callbacks.remove(key));
+        drop(self.connected(py)?.callbacks.remove(key));
         Ok(())
     }
 

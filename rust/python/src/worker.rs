@@ -17,6 +17,7 @@ use taskcore::{
     Error, ErrorKind, assemble,
     broker::Broker,
     config::WorkerConfig,
+    fork,
     pool::Pool,
     result::ResultStore,
     worker::{self, Command, Handle, Standing, Stop, command::Reply},
@@ -156,7 +157,7 @@ impl Worker {
             end: Arc::default(),
             executor: executor.clone().unbind(),
             log_tasks,
-            process: bridge::process(),
+            process: fork::generation(),
         })
     }
 

@@ -190,7 +190,8 @@ pub struct Recovered {
 }
 
 /// The producer's side: blocking, callable from any thread, safe to share. Every call ends by its
-/// deadline.
+/// deadline. It belongs to the process that made it: a forked one makes its own
+/// ([`PerProcess`](crate::fork::PerProcess)).
 pub trait Broker: Send + Sync {
     /// Writes the batch and says of each message, in order, what became of it. One call is one
     /// pipeline (or one transaction); what cannot be routed does not keep the rest.

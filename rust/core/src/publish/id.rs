@@ -1,12 +1,14 @@
 //! Task ids: random UUIDs (version 4), from a buffer of the operating system's randomness.
 //!
 //! One system call fills the buffer for 256 ids. A forked process has a copy of it and would hand
-//! out the same ids as its parent, so every call says in which process it is, and a buffer of
+//! out the same ids as its parent, so a buffer of
 //! another process is thrown away unread.
 
 use std::cell::RefCell;
 
 use uuid::Builder;
+
+use crate::fork::generation;
 
 /// Bytes fetched from the system at a time.
 const BUFFER: usize = 4096;
@@ -16,21 +18,21 @@ const ID: usize = 16;
 struct Pool {
     bytes: [u8; BUFFER],
     at: usize,
-    process: u32,
+    generation: u32,
 }
 
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; BUFFER], at: BUFFER, process: 0 }) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; BUFFER], at: BUFFER, generation: 0 }) };
 }
 
-/// A fresh task id. `process` is any number that differs between a process and those it was forked
-/// from.
-pub fn task_id(process: u32) -> String {
+/// A fresh task id.
+pub fn task_id() -> String {
+    let generation = generation();
     let bytes = POOL.with_borrow_mut(|pool| {
-        if pool.at == BUFFER || pool.process != process {
+        if pool.at == BUFFER || pool.generation != generation {
             getrandom::fill(&mut pool.bytes).expect("the system has randomness");
             pool.at = 0;
-            pool.process = process;
+            pool.generation = generation;
         }
         let bytes = pool.bytes[pool.at..pool.at + ID].try_into().expect("an id's length");
         // What was handed out must not be found here later.
@@ -50,7 +52,7 @@ mod tests {
 
     #[test]
     fn ids_are_random_uuids_and_never_repeat() {
-        let ids: HashSet<String> = (0..10_000).map(|_| task_id(1)).collect();
+        let ids: HashSet<String> = (0..10_000).map(|_| task_id()).collect();
         assert_eq!(ids.len(), 10_000);
         for id in ids {
             let uuid = Uuid::parse_str(&id).unwrap();
@@ -64,11 +66,14 @@ mod tests {
 
     #[test]
     fn a_forked_process_does_not_repeat_its_parents_ids() {
-        task_id(1);
+        task_id();
         let copy = POOL.with_borrow(|pool| (pool.bytes, pool.at));
-        let parent: HashSet<String> = (0..100).map(|_| task_id(1)).collect();
+        let parent: HashSet<String> = (0..100).map(|_| task_id()).collect();
         // What the child of a fork would find.
-        POOL.with_borrow_mut(|pool| (pool.bytes, pool.at) = copy);
-        assert!((0..100).all(|_| !parent.contains(&task_id(2))));
+        POOL.with_borrow_mut(|pool| {
+            (pool.bytes, pool.at) = copy;
+            pool.generation -= 1;
+        });
+        assert!((0..100).all(|_| !parent.contains(&task_id())));
     }
 }

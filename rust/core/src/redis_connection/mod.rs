@@ -33,7 +33,7 @@ use crate::{
 };
 use blocking::{Connection, within};
 pub(crate) use multiplexed::Multiplexed;
-pub(crate) use pool::{Lease, Pool, generation};
+pub(crate) use pool::{Lease, Pool};
 use tls::Tls;
 
 /// How long connecting may take where the caller has no deadline.

@@ -2,8 +2,7 @@
 //!
 //! One that has rested for [`RESTED`] is asked for a sign of life before it is trusted, which costs
 //! one round trip after a pause and saves the caller from the server's or a firewall's idle
-//! timeout. A forked process drops what it inherited: two processes on one socket would read each
-//! other's replies.
+//! timeout.
 
 use std::{
     collections::HashSet,
@@ -25,33 +24,6 @@ const RESTED: Duration = Duration::from_secs(5);
 const PROBE: Duration = Duration::from_secs(1);
 /// How many connections wait for their next user; more are closed after use.
 const IDLE_MAX: usize = 16;
-/// A number that differs between a process and those forked from it. Not the process id, which
-/// costs a system call in the middle of every publish.
-#[cfg(unix)]
-#[allow(unsafe_code)]
-pub(crate) fn generation() -> u32 {
-    use std::sync::{
-        Once,
-        atomic::{AtomicU32, Ordering},
-    };
-    static FORKS: AtomicU32 = AtomicU32::new(1);
-    static REGISTER: Once = Once::new();
-    extern "C" fn forked() {
-        FORKS.fetch_add(1, Ordering::Relaxed);
-    }
-    REGISTER.call_once(|| {
-        // SAFETY: the handler does nothing but add to an atomic, which is safe in a freshly forked
-        // process.
-        unsafe { libc::pthread_atfork(None, None, Some(forked)) };
-    });
-    FORKS.load(Ordering::Relaxed)
-}
-
-/// Where no process is forked there is one generation.
-#[cfg(not(unix))]
-pub(crate) fn generation() -> u32 {
-    1
-}
 
 /// Blocking connections between two uses.
 pub(crate) struct Pool {
@@ -59,13 +31,7 @@ pub(crate) struct Pool {
     /// Whether a deadline bounds the silences of an operation, not the whole of it.
     patient: bool,
     /// Behind a std mutex because a section is one push or pop, from threads that have no runtime.
-    idle: Mutex<Idle>,
-}
-
-struct Idle {
-    /// The process whose connections these are, see [`generation`].
-    of: u32,
-    connections: Vec<Rested>,
+    idle: Mutex<Vec<Rested>>,
 }
 
 struct Rested {
@@ -88,8 +54,7 @@ impl Pool {
     /// A pool that opens connections when they are asked for. Its operations end by their
     /// deadlines.
     pub(crate) fn new(server: Arc<Server>) -> Self {
-        let idle = Mutex::new(Idle { of: generation(), connections: Vec::new() });
-        Self { server, patient: false, idle }
+        Self { server, patient: false, idle: Mutex::default() }
     }
 
     /// The same for replies of any size: as long as bytes move, an operation may last longer than
@@ -119,7 +84,7 @@ impl Pool {
                     self.put_back(lease);
                 } else {
                     // Whatever broke this connection broke its siblings too.
-                    self.idle().connections.clear();
+                    self.idle().clear();
                 }
                 Err(self.server.error(what, error))
             }
@@ -134,7 +99,7 @@ impl Pool {
         deadline: Instant,
         mut operation: impl FnMut(&mut Lease) -> redis::RedisResult<T>,
     ) -> Result<T> {
-        let rested = !self.idle().connections.is_empty();
+        let rested = !self.idle().is_empty();
         match self.run(what, deadline, &mut operation) {
             Err(error) if rested && error.kind() == ErrorKind::Connection => {
                 self.run(what, deadline, operation)
@@ -146,7 +111,7 @@ impl Pool {
     fn take(&self, deadline: Instant) -> Result<Lease> {
         let mut lease = loop {
             let left = self.server.time_left(deadline)?;
-            let rested = self.idle().connections.pop();
+            let rested = self.idle().pop();
             let Some(Rested { mut lease, since }) = rested else {
                 let con = self.server.connect(deadline)?;
                 break Lease { con, said: HashSet::new(), packed: Vec::new() };
@@ -164,19 +129,13 @@ impl Pool {
 
     fn put_back(&self, lease: Lease) {
         let mut idle = self.idle();
-        if idle.connections.len() < IDLE_MAX {
-            idle.connections.push(Rested { lease, since: clock::instant() });
+        if idle.len() < IDLE_MAX {
+            idle.push(Rested { lease, since: clock::instant() });
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Idle> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = generation();
-        if idle.of != of {
-            idle.of = of;
-            idle.connections.clear();
-        }
-        idle
+    fn idle(&self) -> MutexGuard<'_, Vec<Rested>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

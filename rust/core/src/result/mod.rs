@@ -65,7 +65,7 @@ pub struct Stored {
 }
 
 /// The port of result stores. Blocking methods are callable from any thread; `store` belongs to the
-/// worker's runtime.
+/// worker's runtime. A store belongs to the process that made it, as a broker does.
 pub trait ResultStore: Joins {
     /// Writes and announces a batch from the worker, and counts the members of joins in it. Storing a
     /// record again does no harm.

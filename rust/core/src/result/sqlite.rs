@@ -117,7 +117,7 @@ impl SqliteResults {
     /// A handle on the file at `path`; `durability` is `full` (default) or `normal`. Opens nothing
     /// yet.
     pub fn new(url: &str, path: &Path, durability: Option<&str>) -> Result<Self> {
-        let handle = Handle::new(Location::new(path, durability)?);
+        let handle = Handle::new(&Location::new(path, durability)?);
         Ok(Self {
             url: url.to_owned(),
             reply_to: super::fresh_reply_id(),

@@ -5,9 +5,6 @@
 //! stored before it listened, and tells whoever waits, many documents at a time. It starts with the
 //! first who waits and ends when nobody has waited for [`IDLE`], with its connection. What differs
 //! between stores is how they are listened to ([`Channel`]).
-//!
-//! A forked process has no such thread: it must make a store of its own, as it must for every other
-//! use.
 
 use std::{
     collections::HashMap,

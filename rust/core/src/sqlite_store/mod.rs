@@ -37,7 +37,6 @@ use rusqlite::Connection;
 
 use self::connections::Connections;
 pub(crate) use self::{
-    forked::PerProcess,
     job::Cost,
     notifier::{Notifier, Waiter},
     tx::Tx,
@@ -45,6 +44,7 @@ pub(crate) use self::{
 use crate::{
     clock,
     error::{Error, ErrorKind, Result},
+    fork::PerProcess,
 };
 
 /// How long an operation without a deadline of its own waits for other processes' transactions.
@@ -69,7 +69,7 @@ pub(crate) enum Durability {
 pub(crate) struct Location {
     /// Absolute path of the file.
     pub(crate) path: PathBuf,
-    /// What the handles opened with this location promise.
+    /// What the handles made with this location promise.
     pub(crate) durability: Durability,
 }
 
@@ -184,24 +184,24 @@ impl Drop for Database {
     }
 }
 
-/// A handle's way to its database, in whatever process it finds itself.
+/// A database as one broker or store uses it.
 pub(crate) struct Handle {
-    location: Location,
-    here: PerProcess<Arc<Database>>,
+    database: Arc<Database>,
+    durability: Durability,
 }
 
 impl Handle {
-    pub(crate) fn new(location: Location) -> Self {
-        Self { location, here: PerProcess::new() }
+    pub(crate) fn new(location: &Location) -> Self {
+        Self { database: Database::shared(&location.path), durability: location.durability }
     }
 
     pub(crate) fn database(&self) -> &Arc<Database> {
-        self.here.get_or_init(|| Database::shared(&self.location.path))
+        &self.database
     }
 
     /// Whether what this handle confirms must be on the disk.
     pub(crate) fn durable(&self) -> bool {
-        self.location.durability == Durability::Full
+        self.durability == Durability::Full
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
     clock,
     error::Result,
     future::BoxFuture,
-    redis_connection::{Multiplexed, Pool, Server, generation},
+    redis_connection::{Multiplexed, Pool, Server},
     url::RedisUrl,
 };
 use listeners::Channels;
@@ -69,8 +69,7 @@ pub struct RedisResults {
     /// The worker's connection and the runtime that drives it. Behind a std mutex because a section
     /// clones or replaces it.
     worker: Mutex<Option<(runtime::Id, Multiplexed)>>,
-    /// The reply id and the process that it stands for: a forked process takes its own.
-    reply_id: Mutex<(u32, &'static str)>,
+    reply_to: String,
 }
 
 impl RedisResults {
@@ -90,7 +89,7 @@ impl RedisResults {
             watchers: Watchers::default(),
             channels: Channels::default(),
             worker: Mutex::default(),
-            reply_id: Mutex::new((generation(), fresh_reply_id().leak())),
+            reply_to: fresh_reply_id(),
             server,
         })
     }
@@ -212,13 +211,7 @@ impl ResultStore for RedisResults {
     }
 
     fn reply_to(&self) -> &str {
-        let mut current = self.reply_id.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = generation();
-        if current.0 != of {
-            // Leaked, once per fork: the port lends it out for as long as the store lives.
-            *current = (of, fresh_reply_id().leak());
-        }
-        current.1
+        &self.reply_to
     }
 
     fn url(&self) -> &str {

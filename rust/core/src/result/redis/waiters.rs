@@ -2,8 +2,7 @@
 //!
 //! Of the threads that wait one is the *reader*: it has the subscribed connection and gives each
 //! document that is pushed to the threads that want it. When its own has come another becomes the
-//! reader. There is no thread of the library's own, so a forked process inherits none that is gone;
-//! what it inherits from the parent it forgets.
+//! reader. There is no thread of the library's own.
 
 use std::{
     borrow::Cow,
@@ -16,7 +15,7 @@ use bytes::Bytes;
 use redis::{Connection, PushKind, RedisResult, Value, cmd};
 
 use super::{NOTICE, RedisResults, ResultStore, is_ready};
-use crate::{error::Result, redis_connection::generation};
+use crate::error::Result;
 
 /// Connections kept for tasks with a channel of their own.
 const IDLE_MAX: usize = 8;
@@ -28,8 +27,6 @@ pub(super) struct Waiting(Mutex<State>);
 
 #[derive(Default)]
 pub(super) struct State {
-    /// The process all this belongs to, see [`generation`].
-    of: u32,
     /// Whether a thread is the reader.
     has_reader: bool,
     /// The subscribed connection, while no reader has it.
@@ -59,14 +56,7 @@ pub(super) struct News {
 
 impl Waiting {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = generation();
-        if state.of != of {
-            // Of the parent: its connections would be read by two processes, its threads are not
-            // here.
-            *state = State { of, ..State::default() };
-        }
-        state
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn put_spare(&self, mut con: Connection, channel: &str) {
