@@ -46,7 +46,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use crate::{
-    broker::{Broker, Subscription},
+    broker::{Broker, Subscription, epoch},
     clock::{self, Micros, Millis},
     config::WorkerConfig,
     error::Result,
@@ -174,7 +174,7 @@ impl Worker {
         let subscription = Subscription {
             queues: config.queues.clone(),
             order: config.queue_order,
-            epoch: format!("{}:{:013x}", config.hostname, (random() * (1u64 << 52) as f64) as u64),
+            epoch: epoch::first(&config.hostname, random()),
             max_deliveries: config.max_deliveries,
         };
         let registry = Registry::new(&config.tasks, &config.accept_content);

@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    broker::lease::LEASE_MS,
+    broker::{epoch, lease::LEASE_MS},
     clock::Micros,
     error::{Error, ErrorKind},
     result::State,
@@ -105,7 +105,10 @@ impl Worker {
     /// for one.
     fn look_for_namesakes(&self, epochs: &[String]) {
         let hostname = self.config.hostname.as_str();
-        if epochs.iter().any(|epoch| is_namesake(epoch, hostname, self.connection.own_epoch())) {
+        if epochs
+            .iter()
+            .any(|epoch| epoch::is_namesake(epoch, hostname, self.connection.own_epoch()))
+        {
             tracing::warn!(
                 note = hostname,
                 "another worker has the same name, give one of them another with -n"
@@ -292,12 +295,6 @@ impl Worker {
     }
 }
 
-/// Whether an epoch is that of another worker named `hostname`. The epochs of one process begin
-/// with `own`.
-fn is_namesake(epoch: &str, hostname: &str, own: &str) -> bool {
-    !epoch.starts_with(own) && epoch.rsplit_once(':').is_some_and(|(name, _)| name == hostname)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,20 +308,5 @@ mod tests {
         assert!(outage.fails("wrong password", AGAIN_US + 1));
         assert!(!outage.fails("wrong password", AGAIN_US + 2));
         assert_eq!(outage.attempts, 5);
-    }
-
-    #[test]
-    fn a_namesake_is_another_process_of_the_same_name() {
-        let own = "w@h:0123";
-        for (epoch, expected) in [
-            ("w@h:4567", true),
-            ("w@h:4567/2", true),
-            ("w@h:0123", false),
-            ("w@h:0123/2", false),
-            ("w@hh:4567", false),
-            ("v@h:4567", false),
-        ] {
-            assert_eq!(is_namesake(epoch, "w@h", own), expected, "{epoch}");
-        }
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::super::{
     DeadLetter, Delivery, HORIZON_MS, PRIORITIES, QueueStats, Recovered, Settle, Settlement, Tag,
     encoded::Encoded,
+    epoch,
     lease::{self, LEASE_MS},
     order::Turns,
 };
@@ -143,7 +144,7 @@ impl State {
             return (*number, holder.epoch.clone());
         }
         let lost = self.leases.entry(base.to_owned()).or_default();
-        let epoch = if *lost == 0 { base.to_owned() } else { format!("{base}~{lost}") };
+        let epoch = epoch::after(base, *lost);
         *lost += 1;
         let (number, held) = (self.number(), BTreeMap::new());
         let holder = Holder { base: base.to_owned(), epoch: epoch.clone(), until, mine, held };

@@ -17,7 +17,7 @@ use super::{
     lease::{self, Leased},
 };
 use crate::{
-    broker::Delivery,
+    broker::{Delivery, epoch},
     clock::Millis,
     error::Result,
     sqlite_store::{Cost, Database, Tx},
@@ -29,7 +29,7 @@ pub(super) struct Epoch {
     /// that name was lost.
     pub(super) name: String,
     /// How many leases under the worker's name were lost before.
-    generation: u32,
+    lost: u32,
     /// Its number in the file.
     pub(super) holder: i64,
     /// Since when the present consumer has held the lease without a gap. Written when it is taken
@@ -50,25 +50,22 @@ impl Epoch {
         base: &str,
         queues: &Arc<[Arc<str>]>,
     ) -> Result<Arc<Self>> {
-        let generation = match known {
+        let lost = match known {
             Some(epoch) => match epoch.renew(database).await? {
                 Some(leased) => {
                     epoch.mine.store(leased.now, Ordering::Relaxed);
                     return Ok(epoch);
                 }
-                None => epoch.generation + 1,
+                None => epoch.lost + 1,
             },
             None => 0,
         };
-        let name = match generation {
-            0 => base.to_owned(),
-            n => format!("{base}~{n}"),
-        };
+        let name = epoch::after(base, lost);
         let (called, queues) = (name.clone(), queues.clone());
         let register = move |tx: &mut Tx<'_>| Ok((lease::register(tx, &called, &queues)?, tx.now));
         let (holder, now) = database.write_async(Cost::default(), register).await?;
         let (mine, claims, inbox) = (AtomicI64::new(now), AtomicI64::new(0), Mutex::default());
-        Ok(Arc::new(Self { name, generation, holder, mine, claims, inbox }))
+        Ok(Arc::new(Self { name, lost, holder, mine, claims, inbox }))
     }
 
     /// Renews the lease; `None` when it was not there any more.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::session::Served;
-use crate::broker::{Tag, redis::keys::STEPS};
+use crate::broker::{Tag, epoch, redis::keys::STEPS};
 
 /// Notes of one epoch and its successors. Behind a std mutex because a section is a few pushes and
 /// never awaits.
@@ -23,7 +23,7 @@ struct Inner {
     /// The name that the worker chose.
     base: String,
     /// How many leases under that name were lost.
-    generation: u32,
+    lost: u32,
     /// The last session under the epoch that was begun.
     session: u32,
     /// The last one that was opened on all lanes.
@@ -59,7 +59,7 @@ impl Ledger {
     pub(in crate::broker::redis) fn new(base: &str) -> Self {
         Self(Mutex::new(Inner {
             base: base.to_owned(),
-            generation: 0,
+            lost: 0,
             session: 0,
             opened: None,
             next_seq: 1,
@@ -79,10 +79,7 @@ impl Ledger {
     /// The name of the epoch now.
     pub(super) fn epoch(&self) -> String {
         let inner = self.inner();
-        match inner.generation {
-            0 => inner.base.clone(),
-            n => format!("{}~{n}", inner.base),
-        }
+        epoch::after(&inner.base, inner.lost)
     }
 
     /// The number of a new session, and of the one that it follows.
@@ -111,7 +108,7 @@ impl Ledger {
     /// The lease was lost: what was unacked is somebody else's, the next epoch has a new name.
     pub(super) fn fenced(&self) {
         let mut inner = self.inner();
-        inner.generation += 1;
+        inner.lost += 1;
         inner.opened = None;
         inner.open.clear();
         inner.waited.clear();
