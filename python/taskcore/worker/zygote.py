@@ -157,11 +157,11 @@ class _Zygote:
             for fd, _ in poll.poll():
                 if fd == self.wakeup.fileno():
                     self.reap()
-                elif not self.obey():
-                    return self.end()
+                elif not self.handle_request():
+                    return self.kill_children()
 
-    def obey(self) -> bool:
-        """Reads and carries out requests; False at the end of the control socket."""
+    def handle_request(self) -> bool:
+        """Reads a request and does it; False at the end of the control socket."""
         data, fds, _, _ = socket.recv_fds(self.control, _RECORD.size, 2)
         self.files += fds
         if not data:
@@ -177,23 +177,23 @@ class _Zygote:
                 _kill_group(first)
             os.kill(first, second)
         elif kind == _PING:
-            self.say(_PONG, 0, 0)
+            self.report(_PONG, 0, 0)
         return True
 
-    def fork(self, birth: int, fd: int, memory: int) -> None:
+    def fork(self, number: int, fd: int, memory: int) -> None:
         try:
             pid = os.fork()
         except OSError as exc:
             os.close(fd)
             os.close(memory)
-            self.say(_FORK_FAILED, birth, exc.errno or 0)
+            self.report(_FORK_FAILED, number, exc.errno or 0)
             return
         if pid == 0:
             self.become_child(fd, memory)
         os.close(fd)
         os.close(memory)
         self.children.add(pid)
-        self.say(_FORKED, birth, pid)
+        self.report(_FORKED, number, pid)
 
     def reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -208,9 +208,9 @@ class _Zygote:
                 # Its task is lost, and may run again elsewhere: nothing of it may go on here. No
                 # new process gets this number while a group of that name exists.
                 _kill_group(pid)
-            self.say(_EXITED, pid, status)
+            self.report(_EXITED, pid, status)
 
-    def say(self, kind: int, first: int, second: int) -> None:
+    def report(self, kind: int, first: int, second: int) -> None:
         # When the worker is gone, the end of the control socket says so.
         with contextlib.suppress(OSError):
             self.control.sendall(_RECORD.pack(kind, first, second, 0))
@@ -223,7 +223,7 @@ class _Zygote:
             os.kill(pid, signal.SIGUSR2)
             time.sleep(_DUMP)
 
-    def end(self) -> None:
+    def kill_children(self) -> None:
         """The worker is gone: nothing may go on running that another worker will be given."""
         for pid in self.children:
             _kill_group(pid)
@@ -243,8 +243,8 @@ class _Zygote:
                 map(_number, _LEFT_TO_THE_WORKER), _left_to_the_worker
             )
             for number in map(_number, _ENDING):
-                ours[number] = _end
-                signal.signal(number, _end)
+                ours[number] = _terminate
+                signal.signal(number, _terminate)
             fork_guard.reset_in_forks(ours | {signal.SIGUSR1: _soft_limit})
             self.control.close()
             self.wakeup.close()
@@ -280,7 +280,7 @@ def _soft_limit(signum: int, frame: Any) -> None:
             raise due()
 
 
-def _end(signum: int, frame: Any) -> None:
+def _terminate(signum: int, frame: Any) -> None:
     """A signal that ends a process, in a child: its task was terminated, or it is meant for the
     worker alone."""
     if _core.end_due():

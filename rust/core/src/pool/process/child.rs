@@ -78,7 +78,7 @@ pub(super) struct Report {
 
 pub(super) struct Child {
     /// Number of this child since the pool began.
-    pub(super) birth: u32,
+    pub(super) number: u32,
     /// 0 until the zygote forked it.
     pub(super) pid: u32,
     pub(super) phase: Phase,
@@ -110,9 +110,9 @@ pub(super) struct Child {
 }
 
 impl Child {
-    pub(super) fn new(birth: u32, cell: Cell, wire: Wire, max_tasks: Option<u32>) -> Self {
+    pub(super) fn new(number: u32, cell: Cell, wire: Wire, max_tasks: Option<u32>) -> Self {
         Self {
-            birth,
+            number,
             pid: 0,
             phase: Phase::Starting,
             greeted: false,

@@ -102,7 +102,7 @@ pub struct ProcessPool {
     pair: fn() -> io::Result<(UnixStream, UnixStream)>,
     children: Vec<Child>,
     report: Report,
-    births: u32,
+    made: u32,
     /// Deaths in a row before a child was ready, and when the next attempt may be made.
     early_deaths: u32,
     respawn_at: Micros,
@@ -140,7 +140,7 @@ impl ProcessPool {
             pair: UnixStream::pair,
             children: Vec::new(),
             report: Report { news: Vec::new(), mean_us: None, ready: false },
-            births: 0,
+            made: 0,
             early_deaths: 0,
             respawn_at: 0,
             scan_at: None,

@@ -41,9 +41,9 @@ impl ProcessPool {
             }
             match self.prepare() {
                 Ok((cell, wire, files)) => {
-                    self.births = self.births.wrapping_add(1);
-                    self.children.push(Child::new(self.births, cell, wire, self.max_tasks));
-                    self.zygote.fork(self.births, files)?;
+                    self.made = self.made.wrapping_add(1);
+                    self.children.push(Child::new(self.made, cell, wire, self.max_tasks));
+                    self.zygote.fork(self.made, files)?;
                 }
                 // Out of open files, say: no reason to give up the children that work.
                 Err(error) => self.early_death(&error.to_string(), now),
@@ -81,8 +81,8 @@ impl ProcessPool {
     pub(super) fn hear_zygote(&mut self, cx: &mut Context<'_>, now: Micros) {
         while let Poll::Ready(news) = self.zygote.poll(cx) {
             match news {
-                Ok(ZygoteNews::Forked { birth, pid }) => {
-                    if let Some(child) = self.children.iter_mut().find(|c| c.birth == birth) {
+                Ok(ZygoteNews::Forked { number, pid }) => {
+                    if let Some(child) = self.children.iter_mut().find(|c| c.number == number) {
                         child.pid = pid;
                         if child.doom.is_some() {
                             self.signal(pid, libc::SIGKILL);
@@ -94,8 +94,8 @@ impl ProcessPool {
                         self.reap(i, &zygote::in_words(status), now);
                     }
                 }
-                Ok(ZygoteNews::ForkFailed { birth, errno }) => {
-                    if let Some(i) = self.children.iter().position(|c| c.birth == birth) {
+                Ok(ZygoteNews::ForkFailed { number, errno }) => {
+                    if let Some(i) = self.children.iter().position(|c| c.number == number) {
                         let error = std::io::Error::from_raw_os_error(errno);
                         self.reap(i, &format!("cannot be forked: {error}"), now);
                     }

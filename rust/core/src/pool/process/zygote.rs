@@ -50,12 +50,12 @@ const RECORD: usize = 16;
 /// What the zygote says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ZygoteNews {
-    /// The child for this birth number runs as this process.
-    Forked { birth: u32, pid: u32 },
+    /// The child of this number runs as this process.
+    Forked { number: u32, pid: u32 },
     /// The process is gone, with this wait status; its pid may be reused from now on.
     Exited { pid: u32, status: i32 },
-    /// No process could be made for this birth number; the errno.
-    ForkFailed { birth: u32, errno: i32 },
+    /// No process could be made for the child of this number; the errno.
+    ForkFailed { number: u32, errno: i32 },
 }
 
 /// The control socket, and what is known of the process at its other end.
@@ -83,9 +83,9 @@ impl Zygote {
         Ok(Self { pid, ask_at: None, asked: 0, stream, output: VecDeque::new(), input: Vec::new() })
     }
 
-    /// Asks for a child that gets these open files; `birth` comes back in the answer.
-    pub(super) fn fork(&mut self, birth: u32, files: [OwnedFd; 2]) -> Result<()> {
-        self.send(record(FORK, birth, 0), Some(files))
+    /// Asks for a child that gets these open files; its `number` comes back in the answer.
+    pub(super) fn fork(&mut self, number: u32, files: [OwnedFd; 2]) -> Result<()> {
+        self.send(record(FORK, number, 0), Some(files))
     }
 
     /// Sends `signal` to a child, unless it is gone.
@@ -187,9 +187,9 @@ impl Zygote {
                 self.asked = 0;
                 return Poll::Ready(match kind {
                     PONG => continue,
-                    FORKED => Ok(ZygoteNews::Forked { birth: a, pid: b }),
+                    FORKED => Ok(ZygoteNews::Forked { number: a, pid: b }),
                     EXITED => Ok(ZygoteNews::Exited { pid: a, status: b as i32 }),
-                    FORK_FAILED => Ok(ZygoteNews::ForkFailed { birth: a, errno: b as i32 }),
+                    FORK_FAILED => Ok(ZygoteNews::ForkFailed { number: a, errno: b as i32 }),
                     _ => Err(Error::new(
                         ErrorKind::Internal,
                         format!("unknown record `{kind}` from the zygote"),

@@ -74,7 +74,7 @@ async fn children_are_replaced_after_their_number_of_calls() {
 }
 
 #[tokio::test]
-async fn children_that_die_at_birth_are_reported_and_retried_slowly() {
+async fn children_that_die_at_once_are_reported_and_retried_slowly() {
     let stage = Arc::new(Stage::default());
     stage.stillborn.store(true, Ordering::Release);
     let mut bench = Bench::with(1, None, stage);
