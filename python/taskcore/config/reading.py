@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class ReadAsMapping:
     """Names and values of the settings that `_resolved` gives."""
 
-    def _resolved(self) -> dict[str, Any]:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _resolved(self) -> dict[str, Any]: ...
 
     def __contains__(self, name: object) -> bool:
         return name in self._resolved()
