@@ -3,11 +3,13 @@
 import builtins
 import linecache
 import re
+import sys
 import textwrap
 import threading
 import types
 import warnings
-from datetime import datetime, timedelta, tzinfo
+import zoneinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -214,6 +216,20 @@ def test_a_time_zone_may_be_an_object() -> None:
         assert at.replace(tzinfo=found).utcoffset() == timedelta(hours=2)
     with pytest.raises(ImproperlyConfigured, match="a tzinfo"):
         Config().update(timezone=5)
+
+
+def test_a_machine_without_zones_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    ZoneInfo.clear_cache()
+    zoneinfo.reset_tzpath(to=[])
+    try:
+        with pytest.raises(ImproperlyConfigured, match="`tzdata`"):
+            zone("Europe/Oslo", utc=True)
+        assert zone("UTC", utc=False) is UTC
+    finally:
+        zoneinfo.reset_tzpath()
+    with pytest.raises(ImproperlyConfigured, match="such as Europe/Oslo"):
+        zone("Mars/Olympus", utc=True)
 
 
 def test_every_old_name_of_celery_is_understood() -> None:

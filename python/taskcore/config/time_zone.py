@@ -15,6 +15,8 @@ def zone(name: str | tzinfo | None, utc: bool) -> tzinfo:
     """
     if isinstance(name, tzinfo):
         return name
+    if name == "UTC":
+        return UTC  # also where no other zone is known
     if name:
         # The zone database is read only for programs that name a zone.
         from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -22,8 +24,16 @@ def zone(name: str | tzinfo | None, utc: bool) -> tzinfo:
         try:
             return ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError) as exc:
-            raise ImproperlyConfigured(
-                f"timezone is `{name}`: expected a name such as Europe/Oslo"
-            ) from exc
+            raise _unknown(name) from exc
     local = datetime.now(UTC).astimezone().tzinfo
     return UTC if utc or local is None else local
+
+
+def _unknown(name: str) -> ImproperlyConfigured:
+    from zoneinfo import available_timezones
+
+    if available_timezones():
+        return ImproperlyConfigured(f"timezone is `{name}`: expected a name such as Europe/Oslo")
+    return ImproperlyConfigured(
+        f"timezone is `{name}`, and this machine knows no zones: install the package `tzdata`, of Python or of the system"
+    )
