@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
     from taskcore._core import __version__
     from taskcore.app import Celery, Taskcore, current_app, current_task, shared_task
-    from taskcore.canvas.signature import Signature, maybe_signature, signature, subtask
+    from taskcore.canvas import (
+        Signature,
+        StampingVisitor,
+        chain,
+        chord,
+        chunks,
+        group,
+        maybe_signature,
+        signature,
+        subtask,
+        xmap,
+        xstarmap,
+    )
     from taskcore.result import AsyncResult, EagerResult, GroupResult, ResultSet
     from taskcore.task import Task
     from taskcore.utils import uuid
@@ -36,6 +48,13 @@ __all__ = [
     "signature",
     "maybe_signature",
     "subtask",
+    "chain",
+    "group",
+    "chord",
+    "chunks",
+    "xmap",
+    "xstarmap",
+    "StampingVisitor",
     "AsyncResult",
     "EagerResult",
     "GroupResult",
@@ -51,6 +70,8 @@ _MODULES = {
     **dict.fromkeys(("Taskcore", "Celery"), "taskcore.app"),
     **dict.fromkeys(("shared_task", "current_app", "current_task"), "taskcore.app"),
     **dict.fromkeys(("Signature", "signature", "maybe_signature", "subtask"), "taskcore.canvas"),
+    **dict.fromkeys(("chain", "group", "chord", "chunks"), "taskcore.canvas"),
+    **dict.fromkeys(("xmap", "xstarmap", "StampingVisitor"), "taskcore.canvas"),
     **dict.fromkeys(("AsyncResult", "EagerResult", "GroupResult", "ResultSet"), "taskcore.result"),
     "Task": "taskcore.task",
     "uuid": "taskcore.utils",

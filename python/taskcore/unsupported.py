@@ -15,9 +15,6 @@ from taskcore.utils import hint
 if TYPE_CHECKING:
     from typing import Final
 
-_CANVAS: Final = (
-    "publish the tasks one by one, with `apply_many` or `send_many`, or follow one with `link=`"
-)
 _CONTROL: Final = "look at queues with `taskcore -A proj queues`, and stop a worker with SIGTERM"
 _EVENTS: Final = "follow tasks by the worker's log, or by signals"
 _BEAT: Final = "let cron or a systemd timer call `taskcore -A proj call NAME`"
@@ -26,8 +23,6 @@ _KOMBU: Final = "taskcore connects by itself; `app.publisher` answers questions 
 _BLUEPRINT: Final = "connect to the signals of `taskcore.signals`"
 
 PACKAGE: Final = {
-    **dict.fromkeys(("chain", "group", "chord", "chunks", "xmap", "xstarmap"), _CANVAS),
-    "StampingVisitor": "pass `headers=` to apply_async",
     "crontab": _BEAT,
     "bugreport": "`taskcore --version`",
 }
@@ -70,7 +65,6 @@ CONF: Final = {
 """Of `app.conf`, as a mapping."""
 
 TASK: Final = {
-    **dict.fromkeys(("chunks", "map", "starmap", "add_to_chord"), _CANVAS),
     "send_event": _EVENTS,
     "start_strategy": "what a worker does with a message is decided in its core",
     "push_request": "call the task itself, or `apply()` for a request of its own",

@@ -66,6 +66,8 @@ class Taskcore(Sending):
         special = {key: values.pop(key, default) for key, default in _CONSTRUCTOR.items()}
         self.main = main
         self.tasks = registry.TaskRegistry()
+        self.has_own_tasks = False
+        """Whether there are tasks beside the built-in ones; set by the registry."""
         self.hostname: str | None = None
         """Node name of the worker that this process belongs to; set at its start."""
         self.finalized = False
@@ -253,6 +255,9 @@ class Taskcore(Sending):
         if vars(self).pop("_incomplete", False):
             self.conf.keys()
             self.on_after_configure.send(self, source=self.conf)
+            from taskcore.app import builtin
+
+            builtin.register(self)
             self.finalized = True
             self.on_after_finalize.send(self)
 

@@ -156,6 +156,7 @@ def _add(app: Any, task: Task[..., Any]) -> None:
         app.producer.invalidate_task(replaced)
     app.tasks[task.name] = task
     task._registered = True
+    app.has_own_tasks = app.has_own_tasks or not task.name.startswith("celery.")
     annotate(app, task)
     app.invalidate_plans()
 

@@ -1,12 +1,9 @@
 """What follows a task by the message that called it: callbacks, error callbacks, and the rest of a
-chain.
-
-Celery's clients send these with `link=`, `link_error=` and chains, so a worker in a mixed fleet
-must carry them on, although composing them is not yet part of taskcore's own API. A composition
-inside (group, chord) is refused before user code runs: half a workflow is worse than none.
+chain; each may be a single task or a composition.
 
 Nothing is published here. Messages are encoded and leave with the outcome of the execution; the
-worker publishes them before it stores the result.
+worker publishes them before it stores the result. Only the size of a chord that begins now is told
+to the store at once: a join that nobody enters expires.
 """
 
 from __future__ import annotations
@@ -14,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from taskcore import states
-from taskcore.canvas import Signature
+from taskcore import context, states
+from taskcore.canvas import Signature, maybe_signature
+from taskcore.canvas.compose import as_chain
 from taskcore.exceptions import NotSupportedError
 from taskcore.publishing import argument_check, call_options
 from taskcore.results import exception_codec
@@ -27,26 +25,14 @@ def check_supported(request: Mapping[str, Any]) -> None:
     """Refuses what this version cannot carry on.
 
     Raises:
-        NotSupportedError: a chord, a composition as the next step, or as an error callback anything
-            but a group of single tasks.
+        NotSupportedError: a chord, or routing that only RabbitMQ has.
     """
     if request.get("chord"):
         raise NotSupportedError(
             "the task belongs to a chord: chords are not supported in this version of taskcore"
         )
-    following = [*(request.get("callbacks") or ()), *(request.get("chain") or ())[-1:]]
-    for sig in following:
-        if sig.get("subtask_type"):
-            raise NotSupportedError(
-                f"the task is followed by a {sig['subtask_type']}: only single tasks are supported in this version"
-            )
+    for sig in [*(request.get("callbacks") or ()), *(request.get("chain") or ())[-1:]]:
         call_options.check_routing(sig.get("options") or {})
-    for sig in _spread(request.get("errbacks") or ()):
-        if sig.get("subtask_type"):
-            raise NotSupportedError(
-                f"an error callback of the task is or holds a {sig['subtask_type']}: only single tasks and "
-                "groups of them are supported in this version"
-            )
 
 
 def _spread(sigs: Iterable[Any]) -> Iterator[Any]:
@@ -87,10 +73,36 @@ def _publish(
     args: Sequence[Any],
     options: dict[str, Any],
 ) -> None:
+    options |= {"parent_id": request.id, "root_id": request.root_id}
+    if sig.get("subtask_type"):
+        _publish_composition(app, request, carried, sig, args, options)
+        return
     signature = Signature(sig, app=app)
-    ids = {"parent_id": request.id, "root_id": request.root_id}
-    merged = signature.merged(args, {}, {**options, **ids})
+    merged = signature.merged(args, {}, options)
     app.producer.send_callback(signature.task, *merged, protocol=retry.protocol_of(carried))
+
+
+def _publish_composition(
+    app: Any,
+    request: Any,
+    carried: Mapping[str, Any],
+    sig: Any,
+    args: Sequence[Any],
+    options: dict[str, Any],
+) -> None:
+    """As `_publish`, for what becomes several messages or has more than its own to carry."""
+    signature = Signature.from_dict(sig, app)
+    signature._app = app
+    if isinstance(request, context.LocalRequest):
+        # Whoever runs a task here and now wants no messages from it.
+        steps = [signature, *(maybe_signature(one, app) for one in reversed(options.get("chain") or ()))]
+        as_chain(steps, app).apply(args)
+        return
+    if signature["subtask_type"] == "group":
+        for key in ("group_id", "group_index"):
+            options.pop(key, None)  # of the callbacks of one task: it has its own
+    with app.producer.following(request, retry.protocol_of(carried)):
+        signature.apply_async(args, **{k: v for k, v in options.items() if v is not None})
 
 
 def publish_errbacks(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
@@ -100,7 +112,8 @@ def publish_errbacks(app: Any, request: Any, exc: BaseException, traceback: str)
     old_style = []
     for sig in _spread(carried.get("errbacks") or ()):
         if sig.get("subtask_type"):
-            continue  # for this the task was refused
+            old_style.append(sig)
+            continue
         signature = Signature(sig, app=app)
         task = app.tasks.get(signature.task)
         if (

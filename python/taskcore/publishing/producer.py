@@ -21,13 +21,11 @@ from taskcore.utils import warn
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from taskcore.results.result_set import ResultSet
     from taskcore.task import Task
-
-_ONE_BY_ONE = ("task_id",)
 
 
 class Producer:
@@ -131,8 +129,8 @@ class Producer:
         options: dict[str, Any],
     ) -> AsyncResult[Any]:
         """Sends one call."""
-        parent = self._parent(options)
-        fields, replies, make = self._complete(target, options, parent)
+        parent = self.parent(options)
+        fields, replies, make = self.complete(target, options, parent)
         task_id = self.deliver(target, args, kwargs, fields, *self._called.get())
         if parent is not None:
             parent.add_child(task_id)
@@ -164,7 +162,7 @@ class Producer:
 
         if not (signals.before_task_publish.receivers or signals.after_task_publish.receivers):
             return str(publish(template, args, kwargs, fields or None))
-        sent = self._announce(target, args, kwargs, fields, protocol)
+        sent = self.announce(target, args, kwargs, fields, protocol)
         task_id = str(publish(template, args, kwargs, fields))
         sent()
         return task_id
@@ -182,7 +180,7 @@ class Producer:
         task."""
         self.publisher.follow(request, self.template(task, protocol), args, kwargs, fields)
 
-    def _complete(
+    def complete(
         self,
         target: Task[..., Any] | str,
         options: dict[str, Any],
@@ -223,10 +221,11 @@ class Producer:
         priority: int | None = (parent.to_dict().get("delivery_info") or {}).get("priority")
         return priority
 
-    def _parent(self, options: Mapping[str, Any]) -> context.TaskRequest | None:
+    def parent(self, options: Mapping[str, Any]) -> context.TaskRequest | None:
+        """The execution that a call with these options is a child of."""
         return context.get_parent_request() if options.get("add_to_parent", True) else None
 
-    def _announce(
+    def announce(
         self,
         target: Task[..., Any] | str,
         args: Sequence[Any],
@@ -234,6 +233,7 @@ class Producer:
         fields: dict[str, Any],
         protocol: str | None = None,
     ) -> Callable[[], None]:
+        """Sends the signal before a publish; gives what sends the one after it."""
         from taskcore.publishing.announce import announce
 
         defaults = self._shared(target, protocol or self.app.conf.protocol)
@@ -268,14 +268,36 @@ class Producer:
     ) -> None:
         """Sends what follows an execution by the `apply_async` or `send_task` that the program has
         of its own."""
-        token = self._called.set((protocol, following))
-        try:
+        with self.following(following, protocol):
             if isinstance(target, str):
                 self.app.send_task(target, args, kwargs, **options)
             else:
                 target.apply_async(args, kwargs, **options)
-        finally:
-            self._called.reset(token)
+
+    def following(self, request: context.TaskRequest | None, protocol: str | None) -> Following:
+        """Whatever is published inside, by a task or a signature, is left to the outcome of an
+        execution, and goes in this protocol."""
+        return Following(self._called, (protocol, request))
+
+    def followed(self) -> context.TaskRequest | None:
+        """The execution of `following`, if any."""
+        request: context.TaskRequest | None = self._called.get()[1]
+        return request
+
+    def promise(
+        self, name: str, task_id: str, options: Mapping[str, Any]
+    ) -> tuple[AsyncResult[Any], str | None]:
+        """What stands for the result of a call that is sent later, and the reply id to send it
+        with."""
+        task = self.app.tasks.get(name)
+        ignored = options.get("ignore_result")
+        if ignored is None and task is not None:
+            ignored = task.ignore_result
+        results, reply_to = self.app.results_or_none, options.get("reply_to")
+        if reply_to is None and results is not None and not ignored:
+            reply_to = results.reply_to
+        make = IgnoredResult if ignored else AsyncResult
+        return make(task_id, self.app, reply_to), reply_to
 
     def send_callback(
         self,
@@ -302,7 +324,7 @@ class Producer:
         if self.app.has_own_send or (not isinstance(target, str) and target.has_own_call):
             self.call(target, args, kwargs, options, protocol, parent)
             return
-        fields, _, _ = self._complete(target, options, None)
+        fields, _, _ = self.complete(target, options, None)
         task_id = self.deliver(target, args, kwargs, fields, protocol, parent)
         if parent is not None and options.get("add_to_parent", True):
             parent.add_child(task_id)
@@ -313,64 +335,39 @@ class Producer:
         self, task: Task[..., Any], calls: Iterable[Sequence[Any]], options: dict[str, Any]
     ) -> ResultSet[Any]:
         """Sends one call per item with the same options, pipelined."""
-        from taskcore.results.result_set import ResultSet
+        from taskcore.publishing import many
 
-        for name in _ONE_BY_ONE:
-            if options.get(name) is not None:
-                raise TypeError(f"option `{name}` cannot be the same for many calls: leave it out")
-        own = task.has_own_call or self.app.has_own_send
-        if own or self.app.conf["task_always_eager"]:
-            return ResultSet([task.apply_async(args, **options) for args in calls], self.app)
-        checked = (call_options.to_args(task.name, args) for args in calls)
-        if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
-            return self.send_each((task, args, {}, dict(options)) for args in checked)
-        parent = self._parent(options)
-        fields, replies, make = self._complete(task, options, parent)
-        ids = self.publisher.publish_many(
-            self.template(task), checked, fields or None, task._check_arguments
-        )
-        if parent is not None:
-            for task_id in ids:
-                parent.add_child(task_id)
-        return ResultSet(ids, self.app, fields.get("reply_to") if replies else None, make)
+        return many.send_calls(self, task, calls, options)
 
     def send_each(
         self,
         calls: Iterable[tuple[Task[..., Any] | str, Sequence[Any], dict[str, Any], dict[str, Any]]],
     ) -> ResultSet[Any]:
         """Sends different calls, pipelined."""
-        from taskcore.results.result_set import ResultSet
+        from taskcore.publishing import many
 
-        kept: list[tuple[context.TaskRequest | None, type[AsyncResult[Any]]]] = []
-        after: list[Callable[[], None]] = []
-        ids = self.publisher.publish_each(self._each(calls, kept, after))
-        ignored: dict[int, AsyncResult[Any]] = {}
-        for index, (task_id, (parent, make)) in enumerate(zip(ids, kept, strict=True)):
-            if parent is not None:
-                parent.add_child(task_id)
-            if make is IgnoredResult:
-                ignored[index] = make(task_id, self.app)
-        for sent in after:
-            sent()
-        results = self.app.results_or_none
-        return ResultSet(
-            [ignored.get(index, task_id) for index, task_id in enumerate(ids)] if ignored else ids,
-            self.app,
-            results.reply_to if results is not None else None,
-        )
+        return many.send_each(self, calls)
 
-    def _each(self, calls: Iterable[Any], kept: list[Any], after: list[Any]) -> Iterator[Any]:
-        watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
-        for target, args, kwargs, options in calls:
-            check = None if isinstance(target, str) else target._check_arguments
-            if check is not None:
-                check(*args, **kwargs)
-            parent = self._parent(options)
-            fields, _, make = self._complete(target, options, parent)
-            if watched:
-                after.append(self._announce(target, args, kwargs, fields))
-            kept.append((parent, make))
-            yield self.template(target), args, kwargs, fields or None
+    def send_workflow(self, calls: Iterable[Any]) -> Callable[[int], AsyncResult[Any]]:
+        """Sends the calls of a workflow, pipelined; see `many.send_workflow`."""
+        from taskcore.publishing import many
+
+        return many.send_workflow(self, calls)
+
+
+class Following:
+    """The context of `Producer.following`."""
+
+    __slots__ = ("_called", "_token", "_value")
+
+    def __init__(self, called: ContextVar[tuple[Any, Any]], value: tuple[Any, Any]) -> None:
+        self._called, self._value = called, value
+
+    def __enter__(self) -> None:
+        self._token = self._called.set(self._value)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._called.reset(self._token)
 
 
 def warn_eager(name: str) -> None:

@@ -54,6 +54,7 @@ OPTIONS = frozenset(
         "on_failure",
         "on_retry",
         "after_return",
+        "on_replace",
     ]
 )
 """What may be set on a task, by the decorator or in a class."""
@@ -65,7 +66,6 @@ then on."""
 NOT_YET = frozenset(
     [
         "backend",
-        "on_replace",
         "shadow_name",
         "store_eager_result",
         "acks_on_failure",

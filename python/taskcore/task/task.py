@@ -10,7 +10,6 @@ microsecond of Python between the call and the core.
 from __future__ import annotations
 
 from taskcore import context, current, signals
-from taskcore.exceptions import NotSupportedError
 from taskcore.publishing import argument_check, call_options
 from taskcore.task.options import (
     NOT_YET,
@@ -261,6 +260,24 @@ class Task(TaskOptions, Generic[P, R]):
 
     subtask = signature
 
+    def map(self, it: Iterable[Any]) -> Signature:
+        """A signature of one message that calls the task with each item."""
+        from taskcore.canvas import xmap
+
+        return xmap(self.s(), it, self._app)
+
+    def starmap(self, it: Iterable[Any]) -> Signature:
+        """The same, where each item is a list of arguments."""
+        from taskcore.canvas import xstarmap
+
+        return xstarmap(self.s(), it, self._app)
+
+    def chunks(self, it: Iterable[Any], n: int) -> Signature:
+        """A signature of messages that each call the task for `n` items, lists of arguments."""
+        from taskcore.canvas import chunks
+
+        return chunks(self.s(), it, n, self._app)
+
     # Inside an execution
 
     def retry(
@@ -316,11 +333,37 @@ class Task(TaskOptions, Generic[P, R]):
                 request if request is not None and request.id == task_id else None,
             )
 
-    def replace(self, sig: Any) -> NoReturn:
-        """Not in this version."""
-        raise NotSupportedError(
-            "replace is not supported in this version: publish the other task and return"
-        )
+    def replace(self, sig: Any) -> Any:
+        """Runs a signature in place of the rest of this execution: under its id, and with what
+        follows it. Raises `Ignore`; write `return self.replace(...)`.
+
+        Args:
+            sig: a task, chain, group or chord; of a group, the value is the list of its values.
+        Raises:
+            Ignore: it is published; let it through.
+            ImproperlyConfigured: the signature belongs to a chord, or is an empty chain.
+        """
+        from taskcore.task import replacing
+
+        return replacing.replace(self, sig)
+
+    def on_replace(self, sig: Any) -> Any:
+        """Publishes what replaces this execution, and ends it; for subclasses."""
+        from taskcore.task import replacing
+
+        return replacing.publish(self, sig)
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+        """Adds a member to the header of the chord that this execution belongs to.
+
+        Args:
+            lazy: do not send it; the caller does, by its `delay()`.
+        Raises:
+            ValueError: it belongs to none.
+        """
+        from taskcore.task import replacing
+
+        return replacing.add_to_chord(self, sig, lazy)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802 - Celery's name
         """The result of an earlier call of this task."""

@@ -1,0 +1,128 @@
+"""What is refused before a composition is sent: half of a workflow is worse than none of it."""
+
+from __future__ import annotations
+
+from taskcore.canvas.compose import kind
+from taskcore.canvas.members import Members
+from taskcore.canvas.signature import listed, maybe_signature
+from taskcore.exceptions import ImproperlyConfigured, NotRegistered
+from taskcore.typed import TYPE_CHECKING
+from taskcore.utils import hint, is_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+MAX_DEPTH = 64
+"""Compositions and links inside of each other. Each takes up to seven levels of lists and dicts in
+a message, of which the encodings take 512."""
+
+
+def check(sig: Any, app: Any) -> None:
+    """Refuses a composition that could not run to its end.
+
+    Raises:
+        NotRegistered: a task that the app does not have, and that is not routed to others.
+        ImproperlyConfigured: a chord, and no store that could count its members.
+        ValueError: a chord whose member keeps no result; more than `MAX_DEPTH` levels; a signature
+            inside of itself.
+        TypeError: a part that is no signature, or a chord without a body.
+    """
+    known = _Known(app)
+    path: list[int] = []
+    waiting: list[tuple[Any, int]] = [(maybe_signature(sig), 0)]
+    while waiting:
+        one, depth = waiting.pop()
+        del path[depth:]
+        if id(one) in path:
+            raise ValueError(f"a {kind(one) or 'signature'} is inside of itself: `{one['task']}`")
+        if depth >= MAX_DEPTH:
+            raise ValueError(
+                f"the workflow is more than `{MAX_DEPTH}` levels deep, expected at most that: start the inner "
+                "part from a task, or use a chain, which is one level however long it is"
+            )
+        path.append(id(one))
+        if kind(one) is None:
+            known.check(one)
+        elif kind(one) == "chord":
+            _check_chord(one, app)
+        for part in _parts(one):
+            if kind(part) is None and not part["options"]:
+                known.check(part)
+            else:
+                waiting.append((part, depth + 1))
+
+
+def _parts(sig: Any) -> Iterator[Any]:
+    inside = sig["kwargs"] if kind(sig) else {}
+    for name in ("tasks", "header"):
+        tasks = inside.get(name) or ()
+        if is_mapping(tasks):
+            tasks = tasks["kwargs"]["tasks"]
+        if not isinstance(tasks, Members) or tasks.is_read:
+            yield from map(maybe_signature, tasks)
+    if inside.get("body") is not None:
+        yield inside["body"]
+    for name in ("link", "link_error"):
+        if name in sig["options"]:
+            yield from map(maybe_signature, listed(sig["options"][name]))
+
+
+class _Known:
+    """The names of tasks that may be called."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._names: set[str] = set()
+
+    def check(self, sig: Any) -> None:
+        name = sig["task"]
+        if name in self._names:
+            return
+        app = self._app
+        tasks = app.tasks
+        # Who has no tasks calls those of others; so does who says where they run.
+        elsewhere = "queue" in sig["options"] or app.producer.route(name).get("queue")
+        if name not in tasks and app.has_own_tasks and not elsewhere:
+            raise NotRegistered(
+                f"no task named `{name}`{hint(name, tasks)}: register it, or say which queue has "
+                "workers that know it, by `sig.set(queue=...)` or in `task_routes`"
+            )
+        if "queue" not in sig["options"]:
+            self._names.add(name)
+
+
+def _check_chord(sig: Any, app: Any) -> None:
+    body = sig["kwargs"]["body"]
+    if body is None:
+        raise TypeError("a chord without a body: expected a signature, as in `chord(header)(body)`")
+    if app.results_or_none is None:
+        raise ImproperlyConfigured(
+            "a chord needs a result store that counts its members: pass backend= to Taskcore or set "
+            "result_backend"
+        )
+    header = sig["kwargs"]["header"]
+    header = header["kwargs"]["tasks"] if is_mapping(header) else header
+    if isinstance(header, Members) and not header.is_read:
+        return
+    ignoring = {name for name, task in app.tasks.items() if task.ignore_result}
+    for member in header:
+        last = _last(member)
+        said = last["options"].get("ignore_result")
+        if said or (said is None and last["task"] in ignoring):
+            raise ValueError(
+                f"member `{last['task']}` of a chord has `ignore_result`: the body is called with the results "
+                "of all members; use a group, or have it keep its result"
+            )
+
+
+def _last(member: Any) -> Any:
+    """The task whose value is that of a member."""
+    while True:
+        inside = member["kwargs"]
+        if kind(member) == "chain" and inside["tasks"]:
+            member = inside["tasks"][-1]
+        elif kind(member) == "chord" and inside["body"] is not None:
+            member = inside["body"]
+        else:
+            return member

@@ -1,0 +1,169 @@
+"""What runs after what: the rules by which signatures become chains and chords.
+
+Two sets. `fold` is what `|` and `chain(...)` do, with the dict forms of Celery's. `flatten` is what
+is sent: a list of steps of which each is a task, a chord whose body is one step, or, at the end
+alone, a group. A group with something after it becomes a chord in both.
+"""
+
+from __future__ import annotations
+
+from taskcore.canvas.signature import Signature, make, maybe_signature
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+
+def kind(sig: Any) -> str | None:
+    """`chain`, `group`, `chord`; None for a task."""
+    found: str | None = sig.get("subtask_type")
+    return found
+
+
+def make_chord(header: Any, body: Any, app: Any = None, options: Any = None) -> Any:
+    """A chord of these, as they are, of the class that is registered for it."""
+    wire = {"kwargs": {"kwargs": {}, "header": header, "body": body}, "subtask_type": "chord"}
+    d = {"task": "celery.chord", "args": (), "options": dict(options or {}), **wire}
+    return Signature.from_dict(d, app)
+
+
+def is_empty(sig: Any) -> bool:
+    """Whether it is a group or a chain without members."""
+    if kind(sig) not in ("group", "chain"):
+        return False
+    tasks = sig["kwargs"]["tasks"]
+    return isinstance(tasks, (list, tuple)) and not tasks
+
+
+# What `|` and `chain(...)` do
+
+
+def fold(tasks: Iterable[Any], app: Any = None) -> list[Any] | Signature:
+    """`a | b | c` of these, without changing them: the steps of a chain, or what is no chain."""
+    folded: list[Any] | Signature = []
+    for task in tasks:
+        folded = _added(folded, maybe_signature(task), app)
+    return folded
+
+
+def _added(steps: list[Any] | Signature, other: Any, app: Any) -> list[Any] | Signature:
+    if isinstance(steps, Signature):
+        joined: Signature = steps | other
+        return list(joined["kwargs"]["tasks"]) if kind(joined) == "chain" else joined
+    if is_empty(other):
+        return steps
+    other = other._unrolled()
+    if kind(other) == "chain":
+        for task in other.unchain_tasks():
+            steps = _added(steps, task, app)
+        return steps
+    last = steps[-1] if steps else None
+    if kind(other) == "group" and last is None:
+        return other  # type: ignore[no-any-return]
+    if last is not None and kind(last) == "chord" and kind(other) != "chord":
+        last["kwargs"]["body"] = extended(last["kwargs"]["body"], other)
+    elif last is not None and kind(last) == "group" and kind(other) != "group":
+        steps[-1] = make_chord(last, other.clone(), app)
+        if len(steps) > 1 and kind(steps[-2]) == "chord":
+            before = steps[-2]["kwargs"]
+            before["body"] = extended(before["body"], steps.pop())
+    else:
+        steps.append(other.clone())
+    return steps
+
+
+def extended(body: Any, other: Any) -> Any:
+    """`body | other` where the body belongs to nobody else: a chain is changed in place."""
+    if kind(body) == "chain" and body["kwargs"]["tasks"]:
+        added = _added(body["kwargs"]["tasks"], other, body._app)
+        if isinstance(added, list):
+            return body
+        return added
+    return body | other
+
+
+# What is sent
+
+
+def flatten(tasks: Iterable[Any], app: Any = None) -> list[Any]:
+    """The steps of a chain of these tasks, as copies.
+
+    An empty group among them is left out; alone, it is the only step.
+    """
+    steps: list[Any] = []
+    waiting = [maybe_signature(task, app) for task in tasks][::-1]
+    nothing = None
+    while waiting:
+        task = waiting.pop()._unrolled()
+        if is_empty(task):
+            nothing = task if kind(task) == "group" else nothing
+        elif kind(task) == "chain":
+            waiting += reversed(task.unchain_tasks())
+        else:
+            task = task.clone()
+            if kind(task) == "chord":
+                waiting += reversed(_take_rest(task))
+            following = after_group(steps[-1], task) if steps else None
+            if following is None:
+                steps.append(task)
+            else:
+                steps[-1] = following
+    return steps or ([nothing.clone()] if nothing is not None else [])
+
+
+def _take_rest(chord: Any) -> list[Any]:
+    """Leaves a chord whose body is a chain the first step of it; gives the others."""
+    inside, body = chord["kwargs"], chord["kwargs"]["body"]
+    if body is None or kind(body) != "chain":
+        return []
+    own = {k: v for k, v in body["options"].items() if k not in _OF_THE_LAST}
+    first, *rest = flatten(body.unchain_tasks(), chord._app) or [None]
+    if first is not None:
+        inside["body"] = first.clone(**own) if own else first
+    return rest
+
+
+_OF_THE_LAST = frozenset(
+    {"chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"}
+)
+"""Options of a chain that are not for its first task."""
+
+
+def after_group(sig: Any, step: Any) -> Any:
+    """What runs `step` with the results of the group that `sig` is or ends in; None when it ends in
+    no group. `sig` may be changed."""
+    if kind(sig) == "group":
+        return make_chord(sig, step, sig._app)
+    if kind(sig) == "chord" and sig["kwargs"]["body"] is not None:
+        following = after_group(sig["kwargs"]["body"], step)
+        if following is not None:
+            sig["kwargs"]["body"] = following
+            return sig
+    if kind(sig) == "chain" and sig["kwargs"]["tasks"]:
+        tasks = sig["kwargs"]["tasks"]
+        following = after_group(tasks[-1], step)
+        if following is not None:
+            tasks[-1] = following
+            return sig
+    return None
+
+
+def with_one_value(sig: Any) -> Any:
+    """The same with one task at its end, whose value is the list that the group would give.
+
+    A chord counts its members by their tasks and takes one value of each; a member, or what
+    replaces a task, that ends in a group gives its list so.
+    """
+    if kind(sig) is None:
+        return sig
+    app, sig = sig._app, sig.clone()
+    collect = Signature("celery.accumulate", (), {"index": 0}, app=app)
+    following = after_group(sig, collect)
+    return sig if following is None else following
+
+
+def as_chain(tasks: Any, app: Any = None, options: Any = None) -> Any:
+    """One task itself, several as a chain."""
+    tasks = list(tasks)
+    return tasks[0] if len(tasks) == 1 and not options else make("chain", tasks, app, options)

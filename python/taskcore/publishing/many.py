@@ -1,0 +1,163 @@
+"""Many messages in few round trips: calls of one task, different calls, the calls of a workflow.
+
+What follows an execution (`Producer.following`) is not sent here but left to its outcome, message
+by message; so are calls that the program sends in a way of its own.
+"""
+
+from __future__ import annotations
+
+from taskcore import context, signals
+from taskcore.publishing import call_options
+from taskcore.results.async_result import AsyncResult, IgnoredResult
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from taskcore.publishing.producer import Producer
+    from taskcore.results.result_set import ResultSet
+    from taskcore.task import Task
+
+_ONE_BY_ONE = ("task_id",)
+
+
+def send_calls(
+    producer: Producer,
+    task: Task[..., Any],
+    calls: Iterable[Sequence[Any]],
+    options: dict[str, Any],
+) -> ResultSet[Any]:
+    """Sends one call per item with the same options, pipelined."""
+    from taskcore.results.result_set import ResultSet
+
+    app = producer.app
+    for name in _ONE_BY_ONE:
+        if options.get(name) is not None:
+            raise TypeError(f"option `{name}` cannot be the same for many calls: leave it out")
+    own = task.has_own_call or app.has_own_send
+    if own or app.conf["task_always_eager"]:
+        return ResultSet([task.apply_async(args, **options) for args in calls], app)
+    checked = (call_options.to_args(task.name, args) for args in calls)
+    if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
+        return send_each(producer, ((task, args, {}, dict(options)) for args in checked))
+    parent = producer.parent(options)
+    fields, replies, make = producer.complete(task, options, parent)
+    ids = producer.publisher.publish_many(
+        producer.template(task), checked, fields or None, task._check_arguments
+    )
+    if parent is not None:
+        for task_id in ids:
+            parent.add_child(task_id)
+    return ResultSet(ids, app, fields.get("reply_to") if replies else None, make)
+
+
+def send_each(
+    producer: Producer,
+    calls: Iterable[tuple[Task[..., Any] | str, Sequence[Any], dict[str, Any], dict[str, Any]]],
+) -> ResultSet[Any]:
+    """Sends different calls, pipelined."""
+    from taskcore.results.result_set import ResultSet
+
+    made = _Made(producer)
+    made.send((target, args, kwargs, options, None) for target, args, kwargs, options in calls)
+    results = producer.app.results_or_none
+    return ResultSet(
+        [made.result(i) if i in made.ignored else task_id for i, task_id in enumerate(made.ids)]
+        if made.ignored
+        else made.ids,
+        producer.app,
+        results.reply_to if results is not None else None,
+    )
+
+
+def send_workflow(producer: Producer, calls: Iterable[Any]) -> Callable[[int], AsyncResult[Any]]:
+    """Sends the calls of a workflow, each a task's name, arguments, options, and its place in a
+    group where it shares its options with the calls around it; gives the result of each by its
+    number."""
+    app = producer.app
+    following = producer.followed()
+    known = ((app.tasks.get(call[0]) or call[0], *call[1:]) for call in calls)
+    own = app.has_own_send or any(task.has_own_call for task in app.tasks.values())
+    if following is None and not own:
+        made = _Made(producer)
+        made.send(known)
+        return made.result
+    results = []
+    for target, args, kwargs, options, index in known:
+        options = dict(options) if index is None else {**options, "group_index": index}
+        if following is not None:
+            # A message says what it likes; what is no option here is left out.
+            names = call_options.NAMES.union(options.get("stamped_headers") or ())
+            options = {k: v for k, v in options.items() if k in names}
+        if app.has_own_send or isinstance(target, str):
+            name = target if isinstance(target, str) else target.name
+            results.append(app.send_task(name, args, kwargs, **options))
+        elif target.has_own_call:
+            results.append(target.apply_async(args, kwargs, **options))
+        else:
+            results.append(producer.send(target, args, kwargs, options))
+    return results.__getitem__
+
+
+class _Made:
+    """What is kept of each call until all are sent."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self.ids: list[str] = []
+        self.ignored: set[int] = set()
+        """Numbers of the calls whose results nobody wants."""
+        self._parents: list[context.TaskRequest | None] = []
+        self._after: list[Callable[[], None]] = []
+        self._count = 0
+
+    def send(self, calls: Iterable[Any]) -> None:
+        """Sends them."""
+        self.ids = self._producer.publisher.publish_each(self._messages(calls))
+        for task_id, parent in zip(self.ids, self._parents, strict=False):
+            if parent is not None:
+                parent.add_child(task_id)
+        for sent in self._after:
+            sent()
+
+    def result(self, number: int) -> AsyncResult[Any]:
+        """The result of a call."""
+        app = self._producer.app
+        if number in self.ignored:
+            return IgnoredResult(self.ids[number], app)
+        results = app.results_or_none
+        return AsyncResult(self.ids[number], app, None if results is None else results.reply_to)
+
+    def _messages(self, calls: Iterable[Any]) -> Iterator[Any]:
+        producer = self._producer
+        watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
+        shared, prepared = None, {}
+        for target, args, kwargs, options, index in calls:
+            if not isinstance(target, str) and target._check_arguments is not None:
+                target._check_arguments(*args, **kwargs)
+            if index is None:
+                entry = self._prepare(target, options)
+                fields = entry[1]
+            else:
+                if options is not shared:
+                    shared, prepared = options, {}
+                found = prepared.get(target)
+                entry = prepared[target] = found or self._prepare(target, dict(options))
+                fields = {**entry[1], "group_index": index}
+            template, _, parent, ignored = entry
+            if watched:
+                self._after.append(producer.announce(target, args, kwargs, fields))
+            if ignored:
+                self.ignored.add(self._count)
+            if parent is not None:
+                self._parents.extend([None] * (self._count - len(self._parents)))
+                self._parents.append(parent)
+            self._count += 1
+            yield template, args, kwargs, fields or None
+
+    def _prepare(self, target: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any], Any, bool]:
+        producer = self._producer
+        parent = producer.parent(options)
+        fields, _, make = producer.complete(target, options, parent)
+        return producer.template(target), fields, parent, make is IgnoredResult
