@@ -22,19 +22,12 @@ if TYPE_CHECKING:
 
     from taskcore._core import __version__
     from taskcore.app import Celery, Taskcore, current_app, current_task, shared_task
-    from taskcore.canvas import (
-        Signature,
-        StampingVisitor,
-        chain,
-        chord,
-        chunks,
-        group,
-        maybe_signature,
-        signature,
-        subtask,
-        xmap,
-        xstarmap,
-    )
+    from taskcore.canvas.chain import chain
+    from taskcore.canvas.chord import chord
+    from taskcore.canvas.group import group
+    from taskcore.canvas.maps import chunks, xmap, xstarmap
+    from taskcore.canvas.signature import Signature, maybe_signature, signature, subtask
+    from taskcore.canvas.stamping import StampingVisitor
     from taskcore.result import AsyncResult, EagerResult, GroupResult, ResultSet
     from taskcore.task import Task
     from taskcore.utils import uuid

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from taskcore import Task, Taskcore
+from taskcore import Task, Taskcore, maybe_signature
 from taskcore.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from taskcore.utils.log import get_task_logger
 
@@ -153,6 +153,11 @@ def leave_context(self: Any) -> list[Any]:
     """Leaves a context that outlives this execution; shows the request as a task sees it."""
     _left.append((contextvars.copy_context(), self))
     return [self.request.args, self.request.timelimit]
+
+
+def become(self: Any, sig: Any) -> Any:
+    """Has another signature run in its place."""
+    return self.replace(maybe_signature(sig))
 
 
 def retry_in_left_context() -> str:
@@ -335,7 +340,16 @@ def make(**conf: Any) -> Taskcore:
         app.task(plain, name=f"sample.{plain.__name__}")
     app.task(expect, name="sample.expect", throws=(KeyError,))
     app.task(hold, name="sample.hold_hooked", base=Hooked)
-    for bound in (describe, try_until, retry_and_ignore, leave_context, give_up, header, headers):
+    for bound in (
+        become,
+        describe,
+        try_until,
+        retry_and_ignore,
+        leave_context,
+        give_up,
+        header,
+        headers,
+    ):
         app.task(bound, name=f"sample.{bound.__name__}", bind=True)
     app.task(retry_in_left_context, name="sample.retry_in_left_context")
     app.task(

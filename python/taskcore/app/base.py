@@ -255,9 +255,9 @@ class Taskcore(Sending):
         if vars(self).pop("_incomplete", False):
             self.conf.keys()
             self.on_after_configure.send(self, source=self.conf)
-            from taskcore.app import builtin
+            from taskcore.app.builtin import register
 
-            builtin.register(self)
+            register(self)
             self.finalized = True
             self.on_after_finalize.send(self)
 

@@ -22,7 +22,7 @@ def accumulate(*args: Any, index: int | None = None) -> Any:
     return args if index is None else args[index]
 
 
-def map(self: Any, task: Any, it: Any) -> list[Any]:  # noqa: A001 - Celery's name
+def map(self: Any, task: Any, it: Any) -> list[Any]:
     """Calls a task with each item."""
     called = self.app.tasks[task["task"]]
     return [called(item) for item in it]

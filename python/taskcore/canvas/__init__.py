@@ -14,6 +14,10 @@ from taskcore.canvas.signature import (
     subtask,
 )
 from taskcore.canvas.stamping import StampingVisitor
+from taskcore.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = [
     "Signature",
@@ -29,3 +33,9 @@ __all__ = [
     "subtask",
     "maybe_subtask",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    from taskcore import unsupported
+
+    raise unsupported.import_error(__name__, name)

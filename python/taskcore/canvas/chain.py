@@ -209,7 +209,11 @@ def _freeze_steps(
     before: Any = None
     for index, step in enumerate(steps):
         last = index == len(steps) - 1
-        result = step.freeze(last_id, root_id=root_id, **member) if last else step.freeze(root_id=root_id)
+        result = (
+            step.freeze(last_id, root_id=root_id, **member)
+            if last
+            else step.freeze(root_id=root_id)
+        )
         first = result
         while first.parent is not None:
             first = first.parent

@@ -18,9 +18,11 @@ MAX_DEPTH = 64
 a message, of which the encodings take 512."""
 
 
-def check(sig: Any, app: Any) -> None:
+def check(sig: Any, app: Any, names: bool = True) -> None:
     """Refuses a composition that could not run to its end.
 
+    Args:
+        names: refuse tasks that the app does not have; a worker passes on what came from others.
     Raises:
         NotRegistered: a task that the app does not have, and that is not routed to others.
         ImproperlyConfigured: a chord, and no store that could count its members.
@@ -43,12 +45,14 @@ def check(sig: Any, app: Any) -> None:
             )
         path.append(id(one))
         if kind(one) is None:
-            known.check(one)
+            if names:
+                known.check(one)
         elif kind(one) == "chord":
             _check_chord(one, app)
         for part in _parts(one):
             if kind(part) is None and not part["options"]:
-                known.check(part)
+                if names:
+                    known.check(part)
             else:
                 waiting.append((part, depth + 1))
 

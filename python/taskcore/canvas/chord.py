@@ -165,9 +165,7 @@ class chord(Signature):  # noqa: N801 - Celery's name
         self.id = header.id
         if self.body is None:
             return None
-        result = self.body.freeze(
-            _id, group_id, chord, root_id=root_id, group_index=group_index
-        )
+        result = self.body.freeze(_id, group_id, chord, root_id=root_id, group_index=group_index)
         _first(result).parent = before
         return result
 

@@ -113,9 +113,7 @@ class Signature(dict[str, "Any"]):
     # Kinds
 
     @classmethod
-    def register_type(
-        cls, name: str | None = None
-    ) -> Callable[[type[Signature]], type[Signature]]:
+    def register_type(cls, name: str | None = None) -> Callable[[type[Signature]], type[Signature]]:
         """Makes a class the one of all signatures whose `subtask_type` is `name` (its own name by
         default); a decorator. It may replace `chain`, `group` and the other kinds."""
 
@@ -329,9 +327,7 @@ class Signature(dict[str, "Any"]):
         more = None if visitor is None else visitor.on_signature(self, **headers) or {}
         return self.set(**stamps.merge(headers, more, append_stamps, self["options"]))
 
-    def stamp_links(
-        self, visitor: Any = None, append_stamps: bool = False, **headers: Any
-    ) -> None:
+    def stamp_links(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:
         """Adds headers to what it links to alone."""
         for option, hook in (("link", "on_callback"), ("link_error", "on_errback")):
             linked = listed(self["options"].get(option))

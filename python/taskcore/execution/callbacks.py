@@ -13,6 +13,7 @@ from typing import Any
 
 from taskcore import context, states
 from taskcore.canvas import Signature, maybe_signature
+from taskcore.canvas.check import check
 from taskcore.canvas.compose import as_chain
 from taskcore.exceptions import NotSupportedError
 from taskcore.publishing import argument_check, call_options
@@ -21,11 +22,13 @@ from taskcore.task import retry
 from taskcore.utils import uuid
 
 
-def check_supported(request: Mapping[str, Any]) -> None:
-    """Refuses what this version cannot carry on.
+def check_supported(app: Any, request: Mapping[str, Any]) -> None:
+    """Refuses what cannot be carried on.
 
     Raises:
         NotSupportedError: a chord, or routing that only RabbitMQ has.
+        TypeError, ValueError, ImproperlyConfigured: a composition that could not run, as
+            `canvas.check` says.
     """
     if request.get("chord"):
         raise NotSupportedError(
@@ -33,6 +36,14 @@ def check_supported(request: Mapping[str, Any]) -> None:
         )
     for sig in [*(request.get("callbacks") or ()), *(request.get("chain") or ())[-1:]]:
         call_options.check_routing(sig.get("options") or {})
+        _check_composition(app, sig)
+    for sig in request.get("errbacks") or ():
+        _check_composition(app, sig)
+
+
+def _check_composition(app: Any, sig: Mapping[str, Any]) -> None:
+    if sig.get("subtask_type"):
+        check(maybe_signature(sig), app, names=False)
 
 
 def _spread(sigs: Iterable[Any]) -> Iterator[Any]:
@@ -95,7 +106,10 @@ def _publish_composition(
     signature._app = app
     if isinstance(request, context.LocalRequest):
         # Whoever runs a task here and now wants no messages from it.
-        steps = [signature, *(maybe_signature(one, app) for one in reversed(options.get("chain") or ()))]
+        steps = [
+            signature,
+            *(maybe_signature(one, app) for one in reversed(options.get("chain") or ())),
+        ]
         as_chain(steps, app).apply(args)
         return
     if signature["subtask_type"] == "group":

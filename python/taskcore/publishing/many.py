@@ -132,7 +132,8 @@ class _Made:
     def _messages(self, calls: Iterable[Any]) -> Iterator[Any]:
         producer = self._producer
         watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
-        shared, prepared = None, {}
+        shared: Any = None
+        prepared: dict[Any, Any] = {}
         for target, args, kwargs, options, index in calls:
             if not isinstance(target, str) and target._check_arguments is not None:
                 target._check_arguments(*args, **kwargs)
@@ -156,7 +157,9 @@ class _Made:
             self._count += 1
             yield template, args, kwargs, fields or None
 
-    def _prepare(self, target: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any], Any, bool]:
+    def _prepare(
+        self, target: Any, options: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any], Any, bool]:
         producer = self._producer
         parent = producer.parent(options)
         fields, _, make = producer.complete(target, options, parent)

@@ -1,0 +1,69 @@
+"""Groups and chains through a real worker."""
+
+from typing import Any
+
+import pytest
+
+from support.site import Site
+from support.wait import until
+from taskcore import chain, group
+
+WAIT = 30
+
+
+def test_a_group(sqlite_site: Site) -> None:
+    sqlite_site.worker("-P", "solo")
+    add = sqlite_site.task("add")
+    result = group(add.s(i, i) for i in range(10)).apply_async()
+    assert result.get(timeout=WAIT) == [2 * i for i in range(10)]
+    assert result.successful() and len(result) == 10
+
+
+def test_a_chain(sqlite_site: Site) -> None:
+    sqlite_site.worker("-P", "solo")
+    add = sqlite_site.task("add")
+    result = (add.s(1, 2) | add.s(10) | add.s(100)).apply_async()
+    assert result.get(timeout=WAIT) == 113
+    assert result.parent.get() == 13 and result.parent.parent.get() == 3
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_group_as_the_next_step_and_as_a_callback(sqlite_site: Site, pool: str) -> None:
+    sqlite_site.worker("-P", pool, "-c", "1")
+    add, log = sqlite_site.task("add"), sqlite_site.task("log")
+    result = chain(add.s(1, 2), group(add.s(10), chain(add.s(20), add.s(30)))).apply_async()
+    assert result.get(timeout=WAIT) == [13, 53]
+    assert result.parent.get() == 3
+    linked = add.s(1, 1)
+    linked.link(group(log.si("one"), log.si("two") | log.si("three")))
+    assert linked.apply_async().get(timeout=WAIT) == 2
+    until(lambda: set(sqlite_site.written()) == {"one", "two", "three"}, "the callbacks")
+
+
+def test_maps_and_chunks(sqlite_site: Site) -> None:
+    sqlite_site.worker("-P", "solo")
+    add = sqlite_site.task("add")
+    pairs = [(i, i) for i in range(7)]
+    assert add.starmap(pairs).delay().get(timeout=WAIT) == [2 * i for i in range(7)]
+    assert add.map([1, 2]).delay().get(timeout=WAIT) == [2, 3]
+    assert add.chunks(pairs, 3)().get(timeout=WAIT) == [[0, 2, 4], [6, 8, 10], [12]]
+
+
+def test_a_task_replaces_itself(sqlite_site: Site) -> None:
+    sqlite_site.worker("-P", "solo")
+    add, become = sqlite_site.task("add"), sqlite_site.task("become")
+    first: Any = become.delay(add.s(1, 2))
+    assert first.get(timeout=WAIT) == 3
+    chained = (become.s(add.s(1, 2) | add.s(10)) | add.s(100)).apply_async()
+    assert chained.get(timeout=WAIT) == 113
+
+
+def test_a_failure_ends_the_rest_of_a_chain(sqlite_site: Site) -> None:
+    sqlite_site.worker("-P", "solo")
+    add, fail = sqlite_site.task("add"), sqlite_site.task("fail")
+    log = sqlite_site.task("log")
+    steps = fail.s("x") | group(add.s(1), add.s(2)) | log.si("never")
+    result = steps.on_error(log.si("failed")).apply_async()
+    with pytest.raises(ValueError, match="x"):
+        result.get(timeout=WAIT)
+    until(lambda: sqlite_site.written() == ["failed"], "the error callback")
