@@ -261,6 +261,11 @@ class Results:
             OverflowError: a negative number.
             OperationalError: the store is away.
         """
+    def save_group(self, group_id: str, structure: Any) -> None:
+        """Writes which results belong to a group, in the form of result tuples."""
+    def saved_group(self, group_id: str) -> dict[str, Any] | None:
+        """What `save_group` wrote, as `result` of a dict; None where nothing is stored."""
+    def forget_group(self, group_id: str) -> None: ...
     def forget(self, task_id: str) -> None: ...
     def cleanup(self) -> int:
         """Deletes expired documents where the store does not do it itself."""

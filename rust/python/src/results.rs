@@ -16,7 +16,9 @@ use taskcore::{
     clock,
     fork::PerProcess,
     message::Compression,
-    result::{Join, Observer, Origin, Record, ResultStore, State, Watch, record::Document},
+    result::{
+        GROUP_PREFIX, Join, Observer, Origin, Record, ResultStore, State, Watch, record::Document,
+    },
 };
 
 use crate::{
@@ -271,6 +273,39 @@ impl Results {
         let more = Join { id: group_id, size: more, expires_ms: self.expires_ms };
         let store = self.store(py)?;
         bridge::blocking(py, || store.extend(&more))
+    }
+
+    fn save_group(
+        &self,
+        py: Python<'_>,
+        group_id: &str,
+        structure: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let structure = codec::dumps_json(structure, "result")?;
+        let document = [&b"{\"result\": "[..], &structure, b"}"].concat().into();
+        let record = Record {
+            id: format!("{GROUP_PREFIX}{group_id}"),
+            // One that yields to the next.
+            state: State::Custom("GROUP".to_owned()),
+            document,
+            reply_to: None,
+            expires_ms: self.expires_ms,
+            member: None,
+        };
+        let store = self.store(py)?;
+        bridge::blocking(py, || store.put(&record))
+    }
+
+    fn saved_group<'py>(
+        &self,
+        py: Python<'py>,
+        group_id: &str,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.get(py, vec![format!("{GROUP_PREFIX}{group_id}")])?.pop().flatten())
+    }
+
+    fn forget_group(&self, py: Python<'_>, group_id: &str) -> PyResult<()> {
+        self.forget(py, &format!("{GROUP_PREFIX}{group_id}"))
     }
 
     fn forget(&self, py: Python<'_>, task_id: &str) -> PyResult<()> {

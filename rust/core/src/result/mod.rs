@@ -28,6 +28,10 @@ use crate::{
 /// announces on the client's own channel, which saves the client a subscription per task.
 pub const REPLY_PREFIX: &str = "tc-";
 
+/// Begins the key of what is known of a group: under `put`, `get` and `forget` an id that begins so
+/// names which results belong to the group behind it. Celery's layout, on every store.
+pub const GROUP_PREFIX: &str = "celery-taskset-meta-";
+
 /// A fresh reply id: the prefix and 122 random bits.
 pub fn fresh_reply_id() -> String {
     let mut random = [0; 16];

@@ -8,7 +8,7 @@ use std::{sync::Arc, thread, time::Duration};
 use bytes::Bytes;
 use taskcore::{
     ErrorKind, clock,
-    result::{Origin, REPLY_PREFIX, Record, ResultStore, State},
+    result::{GROUP_PREFIX, Origin, REPLY_PREFIX, Record, ResultStore, State},
 };
 
 pub(crate) use self::join::*;
@@ -40,7 +40,7 @@ macro_rules! result_suite {
             a_join_completes_once, the_same_record_again_has_the_same_answer, a_member_counts_once, members_are_read_in_order,
             members_may_come_before_the_size, members_are_added_while_others_run, a_batch_completes_several, stores_race,
             what_has_not_ended_does_not_count, a_client_counts_nothing, a_join_expires, a_claim_is_given_back, a_claim_lapses,
-            a_join_that_was_closed_begins_anew,
+            a_join_that_was_closed_begins_anew, a_group_is_kept_under_its_id,
         );
     };
     (@ $adapter:ident, $start:path, $($test:ident),* $(,)?) => {
@@ -230,6 +230,22 @@ pub(crate) fn no_expiry_is_kept(s: &impl Stores) {
     store(&*s.store(), &[Record { expires_ms: None, ..record(&id, State::Success, "x") }]);
     s.store().cleanup().unwrap();
     assert!(get(&*s.store(), &id).is_some());
+}
+
+pub(crate) fn a_group_is_kept_under_its_id(s: &impl Stores) {
+    let (handle, group) = (s.store(), unique("g"));
+    let key = format!("{GROUP_PREFIX}{group}");
+    let saved = |members: &str| Record {
+        document: Bytes::from(format!("{{\"result\": {members}}}")),
+        ..record(&key, State::Custom("GROUP".into()), "")
+    };
+    handle.put(&saved("[]")).unwrap();
+    handle.put(&saved("[1]")).unwrap();
+    assert_eq!(get(&*s.store(), &key), Some(Bytes::from("{\"result\": [1]}")));
+    // A task of the same id is something else.
+    assert_eq!(get(&*handle, &group), None);
+    handle.forget(&key).unwrap();
+    assert_eq!(get(&*s.store(), &key), None);
 }
 
 pub(crate) fn wait_returns_what_is_there(s: &impl Stores) {

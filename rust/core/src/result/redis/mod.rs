@@ -28,7 +28,7 @@ use redis::cmd;
 use tokio::runtime;
 
 use super::{
-    Origin, Record, ResultStore, State, Stored, Watch, fresh_reply_id,
+    GROUP_PREFIX, Origin, Record, ResultStore, State, Stored, Watch, fresh_reply_id,
     watch::{Observer, Watchers},
 };
 use crate::{
@@ -95,7 +95,8 @@ impl RedisResults {
     }
 
     fn key(&self, id: &str) -> String {
-        format!("{}celery-task-meta-{id}", self.prefix)
+        let kind = if id.starts_with(GROUP_PREFIX) { "" } else { "celery-task-meta-" };
+        format!("{}{kind}{id}", self.prefix)
     }
 
     fn reply_channel(&self, reply_to: &str) -> String {
@@ -271,7 +272,10 @@ mod tests {
             ("a:", "a:celery-task-meta-1"),
         ] {
             let options = RedisResultOptions { global_keyprefix: prefix.into() };
-            assert_eq!(RedisResults::new(&url, "unix:///none", &options).unwrap().key("1"), key);
+            let results = RedisResults::new(&url, "unix:///none", &options).unwrap();
+            assert_eq!(results.key("1"), key);
+            let group = key.replace("task-meta", "taskset-meta");
+            assert_eq!(results.key(&format!("{GROUP_PREFIX}1")), group);
         }
     }
 }
