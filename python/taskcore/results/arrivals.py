@@ -60,12 +60,29 @@ class Waiting:
         return self.end is not None and monotonic() >= self.end
 
 
-def read(wanted: Iterable[tuple[Any, str]]) -> list[dict[str, Any] | None]:
-    """The documents of these (store, id), in order; None where nothing is stored."""
+class _Stores:
+    """The store of each result, and whether nobody tells this process of its end on the process's
+    own channel: asked once for all results that are alike."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, tuple[Any, bool]] = {}
+
+    def of(self, one: Any) -> tuple[Any, bool]:
+        alike = id(one.app), id(one._store), one._reply_to
+        known = self._known.get(alike)
+        if known is None:
+            store = one.backend
+            known = self._known[alike] = store, one._is_foreign(store)
+        return known
+
+
+def read(results: Iterable[Any]) -> list[dict[str, Any] | None]:
+    """The documents of these, in order; None where nothing is stored."""
+    stores, count = _Stores(), 0
     by_store: dict[int, tuple[Any, list[tuple[int, str]]]] = {}
-    count = 0
-    for store, task_id in wanted:
-        by_store.setdefault(id(store), (store, []))[1].append((count, task_id))
+    for one in results:
+        store, _ = stores.of(one)
+        by_store.setdefault(id(store), (store, []))[1].append((count, one.id))
         count += 1
     found: list[dict[str, Any] | None] = [None] * count
     for store, asked in by_store.values():
@@ -128,8 +145,7 @@ def wait(result: Any, before: Iterable[Any], waiting: Waiting) -> None:
 def _look(pending: Iterable[Any], waiting: Waiting, seen: dict[str, Any]) -> Iterator[Any]:
     """Those that are ready by now; other states are told as they change."""
     pending = list(pending)
-    found = read((one.backend, one.id) for one in pending)
-    for one, document in zip(pending, found, strict=True):
+    for one, document in zip(pending, read(pending), strict=True):
         if document is None or one._document is not None:
             continue
         if document["status"] in states.READY_STATES:
@@ -192,9 +208,10 @@ class Watches:
     def add(self, results: Iterable[Any], tell: Any) -> None:
         """Has `tell` called with place, document and error of each of `results`, in a thread of
         the core's."""
+        stores = _Stores()
         for place, one in enumerate(results):
-            store = one.backend
-            key = store.watch(one.id, partial(tell, place), one._is_foreign(store))
+            store, foreign = stores.of(one)
+            key = store.watch(one.id, partial(tell, place), foreign)
             self._keys.append((store, key))
 
     def close(self) -> None:

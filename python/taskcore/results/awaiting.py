@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Any
 
 from taskcore.results.arrivals import Watches
@@ -23,14 +23,27 @@ async def wait(result: Any, before: Iterable[Any]) -> dict[str, Any]:
     Raises:
         OperationalError: the store went away; or what a task in `before` raised.
     """
-    async with aclosing(arriving((result, *before))) as coming:
-        async for one in coming:
-            if one is not result:
-                one.maybe_throw()
-            else:
+    waited = [result]
+    for one in before:
+        if one._document is None:
+            waited.append(one)
+        else:
+            one.maybe_throw()
+    come, watches = _Come(), Watches()
+    try:
+        watches.add(waited, come.put)
+        while True:
+            place, document, error = await come.get()
+            if error is not None:
+                raise error
+            if place == 0:
                 break
-    document: dict[str, Any] = result._document
-    return document
+            waited[place]._document = document
+            waited[place].maybe_throw()
+    finally:
+        watches.close()
+    found: dict[str, Any] = document
+    return found
 
 
 async def arriving(results: Iterable[Any]) -> AsyncGenerator[Any]:
@@ -72,6 +85,7 @@ class _Come:
         self._is_waking = False
 
     def put(self, *arrival: Any) -> None:
+        """Takes place, document and error."""
         self._arrivals.append(arrival)
         if not self._is_waking:
             self._is_waking = True
@@ -84,6 +98,7 @@ class _Come:
         self._woken.set()
 
     async def get(self) -> tuple[int, Any, Any]:
+        """Place, document and error of the next."""
         while not self._arrivals:
             self._woken.clear()
             await self._woken.wait()

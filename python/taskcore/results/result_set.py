@@ -1,16 +1,16 @@
 """The results of many tasks, in the order of their publishing.
 
-Holds ids; an AsyncResult is made when one is looked at. Documents are fetched by the hundred, and
-those that are final are kept, so a progress bar over a large batch asks only for what has not
-ended, and a finished batch costs nothing more. Waiting is by push for all members at once
+Holds ids; an AsyncResult is made when one is looked at or asked for. Documents are fetched by the
+hundred, and those that are final are kept, so a progress bar over a large batch asks only for what
+has not ended, and a finished batch costs nothing more. Waiting is by push for all members at once
 (`arrivals`). A member may be a set itself; it counts as one, which has ended when all of its own
 have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from taskcore import current, states
 from taskcore.results import ResultBase, arrivals
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class ResultSet(Sequence[AsyncResult[R]], ResultBase):
+class ResultSet(ResultBase, Generic[R]):
     """Results in the order of their publishing; each AsyncResult is made when it is looked at."""
 
     if TYPE_CHECKING:
@@ -72,8 +72,9 @@ class ResultSet(Sequence[AsyncResult[R]], ResultBase):
     @property
     def results(self) -> list[Any]:
         """The members, in the list that the set itself uses."""
-        for index in range(len(self._items)):
-            self._at(index)
+        for index, item in enumerate(self._items):
+            if isinstance(item, str):
+                self._at(index)
         return self._items
 
     @overload
@@ -238,30 +239,12 @@ class ResultSet(Sequence[AsyncResult[R]], ResultBase):
             elif not one.ignored:
                 yield one
 
-    def _unknown(self) -> Iterator[tuple[ResultSet[Any], int]]:
-        """Where the members are whose end is not known: the set and the place in it."""
-        for index, item in enumerate(self._items):
-            if isinstance(item, ResultSet):
-                yield from item._unknown()
-            elif isinstance(item, str):
-                if not self._make.is_ignored:
-                    yield self, index
-            elif item._document is None and not item.ignored:
-                yield self, index
-
     def _refresh(self) -> None:
         """Asks for the members whose end is not known, and keeps what is final."""
-        store = self.backend if self._items else None
-
-        def asked(owner: ResultSet[Any], index: int) -> tuple[Any, str]:
-            item = owner._items[index]
-            return (store, item) if isinstance(item, str) else (item.backend, item.id)
-
-        places = list(self._unknown())
-        found = arrivals.read(asked(owner, index) for owner, index in places)
-        for (owner, index), document in zip(places, found, strict=True):
+        unknown = [one for one in self._leaves() if one._document is None]
+        for one, document in zip(unknown, arrivals.read(unknown), strict=True):
             if document is not None and document["status"] in states.READY_STATES:
-                owner._at(index)._document = document
+                one._document = document
 
     def _known(self) -> Iterator[str | None]:
         """The state of each single task that has ended; None of one that has not, as far as is
@@ -270,8 +253,7 @@ class ResultSet(Sequence[AsyncResult[R]], ResultBase):
             if isinstance(item, ResultSet):
                 yield from item._known()
             else:
-                document = None if isinstance(item, str) else item._document
-                yield None if document is None else document["status"]
+                yield None if item._document is None else item._document["status"]
 
     def _count(self, ended: Callable[[str | None], bool]) -> int:
         """How many members have ended so, a set when all of its own have."""
@@ -279,9 +261,7 @@ class ResultSet(Sequence[AsyncResult[R]], ResultBase):
         return sum(
             all(map(ended, item._known()))
             if isinstance(item, ResultSet)
-            else not isinstance(item, str)
-            and item._document is not None
-            and ended(item._document["status"])
+            else item._document is not None and ended(item._document["status"])
             for item in self._items
         )
 
