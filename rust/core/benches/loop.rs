@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use taskcore::{
     broker::{
-        Broker, Outgoing, QueueOrder, Settle, Settlement, Subscription, memory::MemoryBroker,
+        Broker, Outgoing, QueueOrder, Settle, Settlement, Subscription, Want, memory::MemoryBroker,
     },
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
@@ -167,7 +167,7 @@ fn broker_alone(name: &str) -> f64 {
         let consumer = broker.consume(subscription).await.expect("memory");
         let mut left = TASKS;
         while left > 0 {
-            let got = consumer.fetch(500, 0).await.expect("memory");
+            let got = consumer.fetch(Want::of(500, 0)).await.expect("memory");
             left -= got.len();
             let acks = got.iter().map(|d| Settlement { tag: d.tag, how: Settle::Ack }).collect();
             consumer.settle(acks).await.expect("memory");

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use taskcore::{
     ErrorKind,
     assemble::{self, Options},
-    broker::{Broker, Outgoing, QueueOrder, QueueStats, Settle, Settlement, Subscription},
+    broker::{Broker, Outgoing, QueueOrder, QueueStats, Settle, Settlement, Subscription, Want},
     clock,
     message::{Encoding, Message},
 };
@@ -84,7 +84,7 @@ async fn what_fills_the_disk_can_be_claimed_and_settled() {
     let worker = broker.consume(subscription).await.unwrap();
     let mut done = 0;
     while done < count {
-        let got = worker.fetch(500, 0).await.unwrap();
+        let got = worker.fetch(Want::of(500, 0)).await.unwrap();
         done += got.len();
         let ack = |tag| Settlement { tag, how: Settle::Ack };
         worker.settle(got.iter().map(|d| ack(d.tag)).collect()).await.unwrap();

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use taskcore::{
     assemble::{self, Options},
-    broker::{Broker, Consumer, QueueOrder, QueueStats, Settle, Settlement, Subscription},
+    broker::{Broker, Consumer, QueueOrder, QueueStats, Settle, Settlement, Subscription, Want},
     clock,
     result::{Join, Member, Record, State},
 };
@@ -29,7 +29,7 @@ async fn consume(broker: &dyn Broker, queue: &str) -> Arc<dyn Consumer> {
 async fn drain(worker: &dyn Consumer, count: usize) -> Vec<String> {
     let mut bodies = Vec::new();
     for _ in 0..count {
-        let got = tokio::time::timeout(Duration::from_secs(30), worker.fetch(1, 0)).await;
+        let got = tokio::time::timeout(Duration::from_secs(30), worker.fetch(Want::of(1, 0))).await;
         let delivery = got.expect("a message").unwrap().remove(0);
         worker.settle(vec![Settlement { tag: delivery.tag, how: Settle::Ack }]).await.unwrap();
         let body = String::from_utf8(delivery.raw.to_vec()).unwrap();

@@ -183,6 +183,25 @@ pub struct Subscription {
     pub max_deliveries: u32,
 }
 
+/// How much a fetch asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Messages that may run.
+    pub ready: usize,
+    /// How many of these may be suspect. What is not suspect does not wait behind suspects for
+    /// which this leaves no room.
+    pub suspects: usize,
+    /// Beside those, scheduled ones that come due within [`HORIZON_MS`].
+    pub due: usize,
+}
+
+impl Want {
+    /// So many that may run, suspect or not, and so many scheduled ones.
+    pub fn of(ready: usize, due: usize) -> Self {
+        Self { ready, suspects: ready, due }
+    }
+}
+
 /// What one sweep for dead workers put back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -226,17 +245,19 @@ impl<T: Admin + Broadcast> Adapter for T {}
 
 /// The worker's side of one connection. All methods take `&self` and may run concurrently with each
 /// other, except that at most one `fetch` is outstanding. Dropping a `fetch` future is safe: what
-/// it claimed is still recorded under the epoch and comes back with `release`.
+/// it claimed is still recorded under the epoch, and is given to the next fetch, whatever that asks
+/// for, or comes back with `release`.
 pub trait Consumer: Send + Sync {
-    /// Claims up to `want` messages that may run, highest priority first, what was put back overdue
-    /// ahead of the rest of its queue; and up to `want_due` scheduled ones that come due within
-    /// [`HORIZON_MS`]. What came due in the due set because nobody claimed it in time may count as
-    /// either. Waits blocked while there is nothing; returns at least one delivery, or an error.
+    /// Claims what is wanted: messages that may run, highest priority first, within one suspects
+    /// and then what was put back overdue ahead of the rest of its queue; and scheduled ones. What
+    /// came due in the due set because nobody claimed it in time may count as either, and is not
+    /// counted as suspect. Waits blocked while there is nothing; returns at least one delivery, or
+    /// an error.
     ///
     /// # Errors
     /// `Connection` when the link is gone: call [`Broker::consume`] again. `Fenced` when the lease
     /// had lapsed.
-    fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>>;
+    fn fetch(&self, want: Want) -> BoxFuture<'_, Result<Vec<Delivery>>>;
 
     /// Settles a batch, in order, atomically per queue lane. Tags that are not held any more are
     /// ignored.

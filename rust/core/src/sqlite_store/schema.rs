@@ -1,10 +1,10 @@
 //! The tables, and which versions of them this code understands.
 //!
 //! A message is written once, into `message`, under a number that grows with every publish. Where
-//! it is, is said by an entry of a few bytes in one of four other tables, so moving a message moves
+//! it is, is said by an entry of a few bytes in one of five other tables, so moving a message moves
 //! no body:
 //!
-//! * `ready` and `held` by *key*: queue, priority and number in one integer
+//! * `ready`, `suspect` (what is ready and suspect) and `held` by *key*: queue, priority and number in one integer
 //!   ([`crate::broker::sqlite::key`]), so the table is its own index, a lane is a range, its head
 //!   is the smallest key, and putting a message back in its old place is an insertion;
 //! * `due` by queue and time, with a label made of the task id to cancel by;
@@ -25,7 +25,7 @@ pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
 /// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is
 /// the same as one that was brought forward. Files have taken these steps, so none is ever edited.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 INSERT INTO counter VALUES (1, 0);
@@ -61,6 +61,9 @@ CREATE TABLE member (joined INTEGER NOT NULL, place INTEGER NOT NULL, id TEXT NO
 ",
     // How many members were added while others ran. `joined.body` is not used any more.
     "ALTER TABLE joined ADD COLUMN added INTEGER NOT NULL DEFAULT 0",
+    // Ready messages that are suspect, apart from the others, so that each are claimed by their own
+    // measure. Those of before stay where they are.
+    "CREATE TABLE suspect (key INTEGER PRIMARY KEY)",
 ];
 
 /// `PRAGMA user_version` after all steps.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use crate::{
     backoff,
     broker::{
-        Broker, Consumer, Delivery, Recovered, Subscription, Tag,
+        Broker, Consumer, Delivery, Recovered, Subscription, Tag, Want,
         lease::{LEASE_MS, RENEW_MS, SWEEP_MS},
     },
     clock::{self, Micros},
@@ -60,7 +60,8 @@ pub(super) enum ConnectionNews {
 
 struct Up {
     consumer: Arc<dyn Consumer>,
-    fetch: Option<BoxFuture<'static, Result<Vec<Delivery>>>>,
+    /// And whether it takes suspects.
+    fetch: Option<(bool, BoxFuture<'static, Result<Vec<Delivery>>>)>,
     mark: Option<BoxFuture<'static, Result<()>>>,
     renew: Chore<((), Duration)>,
     sweep: Chore<Recovered>,
@@ -118,18 +119,22 @@ impl Connection {
         &self.subscription.epoch
     }
 
-    /// Whether a fetch may be begun.
-    pub(super) fn can_fetch(&self) -> bool {
-        matches!(&self.state, State::Up(up) if up.fetch.is_none())
+    /// Whether a fetch may be begun that takes `suspects` or not: none is under way, or one that
+    /// takes none and may block while suspects wait in the broker.
+    pub(super) fn can_fetch(&self, suspects: bool) -> bool {
+        let State::Up(up) = &self.state else { return false };
+        up.fetch.as_ref().is_none_or(|(takes, _)| suspects && !takes)
     }
 
-    /// Begins a fetch, if [`Connection::can_fetch`].
-    pub(super) fn fetch(&mut self, want: usize, want_due: usize) {
-        if let State::Up(up) = &mut self.state
-            && up.fetch.is_none()
-        {
+    /// Begins a fetch, if [`Connection::can_fetch`], in the place of one that is under way.
+    pub(super) fn fetch(&mut self, want: Want) {
+        if !self.can_fetch(want.suspects > 0) {
+            return;
+        }
+        if let State::Up(up) = &mut self.state {
             let consumer = Arc::clone(&up.consumer);
-            up.fetch = Some(Box::pin(async move { consumer.fetch(want, want_due).await }));
+            let fetch = Box::pin(async move { consumer.fetch(want).await });
+            up.fetch = Some((want.suspects > 0, fetch));
         }
     }
 
@@ -256,7 +261,7 @@ impl Connection {
 
 impl Up {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ConnectionNews>> {
-        if let Some(fetch) = &mut self.fetch
+        if let Some((_, fetch)) = &mut self.fetch
             && let Poll::Ready(result) = fetch.as_mut().poll(cx)
         {
             self.fetch = None;

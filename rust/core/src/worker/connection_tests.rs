@@ -54,7 +54,7 @@ impl Broker for Shared {
 }
 
 impl Consumer for Shared {
-    fn fetch(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+    fn fetch(&self, _: Want) -> BoxFuture<'_, Result<Vec<Delivery>>> {
         Box::pin(std::future::pending())
     }
     fn settle(&self, _: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
@@ -123,7 +123,7 @@ async fn waits_double_up_to_the_cap() {
         last = Instant::now();
     }
     assert!(matches!(news(&mut connection).await, ConnectionNews::Up(_)));
-    assert!(connection.consumer().is_some() && connection.can_fetch());
+    assert!(connection.consumer().is_some() && connection.can_fetch(true));
     for (wait, expected) in waits.into_iter().zip([0, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000])
     {
         assert!((expected..=expected + 1).contains(&wait), "{wait} instead of {expected}");
@@ -134,8 +134,8 @@ async fn waits_double_up_to_the_cap() {
 async fn a_renewal_without_an_answer_brings_the_link_down() {
     let (mut connection, broker) = connection(vec![Ok(()), Ok(())], vec![Ok(())]);
     assert!(matches!(news(&mut connection).await, ConnectionNews::Up(_)));
-    connection.fetch(1, 0);
-    assert!(!connection.can_fetch());
+    connection.fetch(Want::of(1, 0));
+    assert!(!connection.can_fetch(true));
     assert!(matches!(news(&mut connection).await, ConnectionNews::Renewed(_)));
     let since = Instant::now();
     let ConnectionNews::Down(error) = news(&mut connection).await else { panic!("it hung") };
@@ -146,9 +146,19 @@ async fn a_renewal_without_an_answer_brings_the_link_down() {
         "found out before the lease could lapse: {:?}",
         since.elapsed()
     );
-    assert!(connection.consumer().is_none() && !connection.can_fetch());
+    assert!(connection.consumer().is_none() && !connection.can_fetch(true));
     assert!(matches!(news(&mut connection).await, ConnectionNews::Up(_)));
     assert_eq!(broker.connected.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_takes_no_suspects_gives_way_to_one_that_does() {
+    let (mut connection, _) = connection(vec![Ok(())], vec![]);
+    assert!(matches!(news(&mut connection).await, ConnectionNews::Up(_)));
+    connection.fetch(Want { ready: 1, suspects: 0, due: 0 });
+    assert!(!connection.can_fetch(false) && connection.can_fetch(true));
+    connection.fetch(Want::of(1, 0));
+    assert!(!connection.can_fetch(false) && !connection.can_fetch(true));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
-    broker::{Delivery, Recovered, Settle, memory::MemoryBroker},
+    broker::{Delivery, Recovered, Settle, Want, memory::MemoryBroker},
     error::ErrorKind,
     result::{Join, Joined, Joins, State, join::Ended},
 };
@@ -106,7 +106,7 @@ impl ResultStore for Servers {
 }
 
 impl Consumer for Servers {
-    fn fetch(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+    fn fetch(&self, _: Want) -> BoxFuture<'_, Result<Vec<Delivery>>> {
         unreachable!("flush never fetches")
     }
     fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {

@@ -46,7 +46,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use crate::{
-    broker::{Broker, Subscription, epoch},
+    broker::{Broker, Subscription, Want, epoch},
     clock::{self, Micros, Millis},
     config::WorkerConfig,
     error::Result,
@@ -325,15 +325,17 @@ impl Worker {
     }
 
     fn fetch(&mut self) {
-        if !self.connection.can_fetch() || self.config.queues.is_empty() {
+        let suspects = self.window.want_suspects(self.held_suspects());
+        if !self.connection.can_fetch(suspects > 0) || self.config.queues.is_empty() {
             return;
         }
         let claimed = self.inflight.claimed();
         let bytes = self.inflight.unstarted_bytes();
-        let want = self.window.want(Load { claimed, bytes, idle: claimed < self.pool.slots() });
+        let ready = self.window.want(Load { claimed, bytes, idle: claimed < self.pool.slots() });
         // Never for scheduled messages alone: such a fetch would block with the window open later.
-        if want > 0 {
-            self.connection.fetch(want, self.window.want_due(self.eta.len(), bytes));
+        if ready > 0 {
+            let due = self.window.want_due(self.eta.len(), bytes);
+            self.connection.fetch(Want { ready, suspects, due });
         }
     }
 

@@ -77,12 +77,7 @@ impl Worker {
         if self.suspects.is_empty() {
             return Ok(self.pool.room());
         }
-        let running = self
-            .suspects
-            .begun
-            .iter()
-            .filter(|(key, _)| at_pool(self.inflight.place(*key)))
-            .count();
+        let running = self.running_suspects();
         let others = self.inflight.at_pool() - running;
         let tried = running + self.suspects.marking.len();
         let others = suspect::beside(slots, tried, others, self.suspects.served);
@@ -90,6 +85,18 @@ impl Worker {
             self.suspects.served = false;
         }
         Ok(others.min(self.pool.room()))
+    }
+
+    /// How many of the suspects the pool has.
+    fn running_suspects(&self) -> usize {
+        let place = |key| self.inflight.place(key);
+        let begun = self.suspects.begun.iter();
+        begun.filter(|(key, _)| matches!(place(*key), Some(Place::Pool | Place::Running))).count()
+    }
+
+    /// How many suspects wait here to be tried or are.
+    pub(super) fn held_suspects(&self) -> usize {
+        self.inflight.count(Place::Suspect) + self.running_suspects()
     }
 
     /// The marks have arrived.

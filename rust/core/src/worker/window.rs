@@ -1,7 +1,8 @@
 //! The prefetch window: how many messages to ask the broker for next.
 //!
-//! It counts what is claimed and wants a slot: ready, queued at the pool or running. What waits for
-//! a due time or for a rate limit has an allowance of its own ([`HELD`]) and does not count. With
+//! It counts what is claimed and wants a slot: ready, queued at the pool or running. Suspects, which
+//! may wait for long to be tried, have a window of the same size of their own. What waits for a due
+//! time or for a rate limit has an allowance of its own ([`HELD`]) and does not count. With
 //! [`Prefetch::Auto`] the window starts at Celery's four per slot and doubles, as evidence comes
 //! in, up to what the measured run times say is [`WORTH_US`] of work per slot: enough to amortise a
 //! round trip, little enough that another worker is not deprived of work for long. One figure for
@@ -111,8 +112,18 @@ impl Window {
         // A message larger than the whole byte budget still has to run some time.
         let affordable = if load.bytes == 0 { affordable.max(1) } else { affordable };
         let want = free.min(affordable).min(FETCH_MOST);
-        let batch = (self.size / 4).clamp(1, FETCH_MOST / 4);
-        if want >= batch || load.idle { want } else { 0 }
+        if want >= self.batch() || load.idle { want } else { 0 }
+    }
+
+    /// How many of those may be suspect, when so many are `held`.
+    pub fn want_suspects(&self, held: usize) -> usize {
+        let free = self.size.saturating_sub(held);
+        if free >= self.batch() || held < self.slots { free } else { 0 }
+    }
+
+    /// Fewer are not worth a round trip while nobody is idle.
+    fn batch(&self) -> usize {
+        (self.size / 4).clamp(1, FETCH_MOST / 4)
     }
 
     /// How many scheduled messages to ask for, when `held` wait for their due time and `bytes` are
@@ -215,6 +226,11 @@ mod tests {
         assert_eq!(window.want(load(76)), 0);
         assert_eq!(window.want(Load { idle: true, ..load(99) }), 1);
         assert_eq!(window.want(load(500)), 0);
+        for (held, want) in [(0, 100), (75, 25), (76, 0), (100, 0), (500, 0)] {
+            assert_eq!(window.want_suspects(held), want, "{held} suspects are held");
+        }
+        let window = Window::new(Prefetch::PerSlot(1), 8, BYTES);
+        assert_eq!([7, 8].map(|held| window.want_suspects(held)), [1, 0]);
     }
 
     #[test]

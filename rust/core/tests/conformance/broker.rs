@@ -22,6 +22,8 @@ use taskcore::{
     message::{Encoding, Message},
 };
 
+pub(crate) use taskcore::broker::Want;
+
 pub(crate) use self::{delivery::*, due::*, lease::*, operator::*, settling::*};
 use crate::{PATIENCE, QUIET, unique};
 
@@ -32,14 +34,14 @@ macro_rules! broker_suite {
         $crate::broker_suite!(@ $adapter, $start,
             fifo, an_exchange_that_is_none_is_unroutable, priorities, queues_in_order_within_a_priority, queues_take_turns, a_strict_order_is_kept, fetch_many_claims_no_more_than_asked,
             bytes_are_untouched, a_delivery_holds_its_message, what_is_no_message_comes_with_the_reason, many_at_once, publish_wakes_a_blocked_fetch, one_message_goes_to_one_worker,
-            a_dropped_fetch_loses_nothing, an_answered_fetch_that_is_dropped_loses_nothing, two_workers_share_everything_once, an_empty_batch_is_nothing,
+            a_dropped_fetch_loses_nothing, an_answered_fetch_that_is_dropped_loses_nothing, the_next_fetch_finds_what_a_dropped_one_was_given, two_workers_share_everything_once, an_empty_batch_is_nothing,
             ack_forgets, hand_back_keeps_order_at_the_head, requeue_goes_to_the_tail, requeue_keeps_the_count, redeliver_is_counted_and_parks,
             redeliver_comes_before_what_is_queued, defer_goes_to_the_due_set, park_keeps_the_bytes, settle_many_in_order,
             a_tag_that_is_not_held_is_ignored, a_settlement_sent_again_leaves_a_newer_claim_alone, settling_wakes_another_worker,
             far_due_is_not_delivered, near_due_is_in_the_queue, due_is_delivered_within_the_horizon,
             due_wakes_a_blocked_fetch, scheduled_ones_cost_no_fetch, due_order, ready_only_and_due_only,
             what_is_put_back_overdue_is_the_next_to_be_claimed, what_is_put_back_overdue_wakes_another_worker, cancel_by_id, due_bytes_are_untouched,
-            release_returns_everything_in_order, a_released_consumer_is_refused, the_leases_that_stand_are_known, a_lapsed_lease_is_recovered, a_suspect_is_one_until_it_has_run, a_renewed_lease_is_respected,
+            release_returns_everything_in_order, a_released_consumer_is_refused, the_leases_that_stand_are_known, a_lapsed_lease_is_recovered, a_suspect_is_one_until_it_has_run, a_fetch_takes_no_more_suspects_than_it_wants, suspects_hold_up_nothing_else, a_renewed_lease_is_respected,
             who_is_late_itself_judges_nobody, a_consumer_is_replaced_under_its_lease, the_queues_of_a_consumer_change, a_lease_that_ended_is_followed_by_a_fresh_epoch,
             capabilities_are_true, stats_count, queues_are_listed, purge_drops_ready_and_scheduled, dead_letters_are_listed_newest_first,
             replay_goes_to_the_tail, replay_by_key, discard_by_key_and_all, the_url_is_redacted,
@@ -157,7 +159,7 @@ pub(crate) async fn worker_with(
 pub(crate) async fn take(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
     let mut all = Vec::new();
     while all.len() < count {
-        let got = tokio::time::timeout(PATIENCE, consumer.fetch(count - all.len(), 0))
+        let got = tokio::time::timeout(PATIENCE, consumer.fetch(Want::of(count - all.len(), 0)))
             .await
             .expect("a message arrives")
             .unwrap();
@@ -169,7 +171,7 @@ pub(crate) async fn take(consumer: &dyn Consumer, count: usize) -> Vec<Delivery>
 
 /// Watches for a while that nothing is delivered.
 pub(crate) async fn nothing(consumer: &dyn Consumer) {
-    let got = tokio::time::timeout(QUIET, consumer.fetch(100, 100)).await;
+    let got = tokio::time::timeout(QUIET, consumer.fetch(Want::of(100, 100))).await;
     assert!(got.is_err(), "nothing was to be delivered, got {got:?}");
 }
 

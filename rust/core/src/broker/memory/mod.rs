@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use self::{broadcast::Subscribers, state::State};
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Delivery, HORIZON_MS,
-    Outgoing, QueueStats, Recovered, Settlement, Subscription, Tag,
+    Outgoing, QueueStats, Recovered, Settlement, Subscription, Tag, Want,
     broadcast::{Binding, BroadcastMessage, Subscriber},
     encoded,
     order::Turns,
@@ -216,7 +216,7 @@ impl MemoryConsumer {
 }
 
 impl Consumer for MemoryConsumer {
-    fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+    fn fetch(&self, want: Want) -> BoxFuture<'_, Result<Vec<Delivery>>> {
         Box::pin(async move {
             loop {
                 // Armed before the state is looked at, so that no change falls between the look and
@@ -229,13 +229,12 @@ impl Consumer for MemoryConsumer {
                     let mut state = self.store.lock();
                     let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
                     let queues = (&*self.subscription.queues, &mut *turns);
-                    let got = state
-                        .claim(self.holder, queues, (want, want_due), now)
-                        .ok_or_else(|| self.fenced())?;
+                    let got =
+                        state.claim(self.holder, queues, want, now).ok_or_else(|| self.fenced())?;
                     if !got.is_empty() {
                         return Ok(got);
                     }
-                    let ahead = if want_due > 0 { HORIZON_MS } else { 0 };
+                    let ahead = if want.due > 0 { HORIZON_MS } else { 0 };
                     state.next_due(&self.subscription.queues).map(|due| due - ahead)
                 };
                 match next_due {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::super::{
     DeadLetter, Delivery, HORIZON_MS, PRIORITIES, QueueStats, Recovered, Settle, Settlement, Tag,
+    Want,
     encoded::Encoded,
     epoch,
     lease::{self, LEASE_MS},
@@ -38,8 +39,8 @@ struct Message {
 
 #[derive(Default)]
 struct Queue {
-    /// One lane per priority.
-    ready: [BTreeMap<u64, Message>; PRIORITIES as usize],
+    /// One lane per priority, by whether it is no suspect, then number.
+    ready: [BTreeMap<(bool, u64), Message>; PRIORITIES as usize],
     /// By due time, then number.
     due: BTreeMap<(Millis, u64), Message>,
     /// In the order of parking, with reason and time.
@@ -82,8 +83,8 @@ impl State {
     }
 
     fn make_ready(&mut self, message: Message) {
-        let queue = message.queue.clone();
-        self.queue(&queue).ready[usize::from(message.priority)].insert(message.number, message);
+        let (queue, place) = (message.queue.clone(), (!message.suspect, message.number));
+        self.queue(&queue).ready[usize::from(message.priority)].insert(place, message);
     }
 
     fn schedule(&mut self, message: Message, due: Millis) {
@@ -152,30 +153,31 @@ impl State {
         (number, epoch)
     }
 
-    /// Claims up to `want.0` ready and `want.1` due messages; `None` when the holder is not known
-    /// any more.
+    /// Claims what is wanted; `None` when the holder is not known any more.
     pub(super) fn claim(
         &mut self,
         holder: u64,
         (queues, turns): (&[Arc<str>], &mut Turns),
-        want: (usize, usize),
+        want: Want,
         now: Millis,
     ) -> Option<Vec<Delivery>> {
-        let mut claimed = Vec::new();
+        let (mut claimed, mut suspects) = (Vec::new(), want.suspects);
         let holder = self.holders.get_mut(&holder)?;
-        take_due(&mut self.queues, queues, now, want.0, &mut claimed);
+        take_due(&mut self.queues, queues, now, want.ready, &mut claimed);
         for priority in 0..usize::from(PRIORITIES) {
-            while claimed.len() < want.0 {
+            while claimed.len() < want.ready {
                 let next = turns.queues().find_map(|at| {
                     let ready = &mut self.queues.get_mut(&queues[at])?.ready[priority];
-                    Some((at, ready.pop_first()?.1))
+                    let first = *ready.range((suspects == 0, 0)..).next()?.0;
+                    Some((at, ready.remove(&first)?))
                 });
                 let Some((at, message)) = next else { break };
+                suspects -= usize::from(message.suspect);
                 turns.served(at);
                 claimed.push(message);
             }
         }
-        let all = claimed.len() + want.1;
+        let all = claimed.len() + want.due;
         take_due(&mut self.queues, queues, now + HORIZON_MS, all, &mut claimed);
         let last = &mut self.last;
         let deliver = |message: Message| {
@@ -215,9 +217,7 @@ impl State {
                 (message.number, message.suspect) = (self.number(), false);
                 self.make_ready(message);
             }
-            Settle::Redeliver { .. } => {
-                self.redeliver(message, max_deliveries, now);
-            }
+            Settle::Redeliver { .. } => self.redeliver(message, max_deliveries, now),
             Settle::Defer { id, due } => {
                 message.id = id;
                 self.schedule(message, due);

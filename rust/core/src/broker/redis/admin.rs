@@ -32,6 +32,7 @@ pub(super) fn stats(lease: &mut Lease, keys: &Keys, lanes: &[Lane]) -> RedisResu
     for lane in lanes {
         ask.cmd("LLEN").arg(&lane.list);
         ask.cmd("LLEN").arg(lane.redelivered());
+        ask.cmd("LLEN").arg(lane.overdue());
         ask.cmd("ZRANGE").arg(lane.due()).arg(0).arg(-1);
         ask.cmd("HLEN").arg(lane.dead());
     }
@@ -39,13 +40,13 @@ pub(super) fn stats(lease: &mut Lease, keys: &Keys, lanes: &[Lane]) -> RedisResu
     let (epochs, answers) = answers.split_first().expect("a reply for each command");
     let epochs: Vec<String> = redis::from_redis_value_ref(epochs)?;
     let mut scheduled = pipe();
-    for (lane, answer) in lanes.iter().zip(answers.chunks(4)) {
+    for (lane, answer) in lanes.iter().zip(answers.chunks(5)) {
         let number = |i: usize| redis::from_redis_value_ref::<u64>(&answer[i]);
-        stats.depth += number(0)? + number(1)?;
-        for begin in redis::from_redis_value_ref::<Vec<Millis>>(&answer[2])? {
+        stats.depth += number(0)? + number(1)? + number(2)?;
+        for begin in redis::from_redis_value_ref::<Vec<Millis>>(&answer[3])? {
             scheduled.cmd("HLEN").arg(lane.bucket(begin));
         }
-        stats.dead += number(3)?;
+        stats.dead += number(4)?;
     }
     stats.scheduled = sum(lease, &scheduled)?;
     stats.in_flight = in_flight(lease, &epochs, lanes)?;
@@ -92,7 +93,7 @@ pub(super) fn purge(lease: &mut Lease, lanes: &[Lane]) -> RedisResult<u64> {
         let buckets = buckets(lease, lane)?;
         // At least one call, for what is ready.
         for chunk in chunks_or_none(&buckets) {
-            let mut keys = vec![lane.list.clone(), lane.redelivered(), lane.due()];
+            let mut keys = vec![lane.list.clone(), lane.redelivered(), lane.overdue(), lane.due()];
             keys.extend(chunk.iter().map(|begin| lane.bucket(*begin)));
             let mut call = PURGE.call(&keys);
             call.arg(chunk);

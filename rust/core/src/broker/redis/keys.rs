@@ -9,7 +9,8 @@
 //! | key | type | holds |
 //! | --- | --- | --- |
 //! | `L` | list | ready messages; producers push left, workers pop right |
-//! | `{L}:redelivered` | list | ready messages that were lost with a worker, each with its count; served before `L` |
+//! | `{L}:redelivered` | list | ready messages that were lost with a worker, each with its count; served before all else |
+//! | `{L}:overdue` | list | ready messages that came due and found no room; served before `L` |
 //! | `{L}:unacked:<epoch>` | hash | sequence number to message: what this worker claimed; and under the empty name the session that may claim |
 //! | `{L}:moved:<epoch>:<session>` | list | where a wait moves a message, until the worker records it as unacked; a string when the session has ended |
 //! | `{L}:due` | zset | the buckets that hold scheduled messages: where each begins (ms), as name and score |
@@ -111,6 +112,10 @@ impl Lane {
 
     pub(super) fn redelivered(&self) -> String {
         format!("{}redelivered", self.base)
+    }
+
+    pub(super) fn overdue(&self) -> String {
+        format!("{}overdue", self.base)
     }
 
     pub(super) fn dead(&self) -> String {

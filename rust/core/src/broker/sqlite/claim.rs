@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::key::{self, Hold};
 use crate::{
-    broker::{self, HORIZON_MS, order::Turns},
+    broker::{self, HORIZON_MS, Want, order::Turns},
     clock::Millis,
     sqlite_store::Tx,
 };
@@ -15,7 +15,33 @@ use crate::{
 /// Bodies beyond this wait for the next claim, so that many large ones do not meet in memory.
 const CLAIM_BYTES: usize = 64 << 20;
 
-const HEAD: &str = "SELECT key FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT 1";
+/// The statements about one of the two tables of ready messages.
+struct Table {
+    head: &'static str,
+    lane: &'static str,
+    hold: &'static str,
+    drop: &'static str,
+}
+
+macro_rules! table {
+    ($name:literal) => {
+        Table {
+            head: concat!("SELECT key FROM ", $name, " WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT 1"),
+            lane: concat!(
+                "SELECT r.key, m.redeliveries, m.suspect, m.body FROM ", $name,
+                " r JOIN message m ON m.number = r.key & ?3 WHERE r.key BETWEEN ?1 AND ?2 ORDER BY r.key LIMIT ?4"
+            ),
+            hold: concat!(
+                "INSERT INTO held (key, holder, claim) SELECT key, ?3, ?4 FROM ", $name,
+                " WHERE key BETWEEN ?1 AND ?2 ORDER BY key"
+            ),
+            drop: concat!("DELETE FROM ", $name, " WHERE key BETWEEN ?1 AND ?2"),
+        }
+    };
+}
+
+const READY: Table = table!("ready");
+const SUSPECT: Table = table!("suspect");
 const FIRST_DUE: &str = "SELECT at FROM due WHERE queue = ?1 ORDER BY at LIMIT 1";
 
 /// Who claims, and how much.
@@ -27,10 +53,7 @@ pub(super) struct Claim {
     pub(super) queues: Arc<[Arc<str>]>,
     /// Whose turn it is among the queues.
     pub(super) turns: Turns,
-    /// Ready ones.
-    pub(super) want: usize,
-    /// Due ones.
-    pub(super) want_due: usize,
+    pub(super) want: Want,
 }
 
 /// What a claim took.
@@ -62,14 +85,14 @@ pub(super) fn look(connection: &Connection, claim: &Claim, now: Millis) -> rusql
     let mut find = connection.prepare_cached("SELECT id FROM queue WHERE name = ?1")?;
     for name in claim.queues.iter() {
         let Some(queue) = find.query_row([&**name], |row| row.get(0)).optional()? else { continue };
-        if claim.want > 0 && head(connection, key::queue_range(queue))?.is_some() {
+        if claim.want.ready > 0 && Head::of(connection, queue, claim.want.suspects)?.is_some() {
             return Ok(Look::Now);
         }
         let due: Option<Millis> = connection
             .prepare_cached(FIRST_DUE)?
             .query_row([queue], |row| row.get(0))
             .optional()?;
-        let open = due.map(|due| if claim.want_due > 0 { due - HORIZON_MS } else { due });
+        let open = due.map(|due| if claim.want.due > 0 { due - HORIZON_MS } else { due });
         if open.is_some_and(|open| open <= now) {
             return Ok(Look::Now);
         }
@@ -84,8 +107,13 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Option<C
     if !leased {
         return Ok(None);
     }
-    let mut taken =
-        Taken { holder: claim.holder, claim: claim.number, bytes: 0, deliveries: Vec::new() };
+    let mut taken = Taken {
+        holder: claim.holder,
+        claim: claim.number,
+        bytes: 0,
+        suspects: claim.want.suspects,
+        deliveries: Vec::new(),
+    };
     let mut queues = Vec::with_capacity(claim.queues.len());
     for name in claim.queues.iter() {
         queues.push((tx.queue(name)?, name));
@@ -93,11 +121,11 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Option<C
     let mut turns = claim.turns;
     let due = first_due(tx, &queues)?;
     if due.is_some_and(|due| due <= tx.now) {
-        claim_due(tx, &queues, tx.now, claim.want, &mut taken)?;
+        claim_due(tx, &queues, tx.now, claim.want.ready, &mut taken)?;
     }
-    claim_ready(tx, &queues, claim.want - taken.deliveries.len(), &mut turns, &mut taken)?;
+    claim_ready(tx, &queues, claim.want.ready - taken.deliveries.len(), &mut turns, &mut taken)?;
     if due.is_some_and(|due| due <= tx.now + HORIZON_MS) {
-        claim_due(tx, &queues, tx.now + HORIZON_MS, claim.want_due, &mut taken)?;
+        claim_due(tx, &queues, tx.now + HORIZON_MS, claim.want.due, &mut taken)?;
     }
     Ok(Some(Claimed { deliveries: taken.deliveries, turns }))
 }
@@ -107,6 +135,8 @@ struct Taken {
     holder: i64,
     claim: i64,
     bytes: usize,
+    /// How many more suspects it takes.
+    suspects: usize,
     deliveries: Vec<broker::Delivery>,
 }
 
@@ -130,9 +160,26 @@ impl Taken {
     }
 }
 
-/// The smallest key in a range.
-fn head(connection: &Connection, range: (i64, i64)) -> rusqlite::Result<Option<i64>> {
-    connection.prepare_cached(HEAD)?.query_row(range, |row| row.get(0)).optional()
+/// The message of a queue that is served next.
+#[derive(Clone, Copy)]
+struct Head {
+    key: i64,
+    /// Whether it is in the table of suspects.
+    suspect: bool,
+}
+
+impl Head {
+    /// The next one of a queue, where so many suspects are still taken.
+    fn of(connection: &Connection, queue: i64, suspects: usize) -> rusqlite::Result<Option<Self>> {
+        let range = key::queue_range(queue);
+        let first = |table: &Table| {
+            connection.prepare_cached(table.head)?.query_row(range, |row| row.get(0)).optional()
+        };
+        let other = first(&READY)?.map(|key| Self { key, suspect: false });
+        let suspect = if suspects > 0 { first(&SUSPECT)? } else { None };
+        let suspect = suspect.map(|key| Self { key, suspect: true });
+        Ok(suspect.into_iter().chain(other).min_by_key(|head| key::priority_of(head.key)))
+    }
 }
 
 /// Takes lanes by priority, and within one as the queues have their turns.
@@ -146,14 +193,15 @@ fn claim_ready(
     // The head of each queue says its most urgent lane.
     let mut heads = Vec::with_capacity(queues.len());
     for (queue, _) in queues {
-        heads.push(head(tx.connection(), key::queue_range(*queue))?);
+        heads.push(Head::of(tx.connection(), *queue, taken.suspects)?);
     }
     let until = taken.deliveries.len() + want;
     while taken.deliveries.len() < until && !taken.is_full() {
-        let Some(urgent) = heads.iter().flatten().map(|head| key::priority_of(*head)).min() else {
+        let Some(urgent) = heads.iter().flatten().map(|head| key::priority_of(head.key)).min()
+        else {
             break;
         };
-        let waits = |n: &usize| heads[*n].is_some_and(|head| key::priority_of(head) == urgent);
+        let waits = |n: &usize| heads[*n].is_some_and(|head| key::priority_of(head.key) == urgent);
         let mut lanes: Vec<usize> = turns.queues().filter(waits).collect();
         if !turns.shared() {
             lanes.truncate(1);
@@ -168,7 +216,7 @@ fn claim_ready(
             }
             let first = heads[n].expect("the lane was chosen among those that have a head");
             claim_lane(tx, first, queues[n].1, limit, taken)?;
-            heads[n] = head(tx.connection(), key::queue_range(queues[n].0))?;
+            heads[n] = Head::of(tx.connection(), queues[n].0, taken.suspects)?;
             shares.push((n, from));
         }
         mix(&mut taken.deliveries, &shares, turns);
@@ -204,18 +252,21 @@ fn mix(deliveries: &mut Vec<broker::Delivery>, shares: &[(usize, usize)], turns:
     }
 }
 
-/// Takes up to `limit` from the lane whose head is `first`.
+/// Takes up to `limit` from the lane whose head is `first`; of suspects no more than are taken.
 fn claim_lane(
     tx: &Tx<'_>,
-    first: i64,
+    Head { key: first, suspect }: Head,
     queue: &Arc<str>,
     limit: usize,
     taken: &mut Taken,
 ) -> rusqlite::Result<()> {
-    let mut select = tx.prepare(
-        "SELECT r.key, m.redeliveries, m.suspect, m.body FROM ready r JOIN message m ON m.number = r.key & ?3
-         WHERE r.key BETWEEN ?1 AND ?2 ORDER BY r.key LIMIT ?4",
-    )?;
+    let (table, limit) =
+        if suspect { (SUSPECT, limit.min(taken.suspects)) } else { (READY, limit) };
+    if limit == 0 {
+        return Ok(());
+    }
+    let mut select = tx.prepare(table.lane)?;
+    let before = taken.deliveries.len();
     let mut rows = select.query((first, key::lane_end(first), key::NUMBERS, limit as i64))?;
     let mut last = first;
     while let Some(row) = rows.next()? {
@@ -226,11 +277,13 @@ fn claim_lane(
         }
     }
     drop(rows);
+    if suspect {
+        taken.suspects -= taken.deliveries.len() - before;
+    }
     // The claimed are exactly the keys from the head to the last one: both moves are one walk over
     // a range.
-    tx.prepare("INSERT INTO held (key, holder, claim) SELECT key, ?3, ?4 FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?
-        .execute((first, last, taken.holder, taken.claim))?;
-    tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last)).map(drop)
+    tx.prepare(table.hold)?.execute((first, last, taken.holder, taken.claim))?;
+    tx.prepare(table.drop)?.execute((first, last)).map(drop)
 }
 
 /// When the first scheduled message of these queues is due.

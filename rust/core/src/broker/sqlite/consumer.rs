@@ -17,7 +17,7 @@ use super::{
     lease, settle,
 };
 use crate::{
-    broker::{Consumer, Delivery, Recovered, Settlement, Subscription, Tag, order::Turns},
+    broker::{Consumer, Delivery, Recovered, Settlement, Subscription, Tag, Want, order::Turns},
     clock,
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
@@ -77,8 +77,8 @@ impl SqliteConsumer {
     }
 
     /// One attempt; whether there was something, which is in the inbox afterwards.
-    async fn claim(&self, want: usize, want_due: usize) -> Result<bool> {
-        let claim = self.asking(want, want_due);
+    async fn claim(&self, want: Want) -> Result<bool> {
+        let claim = self.asking(want);
         let (epoch, turns) = (self.epoch.clone(), self.turns.clone());
         let into_inbox = move |claimed: Option<Claimed>| {
             claimed.map(|claimed| {
@@ -90,20 +90,20 @@ impl SqliteConsumer {
         };
         // Not synced: losing the knowledge that this process holds something takes losing the
         // process.
-        let cost = cost(want + want_due, false);
+        let cost = cost(want.ready + want.due, false);
         let run = move |tx: &mut Tx<'_>| claim::claim(tx, &claim);
         self.database.write_then(cost, run, into_inbox).await?.ok_or_else(|| self.fenced())
     }
 
-    fn asking(&self, want: usize, want_due: usize) -> Claim {
+    fn asking(&self, want: Want) -> Claim {
         let (holder, number) = (self.epoch.holder, self.epoch.next_claim());
         let turns = *self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        Claim { holder, number, queues: self.queues.clone(), turns, want, want_due }
+        Claim { holder, number, queues: self.queues.clone(), turns, want }
     }
 
     /// Waits until a claim may find something.
-    async fn wait(&self, want: usize, want_due: usize) -> Result<()> {
-        let (claim, notifier) = (self.asking(want, want_due), self.database.notifier());
+    async fn wait(&self, want: Want) -> Result<()> {
+        let (claim, notifier) = (self.asking(want), self.database.notifier());
         let mut waiter = None;
         while !self.released.load(Ordering::Acquire) {
             // Armed before the look, so that no commit falls between the look and the wait.
@@ -133,17 +133,17 @@ impl SqliteConsumer {
         inbox.drain(..count).collect()
     }
 
-    async fn fetch(&self, want: usize, want_due: usize) -> Result<Vec<Delivery>> {
+    async fn fetch(&self, want: Want) -> Result<Vec<Delivery>> {
         loop {
             if self.released.load(Ordering::Acquire) {
                 return Err(self.fenced());
             }
-            let held = self.take(want + want_due);
+            let held = self.take(want.ready + want.due);
             if !held.is_empty() {
                 return Ok(held);
             }
-            if !self.claim(want, want_due).await? {
-                self.wait(want, want_due).await?;
+            if !self.claim(want).await? {
+                self.wait(want).await?;
             }
         }
     }
@@ -154,8 +154,8 @@ fn cost(rows: usize, durable: bool) -> Cost {
 }
 
 impl Consumer for SqliteConsumer {
-    fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
-        Box::pin(self.fetch(want, want_due))
+    fn fetch(&self, want: Want) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+        Box::pin(self.fetch(want))
     }
 
     fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {

@@ -26,7 +26,8 @@ pub(super) fn stats(connection: &Connection, queue: &str) -> rusqlite::Result<Qu
     let (first, last) = key::queue_range(queue);
     connection
         .prepare_cached(
-            "SELECT (SELECT count(*) FROM ready WHERE key BETWEEN ?1 AND ?2), (SELECT count(*) FROM held WHERE key BETWEEN ?1 AND ?2),
+            "SELECT (SELECT count(*) FROM ready WHERE key BETWEEN ?1 AND ?2) + (SELECT count(*) FROM suspect WHERE key BETWEEN ?1 AND ?2),
+                    (SELECT count(*) FROM held WHERE key BETWEEN ?1 AND ?2),
                     (SELECT count(*) FROM due WHERE queue = ?3), (SELECT count(*) FROM dead WHERE queue = ?3)",
         )?
         .query_row((first, last, queue), |row| {
@@ -51,10 +52,14 @@ pub(super) fn purge(tx: &mut Tx<'_>, queue: &str) -> rusqlite::Result<u64> {
         .execute((first, last, NUMBERS))?;
     let ready =
         tx.prepare("DELETE FROM ready WHERE key BETWEEN ?1 AND ?2")?.execute((first, last))?;
+    tx.prepare("DELETE FROM message WHERE number IN (SELECT key & ?3 FROM suspect WHERE key BETWEEN ?1 AND ?2)")?
+        .execute((first, last, NUMBERS))?;
+    let suspects =
+        tx.prepare("DELETE FROM suspect WHERE key BETWEEN ?1 AND ?2")?.execute((first, last))?;
     tx.prepare("DELETE FROM message WHERE number IN (SELECT key & ?2 FROM due WHERE queue = ?1)")?
         .execute((queue, NUMBERS))?;
     let due = tx.prepare("DELETE FROM due WHERE queue = ?1")?.execute([queue])?;
-    Ok((ready + due) as u64)
+    Ok((ready + suspects + due) as u64)
 }
 
 /// Drops one scheduled message; whether there was one.

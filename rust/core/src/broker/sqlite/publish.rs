@@ -10,6 +10,8 @@ use super::key;
 
 const MESSAGE: &str = "INSERT INTO message (number, redeliveries, id, body) VALUES (?1, 0, ?2, ?3)";
 const READY: &str = "INSERT INTO ready (key) VALUES (?1)";
+const SUSPECT: &str = "INSERT INTO suspect (key) VALUES (?1)";
+const IS_SUSPECT: &str = "SELECT 1 FROM message WHERE number = ?1 AND suspect";
 const DUE: &str = "INSERT INTO due (queue, at, key, label) VALUES (?1, ?2, ?3, ?4)";
 
 /// Writes the batch, in order.
@@ -42,10 +44,12 @@ pub(super) fn schedule(tx: &Tx<'_>, key: i64, due: Millis, id: &str) -> rusqlite
     tx.prepare(DUE)?.execute((key::queue_of(key), due, key, label(bucket(key), id))).map(drop)
 }
 
-/// Puts a message that is nowhere into its queue, where its key says.
+/// Puts a message that is nowhere into its queue, where its key says, among the suspects if it is
+/// one.
 pub(super) fn make_ready(tx: &mut Tx<'_>, key: i64) -> rusqlite::Result<()> {
     tx.notify();
-    tx.prepare(READY)?.execute([key]).map(drop)
+    let suspect = tx.prepare(IS_SUSPECT)?.exists([key & key::NUMBERS])?;
+    tx.prepare(if suspect { SUSPECT } else { READY })?.execute([key]).map(drop)
 }
 
 /// Under what a scheduled message is found to be cancelled: its bucket and a hash of its task id.

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::fake::{Lab, config, message};
-use crate::{config::WorkerConfig, worker::Stop};
+use crate::{
+    broker::QueueStats,
+    config::{Prefetch, WorkerConfig},
+    worker::Stop,
+};
 
 /// Replaces workers that die until all is settled; how many died.
 async fn outlive(mut lab: Lab, config: impl Fn() -> WorkerConfig) -> (Lab, u64) {
@@ -101,6 +105,28 @@ async fn suspects_do_not_hold_up_the_rest() {
     lab.oracle.until(|o| o.ended().len() == 100).await;
     assert_eq!(lab.oracle.begun().len(), 103, "of the suspects one runs");
     lab.stop(Stop::Cold).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn suspects_fill_the_window_like_any_other_message() {
+    let narrow = || WorkerConfig { prefetch: Prefetch::PerSlot(1), ..config() };
+    let dead = Lab::new(WorkerConfig { prefetch: Prefetch::PerSlot(500), ..config() });
+    let tasks: Vec<_> = (0..1_000).map(|n| message(&n.to_string(), "late", "10 ok")).collect();
+    dead.broker.put(&tasks);
+    dead.until_figures(|f| f.depth == 0).await;
+    let one = dead.crash(narrow()).await;
+    let two = Lab::beside(&one, narrow());
+    let mut most = 0;
+    while one.broker.figures() != QueueStats::default() {
+        most = most.max(one.handle.stats().reserved + two.handle.stats().reserved);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(most <= 20, "{most} were reserved at once");
+    let (first, second) = (one.oracle.ended().len(), two.oracle.ended().len());
+    assert_eq!(first + second, 1_000);
+    assert!(first.abs_diff(second) <= 100, "one ran {first}, the other {second}");
+    one.stop(Stop::Warm).await.expect("a clean end");
+    two.stop(Stop::Warm).await.expect("a clean end");
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     broker::{
         Admin, Answer, Broker, Capability, Consumer, DeadLetter, Delivery, Outgoing, QueueOrder,
-        QueueStats, Recovered, Settle, Settlement, Subscription, Tag, memory::MemoryBroker,
+        QueueStats, Recovered, Settle, Settlement, Subscription, Tag, Want, memory::MemoryBroker,
     },
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
@@ -162,7 +162,7 @@ impl Flaky {
             max_deliveries: 3,
         };
         let consumer = self.inner.consume(subscription).await.expect("memory");
-        let deliveries = consumer.fetch(depth, 0).await.expect("memory");
+        let deliveries = consumer.fetch(Want::of(depth, 0)).await.expect("memory");
         let id = |d: &Delivery| Message::decode(&d.raw).expect("ours").headers.id;
         deliveries.iter().map(|d| (id(d), d.redeliveries)).collect()
     }
@@ -241,7 +241,7 @@ impl Plug {
 }
 
 impl Consumer for Plug {
-    fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+    fn fetch(&self, want: Want) -> BoxFuture<'_, Result<Vec<Delivery>>> {
         Box::pin(async move {
             loop {
                 let changed = self.broker.changed.notified();
@@ -249,7 +249,7 @@ impl Consumer for Plug {
                 changed.as_mut().enable();
                 self.check()?;
                 tokio::select! {
-                    deliveries = self.inner.fetch(want, want_due) => return deliveries,
+                    deliveries = self.inner.fetch(want) => return deliveries,
                     () = changed => {}
                 }
             }

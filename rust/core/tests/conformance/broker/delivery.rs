@@ -46,7 +46,7 @@ pub(crate) async fn queues_take_turns(h: &impl Harness) {
     let mut got = Vec::new();
     // However many a fetch asks for, the backlog of the first does not keep the second waiting.
     for want in [1, 1, 1, 1, 8, 12] {
-        got.extend(worker.fetch(want, 0).await.unwrap());
+        got.extend(worker.fetch(Want::of(want, 0)).await.unwrap());
     }
     assert_eq!(got.len(), 24);
     let of = |queue: &Arc<str>| got.iter().filter(|d| d.queue == *queue).collect::<Vec<_>>();
@@ -75,7 +75,7 @@ pub(crate) async fn fetch_many_claims_no_more_than_asked(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     publish_numbers(&*broker, &queue, 100);
     let worker = worker(&*broker, &[&queue]).await;
-    let got = worker.fetch(30, 0).await.unwrap();
+    let got = worker.fetch(Want::of(30, 0)).await.unwrap();
     assert!((1..=30).contains(&got.len()));
     let stats = broker.stats(&queue).unwrap();
     assert_eq!((stats.in_flight, stats.depth), (got.len() as u64, 100 - got.len() as u64));
@@ -173,7 +173,7 @@ pub(crate) async fn publish_wakes_a_blocked_fetch(h: &impl Harness) {
     let (broker, producer, queue) = (h.broker(), h.broker(), unique("q"));
     let worker = worker(&*broker, &[&queue]).await;
     for round in 0..20 {
-        let mut fetch = worker.fetch(10, 0);
+        let mut fetch = worker.fetch(Want::of(10, 0));
         // The first round lets the fetch come to rest; the others catch it on its way there.
         let rest = if round == 0 { QUIET } else { std::time::Duration::from_millis(round) };
         assert!(tokio::time::timeout(rest, &mut fetch).await.is_err());
@@ -190,7 +190,7 @@ pub(crate) async fn publish_wakes_a_blocked_fetch(h: &impl Harness) {
 pub(crate) async fn one_message_goes_to_one_worker(h: &impl Harness) {
     let (producer, queue) = (h.broker(), unique("q"));
     let (a, b) = (worker(&*h.broker(), &[&queue]).await, worker(&*h.broker(), &[&queue]).await);
-    let (mut at_a, mut at_b) = (a.fetch(10, 0), b.fetch(10, 0));
+    let (mut at_a, mut at_b) = (a.fetch(Want::of(10, 0)), b.fetch(Want::of(10, 0)));
     assert!(
         tokio::time::timeout(QUIET, async {
             tokio::select! { r = &mut at_a => r, r = &mut at_b => r }
@@ -210,10 +210,15 @@ pub(crate) async fn a_dropped_fetch_loses_nothing(h: &impl Harness) {
     let first = worker(&*broker, &[&queue]).await;
     for body in ["0", "1", "2", "3", "4"] {
         // Dropped after a few polls, at whatever step it was.
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(2), first.fetch(1, 0)).await;
-        publish(&*producer, &queue, &[body]);
         let _ =
-            tokio::time::timeout(std::time::Duration::from_micros(200), first.fetch(1, 0)).await;
+            tokio::time::timeout(std::time::Duration::from_millis(2), first.fetch(Want::of(1, 0)))
+                .await;
+        publish(&*producer, &queue, &[body]);
+        let _ = tokio::time::timeout(
+            std::time::Duration::from_micros(200),
+            first.fetch(Want::of(1, 0)),
+        )
+        .await;
     }
     first.release().await.unwrap();
     let second = worker(&*broker, &[&queue]).await;
@@ -244,7 +249,7 @@ pub(crate) async fn two_workers_share_everything_once(h: &impl Harness) {
             let mut seen = Vec::new();
             loop {
                 let got = tokio::select! {
-                    got = consumer.fetch(64, 0) => got.unwrap(),
+                    got = consumer.fetch(Want::of(64, 0)) => got.unwrap(),
                     _ = finished.wait_for(|n| *n == ALL) => return seen,
                 };
                 ack(&*consumer, &got).await;

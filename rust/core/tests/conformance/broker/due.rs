@@ -40,8 +40,10 @@ pub(crate) async fn due_is_delivered_within_the_horizon(h: &impl Harness) {
     let worker = worker(&*h.broker(), &[&queue]).await;
     let due = wall_ms() + HORIZON_MS + 700;
     broker.publish(&[scheduled(&queue, "soon", due)], soon()).unwrap();
-    let got =
-        tokio::time::timeout(PATIENCE, worker.fetch(0, 10)).await.expect("it comes due").unwrap();
+    let got = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(0, 10)))
+        .await
+        .expect("it comes due")
+        .unwrap();
     let now = wall_ms();
     assert_eq!(bodies(&got), ["soon"]);
     assert!(now >= due - HORIZON_MS, "claimed {} ms before the horizon", due - HORIZON_MS - now);
@@ -55,7 +57,7 @@ pub(crate) async fn due_is_delivered_within_the_horizon(h: &impl Harness) {
 pub(crate) async fn due_wakes_a_blocked_fetch(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
     let worker = worker(&*h.broker(), &[&queue]).await;
-    let mut fetch = worker.fetch(10, 10);
+    let mut fetch = worker.fetch(Want::of(10, 10));
     assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
     let now = wall_ms();
     let batch = [
@@ -75,7 +77,7 @@ pub(crate) async fn scheduled_ones_cost_no_fetch(h: &impl Harness) {
     let worker = worker(&*broker, &[&queue]).await;
     nothing(&*worker).await;
     publish(&*broker, &queue, &["now"]);
-    let got = tokio::time::timeout(PATIENCE, worker.fetch(100, 100))
+    let got = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(100, 100)))
         .await
         .expect("ready ones pass by")
         .unwrap();
@@ -96,7 +98,7 @@ pub(crate) async fn due_order(h: &impl Harness) {
     let worker = worker(&*broker, &[&queue]).await;
     let mut got = Vec::new();
     while got.len() < 4 {
-        let fetch = tokio::time::timeout(PATIENCE, worker.fetch(0, 2));
+        let fetch = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(0, 2)));
         let mut part = bodies(&fetch.await.expect("they come due").unwrap());
         // Those of one fetch come in any order: the worker's heap sorts them.
         part.sort_unstable();
@@ -113,19 +115,23 @@ pub(crate) async fn ready_only_and_due_only(h: &impl Harness) {
     settle(&*worker, &held[..1], |_| Settle::Defer { id: "id-one".into(), due: wall_ms() + 1_900 })
         .await;
     settle(&*worker, &held[1..], |_| Settle::HandBack).await;
-    let ready =
-        tokio::time::timeout(PATIENCE, worker.fetch(5, 0)).await.expect("one is ready").unwrap();
+    let ready = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(5, 0)))
+        .await
+        .expect("one is ready")
+        .unwrap();
     assert_eq!(bodies(&ready), ["two"]);
     assert!(
-        tokio::time::timeout(QUIET, worker.fetch(5, 0)).await.is_err(),
+        tokio::time::timeout(QUIET, worker.fetch(Want::of(5, 0))).await.is_err(),
         "no due one was asked for"
     );
     settle(&*worker, &ready, |_| Settle::HandBack).await;
-    let due =
-        tokio::time::timeout(PATIENCE, worker.fetch(0, 5)).await.expect("one is due").unwrap();
+    let due = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(0, 5)))
+        .await
+        .expect("one is due")
+        .unwrap();
     assert_eq!(bodies(&due), ["one"]);
     assert!(
-        tokio::time::timeout(QUIET, worker.fetch(0, 5)).await.is_err(),
+        tokio::time::timeout(QUIET, worker.fetch(Want::of(0, 5))).await.is_err(),
         "no ready one was asked for"
     );
 }
@@ -143,7 +149,8 @@ pub(crate) async fn what_is_put_back_overdue_is_the_next_to_be_claimed(h: &impl 
         settle(&*first, std::slice::from_ref(one), |_| Settle::Defer { id: "x".into(), due }).await;
     }
     let second = worker(&*h.broker(), &[&queue]).await;
-    let got = tokio::time::timeout(PATIENCE, second.fetch(1, 0)).await.expect("one").unwrap();
+    let got =
+        tokio::time::timeout(PATIENCE, second.fetch(Want::of(1, 0))).await.expect("one").unwrap();
     assert_eq!(bodies(&got), ["0"], "within what is wanted, ahead of what was never scheduled");
     assert_eq!(bodies(&take(&*second, 3).await), ["1", "2", "3"]);
     assert_eq!(bodies(&take(&*first, 2).await), ["4", "5"]);
@@ -155,7 +162,7 @@ pub(crate) async fn what_is_put_back_overdue_wakes_another_worker(h: &impl Harne
     publish(&*broker, &queue, &["x"]);
     let held = take(&*busy, 1).await;
     let idle = worker(&*h.broker(), &[&queue]).await;
-    let mut fetch = idle.fetch(1, 0);
+    let mut fetch = idle.fetch(Want::of(1, 0));
     assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
     settle(&*busy, &held, |_| Settle::Defer { id: "x".into(), due: wall_ms() - 1 }).await;
     let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it is woken").unwrap();
@@ -184,8 +191,10 @@ pub(crate) async fn due_bytes_are_untouched(h: &impl Harness) {
     let outgoing = scheduled(&queue, "big", wall_ms() + HORIZON_MS + 200).body(data.clone());
     broker.publish(&[outgoing], soon()).unwrap();
     let worker = worker(&*broker, &[&queue]).await;
-    let got =
-        tokio::time::timeout(PATIENCE, worker.fetch(0, 1)).await.expect("it comes due").unwrap();
+    let got = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(0, 1)))
+        .await
+        .expect("it comes due")
+        .unwrap();
     assert_eq!(got[0].message().unwrap().body, data);
     assert_eq!(&*got[0].queue, &*queue);
 }

@@ -9,7 +9,7 @@ use taskcore::{
 };
 
 use super::*;
-use crate::{Harness, PATIENCE, unique};
+use crate::{Harness, PATIENCE, QUIET, unique};
 
 pub(crate) async fn release_returns_everything_in_order(h: &impl Harness) {
     let (broker, queue) = (h.broker(), unique("q"));
@@ -33,8 +33,10 @@ pub(crate) async fn a_released_consumer_is_refused(h: &impl Harness) {
     let first = worker(&*broker, &[&queue]).await;
     first.release().await.unwrap();
     publish(&*broker, &queue, &["x"]);
-    let error =
-        tokio::time::timeout(PATIENCE, first.fetch(1, 0)).await.expect("it answers").unwrap_err();
+    let error = tokio::time::timeout(PATIENCE, first.fetch(Want::of(1, 0)))
+        .await
+        .expect("it answers")
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
     assert_eq!(first.renew().await.unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(broker.stats(&queue).unwrap().depth, 1);
@@ -97,8 +99,10 @@ pub(crate) async fn a_lapsed_lease_is_recovered(h: &impl Harness) {
     assert_eq!(got.iter().map(|d| d.suspect).collect::<Vec<_>>(), suspects);
     // The worker that was taken for dead cannot touch them any more.
     assert_eq!(lost.renew().await.unwrap_err().kind(), ErrorKind::Fenced);
-    let error =
-        tokio::time::timeout(PATIENCE, lost.fetch(1, 0)).await.expect("it answers").unwrap_err();
+    let error = tokio::time::timeout(PATIENCE, lost.fetch(Want::of(1, 0)))
+        .await
+        .expect("it answers")
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
     ack(&*lost, &held).await;
     settle(&*lost, &held, |_| Settle::Requeue).await;
@@ -127,6 +131,58 @@ pub(crate) async fn a_suspect_is_one_until_it_has_run(h: &impl Harness) {
     assert!(requeued[1..].iter().all(|d| !d.suspect && d.redeliveries == 0), "{requeued:?}");
     heir.release().await.unwrap();
     assert_eq!(broker.stats(&queue).unwrap().depth, 3);
+}
+
+/// A queue where suspects `0`, `1`, ... `count - 1` wait, a worker on it, and another.
+async fn with_suspects(
+    h: &impl Harness,
+    count: usize,
+) -> (Arc<str>, Arc<dyn Consumer>, Arc<dyn Consumer>) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    publish_numbers(&*broker, &queue, count);
+    let lost = worker(&*h.broker(), &[&queue]).await;
+    let (heir, other) = (worker(&*broker, &[&queue]).await, worker(&*broker, &[&queue]).await);
+    take(&*lost, count).await;
+    assert_eq!(sweep(&*heir, &[&*other]).await, Recovered { requeued: count as u64 });
+    (queue, heir, other)
+}
+
+/// The bodies of what one fetch is given.
+async fn fetched(consumer: &dyn Consumer, ready: usize, suspects: usize) -> Vec<String> {
+    let fetch = consumer.fetch(Want { ready, suspects, due: 0 });
+    bodies(&tokio::time::timeout(PATIENCE, fetch).await.expect("it is answered").unwrap())
+}
+
+pub(crate) async fn a_fetch_takes_no_more_suspects_than_it_wants(h: &impl Harness) {
+    let (queue, heir, other) = with_suspects(h, 6).await;
+    publish(&*h.broker(), &queue, &["a", "b", "c"]);
+    assert_eq!(fetched(&*heir, 4, 2).await, ["0", "1", "a", "b"]);
+    assert_eq!(fetched(&*heir, 1, 9).await, ["2"], "suspects come first");
+    assert_eq!(fetched(&*other, 9, 2).await, ["3", "4", "c"]);
+    assert_eq!(fetched(&*heir, 9, 9).await, ["5"]);
+    let stats = QueueStats { in_flight: 9, ..QueueStats::default() };
+    assert_eq!(h.broker().stats(&queue).unwrap(), stats);
+    publish(&*h.broker(), &queue, &["d"]);
+    assert_eq!(fetched(&*heir, 9, 0).await, ["d"]);
+}
+
+pub(crate) async fn suspects_hold_up_nothing_else(h: &impl Harness) {
+    let (queue, heir, other) = with_suspects(h, 2).await;
+    let broker = h.broker();
+    let none = Want { ready: 9, suspects: 0, due: 0 };
+    let mut fetch = heir.fetch(none);
+    assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err(), "there are only suspects");
+    publish(&*broker, &queue, &["wakes"]);
+    let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it is woken").unwrap();
+    assert_eq!(bodies(&got), ["wakes"]);
+    // What was put back overdue does not wait behind them either.
+    settle(&*heir, &got, |_| Settle::Defer { id: "x".into(), due: wall_ms() - 1 }).await;
+    assert_eq!(fetched(&*heir, 9, 0).await, ["wakes"]);
+    assert!(tokio::time::timeout(QUIET, heir.fetch(none)).await.is_err());
+    assert_eq!(broker.stats(&queue).unwrap().depth, 2);
+    assert_eq!(fetched(&*heir, 9, 1).await, ["0"], "in the place of a fetch that was dropped");
+    assert_eq!(broker.purge(&queue).unwrap(), 1);
+    assert!(tokio::time::timeout(QUIET, other.fetch(Want::of(9, 0))).await.is_err());
 }
 
 pub(crate) async fn a_renewed_lease_is_respected(h: &impl Harness) {
@@ -182,7 +238,7 @@ pub(crate) async fn a_consumer_is_replaced_under_its_lease(h: &impl Harness) {
     // Nobody waits for what this one claims, unless it has it at once.
     let mut got = tokio::select! {
         biased;
-        got = first.fetch(2, 0) => got.unwrap(),
+        got = first.fetch(Want::of(2, 0)) => got.unwrap(),
         () = std::future::ready(()) => Vec::new(),
     };
     drop(first);
@@ -261,6 +317,22 @@ pub(crate) async fn a_lease_that_ended_is_followed_by_a_fresh_epoch(h: &impl Har
     assert_eq!(third.epoch(), second.epoch());
 }
 
+pub(crate) async fn the_next_fetch_finds_what_a_dropped_one_was_given(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let worker = worker(&*broker, &[&queue]).await;
+    publish_numbers(&*broker, &queue, 5);
+    let mut fetch = worker.fetch(Want::of(5, 0));
+    let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(fetch.as_mut().poll(cx)));
+    if let std::task::Poll::Ready(got) = poll.await {
+        // This broker answers within the call: there is no moment in between.
+        return assert_eq!(bodies(&got.unwrap()), numbers(0, 5));
+    }
+    // As below: time for an answer that nobody looks at.
+    tokio::time::sleep(QUIET).await;
+    drop(fetch);
+    assert_eq!(bodies(&take(&*worker, 5).await), numbers(0, 5));
+}
+
 /// The connection fails while the answer to a fetch is on its way to the loop, which drops both.
 pub(crate) async fn an_answered_fetch_that_is_dropped_loses_nothing(h: &impl Harness) {
     let (broker, queue, epoch) = (h.broker(), unique("q"), unique("epoch"));
@@ -272,7 +344,7 @@ pub(crate) async fn an_answered_fetch_that_is_dropped_loses_nothing(h: &impl Har
     };
     let worker = broker.consume(subscription()).await.unwrap();
     publish_numbers(&*broker, &queue, 5);
-    let mut fetch = worker.fetch(5, 0);
+    let mut fetch = worker.fetch(Want::of(5, 0));
     // Asked once, and not looked at again.
     let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(fetch.as_mut().poll(cx)));
     if let std::task::Poll::Ready(got) = poll.await {

@@ -98,7 +98,7 @@ pub(crate) async fn defer_goes_to_the_due_set(h: &impl Harness) {
     publish(&*broker, &queue, &["now"]);
     let got = take(&*worker, 1).await;
     settle(&*worker, &got, |_| Settle::Defer { id: "id-now".into(), due: wall_ms() }).await;
-    let again = tokio::time::timeout(PATIENCE, worker.fetch(1, 1))
+    let again = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(1, 1)))
         .await
         .expect("what is due comes back")
         .unwrap();
@@ -182,7 +182,8 @@ pub(crate) async fn a_settlement_sent_again_leaves_a_newer_claim_alone(h: &impl 
     ] {
         let old = take(&*worker, 1).await;
         settle(&*worker, &old, |_| how.clone()).await;
-        let new = tokio::time::timeout(PATIENCE, worker.fetch(1, 1)).await.unwrap().unwrap();
+        let new =
+            tokio::time::timeout(PATIENCE, worker.fetch(Want::of(1, 1))).await.unwrap().unwrap();
         // The confirmation was lost on the way, so the worker says the same again.
         for again in [how.clone(), Settle::Ack, Settle::HandBack] {
             settle(&*worker, &old, |_| again.clone()).await;
@@ -200,7 +201,7 @@ pub(crate) async fn settling_wakes_another_worker(h: &impl Harness) {
         (worker(&*h.broker(), &[&queue]).await, worker(&*h.broker(), &[&queue]).await);
     for how in [Settle::HandBack, Settle::Requeue, Settle::Redeliver { id: "id-x".into() }] {
         let held = take(&*first, 1).await;
-        let mut fetch = second.fetch(1, 0);
+        let mut fetch = second.fetch(Want::of(1, 0));
         assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
         settle(&*first, &held, |_| how.clone()).await;
         let got = tokio::time::timeout(PATIENCE, fetch)

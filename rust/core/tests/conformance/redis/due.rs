@@ -80,7 +80,7 @@ fn a_crowd_due_at_once_is_claimed_once_and_leaves_nothing() {
             assert_eq!(broker.stats(&queue).unwrap().scheduled, COUNT as u64);
             let mut got = Vec::new();
             for (worker, want) in [(&first, 700), (&second, 300)].into_iter().cycle() {
-                let fetched = tokio::time::timeout(PATIENCE, worker.fetch(0, want));
+                let fetched = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(0, want)));
                 let fetched = bodies(&fetched.await.expect("they come due").unwrap());
                 assert!(fetched.len() <= want);
                 got.extend(fetched);
@@ -118,7 +118,7 @@ fn many_buckets_come_due() {
             assert_eq!(broker.stats(&queue).unwrap().scheduled, COUNT as u64);
             let mut got = Vec::new();
             while got.len() < COUNT {
-                let fetched = tokio::time::timeout(PATIENCE, worker.fetch(0, 40));
+                let fetched = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(0, 40)));
                 got.extend(bodies(&fetched.await.expect("they are due").unwrap()));
             }
             assert_eq!(got, numbers(0, COUNT));
@@ -143,7 +143,7 @@ fn a_count_survives_deferring_and_handing_back() {
                 due: wall_ms() + HORIZON_MS + 1,
             })
             .await;
-            let got = tokio::time::timeout(PATIENCE, worker.fetch(0, 1))
+            let got = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(0, 1)))
                 .await
                 .expect("it comes due")
                 .unwrap();

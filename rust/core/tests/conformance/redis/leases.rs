@@ -29,7 +29,7 @@ fn a_broken_link_keeps_the_epoch_and_everything_it_held() {
             .unwrap();
         let error = tokio::time::timeout(PATIENCE, async {
             loop {
-                if let Err(error) = first.fetch(1, 0).await {
+                if let Err(error) = first.fetch(Want::of(1, 0)).await {
                     break error;
                 }
             }
@@ -77,7 +77,7 @@ fn claims_whose_replies_never_come_go_back_and_come_again() {
         let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
         proxy.swallow(true);
         publish_numbers(&*direct, &queue, 50);
-        let mut fetch = first.fetch(50, 0);
+        let mut fetch = first.fetch(Want::of(50, 0));
         while direct.stats(&queue).unwrap().in_flight == 0 {
             let _ = tokio::time::timeout(Duration::from_millis(1), &mut fetch).await;
         }
@@ -101,7 +101,7 @@ fn a_session_that_was_replaced_can_do_nothing_more() {
             let (broker, queue, epoch) = (broker(server), unique("q"), unique("epoch"));
             let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
             // Its waits are at the server, and stay there.
-            let mut waiting = first.fetch(1, 0);
+            let mut waiting = first.fetch(Want::of(1, 0));
             assert!(tokio::time::timeout(QUIET, &mut waiting).await.is_err());
             let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
             publish(&*broker, &queue, &["x"]);
@@ -124,7 +124,7 @@ fn what_could_not_be_handed_back_is_handed_back_later() {
         // A fetch that nobody waits for any more: what it claimed is to be handed back in a moment.
         tokio::select! {
             biased;
-            got = first.fetch(3, 0) => panic!("{got:?}"),
+            got = first.fetch(Want::of(3, 0)) => panic!("{got:?}"),
             () = std::future::ready(()) => {}
         }
         while broker.stats(&queue).unwrap().in_flight < 3 {
@@ -191,7 +191,7 @@ fn a_lost_lease_gives_a_fresh_epoch() {
             redis::cmd("ZREM").arg("{taskcore}:leases").arg(&*epoch).exec(&mut client).unwrap();
             let unacked = format!("{{{queue}}}:unacked:{epoch}");
             redis::cmd("HDEL").arg(unacked).arg("").exec(&mut client).unwrap();
-            assert_eq!(first.fetch(1, 0).await.unwrap_err().kind(), ErrorKind::Fenced);
+            assert_eq!(first.fetch(Want::of(1, 0)).await.unwrap_err().kind(), ErrorKind::Fenced);
             assert_eq!(first.renew().await.unwrap_err().kind(), ErrorKind::Fenced);
             drop(first);
             let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();

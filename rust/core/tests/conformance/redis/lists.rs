@@ -43,7 +43,7 @@ fn a_foreign_producer_wakes_a_blocked_fetch() {
             let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
             let worker = worker(&*broker, &[&queue]).await;
             for list in [queue.to_string(), format!("{queue}\x06\x169")] {
-                let mut fetch = worker.fetch(5, 0);
+                let mut fetch = worker.fetch(Want::of(5, 0));
                 assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
                 redis::cmd("LPUSH").arg(&list).arg("{}").exec(&mut client).unwrap();
                 let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it wakes").unwrap();
@@ -100,7 +100,7 @@ fn a_worker_that_wants_one_holds_one() {
             let first = worker(&*broker, &[&queue]).await;
             // All lanes are armed, one answers; then the others have messages that nobody asked
             // for.
-            let fetch = first.fetch(1, 0);
+            let fetch = first.fetch(Want::of(1, 0));
             let (producer, name) = (broker.clone(), queue.clone());
             let all = tokio::task::spawn_blocking(move || {
                 for priority in [0, 3, 6, 9] {

@@ -25,7 +25,7 @@ fn an_idle_worker_costs_the_same_however_many_queues_it_serves() {
         let (broker, mut client) = (broker(&server), server.client());
         let queues: Vec<Arc<str>> = (0..100).map(|n| unique(&format!("q{n}"))).collect();
         let worker = worker(&*broker, &queues.iter().collect::<Vec<_>>()).await;
-        let mut fetch = worker.fetch(8, 8);
+        let mut fetch = worker.fetch(Want::of(8, 8));
         assert!(tokio::time::timeout(Duration::from_millis(500), &mut fetch).await.is_err());
         let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut client).unwrap();
         let connections = clients.lines().count() - 1;
@@ -43,7 +43,7 @@ fn an_idle_worker_costs_the_same_however_many_queues_it_serves() {
             let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it wakes").unwrap();
             assert_eq!(bodies(&got), [list]);
             ack(&*worker, &got).await;
-            fetch = worker.fetch(8, 8);
+            fetch = worker.fetch(Want::of(8, 8));
         }
     });
 }
@@ -60,7 +60,7 @@ fn a_server_that_does_not_tell_of_changes_is_asked() {
         let queues: Vec<Arc<str>> = (0..5).map(|n| unique(&format!("q{n}"))).collect();
         let worker = worker(&*broker, &queues.iter().collect::<Vec<_>>()).await;
         for queue in &queues {
-            let mut fetch = worker.fetch(8, 8);
+            let mut fetch = worker.fetch(Want::of(8, 8));
             assert!(tokio::time::timeout(Duration::from_millis(20), &mut fetch).await.is_err());
             publish(&*broker, queue, &["x"]);
             let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it is found").unwrap();
@@ -110,7 +110,7 @@ fn a_worker_of_many_queues_finds_what_was_there_before_it() {
             let worker = broker.consume(subscription).await.unwrap();
             let mut got = Vec::new();
             while got.len() < 60 {
-                let fetched = tokio::time::timeout(PATIENCE, worker.fetch(7, 0)).await;
+                let fetched = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(7, 0))).await;
                 got.extend(fetched.expect("they are there").unwrap());
             }
             // Everybody's first comes before anybody's second.

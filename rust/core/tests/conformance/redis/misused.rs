@@ -11,7 +11,7 @@ use crate::{PATIENCE, broker::*, run, skipped, unique};
 
 #[test]
 fn a_key_of_another_type_spares_the_rest() {
-    for name in ["redelivered", "due", "list", "unacked"] {
+    for name in ["redelivered", "overdue", "due", "list", "unacked"] {
         with_server(|server| {
             run(async {
                 let (broker, queue, other) = (broker(server), unique("q"), unique("other"));
@@ -26,7 +26,7 @@ fn a_key_of_another_type_spares_the_rest() {
                 both.queues.push(other.clone());
                 let worker = broker.consume(both).await.unwrap();
                 for round in 0..3 {
-                    let mut fetch = worker.fetch(4, 4);
+                    let mut fetch = worker.fetch(Want::of(4, 4));
                     if round == 2 {
                         let rest = std::time::Duration::from_millis(50);
                         assert!(tokio::time::timeout(rest, &mut fetch).await.is_err());
@@ -104,8 +104,10 @@ fn a_server_whose_memory_is_full_can_be_emptied() {
         while done < count {
             for worker in [&early, &late] {
                 worker.renew().await.unwrap();
-                let fetch =
-                    tokio::time::timeout(std::time::Duration::from_millis(300), worker.fetch(9, 9));
+                let fetch = tokio::time::timeout(
+                    std::time::Duration::from_millis(300),
+                    worker.fetch(Want::of(9, 9)),
+                );
                 let Ok(got) = fetch.await else { continue };
                 let got = got.unwrap();
                 // Some take a way round, which needs memory for a moment.

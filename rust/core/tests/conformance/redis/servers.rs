@@ -109,7 +109,7 @@ fn tls_with_an_authority_of_ones_own() {
     let results = assemble::results(&url, &Options::default()).unwrap();
     run(async {
         let worker = worker(&*broker, &[&queue]).await;
-        let fetch = worker.fetch(1, 0);
+        let fetch = worker.fetch(Want::of(1, 0));
         publish(&*broker, &queue, &["x"]);
         ack(&*worker, &fetch.await.unwrap()).await;
         let document = Bytes::from_static(b"{\"status\": \"SUCCESS\"}");
@@ -137,7 +137,7 @@ fn a_server_that_forgot_the_scripts_is_connected_to_anew() {
         let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
         let held = take(&*first, 1).await;
         redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.client()).unwrap();
-        assert_eq!(first.fetch(1, 0).await.unwrap_err().kind(), ErrorKind::Connection);
+        assert_eq!(first.fetch(Want::of(1, 0)).await.unwrap_err().kind(), ErrorKind::Connection);
         drop(first);
         let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
         ack(&*second, &held).await;

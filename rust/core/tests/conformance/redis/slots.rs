@@ -55,7 +55,7 @@ const SCRIPTS: [(&str, &str); 16] = scripts![
 /// arguments per lane.
 fn lanes_of(script: &str) -> Option<(usize, usize, usize)> {
     match script {
-        "claim" => Some((3, 5, 1)),
+        "claim" => Some((4, 6, 1)),
         "due" => Some((3, 4, 2)),
         "buckets" => Some((1, 1, 0)),
         _ => None,
@@ -263,7 +263,7 @@ fn fill(broker: &dyn Broker, queue: &Arc<str>) {
 async fn work(worker: &dyn Consumer) {
     let mut got = Vec::new();
     while got.len() < QUEUES.len() * 4 * 7 {
-        let fetched = tokio::time::timeout(PATIENCE, worker.fetch(1_000, 1_000)).await;
+        let fetched = tokio::time::timeout(PATIENCE, worker.fetch(Want::of(1_000, 1_000))).await;
         got.extend(fetched.expect("the last come due").unwrap());
     }
     worker.begin(got.iter().map(|delivery| delivery.tag).collect()).await.unwrap();
@@ -295,7 +295,7 @@ async fn everything(server: &Server) {
     take(&*lost, QUEUES.len() * 4 * 3).await;
     // A wait moves what comes now, and it is recorded by what is sent next.
     for queue in &queues {
-        let fetch = lost.fetch(1, 0);
+        let fetch = lost.fetch(Want::of(1, 0));
         publish(&*broker, queue, &["wakes"]);
         fetch.await.unwrap();
         lost.renew().await.unwrap();

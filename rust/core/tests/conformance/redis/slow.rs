@@ -59,7 +59,7 @@ fn a_backlog_passes_a_slow_link() {
         let fetching = async {
             let (mut got, mut claims) = (Vec::new(), 0);
             while got.len() < batch.len() {
-                got.extend(worker.fetch(1_000, 0).await.unwrap());
+                got.extend(worker.fetch(Want::of(1_000, 0)).await.unwrap());
                 claims += 1;
             }
             assert!(claims > 4, "{claims} claims");

@@ -13,7 +13,7 @@ use redis::{Pipeline, Value, aio::ConnectionLike, cmd, pipe};
 use super::session::{Served, Session};
 use crate::{
     broker::{
-        Delivery, HORIZON_MS,
+        Delivery, HORIZON_MS, Want,
         redis::{
             keys::{BUCKET_MS, STEPS},
             scripts::{BUCKETS, CLAIM, DUE},
@@ -37,15 +37,15 @@ const LISTED: usize = 64;
 /// What is to be asked.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    /// How many ready messages, out of these lanes, in the order of service.
-    pub(super) want: usize,
+    /// How many messages.
+    pub(super) want: Want,
+    /// Lanes out of which ready ones are claimed, in the order of service.
     pub(super) claim: Vec<usize>,
     /// Whether the lanes of a priority share what is claimed.
     pub(super) shared: bool,
     /// Keys of lists to be looked at.
     pub(super) look: Vec<String>,
-    /// How many scheduled messages, out of lanes where some are known to come due now.
-    pub(super) want_due: usize,
+    /// Lanes where scheduled ones are known to come due now.
     pub(super) due: Vec<usize>,
     /// And out of these, if the key of their due set exists.
     pub(super) look_due: Vec<(usize, String)>,
@@ -60,8 +60,10 @@ pub(super) struct Answers {
     pub(super) ready: Vec<Delivery>,
     /// The lane that gave the last of them.
     pub(super) last: Option<usize>,
-    /// Those of the named lanes that hold nothing more.
+    /// Those of the named lanes that hold nothing more, but for suspects; and those that hold no
+    /// suspects any more.
     pub(super) emptied: Vec<usize>,
+    pub(super) cleared: Vec<usize>,
     pub(super) scheduled: Vec<Delivery>,
     /// How long until more of a lane's due set may be claimed, if there is more.
     pub(super) next: Vec<(usize, Option<Duration>)>,
@@ -90,8 +92,7 @@ pub(super) struct Asker {
 impl Asker {
     pub(super) async fn ask(mut self, questions: Questions) -> Result<Answers> {
         let mut answers = Answers::default();
-        let want = questions.want.min(MOST);
-        let want_due = questions.want_due.min(MOST);
+        let (want, want_due) = (questions.want.ready.min(MOST), questions.want.due.min(MOST));
         let first = self.session.ledger.claim((want + want_due) as u64);
         let mut commands = pipe();
         if !questions.look.is_empty() {
@@ -154,11 +155,12 @@ impl Asker {
     fn claim(&self, commands: &mut Pipeline, questions: &Questions, want: usize, first: u64) {
         let lanes = || questions.claim.iter().map(|lane| &self.session.lanes[*lane]);
         let keys: Vec<&str> = lanes()
-            .flat_map(|s| [s.lane.list.as_str(), s.redelivered.as_str(), s.unacked.as_str()])
+            .flat_map(|s| [&*s.lane.list, &*s.redelivered, &*s.overdue, &*s.unacked])
             .collect();
         let mut call = CLAIM.call(&keys);
         call.arg(self.session.number)
             .arg(want)
+            .arg(questions.want.suspects)
             .arg(ROOM)
             .arg(first)
             .arg(u8::from(questions.shared));
@@ -168,7 +170,7 @@ impl Asker {
         commands.add_command(call);
     }
 
-    /// Reads `{ emptied, errors, { lane, { message, ... } }, ... }`; the messages are numbered from
+    /// Reads `{ emptied, cleared, errors, { lane, { message, ... } }, ... }`; the messages are numbered from
     /// `first`.
     fn claimed(
         &self,
@@ -180,8 +182,11 @@ impl Asker {
     ) -> Result<()> {
         let session = &self.session;
         let mut groups = session.read::<Vec<Value>>(WHAT, reply)?.into_iter();
-        let emptied: Vec<usize> = session.read(WHAT, groups.next())?;
-        answers.emptied = emptied.into_iter().filter_map(|at| named.get(at).copied()).collect();
+        let mut lanes = || -> Result<Vec<usize>> {
+            let lanes: Vec<usize> = session.read(WHAT, groups.next())?;
+            Ok(lanes.into_iter().filter_map(|at| named.get(at).copied()).collect())
+        };
+        (answers.emptied, answers.cleared) = (lanes()?, lanes()?);
         answers.broken.extend(pairs(session.read(WHAT, groups.next())?));
         let groups = self.groups(groups, first, |at| named.get(at).copied())?;
         answers.ready = mixed(groups, shared, |lane| session.lanes[lane].step, &mut answers.last);

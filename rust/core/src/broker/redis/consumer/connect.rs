@@ -178,6 +178,7 @@ fn lanes(
             step,
             number: ledger.lane(queue, step),
             redelivered: lane.redelivered(),
+            overdue: lane.overdue(),
             unacked: lane.unacked(&epoch),
             due: lane.due(),
             moved: waited.then(|| lane.moved(&epoch, session).into()),

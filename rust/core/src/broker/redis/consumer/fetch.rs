@@ -22,7 +22,6 @@
 //! that no wait covers every [`POLL`].
 
 use std::{
-    collections::VecDeque,
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
@@ -37,13 +36,13 @@ use tokio::{sync::mpsc, time::sleep_until};
 use super::{
     ask::{Answers, Asker, Questions},
     lanes::{Lanes, Part, Place},
-    request::{Given, Request},
+    request::{Batch, Claimed, Given, Request},
     session::Session,
     settle,
     wait::{Ended, Wait},
 };
 use crate::{
-    broker::{Delivery, HORIZON_MS, Tag, order::QueueOrder},
+    broker::{Delivery, HORIZON_MS, Tag, Want, order::QueueOrder},
     clock,
     error::Result,
     future::BoxFuture,
@@ -61,19 +60,24 @@ const POLL: Duration = Duration::from_millis(100);
 const POLL_DUE: Duration = Duration::from_millis(HORIZON_MS as u64 / 2);
 const AGAIN_DUE: Duration = Duration::from_millis(100);
 
+/// The lanes that a claim names, and whether it takes suspects.
+type Named = (bool, Vec<usize>);
+
 /// What the task has under way.
 enum Task {
     /// Questions, and the lanes and lists that they are about.
-    Ask(BoxFuture<'static, Result<Answers>>, Vec<usize>, Vec<Place>),
+    Ask(BoxFuture<'static, Result<Answers>>, Named, Vec<Place>),
     /// What nobody asked for goes back.
     Return(BoxFuture<'static, Result<()>>),
 }
 
 /// What the task has heard.
 enum Heard {
-    Answers(Answers, Vec<usize>, Vec<Place>),
+    Answers(Answers, Named, Vec<Place>),
     Returned,
     Ended(usize, Ended),
+    /// What was given to a fetch that was dropped.
+    Untaken(Batch),
     /// Nobody waits for the request any more.
     Dropped,
 }
@@ -85,9 +89,9 @@ pub(super) struct Fetcher {
     waits: Vec<Wait>,
     task: Option<Task>,
     request: Option<Request>,
-    /// Claimed and not yet delivered.
-    ready: VecDeque<Delivery>,
-    scheduled: VecDeque<Delivery>,
+    /// Where comes back what was given to a fetch that was dropped, and who sends it.
+    untaken: (mpsc::UnboundedSender<Batch>, mpsc::UnboundedReceiver<Batch>),
+    claimed: Claimed,
     /// Since when nobody has asked for what is ready.
     surplus: Option<Instant>,
     /// When all is looked at again.
@@ -109,8 +113,8 @@ impl Fetcher {
             asker,
             task: None,
             request: None,
-            ready: VecDeque::new(),
-            scheduled: VecDeque::new(),
+            untaken: mpsc::unbounded_channel(),
+            claimed: Claimed::default(),
             surplus: None,
             beat: now,
             due_look: now,
@@ -155,29 +159,21 @@ impl Fetcher {
 
     /// Gives a fetch what is there.
     fn deliver(&mut self) {
-        let Some(Request { want, want_due, .. }) = self.request else { return };
-        let (ready, due) = (want.min(self.ready.len()), want_due.min(self.scheduled.len()));
-        if ready + due == 0 {
+        let Some(Request { want, .. }) = self.request else { return };
+        let batch = self.claimed.take(want);
+        if batch.is_empty() {
             return;
         }
         let request = self.request.take().expect("it was there a moment ago");
-        let deliveries = self.ready.drain(..ready).chain(self.scheduled.drain(..due)).collect();
-        let given = Given::new(deliveries, &self.session);
-        if let Err(Ok(given)) = request.reply.send(Ok(given)) {
-            // Dropped meanwhile.
-            let deliveries = given.take();
-            let (ready, due): (Vec<_>, Vec<_>) =
-                deliveries.into_iter().enumerate().partition(|(at, _)| *at < ready);
-            ready.into_iter().rev().for_each(|(_, d)| self.ready.push_front(d));
-            due.into_iter().rev().for_each(|(_, d)| self.scheduled.push_front(d));
-        }
+        // When the fetch is dropped, now or before it is looked at, the batch comes back.
+        let _ = request.reply.send(Ok(Given::new(batch, self.untaken.0.clone(), &self.session)));
     }
 
     /// Begins what is to be done next.
     fn begin(&mut self) {
         let now = clock::instant();
         self.give_back(now);
-        let Some(Request { want, want_due, .. }) = self.request else { return };
+        let Some(Request { want, .. }) = self.request else { return };
         if self.task.is_some() {
             return;
         }
@@ -186,13 +182,13 @@ impl Fetcher {
             let waits = &self.waits;
             self.lanes.doubt(|lane| waits.iter().any(|w| w.lane() == lane && w.is_running()));
         }
-        let mut questions = Questions { want, want_due, ..Questions::default() };
-        let places = if want > 0 { self.ask_ready(&mut questions, now) } else { Vec::new() };
-        if want_due > 0 {
+        let mut questions = Questions { want, ..Questions::default() };
+        let places = if want.ready > 0 { self.ask_ready(&mut questions, now) } else { Vec::new() };
+        if want.due > 0 {
             self.ask_due(&mut questions, now);
         }
         if !questions.is_empty() {
-            let claimed = questions.claim.clone();
+            let claimed = (want.suspects > 0, questions.claim.clone());
             let answers = Box::pin(self.asker.clone().ask(questions));
             self.task = Some(Task::Ask(answers, claimed, places));
         }
@@ -203,13 +199,14 @@ impl Fetcher {
         let Self { lanes, waits, session, .. } = self;
         let able = |lane: usize| waits.iter().any(|w| w.lane() == lane && w.is_able(now));
         let places = lanes.to_look(able);
-        questions.claim = lanes.to_claim(able);
+        let suspects = questions.want.suspects > 0;
+        questions.claim = lanes.to_claim(suspects, able);
         questions.shared = lanes.shared();
         questions.look = places.iter().map(|place| lanes.key(*place).to_owned()).collect();
         for place in &places {
             lanes.covered(*place);
         }
-        lanes.claiming(&questions.claim);
+        lanes.claiming(suspects, &questions.claim);
         if questions.claim.is_empty() {
             for wait in waits {
                 let lane = wait.lane();
@@ -240,10 +237,10 @@ impl Fetcher {
 
     /// Hands back what is there and nobody takes, after a moment in which a next fetch may.
     fn give_back(&mut self, now: Instant) {
-        let wanted =
-            |want: fn(&Request) -> usize| self.request.as_ref().is_some_and(|r| want(r) > 0);
-        let (ready, scheduled) = (wanted(|r| r.want), wanted(|r| r.want_due));
-        let left = (!ready && !self.ready.is_empty()) || (!scheduled && !self.scheduled.is_empty());
+        let want = self.request.as_ref().map_or(Want::default(), |request| request.want);
+        let (ready, scheduled) = (want.ready > 0, want.due > 0);
+        let left = (!ready && !self.claimed.ready.is_empty())
+            || (!scheduled && !self.claimed.scheduled.is_empty());
         if !left {
             self.surplus = None;
             return;
@@ -255,10 +252,10 @@ impl Fetcher {
         self.surplus = None;
         let mut tags: Vec<Tag> = Vec::new();
         if !ready {
-            tags.extend(self.ready.drain(..).map(|delivery| delivery.tag));
+            tags.extend(self.claimed.ready.drain(..).map(|delivery| delivery.tag));
         }
         if !scheduled {
-            tags.extend(self.scheduled.drain(..).map(|delivery| delivery.tag));
+            tags.extend(self.claimed.scheduled.drain(..).map(|delivery| delivery.tag));
         }
         self.session.ledger.give_back(tags.iter().copied());
         let session = Arc::clone(&self.session);
@@ -275,7 +272,7 @@ impl Fetcher {
         }
         if let Some(request) = self.request.as_ref().filter(|_| self.task.is_none()) {
             wake = wake.min(self.beat);
-            if request.want_due > 0 {
+            if request.want.due > 0 {
                 wake = self.due.iter().flatten().copied().fold(wake, Instant::min);
                 if !self.lanes.to_look_due().is_empty() {
                     wake = wake.min(self.due_look);
@@ -290,6 +287,9 @@ impl Fetcher {
         let request = self.request.as_mut();
         if request.is_some_and(|request| request.reply.poll_closed(cx).is_ready()) {
             return Poll::Ready(Ok(Heard::Dropped));
+        }
+        if let Poll::Ready(Some(batch)) = self.untaken.1.poll_recv(cx) {
+            return Poll::Ready(Ok(Heard::Untaken(batch)));
         }
         for (at, wait) in self.waits.iter_mut().enumerate() {
             if let Poll::Ready(ended) = wait.poll(cx, &self.session) {
@@ -313,6 +313,7 @@ impl Fetcher {
     fn heard(&mut self, heard: Heard) {
         match heard {
             Heard::Returned => {}
+            Heard::Untaken(batch) => self.claimed.put_back(batch),
             Heard::Dropped => self.request = None,
             Heard::Answers(answers, claimed, looked) => self.answered(answers, &claimed, &looked),
             Heard::Ended(at, ended) => {
@@ -333,11 +334,11 @@ impl Fetcher {
     fn insert(&mut self, lane: usize, tag: Tag, raw: Bytes) {
         let delivery = self.session.lanes[lane].delivery(tag.seq, raw);
         let later = |one: &Delivery| one.tag.lane == tag.lane && one.tag.seq > tag.seq;
-        let at = self.ready.iter().position(later).unwrap_or(self.ready.len());
-        self.ready.insert(at, delivery);
+        let at = self.claimed.ready.iter().position(later).unwrap_or(self.claimed.ready.len());
+        self.claimed.ready.insert(at, delivery);
     }
 
-    fn answered(&mut self, answers: Answers, claimed: &[usize], looked: &[Place]) {
+    fn answered(&mut self, answers: Answers, (suspects, claimed): &Named, looked: &[Place]) {
         let now = clock::instant();
         for place in looked {
             if answers.found {
@@ -346,8 +347,11 @@ impl Fetcher {
                 self.lanes.uncovered(*place);
             }
         }
-        let emptied = &answers.emptied;
-        self.lanes.not_emptied(claimed.iter().copied().filter(|lane| !emptied.contains(lane)));
+        let claimed = || claimed.iter().copied();
+        self.lanes.not_emptied(false, claimed().filter(|lane| !answers.emptied.contains(lane)));
+        if *suspects {
+            self.lanes.not_emptied(true, claimed().filter(|lane| !answers.cleared.contains(lane)));
+        }
         for (key, error) in &answers.broken {
             self.session.complain(key, error);
             let lanes = &self.session.lanes;
@@ -359,8 +363,8 @@ impl Fetcher {
         for (lane, next) in answers.next {
             self.due[lane] = next.map(|next| now + next);
         }
-        self.ready.extend(answers.ready);
-        self.scheduled.extend(answers.scheduled);
+        self.claimed.ready.extend(answers.ready);
+        self.claimed.scheduled.extend(answers.scheduled);
     }
 
     /// Hears of a change.
@@ -384,7 +388,11 @@ impl Fetcher {
 
 impl Drop for Fetcher {
     fn drop(&mut self) {
-        let left = self.ready.drain(..).chain(self.scheduled.drain(..));
+        self.untaken.1.close();
+        while let Ok(batch) = self.untaken.1.try_recv() {
+            self.claimed.put_back(batch);
+        }
+        let left = self.claimed.ready.drain(..).chain(self.claimed.scheduled.drain(..));
         self.session.ledger.give_back(left.map(|delivery| delivery.tag));
     }
 }

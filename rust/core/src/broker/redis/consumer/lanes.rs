@@ -1,7 +1,8 @@
 //! What is known about each lane, and what is to be asked next. Pure: no clock, no connection.
 //!
-//! A lane has two lists, the ready messages and those that were redelivered. What a fetch needs to
-//! know of a list is how the next message in it will be noticed:
+//! A lane has three lists: the ready messages, those that came due and found no room, and those that
+//! were redelivered, which only a fetch that takes suspects asks for. What a fetch needs to know of
+//! a list is how the next message in it will be noticed:
 //!
 //! ```text
 //!              claim sent             wait or look sent
@@ -41,7 +42,9 @@ enum State {
 pub(super) enum Part {
     /// Ready messages.
     List,
-    /// Ready messages that were redelivered.
+    /// Those that came due and found no room.
+    Overdue,
+    /// Those that were redelivered.
     Redelivered,
     /// The due set.
     Due,
@@ -50,14 +53,17 @@ pub(super) enum Part {
 /// A key whose changes matter.
 pub(super) type Place = (usize, Part);
 
-const PARTS: [Part; 3] = [Part::List, Part::Redelivered, Part::Due];
+const PARTS: [Part; 4] = [Part::List, Part::Overdue, Part::Redelivered, Part::Due];
+/// How many of these are lists, and how many of those hold no suspects.
+const LISTS: usize = 3;
+const OTHERS: usize = 2;
 
 /// The states of all lanes.
 pub(super) struct Lanes {
     /// By lane and [`Part`].
-    states: Vec<[State; 3]>,
+    states: Vec<[State; 4]>,
     /// Keys by lane and [`Part`].
-    keys: Vec<[String; 3]>,
+    keys: Vec<[String; 4]>,
     places: HashMap<Vec<u8>, Place>,
     /// Queue and priority step of each lane.
     of: Vec<(usize, usize)>,
@@ -66,16 +72,16 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub(super) fn new(lanes: &[Served], order: QueueOrder) -> Self {
-        let keys: Vec<[String; 3]> = lanes
-            .iter()
-            .map(|s| [s.lane.list.clone(), s.redelivered.clone(), s.due.clone()])
-            .collect();
+        let keys = |s: &Served| {
+            [s.lane.list.clone(), s.overdue.clone(), s.redelivered.clone(), s.due.clone()]
+        };
+        let keys: Vec<[String; 4]> = lanes.iter().map(keys).collect();
         let places = keys.iter().enumerate().flat_map(|(lane, keys)| {
             keys.iter().zip(PARTS).map(move |(key, part)| (key.clone().into_bytes(), (lane, part)))
         });
         let queues = lanes.iter().map(|served| served.of + 1).max().unwrap_or(0);
         Self {
-            states: vec![[State::Unknown; 3]; lanes.len()],
+            states: vec![[State::Unknown; 4]; lanes.len()],
             places: places.collect(),
             keys,
             of: lanes.iter().map(|served| (served.of, served.step)).collect(),
@@ -101,27 +107,25 @@ impl Lanes {
         self.turns.served(self.of[lane].0);
     }
 
-    fn any(&self, lane: usize, state: State) -> bool {
-        self.states[lane][..2].contains(&state)
-    }
-
-    /// Lanes that a claim is to name; none when all is covered or waits to be. While one is asked,
-    /// the lanes that `waits` could cover are asked as well, because waiting on them begins only
-    /// when there is nothing to claim.
-    pub(super) fn to_claim(&self, waits: impl Fn(usize) -> bool) -> Vec<usize> {
-        if !(0..self.of.len()).any(|lane| self.any(lane, State::Unknown)) {
+    /// Lanes that a claim is to name, which takes `suspects` or not; none when all is covered or
+    /// waits to be. While one is asked, the lanes that `waits` could cover are asked as well,
+    /// because waiting on them begins only when there is nothing to claim.
+    pub(super) fn to_claim(&self, suspects: bool, waits: impl Fn(usize) -> bool) -> Vec<usize> {
+        let asked = if suspects { LISTS } else { OTHERS };
+        let unknown = |lane: usize| self.states[lane][..asked].contains(&State::Unknown);
+        if !(0..self.of.len()).any(unknown) {
             return Vec::new();
         }
-        let named = |lane: &usize| {
-            self.any(*lane, State::Unknown) || waits(*lane) && self.states[*lane][0] == State::Empty
-        };
+        let named =
+            |lane: &usize| unknown(*lane) || waits(*lane) && self.states[*lane][0] == State::Empty;
         self.in_order().filter(named).collect()
     }
 
     /// A claim that names these lanes was sent.
-    pub(super) fn claiming(&mut self, lanes: &[usize]) {
+    pub(super) fn claiming(&mut self, suspects: bool, lanes: &[usize]) {
+        let asked = if suspects { LISTS } else { OTHERS };
         for lane in lanes {
-            for state in &mut self.states[*lane][..2] {
+            for state in &mut self.states[*lane][..asked] {
                 if *state == State::Unknown {
                     *state = State::Empty;
                 }
@@ -129,18 +133,20 @@ impl Lanes {
         }
     }
 
-    /// It was answered: those of its lanes that may hold more.
-    pub(super) fn not_emptied(&mut self, lanes: impl IntoIterator<Item = usize>) {
+    /// It was answered: those of its lanes that may hold more, of suspects or of others.
+    pub(super) fn not_emptied(&mut self, suspects: bool, lanes: impl IntoIterator<Item = usize>) {
+        let parts = if suspects { &PARTS[OTHERS..LISTS] } else { &PARTS[..OTHERS] };
         for lane in lanes {
-            self.changed((lane, Part::List));
-            self.changed((lane, Part::Redelivered));
+            for part in parts {
+                self.changed((lane, *part));
+            }
         }
     }
 
     /// Lists that were emptied and are to be looked at, because no wait will cover them.
     pub(super) fn to_look(&self, waits: impl Fn(usize) -> bool) -> Vec<Place> {
-        let places =
-            (0..self.of.len()).flat_map(|lane| [(lane, Part::List), (lane, Part::Redelivered)]);
+        let lists = |lane| PARTS[..LISTS].iter().map(move |part| (lane, *part));
+        let places = (0..self.of.len()).flat_map(lists);
         let uncovered = |place: &Place| {
             self.state(*place) == State::Empty && !(place.1 == Part::List && waits(place.0))
         };
@@ -204,7 +210,7 @@ impl Lanes {
         if let Some((lane, part)) = self.places.get(key).copied() {
             self.states[lane][part as usize] = State::Broken;
         } else if let Some(lane) = (0..self.of.len()).find(|lane| unacked(*lane)) {
-            self.states[lane] = [State::Broken; 3];
+            self.states[lane] = [State::Broken; 4];
         }
     }
 

@@ -48,7 +48,7 @@ pub(super) use self::{connect::consume, ledger::Ledger};
 use self::{recover::Watch, request::Request, session::Session};
 use super::scripts::RELEASE;
 use crate::{
-    broker::{Consumer, Delivery, Recovered, Settlement, Tag},
+    broker::{Consumer, Delivery, Recovered, Settlement, Tag, Want},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
 };
@@ -99,10 +99,10 @@ impl RedisConsumer {
 }
 
 impl Consumer for RedisConsumer {
-    fn fetch(&self, want: usize, want_due: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+    fn fetch(&self, want: Want) -> BoxFuture<'_, Result<Vec<Delivery>>> {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
-            let request = Request { want, want_due, reply };
+            let request = Request { want, reply };
             self.requests.send(request).map_err(|_| self.ended())?;
             let claimed = answer.await.map_err(|_| self.ended())??;
             Ok(claimed.take())

@@ -64,6 +64,7 @@ pub(super) struct Served {
     pub(super) number: u32,
     pub(super) lane: Lane,
     pub(super) redelivered: String,
+    pub(super) overdue: String,
     pub(super) unacked: String,
     pub(super) due: String,
     /// Where a wait moves a message, for a lane that may be waited on.

@@ -124,6 +124,7 @@ fn script(session: &Session, served: &Served, batch: &[Settlement]) -> Cmd {
     let mut keys = vec![
         lane.list.clone(),
         served.redelivered.clone(),
+        served.overdue.clone(),
         served.unacked.clone(),
         served.due.clone(),
         lane.dead(),

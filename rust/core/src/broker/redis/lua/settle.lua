@@ -1,14 +1,14 @@
 -- Settles a batch of unacked messages of one lane, in order. A message that is not unacked any more
 -- is passed over.
 --
--- KEYS  list, redelivered, unacked, due, dead, then a bucket of the due set for each that is
---       deferred, in their order
+-- KEYS  list, redelivered, overdue, unacked, due, dead, then a bucket of the due set for each that
+--       is deferred, in their order
 -- ARGV  epoch, max deliveries, then four per settlement: how, sequence number, task id, detail
 --   a  ack: forget the message
 --   h  hand back: to the head, uncounted
 --   q  requeue: to the tail of the list, or of `redelivered` if it was counted, which it stays
 --   r  redeliver: counted and to the head, or parked with detail as the reason
---   o  overdue: behind what lies in `redelivered`, so ahead of the list
+--   o  overdue: ahead of the list, behind what was overdue before
 --   d  defer: into the next bucket under the id; detail is the offset in it (three digits), then
 --      where it begins (ms)
 --   p  park: among the dead letters, with detail as the reason
@@ -20,9 +20,9 @@
 -- place is in `redelivered`, so that the list holds nothing but what producers wrote. While it is
 -- unacked and has begun, the `c` is a `b`.
 local epoch, max = ARGV[1], tonumber(ARGV[2])
-local list, redelivered, unacked, due, dead = unpack(KEYS, 1, 5)
+local list, redelivered, overdue, unacked, due, dead = unpack(KEYS, 1, 6)
 local head, failed = {}, {}
-local buckets = 5
+local buckets = 6
 redis.call('HDEL', unacked, '-') -- see register.lua
 
 local function count_of(value)
@@ -83,7 +83,7 @@ for i = 3, #ARGV, 4 do
         moved(seq, redis.pcall('LPUSH', list, raw))
       end
     elseif how == 'o' then
-      moved(seq, redis.pcall('LPUSH', redelivered, value))
+      moved(seq, redis.pcall('LPUSH', #raw < #value and redelivered or overdue, value))
     elseif how == 'd' then
       schedule(seq, KEYS[buckets], id, detail, value)
     elseif how == 'p' then
