@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from taskcore.canvas import stamps
-from taskcore.canvas.compose import as_chain, flatten, fold, kind
+from taskcore.canvas.compose import added, as_chain, flatten, fold
 from taskcore.canvas.run import start
-from taskcore.canvas.signature import Signature, listed, make, maybe_signature
+from taskcore.canvas.signature import Signature, listed, maybe_signature
 from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import is_mapping
 
@@ -89,9 +89,7 @@ class chain(Signature):  # noqa: N801 - Celery's name
                 task.link_error(errback)
 
     def _then(self, other: Signature) -> Signature:
-        if not self.tasks and kind(other) == "group":
-            return other._unrolled()
-        folded = fold([make("chain", self.tasks, None, self["options"]), other], self._app)
+        folded = added(self.unchain_tasks(), other, self._app)
         if isinstance(folded, Signature):
             return folded
         kept = {k: v for k, v in self["options"].items() if k not in ("link", "link_error")}

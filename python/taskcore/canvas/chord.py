@@ -83,8 +83,9 @@ class chord(Signature):  # noqa: N801 - Celery's name
         if self._app is not None:
             return self._app
         header = self.tasks
-        if not (isinstance(header, Members) and not header.is_read) and len(header):
-            return header.app if kind_of(header) == "group" else header[0].app
+        first = header.first() if isinstance(header, Members) else next(iter(self._members), None)
+        if first is not None:
+            return first.app
         return super().app if self.body is None else self.body.app
 
     def header_group(self) -> Any:
@@ -104,11 +105,11 @@ class chord(Signature):  # noqa: N801 - Celery's name
         return new
 
     def _then(self, other: Signature) -> Signature:
-        other = other._unrolled()
-        if kind(other) in ("group", "chain"):
+        one = other._unrolled()
+        if kind(other) == "chain" or kind(one) == "group":
             return super()._then(other)
         new = self.clone()
-        new.body = new.body | other
+        new.body = new.body | one
         return new
 
     def link(self, callback: Any) -> Any:
@@ -143,8 +144,9 @@ class chord(Signature):  # noqa: N801 - Celery's name
             task.stamp(visitor, append_stamps, **headers)
         if visitor is not None:
             visitor.on_chord_header_end(self, **headers)
-        if self.body is not None:
-            more = None if visitor is None else visitor.on_chord_body(self, **headers) or {}
+        if visitor is not None and self.body is not None:
+            # As in Celery, stamps without a visitor are the header's alone.
+            more = visitor.on_chord_body(self, **headers) or {}
             headers = stamps.merge(headers, more, append_stamps, self["options"])
             self.body.stamp(visitor, append_stamps, **headers)
 
@@ -300,7 +302,7 @@ def _frozen_body(
     if rest and kind(body) is not None:
         steps = flatten([body, *(maybe_signature(one) for one in reversed(rest))], body._app)
         body, rest = make("chain", steps, body._app), []
-    if member["chord"] is None and kind(body) in (None, "chain"):
+    if member["group_id"] is None and kind(body) in (None, "chain"):
         # As Celery's; without a chord it is no member of that group.
         member["group_id"] = group_id
     result = body.freeze(body_id, root_id=own.get("root_id"), **member)

@@ -22,7 +22,10 @@ def kind(sig: Any) -> str | None:
 
 
 def make_chord(header: Any, body: Any, app: Any = None, options: Any = None) -> Any:
-    """A chord of these, as they are, of the class that is registered for it."""
+    """A chord of these, of the class that is registered for it; a header that is a group of no
+    options of its own is its members, as in Celery."""
+    if isinstance(header, Signature) and not header["options"]:
+        header = header["kwargs"]["tasks"]
     wire = {"kwargs": {"kwargs": {}, "header": header, "body": body}, "subtask_type": "chord"}
     d = {"task": "celery.chord", "args": (), "options": dict(options or {}), **wire}
     return Signature.from_dict(d, app)
@@ -43,11 +46,12 @@ def fold(tasks: Iterable[Any], app: Any = None) -> list[Any] | Signature:
     """`a | b | c` of these, without changing them: the steps of a chain, or what is no chain."""
     folded: list[Any] | Signature = []
     for task in tasks:
-        folded = _added(folded, maybe_signature(task), app)
+        folded = added(folded, maybe_signature(task), app)
     return folded
 
 
-def _added(steps: list[Any] | Signature, other: Any, app: Any) -> list[Any] | Signature:
+def added(steps: list[Any] | Signature, other: Any, app: Any) -> list[Any] | Signature:
+    """The steps with `other` after them; they may be changed."""
     if isinstance(steps, Signature):
         joined: Signature = steps | other
         return list(joined["kwargs"]["tasks"]) if kind(joined) == "chain" else joined
@@ -56,7 +60,7 @@ def _added(steps: list[Any] | Signature, other: Any, app: Any) -> list[Any] | Si
     other = other._unrolled()
     if kind(other) == "chain":
         for task in other.unchain_tasks():
-            steps = _added(steps, task, app)
+            steps = added(steps, task, app)
         return steps
     last = steps[-1] if steps else None
     if kind(other) == "group" and last is None:
@@ -76,10 +80,8 @@ def _added(steps: list[Any] | Signature, other: Any, app: Any) -> list[Any] | Si
 def extended(body: Any, other: Any) -> Any:
     """`body | other` where the body belongs to nobody else: a chain is changed in place."""
     if kind(body) == "chain" and body["kwargs"]["tasks"]:
-        added = _added(body["kwargs"]["tasks"], other, body._app)
-        if isinstance(added, list):
-            return body
-        return added
+        more = added(body["kwargs"]["tasks"], other, body._app)
+        return body if isinstance(more, list) else more
     return body | other
 
 

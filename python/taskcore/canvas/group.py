@@ -60,10 +60,11 @@ class group(Signature):  # noqa: N801 - Celery's name
     @property
     def app(self) -> Any:
         """The app that it is sent through: its own, or that of its first member."""
+        if self._app is not None:
+            return self._app
         tasks = self.tasks
-        if self._app is None and not (isinstance(tasks, Members) and not tasks.is_read) and tasks:
-            return tasks[0].app
-        return super().app
+        first = tasks.first() if isinstance(tasks, Members) else next(iter(tasks), None)
+        return super().app if first is None else first.app
 
     def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> group:
         """A copy, with copies of its members; those of a generator are shared."""

@@ -37,6 +37,16 @@ class Members:
             )
         return (maybe_signature(one, self._app) for one in source)
 
+    def first(self) -> Any:
+        """The first of them, or None; it is not taken by this."""
+        if self._read is not None or self._source is None:
+            return self._read[0] if self._read else None
+        for one in self._source:
+            sig = maybe_signature(one, self._app)
+            self._source = _with(sig, self._source)
+            return sig
+        return None
+
     def read(self) -> list[Any]:
         """All of them, kept from now on."""
         if self._read is None:
@@ -77,3 +87,8 @@ class Members:
 
     def __repr__(self) -> str:
         return repr(self.read())
+
+
+def _with(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest

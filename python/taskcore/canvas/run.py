@@ -59,6 +59,7 @@ def start(sig: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
         As `check`, before anything is sent; and as `Task.apply_async`.
     """
     app = sig.app
+    app.finalize()
     check(sig, app, names=app.producer.followed() is None)
     run = Run(app)
     return run.result(app.producer.send_workflow(run.calls(sig, args, kwargs, options)))
