@@ -301,8 +301,14 @@ class Request:
         replaced_task_nesting, argsrepr, kwargsrepr, delivery_info (exchange, routing_key, priority,
         redelivered), properties (dict), redeliveries, serializer (name), compression, queue,
         protocol (`compact` or `celery`)."""
-    def add_child(self, task_id: str, parent: Any = None) -> None:
-        """Records a task published during this execution, for the `children` of the result."""
+    def add_child(self, task_id: str, parent: Any = None, members: Any = None) -> None:
+        """Records what was published during this execution, for the `children` of the result.
+
+        Args:
+            task_id: of the task, or of the group.
+            parent: result tuple of what came before it.
+            members: result tuples of a group.
+        """
     def drop_following(self) -> list[str]:
         """Drops the messages that were to follow this execution, and what `children` says of them;
         returns their task ids."""

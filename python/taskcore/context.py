@@ -83,7 +83,7 @@ if TYPE_CHECKING:
         @property
         def has_embed(self) -> bool: ...
         def to_dict(self) -> dict[str, Any]: ...
-        def add_child(self, task_id: str, parent: Any = None) -> None: ...
+        def add_child(self, task_id: str, parent: Any = None, members: Any = None) -> None: ...
         def drop_following(self) -> list[str]: ...
 
 
@@ -129,8 +129,8 @@ class LocalRequest:
     def to_dict(self) -> dict[str, Any]:
         return dict(self.fields)
 
-    def add_child(self, task_id: str, parent: Any = None) -> None:
-        self.children.append([[task_id, parent], None])
+    def add_child(self, task_id: str, parent: Any = None, members: Any = None) -> None:
+        self.children.append([[task_id, parent], members])
 
     def drop_following(self) -> list[str]:
         """Nothing waits for the end of a call that runs here and now."""
@@ -181,12 +181,14 @@ class Context:
     @property
     def children(self) -> list[Any]:
         """Results of the tasks that this execution has published, where this process knows them."""
-        return [self._result(ids) for ids, _ in getattr(self._request, "children", ())]
+        return [self._result(child) for child in getattr(self._request, "children", ())]
 
-    def _result(self, ids: Any) -> Any:
-        task_id, parent = ids
-        above = self._result(parent if len(parent) == 2 else parent[0]) if parent else None
-        return self._app.AsyncResult(task_id, parent=above)
+    def _result(self, child: Any) -> Any:
+        (task_id, parent), members = child
+        above = self._result(parent) if parent else None
+        if members is None:
+            return self._app.AsyncResult(task_id, parent=above)
+        return self._app.GroupResult(task_id, map(self._result, members), above)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

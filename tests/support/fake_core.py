@@ -199,8 +199,8 @@ class Request:
     def to_dict(self) -> dict[str, Any]:
         return dict(self.fields)
 
-    def add_child(self, task_id: str, parent: Any = None) -> None:
-        self.children.append(task_id)
+    def add_child(self, task_id: str, parent: Any = None, members: Any = None) -> None:
+        self.children.append(task_id if members is None else (task_id, members))
 
     def drop_following(self) -> list[str]:
         dropped = [fields["task_id"] for _, _, _, fields in self.following]

@@ -83,6 +83,8 @@ def test_an_unknown_name_is_refused_with_the_nearest(given: dict[str, Any], near
         ("task_default_rate_limit", "10/day"),
         ("task_default_priority", 10),
         ("result_serializer", "pickle"),
+        ("result_accept_content", ["pickle"]),
+        ("result_compression", "gzip"),
         ("accept_content", 3),
         ("task_routes", {"a": {"queu": "b"}}),
         ("task_routes", [lambda name: "x"]),
@@ -108,6 +110,19 @@ def test_values_are_kept_in_one_form() -> None:
     assert conf.include == ("proj.tasks",)
     assert conf["task_queues"] == ("a", "b")
     assert conf.task_routes == (("b", {"queue": "high", "priority": 2}), ("a.*", {"queue": "low"}))
+
+
+def test_results_are_json_and_the_errors_say_what_to_do() -> None:
+    conf = Config()
+    conf.update(result_serializer="json", result_accept_content=["json", "pickle"])
+    assert conf["result_accept_content"] == ("json", "pickle")
+    for given, remedy in (
+        ({"result_serializer": "pickle"}, "base64"),
+        ({"result_accept_content": ["pickle"]}, "add `json`"),
+        ({"result_compression": "gzip"}, "store large values elsewhere"),
+    ):
+        with pytest.raises(ImproperlyConfigured, match=remedy):
+            Config().update(given)
 
 
 def test_old_names_are_translated() -> None:

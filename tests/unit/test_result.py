@@ -436,3 +436,116 @@ def test_sets_of_the_same_results_are_equal(app: Any) -> None:
     assert ResultSet(["a"], app) != ["a"]
     with pytest.raises(TypeError, match="unhashable"):
         hash(ResultSet([], app))
+
+
+# What follows a result
+
+
+def test_who_is_called_when_a_task_has_ended(app: Any) -> None:
+    seen: list[Any] = []
+    result = AsyncResult("i", app)
+    doubled = result.then(lambda one: one.result * 2)
+    doubled.then(seen.append)
+    result.then(seen.append, weak=False)
+    assert seen == [] and not doubled.ready
+    done(app, "i", 5)
+    assert seen == [10, result] and doubled.value == 10 and doubled.ready and not doubled.failed
+    result.then(seen.append)
+    result.on_ready.then(seen.append)
+    EagerResult("e", 1, "SUCCESS").then(seen.append)
+    assert seen == [10, result, result, result, "e"]
+
+
+def test_a_callback_that_raises_is_told_to_who_asked(app: Any) -> None:
+    errors: list[BaseException] = []
+
+    def broken(one: Any) -> None:
+        raise ValueError(one.id)
+
+    result = done(app, "i", 5)
+    following = result.then(broken, errors.append)
+    following.then(print, errors.append)
+    assert [repr(error) for error in errors] == ["ValueError('i')"] * 2
+    assert following.failed and following.reason is errors[0]
+    with pytest.raises(ValueError, match="i"):
+        result.then(broken)
+
+
+def test_a_weak_callback_does_not_keep_the_result(app: Any) -> None:
+    seen: list[Any] = []
+    AsyncResult("i", app).then(seen.append, weak=True)
+    kept = AsyncResult("i", app)
+    kept.then(seen.append, weak=True)
+    done(app, "i", 5)
+    assert seen == [kept] and kept.result == 5
+
+
+def test_the_graph_of_what_a_task_published(app: Any) -> None:
+    import io
+
+    done(app, "a", 1)
+    done(app, "b", 2)
+    root = done(
+        app, "root", 3, children=[[["a", None], None], [["g", None], [[["b", None], None]]]]
+    )
+    graph = root.graph
+    assert {str(node): [str(one) for one in graph[node]] for node in graph} == {
+        "root": ["a", "g"],
+        "a": [],
+        "g": ["b"],
+        "b": [],
+    }
+    assert [str(node) for node in graph.topsort()][-1] == "root" and len(list(graph.edges())) == 2
+    written = io.StringIO()
+    graph.to_dot(written)
+    assert '"root" -> "g"' in written.getvalue() and 'shape="oval"' in written.getvalue()
+    waits = done(app, "waits", 1, children=[[["nobody", None], None]])
+    with pytest.raises(exceptions.IncompleteStream):
+        waits.build_graph()
+    assert len(waits.build_graph(intermediate=True)) == 2
+
+
+def test_a_circle_has_no_order() -> None:
+    from taskcore.utils.graph import CycleError, DependencyGraph
+
+    with pytest.raises(CycleError, match="cycle"):
+        DependencyGraph([("a", ["b"]), ("b", ["a"])]).topsort()
+
+
+def test_a_result_looks_where_it_is_told_to(app: Any) -> None:
+    from taskcore import Taskcore
+
+    other = Taskcore("other", broker="memory://", backend="memory://", set_as_current=False)
+    done(other, "i", 5)
+    result = AsyncResult("i", app, backend=other.backend)
+    assert result.get() == 5 and copy.copy(result).backend is other.backend
+    result = AsyncResult("i", app)
+    result.backend = other.backend
+    assert result.exists()
+    with pytest.raises(ValueError, match="`None`"):
+        AsyncResult(None)  # type: ignore[arg-type]
+
+
+def test_a_result_may_be_given_up(app: Any) -> None:
+    result = AsyncResult("i", app)
+    result.ignored = True
+    result.task_id = "j"
+    assert result.get() is None and result.id == "j"
+
+
+def test_forgetting_a_chain_forgets_what_was_before(app: Any) -> None:
+    last = done(app, "c", 3)
+    last.parent = done(app, "b", 2)
+    last.parent.parent = done(app, "a", 1)
+    last.forget()
+    assert not app.backend.documents
+
+
+def test_what_is_told_with_the_exception(app: Any) -> None:
+    seen: list[Any] = []
+    result = done(app, "i", 5)
+    assert result.maybe_throw(callback=lambda *told: seen.append(told)) == 5
+    failed = done(app, "f", exception_codec.to_document(ValueError("x")), "FAILURE")
+    failed.maybe_throw(propagate=False, callback=lambda *told: seen.append(told))
+    assert seen[0] == ("i", 5) and isinstance(seen[1][1], ValueError)
+    assert isinstance(failed._get_task_meta()["result"], ValueError)

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from taskcore import Taskcore, current, current_app, exceptions, serialize, shared_task, signals
+from taskcore import (
+    Taskcore,
+    current,
+    current_app,
+    exceptions,
+    group,
+    serialize,
+    shared_task,
+    signals,
+)
 from taskcore.context import LocalRequest, reset_request, set_request
 from taskcore.exceptions import (
     AlwaysEagerIgnored,
@@ -602,11 +611,30 @@ def test_a_base_class_cannot_say_what_nobody_hears(app: Any, name: str, value: A
 
 
 def test_options_without_effect_are_said_and_can_be_read_back(app: Any) -> None:
-    with pytest.warns(SettingIgnored, match="trail"):
-        task = add_to(app, trail=True)
-    assert task.trail is True
+    with pytest.warns(SettingIgnored, match="send_events"):
+        task = add_to(app, send_events=True)
+    assert task.send_events is True
     with pytest.raises(TypeError, match="`backend` is not supported"):
         add_to(app, name="other", backend="redis://")
+
+
+@pytest.mark.parametrize("trail", [True, False])
+def test_what_a_task_publishes_is_its_trail(app: Any, core: Any, trail: bool) -> None:
+    add = add_to(app)
+    app.task(lambda: None, name="parent", trail=trail)
+    request = core.Request(id="p", task="parent")
+    token = set_request(request)
+    try:
+        one = add.delay(1, 2)
+        many = add.apply_many([(1, 2), (3, 4)])
+        several = group([add.s(1, 2), add.s(3, 4)]).apply_async()
+        add.apply_async((5, 6), add_to_parent=False)
+    finally:
+        reset_request(token)
+    of_group = (several.id, [((task_id, None), None) for task_id in several.ids])
+    assert request.children == ([one.id, *many.ids, of_group] if trail else [])
+    with pytest.raises(TypeError, match="`trail`"):
+        add_to(app, name="other", trail="yes")
 
 
 def test_two_functions_of_one_name_in_one_file_are_told_apart(app: Any) -> None:

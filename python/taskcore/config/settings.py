@@ -60,6 +60,8 @@ TABLE: Final = (
     _S("result_extended", "CELERY_RESULT_EXTENDED", "bool", False,
        "Store name, args, kwargs, worker, retries and queue with the result."),
     _S("result_serializer", "CELERY_RESULT_SERIALIZER", "json", "json", "How results are written; only json."),
+    _S("result_accept_content", "", "with_json?", None,
+       "Which serializers of results are read; results are in json, which must be among them."),
     _S("result_max_size", "", "count", 64 * 1024 * 1024,
        "The longest encoded result, in bytes; a task that returns more ends as a FAILURE. taskcore's own."),
     # Messages.
@@ -272,7 +274,7 @@ REFUSED: Final[dict[str, Any]] = {
     "broker_port": None, "broker_user": None, "broker_password": None, "broker_vhost": None,
     "override_backends": None, "redis_backend_use_ssl": None, "redis_db": None, "redis_host": None, "redis_port": None,
     "redis_username": None, "redis_password": None, "redis_backend_credential_provider": None,
-    "result_accept_content": None, "result_compression": None, "task_acks_on_failure": None,
+    "result_compression": None, "task_acks_on_failure": None,
     "task_acks_on_timeout": None, "task_create_missing_queues": True,
     "task_store_eager_result": False, "task_remote_tracebacks": False, "task_send_sent_event": False,
     "worker_agent": None, "worker_deduplicate_successful_tasks": False, "worker_direct": False,
@@ -316,7 +318,6 @@ REMEDIES: Final = {
     "worker_soft_shutdown_timeout": "use `worker_shutdown_timeout`",
     "worker_direct": "give the worker a queue of its own with `-Q`",
     "task_retry_on_worker_lost": "use `task_reject_on_worker_lost`",
-    "result_accept_content": "results are written and read as json",
 }
 """What to do instead; of others, nothing but to remove them."""
 

@@ -209,8 +209,18 @@ def _protocol(value: Any) -> Any:
 
 def _json(value: Any) -> str:
     if value != "json":
-        raise ValueError("other serializers of results are not supported in this version")
+        raise ValueError(
+            "results are documents in json in this version: have the task return text that it has encoded "
+            "in another way, such as base64 of a pickle"
+        )
     return "json"
+
+
+def _with_json(value: Any) -> tuple[str, ...]:
+    names = _names(value)
+    if not {"json", "application/json"}.intersection(names):
+        raise ValueError("results are written and read as json in this version: add `json`")
+    return names
 
 
 def _routes(value: Any) -> tuple[tuple[str | re.Pattern[str], dict[str, Any]], ...]:
@@ -305,6 +315,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "protocol": ("compact or 2", _protocol),
     "zone": ("the name of a time zone, or a tzinfo", _zone),
     "json": ("json", _json),
+    "with_json": ("a list of names with `json` among them", _with_json),
     "annotations": (
         "a dict of task name, or `*`, to a dict of options, or a list of such dicts",
         _annotations,

@@ -7,7 +7,7 @@ by message; so are calls that the program sends in a way of its own.
 from __future__ import annotations
 
 from taskcore import context, signals
-from taskcore.publishing import call_options
+from taskcore.publishing import call_options, trail
 from taskcore.results.async_result import AsyncResult, IgnoredResult
 from taskcore.typed import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ def send_calls(
     )
     if parent is not None:
         for task_id in ids:
-            parent.add_child(task_id)
+            trail.add(app, parent, task_id)
     return ResultSet(ids, app, fields.get("reply_to") if replies else None, make)
 
 
@@ -108,18 +108,33 @@ class _Made:
         self.ids: list[str] = []
         self.ignored: set[int] = set()
         """Numbers of the calls whose results nobody wants."""
-        self._parents: list[context.TaskRequest | None] = []
+        self._parents: list[tuple[context.TaskRequest, str | None] | None] = []
+        """Of each call the execution that publishes it, and its group; None of calls that none
+        publishes, of the last of them not even that."""
         self._after: list[Callable[[], None]] = []
         self._count = 0
 
     def send(self, calls: Iterable[Any]) -> None:
         """Sends them."""
         self.ids = self._producer.publisher.publish_each(self._messages(calls))
-        for task_id, parent in zip(self.ids, self._parents, strict=False):
-            if parent is not None:
-                parent.add_child(task_id)
+        if self._parents:
+            self._record()
         for sent in self._after:
             sent()
+
+    def _record(self) -> None:
+        """Tells the executions that published them, of a group at once."""
+        from itertools import groupby
+
+        app = self._producer.app
+        made = zip(self.ids, self._parents, strict=False)
+        for (parent, group), part in groupby(made, lambda one: one[1] or (None, None)):
+            ids = [task_id for task_id, _ in part]
+            if group is not None:
+                trail.add_group(app, parent, group, ids)
+            else:
+                for task_id in ids:
+                    trail.add(app, parent, task_id)
 
     def result(self, number: int) -> AsyncResult[Any]:
         """The result of a call."""
@@ -153,7 +168,8 @@ class _Made:
                 self.ignored.add(self._count)
             if parent is not None:
                 self._parents.extend([None] * (self._count - len(self._parents)))
-                self._parents.append(parent)
+                group = None if index is None else options.get("group_id")
+                self._parents.append((parent, group))
             self._count += 1
             yield template, args, kwargs, fields or None
 

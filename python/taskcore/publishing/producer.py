@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from taskcore import context, signals
 from taskcore.config.validators import is_pattern
 from taskcore.exceptions import AlwaysEagerIgnored
-from taskcore.publishing import call_options
+from taskcore.publishing import call_options, trail
 from taskcore.results.async_result import AsyncResult, IgnoredResult
 from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import warn
@@ -132,8 +132,7 @@ class Producer:
         parent = self.parent(options)
         fields, replies, make = self.complete(target, options, parent)
         task_id = self.deliver(target, args, kwargs, fields, *self._called.get())
-        if parent is not None:
-            parent.add_child(task_id)
+        trail.add(self.app, parent, task_id)
         if not isinstance(target, str) and target._fast_path is None:
             self._prepare(target)
         return make(task_id, self.app, fields.get("reply_to") if replies else None)
@@ -326,8 +325,8 @@ class Producer:
             return
         fields, _, _ = self.complete(target, options, None)
         task_id = self.deliver(target, args, kwargs, fields, protocol, parent)
-        if parent is not None and options.get("add_to_parent", True):
-            parent.add_child(task_id)
+        if options.get("add_to_parent", True):
+            trail.add(self.app, parent, task_id)
 
     # Many messages
 

@@ -46,6 +46,7 @@ OPTIONS = frozenset(
         "track_started",
         "throws",
         "typing",
+        "trail",
         "store_errors_even_if_ignored",
         "routing_key",
         "resultrepr_maxsize",
@@ -89,7 +90,6 @@ NOT_YET = frozenset(
 
 WITHOUT_EFFECT = {
     "send_events": "there are no events in this version; follow tasks by the worker's log, or by signals",
-    "trail": "a result always knows the tasks that its task has published",
 }
 """Options of Celery's that are accepted with a warning, and why."""
 
@@ -164,7 +164,8 @@ _EXCEPTIONS: _Check = ("a tuple of exception classes", _exceptions)
 _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("queue", "routing_key", "serializer", "compression"), _TEXT),
     **dict.fromkeys(("ignore_result", "acks_late", "acks_on_failure_or_timeout"), _FLAG),
-    **dict.fromkeys(("reject_on_worker_lost", "track_started", "typing", "retry_jitter"), _FLAG),
+    **dict.fromkeys(("reject_on_worker_lost", "track_started", "typing", "trail"), _FLAG),
+    "retry_jitter": _FLAG,
     **dict.fromkeys(("time_limit", "soft_time_limit"), _LIMIT),
     **dict.fromkeys(("autoretry_for", "dont_autoretry_for", "throws"), _EXCEPTIONS),
     "max_retries": (
@@ -256,6 +257,7 @@ class TaskOptions:
         expires: float | timedelta | datetime | None
         throws: tuple[type[BaseException], ...]
         typing: bool
+        trail: bool
         resultrepr_maxsize: int
         serializer: str
         priority: int | None
@@ -285,6 +287,7 @@ class TaskOptions:
     expires = None
     throws = ()
     typing = True
+    trail = True
     resultrepr_maxsize = 1024
     if not TYPE_CHECKING:
         serializer = FromConf("task_serializer")

@@ -33,12 +33,28 @@ pub(crate) struct Request {
     embed: Option<Py<PyDict>>,
     /// Whether it is the member of a chord.
     member: bool,
-    /// `(task id, parent)` of each task published during the execution. A mutex for an append;
-    /// never held across Python.
-    children: Mutex<Vec<(String, Option<Py<PyAny>>)>>,
+    /// What was published during the execution. A mutex for an append; never held across Python.
+    children: Mutex<Vec<Child>>,
     /// What is published with the outcome; made with the first of them, since most have none. `None`
     /// inside: it has ended, and nothing can follow it any more. A mutex for an append.
     follow: OnceLock<Mutex<Option<Vec<FollowUp>>>>,
+}
+
+/// The result tuple of what was published during an execution.
+struct Child {
+    /// Of the task, or of the group.
+    id: String,
+    /// The result tuple of what came before it.
+    parent: Option<Py<PyAny>>,
+    /// The result tuples of a group.
+    members: Option<Py<PyAny>>,
+}
+
+impl Child {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        let copy = |tuple: &Option<Py<PyAny>>| tuple.as_ref().map(|t| t.clone_ref(py));
+        Self { id: self.id.clone(), parent: copy(&self.parent), members: copy(&self.members) }
+    }
 }
 
 impl Request {
@@ -114,7 +130,7 @@ impl Request {
         &self.queue
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(String, Option<Py<PyAny>>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Child>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,19 +190,15 @@ impl Request {
     /// Result tuples of the tasks published during this execution.
     #[getter]
     fn children<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let children: Vec<_> = self
-            .lock()
-            .iter()
-            .map(|(id, parent)| (id.clone(), parent.as_ref().map(|p| p.clone_ref(py))))
-            .collect();
-        let tuples = children.into_iter().map(|(id, parent)| ((id, parent), py.None()));
+        let children: Vec<_> = self.lock().iter().map(|child| child.clone_ref(py)).collect();
+        let tuples = children.into_iter().map(|child| ((child.id, child.parent), child.members));
         PyList::new(py, tuples.collect::<Vec<_>>())
     }
 
-    /// Records a task published during this execution, for the `children` of the result.
-    #[pyo3(signature = (task_id, parent=None))]
-    fn add_child(&self, task_id: String, parent: Option<Py<PyAny>>) {
-        self.lock().push((task_id, parent));
+    /// Records what was published during this execution, for the `children` of the result.
+    #[pyo3(signature = (task_id, parent=None, members=None))]
+    fn add_child(&self, task_id: String, parent: Option<Py<PyAny>>, members: Option<Py<PyAny>>) {
+        self.lock().push(Child { id: task_id, parent, members });
     }
 
     /// Drops the messages that were to follow this execution, and what `children` says of them;
@@ -198,7 +210,7 @@ impl Request {
             None => Vec::new(),
         };
         if !dropped.is_empty() {
-            self.lock().retain(|(id, _)| dropped.iter().all(|message| *message.id != **id));
+            self.lock().retain(|child| dropped.iter().all(|message| *message.id != *child.id));
         }
         dropped.iter().map(|message| message.id.to_string()).collect()
     }

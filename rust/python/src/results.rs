@@ -15,9 +15,9 @@ use taskcore::{
     assemble::{self, Options},
     clock,
     fork::PerProcess,
-    message::Compression,
     result::{
-        GROUP_PREFIX, Join, Observer, Origin, Record, ResultStore, State, Watch, record::Document,
+        GROUP_PREFIX, Join, Observer, Origin, Record, ResultStore, State, Watch,
+        record::{self, Document},
     },
 };
 
@@ -27,12 +27,6 @@ use crate::{
     errors, last_published,
     publisher::{duration, text_options},
 };
-
-/// How Celery marks a compressed document; its content type and a zero byte follow.
-const COMPRESSED: &[u8] = b"\0celery-compressed\0";
-
-/// Largest document that is decompressed.
-const MAX_DOCUMENT: usize = 256 * 1024 * 1024;
 
 /// The client's side of a result store. Thread-safe; reconnects in a forked process.
 #[pyclass(frozen, module = "taskcore._core")]
@@ -321,20 +315,6 @@ impl Results {
 
 /// A document as a dict.
 fn document<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let Some(rest) = data.strip_prefix(COMPRESSED) else {
-        return codec::read(py, Format::Json, data);
-    };
-    let opened = rest
-        .iter()
-        .position(|b| *b == 0)
-        .ok_or_else(|| {
-            errors::decode(py, "a compressed result document without a content type".to_owned())
-        })
-        .and_then(|end| {
-            let name = String::from_utf8_lossy(&rest[..end]);
-            Compression::from_content_type(&name)
-                .and_then(|c| c.decompress(&rest[end + 1..], MAX_DOCUMENT))
-                .map_err(|e| errors::to_python(py, &e))
-        })?;
-    codec::read(py, Format::Json, &opened)
+    let data = record::open(data).map_err(|e| errors::to_python(py, &e))?;
+    codec::read(py, Format::Json, &data)
 }

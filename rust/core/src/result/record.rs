@@ -3,10 +3,35 @@
 //! The document is Python-JSON (`", "` and `": "` separators, non-ASCII escaped), with the fields
 //! in Celery's order. The value inside stays opaque: whoever ran the task encoded it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::join::{self, Ended, Member};
-use crate::message::{format_iso, pyjson::write_str};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    message::{Compression, format_iso, pyjson::write_str},
+};
+
+/// How Celery marks a compressed document; its content type and a zero byte follow.
+const COMPRESSED: &[u8] = b"\0celery-compressed\0";
+
+/// Largest document that is decompressed.
+const MAX_DOCUMENT: usize = 256 * 1024 * 1024;
+
+/// A document as it was before its writer compressed it.
+///
+/// # Errors
+/// `Decode` for broken data, `Unsupported` for a compression that is not known, `TooLarge` for a
+/// document that would become too large.
+pub fn open(document: &[u8]) -> Result<Cow<'_, [u8]>> {
+    let Some(rest) = document.strip_prefix(COMPRESSED) else { return Ok(Cow::Borrowed(document)) };
+    let end = rest.iter().position(|byte| *byte == 0).ok_or_else(|| {
+        Error::new(ErrorKind::Decode, "a compressed result document without a content type")
+    })?;
+    let compression = Compression::from_content_type(&String::from_utf8_lossy(&rest[..end]))?;
+    compression.decompress(&rest[end + 1..], MAX_DOCUMENT).map(Cow::Owned)
+}
 
 /// The state of a task as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

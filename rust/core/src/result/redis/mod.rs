@@ -28,7 +28,7 @@ use redis::cmd;
 use tokio::runtime;
 
 use super::{
-    GROUP_PREFIX, Origin, Record, ResultStore, State, Stored, Watch, fresh_reply_id,
+    GROUP_PREFIX, Origin, Record, ResultStore, State, Stored, Watch, fresh_reply_id, record,
     watch::{Observer, Watchers},
 };
 use crate::{
@@ -225,6 +225,7 @@ fn is_ready(document: &[u8]) -> bool {
     // Every writer puts the status first, in Celery's spacing; a peer's document in another shape
     // is read in full.
     const HEAD: &[u8] = b"{\"status\": \"";
+    let Ok(document) = &record::open(document) else { return false };
     let status = document.strip_prefix(HEAD).and_then(|rest| rest.split(|b| *b == b'"').next());
     let ready = |status: &[u8]| {
         [State::Success, State::Failure, State::Revoked]
@@ -246,6 +247,7 @@ fn is_ready(document: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Compression;
 
     #[test]
     fn readiness_is_seen_in_any_spacing() {
@@ -255,6 +257,17 @@ mod tests {
         assert!(!is_ready(br#"{"status": "STARTED", "result": "{\"status\": \"SUCCESS\"}"}"#));
         assert!(!is_ready(br#"{"status": "SUCCESSFUL"}"#));
         assert!(!is_ready(b"") && !is_ready(b"[]") && !is_ready(b"\x80"));
+        assert!(!is_ready(b"\0celery-compressed\0") && !is_ready(b"\0celery-compressed\0x\0"));
+    }
+
+    #[test]
+    fn readiness_is_seen_in_what_a_peer_has_compressed() {
+        for (state, ready) in [("SUCCESS", true), ("STARTED", false)] {
+            let document = format!("{{\"status\": \"{state}\"}}");
+            let zipped = Compression::Zlib.compress(document.as_bytes());
+            let marked = [&b"\0celery-compressed\0application/x-gzip\0"[..], &zipped].concat();
+            assert_eq!(is_ready(&marked), ready);
+        }
     }
 
     #[test]
