@@ -66,6 +66,9 @@ class Members:
     def __len__(self) -> int:
         return len(self.read())
 
+    def __bool__(self) -> bool:
+        return self.first() is not None
+
     def __getitem__(self, index: Any) -> Any:
         return self.read()[index]
 

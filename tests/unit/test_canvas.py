@@ -1,0 +1,334 @@
+"""Compositions without a worker: what is refused, what runs here and now, what is sent."""
+
+import json
+import pickle
+from typing import Any
+from weakref import ref
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskcore import (
+    Signature,
+    StampingVisitor,
+    Taskcore,
+    chain,
+    chord,
+    chunks,
+    group,
+    maybe_signature,
+    signature,
+)
+from taskcore.canvas.check import MAX_DEPTH
+from taskcore.exceptions import ImproperlyConfigured, NotRegistered
+
+
+@pytest.fixture
+def tasks(app: Any) -> Any:
+    class Tasks:
+        add = app.task(lambda x, y=0: x + y, name="add")
+        total = app.task(lambda values: sum(values), name="total")
+        fail = app.task(lambda *args: 1 // 0, name="fail")
+        quiet = app.task(lambda *args: None, name="quiet", ignore_result=True)
+
+    return Tasks
+
+
+def sent(app: Any) -> list[Any]:
+    found: list[Any] = app.publisher.sent
+    return found
+
+
+# What is refused, before anything is sent
+
+
+def test_a_task_that_is_not_registered(app: Any, tasks: Any) -> None:
+    for made in (
+        group(tasks.add.s(1), signature("ad")),
+        tasks.add.s(1) | group(tasks.add.s(1), signature("ad") | tasks.add.s(2)),
+        chord([tasks.add.s(1)], signature("ad")),
+        group(tasks.add.s(1).set(link=[signature("ad")])),
+    ):
+        with pytest.raises(NotRegistered, match="no task named `ad`, did you mean `add`"):
+            made.apply_async()
+    assert sent(app) == []
+    group(tasks.add.s(1), signature("other", queue="theirs")).apply_async()
+    assert [template.task for template, *_ in sent(app)] == ["add", "other"]
+
+
+def test_without_tasks_of_its_own_an_app_calls_those_of_others(app: Any) -> None:
+    chain(signature("a"), signature("b"), app=app).apply_async()
+    assert sent(app)[0][3]["chain"][0]["task"] == "b"
+
+
+def test_a_chord_needs_a_store_and_results(core: Any, app: Any, tasks: Any) -> None:
+    with pytest.raises(ValueError, match="member `quiet` of a chord has `ignore_result`"):
+        chord([tasks.add.s(1), tasks.add.s(1) | tasks.quiet.s()], tasks.total.s()).delay()
+    with pytest.raises(ValueError, match="member `add`"):
+        chord([tasks.add.s(1).set(ignore_result=True)], tasks.total.s()).delay()
+    chord([tasks.quiet.s() | tasks.add.s(1)], tasks.quiet.s()).delay()
+    with pytest.raises(TypeError, match="a chord without a body"):
+        chord([tasks.add.s(1)]).delay()
+    without = Taskcore("p", broker="memory://", set_as_current=False)
+    add = without.task(lambda x: x, name="add")
+    with pytest.raises(ImproperlyConfigured, match="needs a result store"):
+        (group(add.s(1), add.s(2)) | add.s()).delay()
+
+
+@pytest.mark.parametrize("make", [chain, group, lambda *parts: chord(list(parts), parts[0])])
+def test_a_part_that_is_no_signature(make: Any, tasks: Any) -> None:
+    with pytest.raises(TypeError, match="got `3`: expected a signature"):
+        make(tasks.add.s(1), 3)
+    with pytest.raises(TypeError, match="got `3`: expected a signature"):
+        chord([tasks.add.s(1)], 3)
+
+
+def test_a_graph_that_is_too_deep(app: Any, tasks: Any) -> None:
+    deep = tasks.add.s(1)
+    for _ in range(MAX_DEPTH):
+        deep = chord([deep], tasks.total.s())
+    deep.apply_async()
+    with pytest.raises(ValueError, match=f"more than `{MAX_DEPTH}` levels deep"):
+        chord([deep], tasks.total.s()).apply_async()
+    assert len(sent(app)) == 1
+
+
+def test_a_signature_inside_of_itself(app: Any, tasks: Any) -> None:
+    inside = group([tasks.add.s(1)])
+    inside.tasks.append(inside)
+    with pytest.raises(ValueError, match="a group is inside of itself"):
+        inside.apply_async()
+    linked = tasks.add.s(1)
+    linked.options["link"] = [linked]
+    with pytest.raises(ValueError, match="inside of itself: `add`"):
+        group(linked, tasks.add.s(2)).apply_async()
+    assert sent(app) == []
+
+
+def test_arguments_that_do_not_fit_a_member(app: Any, tasks: Any) -> None:
+    with pytest.raises(TypeError):
+        group(tasks.add.s(1), tasks.add.s(1, 2, 3)).apply_async()
+    assert len(sent(app)) <= 1  # the core sends by the thousand, the fake one by one
+
+
+def test_what_follows_a_group_is_no_link(tasks: Any) -> None:
+    with pytest.raises(TypeError, match="option `link` of a group"):
+        group(tasks.add.s(1), tasks.add.s(2)).apply_async(link=tasks.add.s())
+
+
+# What is sent
+
+
+def test_a_group_of_a_generator_is_not_in_memory(app: Any, tasks: Any) -> None:
+    made_before: list[Any] = []
+    alive: list[int] = []
+
+    def members() -> Any:
+        for number in range(100):
+            sig = tasks.add.s(number)
+            made_before.append(ref(sig))
+            yield sig
+            del sig
+            alive.append(sum(one() is not None for one in made_before))
+
+    made = group(members())
+    result = made.apply_async()
+    assert len(result) == 100 and max(alive) < 5
+    with pytest.raises(RuntimeError, match="came from a generator"):
+        made.apply_async()
+    looked = group(tasks.add.s(i) for i in range(3))
+    assert len(looked) == 3 and looked.tasks[1] == tasks.add.s(1)
+    assert json.loads(json.dumps(looked.tasks.__json__()))[2]["args"] == [2]
+    looked.apply_async()
+    looked.apply_async()
+    assert pickle.loads(pickle.dumps(looked)) == looked
+
+
+def test_a_chord_of_a_generator_says_its_size_before_the_last_member(app: Any, tasks: Any) -> None:
+    seen: list[int] = []
+    app.results_or_none.declare_join = lambda gid, size: seen.extend((size, len(sent(app))))
+    result = chord((tasks.add.s(i) for i in range(10)), tasks.total.s()).apply_async()
+    assert seen == [10, 9]
+    assert len(result.parent) == 10 and {f["group"] for *_, f in sent(app)} == {result.parent.id}
+    assert {f["chord"]["options"]["task_id"] for *_, f in sent(app)} == {result.id}
+
+
+def test_an_empty_header_calls_the_body_at_once(app: Any, tasks: Any) -> None:
+    result = chord([], tasks.total.s()).apply_async()
+    ((template, args, _, fields),) = sent(app)
+    assert (template.task, args, fields["task_id"]) == ("total", [[]], result.id)
+
+
+def test_empty_forms(app: Any, tasks: Any) -> None:
+    assert chain().apply_async() is None
+    assert list(group().apply_async()) == []
+    assert sent(app) == []
+
+
+def test_a_member_that_ends_in_a_group_has_one_value(app: Any, tasks: Any) -> None:
+    declared: list[int] = []
+    app.results_or_none.declare_join = lambda gid, size: declared.append(size)
+    inner = tasks.add.s(1) | group(tasks.add.s(2), tasks.add.s(3))
+    chord([tasks.add.s(0), inner], tasks.total.s()).apply_async()
+    assert declared == [2]
+    (step,) = sent(app)[1][3]["chain"]
+    assert step["subtask_type"] == "chord"
+    assert step["kwargs"]["body"]["task"] == "celery.accumulate"
+
+
+def test_maps_go_to_the_queue_of_their_task(app: Any, tasks: Any) -> None:
+    app.conf.task_routes = {"add": "sums"}
+    tasks.add.map([1]).delay()
+    tasks.add.chunks([(1,), (2,)], 1).apply_async()
+    assert [fields["queue"] for *_, fields in sent(app)] == ["sums"] * 3
+    with pytest.raises(ValueError, match="n is `0`"):
+        chunks(tasks.add.s(), [], 0)
+
+
+def test_a_long_chain_is_frozen_once(app: Any, tasks: Any) -> None:
+    result = chain(tasks.add.s(1) for _ in range(1000)).apply_async()
+    assert len(sent(app)[0][3]["chain"]) == 999
+    count = 0
+    while result is not None:
+        result, count = result.parent, count + 1
+    assert count == 1000
+
+
+def test_a_callback_of_the_program_sends_members_itself(app: Any, tasks: Any) -> None:
+    called: list[Any] = []
+
+    class Own(Signature):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            called.append((self.args, options["group_index"]))
+            return app.AsyncResult("own")
+
+    result = group(tasks.add.s(1), Own(tasks.add, (2,))).apply_async()
+    assert called == [((2,), 1)] and [one.id for one in result][1] == "own"
+
+
+def test_kinds_can_be_replaced(tasks: Any) -> None:
+    before = Signature.TYPES["group"]
+
+    class Mine(group):
+        pass
+
+    try:
+        Signature.register_type("group")(Mine)
+        assert type(maybe_signature(dict(group(tasks.add.s(1), tasks.add.s(2))))) is Mine
+    finally:
+        Signature.TYPES["group"] = before
+
+
+# Stamps
+
+
+def test_a_visitor_says_part_by_part(tasks: Any) -> None:
+    seen: list[str] = []
+
+    class Visitor(StampingVisitor):
+        def on_group_start(self, group: Any, **headers: Any) -> dict[str, Any]:
+            seen.append("group")
+            return {"in_group": True}
+
+        def on_chord_body(self, sig: Any, **headers: Any) -> dict[str, Any]:
+            return {"body": 1}
+
+        def on_callback(self, callback: Any, **headers: Any) -> dict[str, Any]:
+            return {"linked": 2}
+
+        def on_signature(self, sig: Any, **headers: Any) -> dict[str, Any]:
+            seen.append(sig.task)
+            return {"mark": sig.task}
+
+    linked = tasks.add.s(1)
+    linked.link(tasks.quiet.s())
+    made = chord([linked, tasks.add.s(2)], tasks.total.s())
+    made.stamp(Visitor())
+    assert seen == ["group", "quiet", "add", "add", "total"]
+    first = made.tasks.tasks[0]
+    assert first.options["stamped_headers"] == ["in_group", "mark"]
+    assert first.options["link"][0].options["linked"] == 2
+    assert (made.body.options["body"], made.body.options["mark"]) == (1, "total")
+    with pytest.raises(NotImplementedError, match="stamps no tasks"):
+        tasks.add.s(1).stamp(StampingVisitor())
+
+
+def test_stamps_that_are_there_stay_or_are_collected(app: Any, tasks: Any) -> None:
+    sig = tasks.add.s(1)
+    sig.stamp(color="red")
+    sig.stamp(append_stamps=True, color="blue")
+    assert sig.options["color"] == ["blue", "red"]
+    sig.delay()
+    assert sent(app)[0][3]["stamps"] == {"color": ["blue", "red"]}
+
+
+# Here and now
+
+
+def test_all_forms_run_here(tasks: Any) -> None:
+    add, total = tasks.add, tasks.total
+    assert chain(add.s(1, 2), add.s(3), add.s(4)).apply().get() == 10
+    assert group(add.s(i, i) for i in range(3)).apply().get() == [0, 2, 4]
+    assert chord([add.s(1, 1), add.s(2, 2)], total.s()).apply().get() == 6
+    assert (add.s(1) | group(add.s(1), add.s(2)) | total.s() | add.s(10)).apply().get() == 15
+    nested = chord([add.s(1), add.s(1) | group(add.s(1), add.s(2))], add.si(7))
+    assert nested.apply().get() == 7
+    assert add.chunks([(1, 1), (2, 2)], 1).apply().get() == [[2], [4]]
+    assert add.starmap([(1, 1)]).apply().get() == [2]
+    with pytest.raises(ZeroDivisionError):
+        chain(tasks.fail.s(), add.s(1)).apply()
+
+
+def test_always_eager(app: Any, tasks: Any) -> None:
+    app.conf.task_always_eager = True
+    done: list[Any] = []
+    keep = app.task(lambda value: done.append(value), name="keep")
+    made = tasks.add.s(1) | group(tasks.add.s(1), tasks.add.s(2)) | tasks.total.s()
+    made.link(keep.s())
+    assert made.delay().get() == 5
+    assert done == [5] and sent(app) == []
+    linked = tasks.add.s(1)
+    linked.link(group(keep.s(), tasks.add.s(1) | keep.s()))
+    linked.delay()
+    assert done == [5, 1, 2]
+
+
+VALUES = st.recursive(
+    st.integers(0, 9).map(lambda n: ("add", n)),
+    lambda parts: (
+        st.lists(parts, min_size=1, max_size=3).map(lambda tasks: ("chain", tasks))
+        | st.lists(parts, min_size=1, max_size=3).map(lambda tasks: ("chord", tasks))
+    ),
+    max_leaves=8,
+)
+
+
+def build(tasks: Any, spec: Any) -> Any:
+    """Adds numbers; a chord adds up what its header gives."""
+    if spec[0] == "add":
+        return tasks.add.s(spec[1])
+    parts = [build(tasks, part) for part in spec[1]]
+    return chain(parts) if spec[0] == "chain" else chord(parts, tasks.total.s())
+
+
+def value(spec: Any, given: int) -> int:
+    if spec[0] == "add":
+        return given + int(spec[1])
+    if spec[0] == "chain":
+        for part in spec[1]:
+            given = value(part, given)
+        return given
+    return sum(value(part, given) for part in spec[1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(VALUES)
+def test_random_graphs_mean_what_they_say(spec: Any) -> None:
+    app = Taskcore("p", broker="memory://", backend="memory://", set_as_current=False)
+
+    class Tasks:
+        add = app.task(lambda x, y=0: x + y, name="add")
+        total = app.task(lambda values: sum(values), name="total")
+
+    assert build(Tasks, spec).apply((1,)).get() == value(spec, 1)
