@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -93,6 +94,32 @@ def test_annotations_of_public_classes_can_be_evaluated(name: str) -> None:
             count: int = 0
 
         assert get_type_hints(Own) == {"count": int}
+
+
+def public_functions(owner: type) -> Iterator[Any]:
+    for name, member in inspect.getmembers_static(owner):
+        if isinstance(member, (classmethod, staticmethod)):
+            member = member.__func__
+        function = member.fget if isinstance(member, property) else member
+        own = inspect.isfunction(function) and function.__module__.startswith("taskcore")
+        if own and (not name.startswith("_") or name in ("__init__", "__await__")):
+            yield function
+
+
+@pytest.mark.parametrize("name", taskcore.__all__)
+def test_annotations_of_public_functions_can_be_evaluated(name: str) -> None:
+    value = getattr(taskcore, name)
+    for function in public_functions(value) if isinstance(value, type) else [value]:
+        if inspect.isfunction(function):
+            hints = get_type_hints(function)
+            assert not any(isinstance(hint, str) for hint in hints.values()), function
+
+
+def test_annotations_name_the_real_types() -> None:
+    hints = get_type_hints(AsyncResult.get)
+    assert hints["timeout"] == float | None and hints["options"] is Any
+    assert get_type_hints(AsyncResult.children.fget)["return"] == list[AsyncResult[Any]] | None
+    assert get_type_hints(taskcore.Taskcore.send_task)["return"] == AsyncResult[Any]
 
 
 @pytest.mark.parametrize("bind", [False, True])

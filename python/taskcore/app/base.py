@@ -18,12 +18,25 @@ from taskcore.publishing.producer import Producer
 from taskcore.results.async_result import AsyncResult
 from taskcore.signals import Signal
 from taskcore.task import Task
-from taskcore.typed import TYPE_CHECKING, P, R
+from taskcore.typed import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Coroutine,
+    Iterable,
+    Literal,
+    Mapping,
+    NoReturn,
+    P,
+    R,
+    Sequence,
+    datetime,
+    later,
+    tzinfo,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-    from datetime import datetime, tzinfo
-    from typing import Any, Literal, NoReturn, TypeVar, overload
+    from typing import TypeVar, overload
 
     from taskcore.execution.call import Call
     from taskcore.execution.executor import Executor
@@ -32,6 +45,13 @@ if TYPE_CHECKING:
     from taskcore.results.result_set import ResultSet
 
     T = TypeVar("T", bound=Task[..., Any])
+else:
+    Call = later("taskcore.execution.call", "Call")
+    Executor = later("taskcore.execution.executor", "Executor")
+    EagerResult = later("taskcore.results.eager_result", "EagerResult")
+    GroupResult = later("taskcore.results.group_result", "GroupResult")
+    ResultSet = later("taskcore.results.result_set", "ResultSet")
+    T = later("taskcore.typed", "variable('T')")
 
 _CONSTRUCTOR = {"config_source": None, "namespace": None, "task_cls": Task, "strict_typing": True}
 """Arguments of Celery's constructor that are not settings."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from taskcore.publishing import call_options
 from taskcore.publishing.producer import warn_eager
-from taskcore.typed import TYPE_CHECKING
+from taskcore.typed import TYPE_CHECKING, Any, Iterable, Mapping, Sequence, Unpack, later
 from taskcore.utils import is_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, Unpack
-
     from taskcore.app.registry import TaskRegistry
     from taskcore.canvas import Signature
     from taskcore.config.conf import Config
@@ -18,6 +15,11 @@ if TYPE_CHECKING:
     from taskcore.results.async_result import AsyncResult
     from taskcore.results.result_set import ResultSet
     from taskcore.task import Task
+else:
+    Signature = later("taskcore.canvas", "Signature")
+    AsyncResult = later("taskcore.results.async_result", "AsyncResult")
+    ResultSet = later("taskcore.results.result_set", "ResultSet")
+    Task = later("taskcore.task", "Task")
 
 
 class Sending:

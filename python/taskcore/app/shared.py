@@ -11,11 +11,10 @@ from taskcore import current
 from taskcore.app import registry
 from taskcore.local import Proxy
 from taskcore.task import Task
-from taskcore.typed import TYPE_CHECKING, P, R
+from taskcore.typed import TYPE_CHECKING, Any, Callable, Coroutine, Literal, P, R
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any, Literal, overload
+    from typing import overload
 
 
 if TYPE_CHECKING:

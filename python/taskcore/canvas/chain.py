@@ -6,13 +6,10 @@ from taskcore.canvas import stamps
 from taskcore.canvas.compose import added, as_chain, flatten, fold
 from taskcore.canvas.run import start
 from taskcore.canvas.signature import Signature, listed, maybe_signature
-from taskcore.typed import TYPE_CHECKING
+from taskcore.typed import TYPE_CHECKING, Any, Mapping
 from taskcore.utils import is_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from taskcore.canvas.run import Calls, Run
 
 

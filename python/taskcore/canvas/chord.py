@@ -8,13 +8,10 @@ from taskcore.canvas.group import spread, to_members, unfold_members
 from taskcore.canvas.members import Members
 from taskcore.canvas.run import start
 from taskcore.canvas.signature import Signature, listed, make, maybe_signature
-from taskcore.typed import TYPE_CHECKING
+from taskcore.typed import TYPE_CHECKING, Any, Mapping
 from taskcore.utils import is_mapping, uuid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from taskcore.canvas.run import Calls, Run
 
 _MEMBER = ("chord", "group_id", "group_index")

@@ -7,13 +7,10 @@ from taskcore.canvas.compose import is_empty, kind, make_chord
 from taskcore.canvas.members import Members
 from taskcore.canvas.run import start
 from taskcore.canvas.signature import Signature, listed, make, maybe_signature
-from taskcore.typed import TYPE_CHECKING
+from taskcore.typed import TYPE_CHECKING, Any, Iterator, Mapping
 from taskcore.utils import is_mapping, uuid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
-
     from taskcore.canvas.run import Calls, Run
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from taskcore.canvas.group import group
 from taskcore.canvas.run import start
 from taskcore.canvas.signature import Signature, unfold_task
-from taskcore.typed import TYPE_CHECKING
+from taskcore.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from taskcore.canvas.run import Calls, Run
 
 

@@ -10,16 +10,26 @@ from __future__ import annotations
 
 from taskcore import current
 from taskcore.canvas import stamps
-from taskcore.typed import TYPE_CHECKING
+from taskcore.typed import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ClassVar,
+    Iterator,
+    Mapping,
+    Sequence,
+    later,
+)
 from taskcore.utils import is_mapping, uuid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any, ClassVar, TypeVar
+    from typing import TypeVar
 
     from taskcore.canvas.run import Calls, Run
 
     S = TypeVar("S", bound="Signature")
+else:
+    S = later("taskcore.typed", "variable('S')")
 
 _KEPT = frozenset({"group_id", "stamped_headers"})
 """Options where the stored value wins over the one at the call: a member of a chord stays one."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from taskcore.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from taskcore.typed import Any
 
 
 class StampingVisitor:

@@ -10,15 +10,27 @@ from __future__ import annotations
 from taskcore import current, exceptions
 from taskcore.results import ResultBase
 from taskcore.results.stored_result import StoredResult
-from taskcore.typed import TYPE_CHECKING, Generic, R
+from taskcore.typed import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Generator,
+    Generic,
+    Iterator,
+    Mapping,
+    NoReturn,
+    R,
+    later,
+)
 from taskcore.utils import hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
-    from typing import Any, NoReturn
-
     from taskcore.results.promise import Promise
     from taskcore.utils.graph import DependencyGraph, GraphFormatter
+else:
+    Promise = later("taskcore.results.promise", "Promise")
+    DependencyGraph = later("taskcore.utils.graph", "DependencyGraph")
+    GraphFormatter = later("taskcore.utils.graph", "GraphFormatter")
 
 _GET_OPTIONS = frozenset(
     [

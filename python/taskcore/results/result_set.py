@@ -9,18 +9,19 @@ have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from taskcore import current, states
 from taskcore.results import ResultBase, arrivals
 from taskcore.results.async_result import AsyncResult, check_options
 from taskcore.results.joining import assert_will_not_block
+from taskcore.typed import later
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from taskcore.results.promise import Promise
+else:
+    Promise = later("taskcore.results.promise", "Promise")
 
 R = TypeVar("R")
 

@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from taskcore import current, exceptions, states
 from taskcore.results import ResultBase
-from taskcore.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-    from typing import Any
+from taskcore.typed import Any, Callable, datetime
 
 
 class StoredResult(ResultBase):

@@ -10,14 +10,10 @@ from __future__ import annotations
 
 from taskcore.config.validators import unroutable
 from taskcore.exceptions import SettingIgnored
-from taskcore.typed import TYPE_CHECKING
+from taskcore.typed import TYPE_CHECKING, Any, Callable, Iterable, Mapping, datetime, timedelta
 from taskcore.utils import hint, is_mapping, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime, timedelta
-    from typing import Any
-
     _Check = tuple[str, Callable[[Any], bool]]
 
 OPTIONS = frozenset(

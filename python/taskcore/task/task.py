@@ -17,18 +17,34 @@ from taskcore.task.options import (
     TaskOptions,
     check_option,
 )
-from taskcore.typed import TYPE_CHECKING, Generic, P, R
+from taskcore.typed import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Generic,
+    Iterable,
+    Mapping,
+    NoReturn,
+    P,
+    R,
+    Sequence,
+    Unpack,
+    datetime,
+    later,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
-    from typing import Any, NoReturn, Unpack
-
     from taskcore.canvas import Signature
     from taskcore.exceptions import Retry
     from taskcore.results.async_result import AsyncResult
     from taskcore.results.eager_result import EagerResult
     from taskcore.results.result_set import ResultSet
+else:
+    Signature = later("taskcore.canvas", "Signature")
+    Retry = later("taskcore.exceptions", "Retry")
+    AsyncResult = later("taskcore.results.async_result", "AsyncResult")
+    EagerResult = later("taskcore.results.eager_result", "EagerResult")
+    ResultSet = later("taskcore.results.result_set", "ResultSet")
 
 
 class Task(TaskOptions, Generic[P, R]):
