@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from taskcore.canvas import stamps
 from taskcore.canvas.compose import added, as_chain, flatten, fold
+from taskcore.canvas.links import listed
 from taskcore.canvas.run import start
-from taskcore.canvas.signature import Signature, listed, maybe_signature
+from taskcore.canvas.signature import Signature, maybe_signature
 from taskcore.typed import TYPE_CHECKING, Any, Mapping
 from taskcore.utils import is_mapping
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from taskcore.canvas.compose import kind
+from taskcore.canvas.links import listed
 from taskcore.canvas.members import Members
-from taskcore.canvas.signature import listed, maybe_signature
+from taskcore.canvas.signature import maybe_signature
 from taskcore.exceptions import ImproperlyConfigured, NotRegistered
 from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import hint, is_mapping

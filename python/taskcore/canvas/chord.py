@@ -5,9 +5,10 @@ from __future__ import annotations
 from taskcore.canvas import stamps
 from taskcore.canvas.compose import flatten, kind, with_one_value
 from taskcore.canvas.group import spread, to_members, unfold_members
+from taskcore.canvas.links import listed
 from taskcore.canvas.members import Members
 from taskcore.canvas.run import start
-from taskcore.canvas.signature import Signature, listed, make, maybe_signature
+from taskcore.canvas.signature import Signature, make, maybe_signature
 from taskcore.typed import TYPE_CHECKING, Any, Mapping
 from taskcore.utils import is_mapping, uuid
 

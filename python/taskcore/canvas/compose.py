@@ -26,9 +26,10 @@ def make_chord(header: Any, body: Any, app: Any = None, options: Any = None) -> 
     options of its own is its members, as in Celery."""
     if isinstance(header, Signature) and not header["options"]:
         header = header["kwargs"]["tasks"]
-    wire = {"kwargs": {"kwargs": {}, "header": header, "body": body}, "subtask_type": "chord"}
-    d = {"task": "celery.chord", "args": (), "options": dict(options or {}), **wire}
-    return Signature.from_dict(d, app)
+    inside = {"kwargs": {}, "header": header, "body": body}
+    wire = {"task": "celery.chord", "args": (), "kwargs": inside}
+    more = {"options": dict(options or {}), "subtask_type": "chord", "immutable": False}
+    return Signature.from_dict({**wire, **more}, app)
 
 
 def is_empty(sig: Any) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from taskcore.canvas import stamps
 from taskcore.canvas.compose import is_empty, kind, make_chord
+from taskcore.canvas.links import listed
 from taskcore.canvas.members import Members
 from taskcore.canvas.run import start
-from taskcore.canvas.signature import Signature, listed, make, maybe_signature
+from taskcore.canvas.signature import Signature, make, maybe_signature
 from taskcore.typed import TYPE_CHECKING, Any, Iterator, Mapping
 from taskcore.utils import is_mapping, uuid
 
@@ -100,10 +101,13 @@ class group(Signature):  # noqa: N801 - Celery's name
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
         """Delays the members by a `countdown` of their own: `start` seconds for the first and `step`
-        more for each next, up to `stop`, which all others have."""
-        for index, task in enumerate(self.tasks):
-            later = start + index * step
-            task.set(countdown=later if stop is None else min(later, stop))
+        more for each next; those that would have more than `stop` have as much as the last that has
+        not."""
+        later = float(start)
+        for task in self.tasks:
+            task.set(countdown=later)
+            if stop is None or later + step <= stop:
+                later += step
         return self
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:

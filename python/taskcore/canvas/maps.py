@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from taskcore.canvas.group import group
 from taskcore.canvas.run import start
-from taskcore.canvas.signature import Signature, unfold_task
+from taskcore.canvas.signature import Signature
+from taskcore.canvas.single import unfold_task
 from taskcore.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

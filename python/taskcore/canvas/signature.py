@@ -9,17 +9,9 @@ well. Compositions are subclasses; `TYPES` has them by the name that `subtask_ty
 from __future__ import annotations
 
 from taskcore import current
-from taskcore.canvas import stamps
-from taskcore.typed import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    ClassVar,
-    Iterator,
-    Mapping,
-    Sequence,
-    later,
-)
+from taskcore.canvas.links import Linked
+from taskcore.canvas.single import Item, freeze_task, unfold_task
+from taskcore.typed import TYPE_CHECKING, Any, Callable, ClassVar, Mapping, Sequence, later
 from taskcore.utils import is_mapping, uuid
 
 if TYPE_CHECKING:
@@ -35,24 +27,7 @@ _KEPT = frozenset({"group_id", "stamped_headers"})
 """Options where the stored value wins over the one at the call: a member of a chord stays one."""
 
 
-class _Item:
-    """An attribute that is a key of the dict, or of its options."""
-
-    def __init__(self, key: str, part: str | None = None) -> None:
-        self.key, self.part = key, part
-
-    def __get__(self, sig: Any, owner: type) -> Any:
-        if sig is None:
-            return self
-        return sig[self.key] if self.part is None else sig[self.part].get(self.key)
-
-    def __set__(self, sig: Any, value: Any) -> None:
-        if self.key == "args":
-            value = tuple(value)
-        (sig if self.part is None else sig[self.part])[self.key] = value
-
-
-class Signature(dict[str, "Any"]):
+class Signature(Linked):
     """A task with arguments and options that has not been called yet."""
 
     if TYPE_CHECKING:
@@ -72,10 +47,10 @@ class Signature(dict[str, "Any"]):
         TYPES = {}
         _is_plain = True
         _app = None
-        task, args, kwargs, options = (_Item(k) for k in ("task", "args", "kwargs", "options"))
-        subtask_type, immutable = _Item("subtask_type"), _Item("immutable")
-        id = _Item("task_id", "options")
-        parent_id, root_id = _Item("parent_id", "options"), _Item("root_id", "options")
+        task, args, kwargs, options = (Item(k) for k in ("task", "args", "kwargs", "options"))
+        subtask_type, immutable = Item("subtask_type"), Item("immutable")
+        id = Item("task_id", "options")
+        parent_id, root_id = Item("parent_id", "options"), Item("root_id", "options")
 
     def __init__(
         self,
@@ -95,29 +70,31 @@ class Signature(dict[str, "Any"]):
             options: as for `apply_async`; `more` are options as well.
             immutable: take no arguments from what runs before.
         """
-        if is_mapping(task):
-            super().__init__(task)
-            self.setdefault("kwargs", {})
-            self.setdefault("options", {})
-            self.setdefault("subtask_type", None)
-            self.setdefault("immutable", False)
-            self["args"] = tuple(self.get("args") or ())  # a list on the wire
+        if isinstance(task, str):
+            name = task
+        elif isinstance(task, dict) or not isinstance(getattr(task, "name", None), str):
+            self._take(task, app)
+            return
         else:
-            name = task if isinstance(task, str) else getattr(task, "name", None)
-            if not isinstance(name, str):
-                raise TypeError(
-                    f"signature of `{task!r}`: expected a task, the name of one, or a dict"
-                )
-            kind = more.pop("subtask_type", None)
-            super().__init__(
-                task=name,
-                args=tuple(args or ()),
-                kwargs=dict(kwargs or {}),
-                options={**(options or {}), **more},
-                subtask_type=kind,
-                immutable=immutable,
-            )
-            app = app or getattr(task, "app", None)
+            name, app = task.name, app or getattr(task, "app", None)
+        self["task"] = name
+        self["args"] = tuple(args) if args else ()
+        self["kwargs"] = dict(kwargs) if kwargs else {}
+        kind = more.pop("subtask_type", None) if more else None
+        self["options"] = {**options, **more} if options else more
+        self["subtask_type"] = kind
+        self["immutable"] = immutable
+        self._app = app
+
+    def _take(self, d: Any, app: Any) -> None:
+        if not is_mapping(d):
+            raise TypeError(f"signature of `{d!r}`: expected a task, the name of one, or a dict")
+        super().__init__(d)
+        self.setdefault("kwargs", {})
+        self.setdefault("options", {})
+        self.setdefault("subtask_type", None)
+        self.setdefault("immutable", False)
+        self["args"] = tuple(self.get("args") or ())  # a list on the wire
         self._app = app
 
     # Kinds
@@ -267,89 +244,13 @@ class Signature(dict[str, "Any"]):
             group_id, group_index: the group that it is a member of, and its place.
             chord: what runs when all members have.
         """
-        own = self["options"]
-        task_id = own.get("task_id")
-        if task_id is None:
-            task_id = own["task_id"] = _id or uuid()
-        for key, value in (
-            ("root_id", root_id),
-            ("parent_id", parent_id),
-            ("chord", chord),
-            ("group_index", group_index),
-        ):
-            if value is not None:
-                own[key] = value
-        if group_id and own.get("group_id") is None:
-            own["group_id"] = group_id
-        result, reply_to = self.app.producer.promise(self["task"], task_id, own)
-        if reply_to and "reply_to" not in own:
-            own["reply_to"] = reply_to
-        return result
+        member = {"group_id": group_id, "chord": chord, "group_index": group_index}
+        return freeze_task(self, _id, {"root_id": root_id, "parent_id": parent_id, **member})
 
     _freeze = freeze
 
-    # What follows it
-
-    def append_to_list_option(self, key: str, value: Any) -> Any:
-        """Adds to an option that is a list, unless it is there; gives it back."""
-        items = self._list_option(key)
-        if value not in items:
-            items.append(value)
-        return value
-
-    def extend_list_option(self, key: str, value: Any) -> None:
-        """Adds one or several to an option that is a list."""
-        self._list_option(key).extend(listed(value))
-
-    def _list_option(self, key: str) -> list[Any]:
-        items = listed(self["options"].get(key))
-        self["options"] = {**self["options"], key: items}
-        return items
-
-    def link(self, callback: Any) -> Any:
-        """Adds what runs with the result after success; gives it back."""
-        return self.append_to_list_option("link", callback)
-
-    def link_error(self, errback: Any) -> Any:
-        """Adds what runs after failure; gives it back."""
-        return self.append_to_list_option("link_error", errback)
-
-    def on_error(self: S, errback: Any) -> S:
-        """As `link_error`, giving back this signature."""
-        self.link_error(errback)
-        return self
-
-    def flatten_links(self) -> list[Any]:
-        """It, and all that it links to, with what those link to."""
-        linked = (maybe_signature(one, self._app) for one in listed(self["options"].get("link")))
-        return [self, *(sig for one in linked if one is not None for sig in one.flatten_links())]
-
-    # Stamps
-
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
-        """Adds headers that all messages of it carry, and those of what it links to.
-
-        Args:
-            visitor: a `StampingVisitor` that says which.
-            append_stamps: collect the values of a stamp that is there already in a list.
-        """
-        self.stamp_links(visitor, append_stamps, **headers)
-        more = None if visitor is None else visitor.on_signature(self, **headers) or {}
-        return self.set(**stamps.merge(headers, more, append_stamps, self["options"]))
-
-    def stamp_links(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:
-        """Adds headers to what it links to alone."""
-        for option, hook in (("link", "on_callback"), ("link_error", "on_errback")):
-            linked = listed(self["options"].get(option))
-            said = dict(headers)
-            for index, one in enumerate(linked):
-                sig = linked[index] = maybe_signature(one, self._app)
-                assert sig is not None
-                more = None if visitor is None else getattr(visitor, hook)(sig, **said) or {}
-                said = stamps.merge(said, more, append_stamps)
-                sig.stamp(visitor, append_stamps, **said)
-            if linked:
-                self["options"] = {**self["options"], option: linked}
+    def _as_signature(self, one: Any) -> Any:
+        return maybe_signature(one, self._app)
 
     # Calling
 
@@ -441,27 +342,11 @@ class Signature(dict[str, "Any"]):
         return self.reprcall()
 
 
-def unfold_task(sig: Signature, run: Run, args: Any, kwargs: Any, options: dict[str, Any]) -> Calls:
-    """The call of a single task, and what stands for its result."""
-    positional, named, own = sig.merged(args, kwargs, options)
-    if own.get("task_id") is None:
-        own["task_id"] = uuid()
-    run.count += 1
-    yield sig["task"], positional, named, own, None
-    return run.app.producer.promise(sig["task"], own["task_id"], own)[0]
-
-
 def make(kind: str, tasks: Any, app: Any = None, options: Any = None) -> Signature:
     """A chain or a group of these tasks, as they are, of the class that is registered for it."""
-    wire = {"task": f"celery.{kind}", "kwargs": {"tasks": tasks}, "subtask_type": kind}
-    return Signature.from_dict({**wire, "args": (), "options": dict(options or {})}, app)
-
-
-def listed(value: Any) -> list[Any]:
-    """What an option of one or several holds, as a fresh list."""
-    if not value:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    wire = {"task": f"celery.{kind}", "args": (), "kwargs": {"tasks": tasks}}
+    more = {"options": dict(options or {}), "subtask_type": kind, "immutable": False}
+    return Signature.from_dict({**wire, **more}, app)
 
 
 def signature(task: Any, *args: Any, **kwargs: Any) -> Signature:
@@ -499,9 +384,3 @@ def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
 
 
 maybe_subtask = maybe_signature
-
-
-def signatures(tasks: Any, app: Any = None) -> Iterator[Signature]:
-    """Each of these as a signature."""
-    for task in tasks:
-        yield maybe_signature(task, app)
