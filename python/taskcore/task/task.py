@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from taskcore import context, current, signals
 from taskcore.publishing import argument_check, call_options
+from taskcore.task.as_signature import AsSignature
 from taskcore.task.options import (
     NOT_YET,
     OPTIONS,
@@ -47,7 +48,7 @@ else:
     ResultSet = later("taskcore.results.result_set", "ResultSet")
 
 
-class Task(TaskOptions, Generic[P, R]):
+class Task(TaskOptions, AsSignature, Generic[P, R]):
     """A registered task. Made by `app.task`; subclass it for hooks and class-based tasks."""
 
     _bound = False
@@ -253,46 +254,6 @@ class Task(TaskOptions, Generic[P, R]):
         """
         result: ResultSet[R] = self.app.producer.send_calls(self, calls, {**options})
         return result
-
-    # Signatures
-
-    def s(self, *args: Any, **kwargs: Any) -> Signature:
-        """A signature with these arguments."""
-        from taskcore.canvas import Signature
-
-        return Signature(self, args, kwargs)
-
-    def si(self, *args: Any, **kwargs: Any) -> Signature:
-        """The same, immutable."""
-        from taskcore.canvas import Signature
-
-        return Signature(self, args, kwargs, immutable=True)
-
-    def signature(self, args: Any = None, kwargs: Any = None, **options: Any) -> Signature:
-        """A signature with arguments and options."""
-        from taskcore.canvas import Signature
-
-        return Signature(self, args, kwargs, **options)
-
-    subtask = signature
-
-    def map(self, it: Iterable[Any]) -> Signature:
-        """A signature of one message that calls the task with each item."""
-        from taskcore.canvas import xmap
-
-        return xmap(self.s(), it, self._app)
-
-    def starmap(self, it: Iterable[Any]) -> Signature:
-        """The same, where each item is a list of arguments."""
-        from taskcore.canvas import xstarmap
-
-        return xstarmap(self.s(), it, self._app)
-
-    def chunks(self, it: Iterable[Any], n: int) -> Signature:
-        """A signature of messages that each call the task for `n` items, lists of arguments."""
-        from taskcore.canvas import chunks
-
-        return chunks(self.s(), it, n, self._app)
 
     # Inside an execution
 
