@@ -10,7 +10,7 @@ import celery
 import celery.canvas
 import pytest
 from celery.backends.base import KeyValueStoreBackend
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import taskcore
@@ -181,6 +181,9 @@ class Canonical:
             if key == "task_id" and sig["subtask_type"] in ("chord", "chain"):
                 # A chord's own id is that of its header, or of its body: it is not sent.
                 continue
+            if sig["subtask_type"] == "chain" and key in ("chord", "group_id", "group_index"):
+                # DIFFERENCE: what Celery says of a chain and of its last task, its last task says.
+                continue
             if key == "group_id" and sig["options"].get("chord") is None:
                 # DIFFERENCE: Celery's bodies carry the group of their header although they are no
                 # members of it, and so do all parts of them; here only single tasks do.
@@ -327,7 +330,7 @@ def test_the_messages(form: str) -> None:
     FORMS[form](stock.words).apply_async()
     FORMS[form](own.words).apply_async()
     assert messages(own) == messages(stock)
-    assert own.sizes == stock.sizes
+    assert sorted(own.sizes) == sorted(stock.sizes)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -395,3 +398,41 @@ def _sides(made: list[Any] = []) -> tuple[Stock, Own]:  # noqa: B006 - made once
     own.publisher.sent.clear()
     own.sizes.clear()
     return stock, own
+
+
+def differs(sig: Any) -> bool:
+    """Whether the messages are other ones on purpose.
+
+    DIFFERENCE: Celery turns the order of a group inside of a group around, and counts each member
+    of a group in which the member of a chord ends; here such a member has one value, a list. What
+    follows a chord that ends in a group runs there once for each member of it or once for all,
+    depending on how the chain was written; here it runs once, with the list.
+    """
+    kind, inside = sig["subtask_type"], sig["kwargs"]
+    tasks = list(inside.get("tasks") or inside.get("header") or ()) if kind else []
+    if isinstance(inside.get("header"), dict):
+        tasks = list(inside["header"]["kwargs"]["tasks"])
+    if kind in ("group", "chord") and any(ends_in_group(task) for task in tasks):
+        return True
+    body = [inside["body"]] if kind == "chord" else []
+    if any(task["subtask_type"] == "chord" and ends_in_group(task) for task in tasks):
+        return True
+    return any(differs(task) for task in [*tasks, *body])
+
+
+def ends_in_group(sig: Any) -> bool:
+    kind, inside = sig["subtask_type"], sig["kwargs"]
+    if kind == "chain":
+        return ends_in_group(inside["tasks"][-1])
+    return kind == "group" or (kind == "chord" and ends_in_group(inside["body"]))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(GRAPHS)
+def test_random_messages(spec: Any) -> None:
+    stock, own = _sides()
+    assume(not differs(plain(build(own.words, spec))))
+    build(stock.words, spec).apply_async()
+    build(own.words, spec).apply_async()
+    assert messages(own) == messages(stock)
+    assert sorted(own.sizes) == sorted(stock.sizes)

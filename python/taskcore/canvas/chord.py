@@ -297,7 +297,7 @@ def _frozen_body(
         if key not in _NOT_FOR_BODY and key not in _MEMBER:
             body["options"][key] = value
     rest = listed(own.get("chain"))
-    if rest and kind(body) is not None:
+    if rest and kind(body) == "group":
         steps = flatten([body, *(maybe_signature(one) for one in reversed(rest))], body._app)
         body, rest = make("chain", steps, body._app), []
     if member["group_id"] is None and kind(body) in (None, "chain"):

@@ -107,12 +107,21 @@ def flatten(tasks: Iterable[Any], app: Any = None) -> list[Any]:
             task = task.clone()
             if kind(task) == "chord":
                 waiting += reversed(_take_rest(task))
-            following = after_group(steps[-1], task) if steps else None
+            following = after_group(_unroll_end(steps[-1]), task) if steps else None
             if following is None:
                 steps.append(task)
             else:
                 steps[-1] = following
     return steps or ([nothing.clone()] if nothing is not None else [])
+
+
+def _unroll_end(sig: Any) -> Any:
+    """The same, where the body of a chord is no group of one: followed by another, that is its
+    member."""
+    if kind(sig) == "chord" and (body := sig["kwargs"]["body"]) is not None:
+        one = body._unrolled()
+        sig["kwargs"]["body"] = _unroll_end(body if one is body else one.clone())
+    return sig
 
 
 def _take_rest(chord: Any) -> list[Any]:
