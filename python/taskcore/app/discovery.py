@@ -7,13 +7,12 @@ is an error.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
 from taskcore import signals
-from taskcore.config.conf import names_django
+from taskcore.config.conf import uses_django
 from taskcore.exceptions import ImproperlyConfigured, TaskcoreWarning
 from taskcore.utils import warn
 
@@ -56,8 +55,7 @@ def _names(packages: Any) -> Iterable[str]:
 def _django_applications() -> list[str] | None:
     """The packages in INSTALLED_APPS, after Django was set up; None in a program that does not
     configure Django."""
-    conf = sys.modules.get("django.conf")
-    if not (names_django() or (conf is not None and conf.settings.configured)):
+    if not uses_django():
         return None
     import_module("django").setup()
     configs = import_module("django.apps").apps.get_app_configs()

@@ -15,6 +15,7 @@ import click
 from taskcore import unsupported
 from taskcore.cli.session import Session, explained, pass_session
 from taskcore.cli.values import Names, Text
+from taskcore.contrib import django
 from taskcore.worker.boot import WorkerOptions, boot
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -152,6 +153,7 @@ def worker(
     begun go back in order. The second stops it cold.
     """
     app = session.app
+    django.connect()
     level = logging.getLevelNamesMapping()[loglevel.upper()]
     # At `info` the log says it, on the same terminal.
     silent = quiet or options["logfile"] or level <= logging.INFO

@@ -11,6 +11,7 @@ from the old values.
 from __future__ import annotations
 
 import os
+import sys
 from _thread import RLock, get_ident
 
 from taskcore.config import settings
@@ -293,9 +294,12 @@ def sigterm_is_cold() -> bool:
     return os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
 
 
-def names_django() -> bool:
-    """Whether the environment names the settings of a Django project."""
-    return bool(os.environ.get("DJANGO_SETTINGS_MODULE"))
+def uses_django() -> bool:
+    """Whether the program configures Django, by the environment or by itself."""
+    conf = sys.modules.get("django.conf")
+    return bool(os.environ.get("DJANGO_SETTINGS_MODULE")) or bool(
+        conf is not None and conf.settings.configured
+    )
 
 
 def _from_environment(name: str) -> str | None:

@@ -12,12 +12,8 @@ from __future__ import annotations
 from taskcore import context, current, signals
 from taskcore.publishing import argument_check, call_options
 from taskcore.task.as_signature import AsSignature
-from taskcore.task.options import (
-    NOT_YET,
-    OPTIONS,
-    TaskOptions,
-    check_option,
-)
+from taskcore.task.on_commit import OnCommit
+from taskcore.task.options import NOT_YET, OPTIONS, TaskOptions, check_option
 from taskcore.typed import (
     TYPE_CHECKING,
     Any,
@@ -48,7 +44,7 @@ else:
     ResultSet = later("taskcore.results.result_set", "ResultSet")
 
 
-class Task(TaskOptions, AsSignature, Generic[P, R]):
+class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
     """A registered task. Made by `app.task`; subclass it for hooks and class-based tasks."""
 
     _bound = False
