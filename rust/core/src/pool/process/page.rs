@@ -5,15 +5,11 @@
 //! there may be as many children as the system allows, and one that is gone shares nothing with its
 //! successor.
 //!
-//! The cell lets both sides agree, without a lock or a message, which calls have begun. Calls to
-//! one child are numbered 0, 1, 2.. in sending order; `floor` is the first number that may still
-//! begin. The child begins call `s` by moving the floor from at most `s` to `s + 1`; the parent
-//! takes back everything that has not begun by moving it to the number it would send next. Each
-//! move is one compare-and-swap, so every call is begun by the child or taken back by the parent,
-//! never both. A child that runs several calls at once begins them in order all the same; what each
-//! of its lanes runs stands in a table of its own.
+//! The cell lets both sides agree which calls have begun ([`floor`](super::floor)). A child that
+//! runs several calls at once begins them in order all the same; what each of its lanes runs stands
+//! in a table of its own.
 //!
-//! Outcomes go through a ring in the same memory instead of the socket: they survive a child that
+//! Outcomes go through a [`ring`](super::ring) in the same memory instead of the socket: they survive a child that
 //! dies right after finishing them, and the parent can collect them while the child is busy with
 //! its next, long call. The socket carries only the bell that wakes the parent, and outcomes too
 //! big for the ring.
@@ -28,15 +24,17 @@ use std::{
     mem::size_of,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use bytes::BytesMut;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::{
+    atomic::{AtomicU32, AtomicU64, Ordering},
+    floor::Floor,
+    ring::{Memory, Ring},
+};
 use crate::{Error, ErrorKind, Result, clock::Micros};
 
 /// Bytes of the ring: about 250 small outcomes. A power of two, so that counters may wrap.
@@ -49,8 +47,7 @@ pub const MOST_LANES: usize = 32_768;
 /// The head of the memory. Its writers sit on different cache lines.
 #[repr(C, align(64))]
 struct Head {
-    /// The first number that may still begin. Moved by both sides.
-    floor: AtomicU32,
+    floor: Floor,
     /// Bytes written to the ring, wrapping. Written by the child.
     written: AtomicU32,
     read: Line,
@@ -191,47 +188,27 @@ impl Cell {
         unsafe { &*self.0.base.as_ptr().add(size_of::<Head>()).cast::<Lane>().add(lane) }
     }
 
-    fn ring(&self) -> *mut u8 {
+    fn ring(&self) -> Ring<'_, RingBytes> {
+        let head = self.head();
         // SAFETY: the ring are the last bytes of the mapping.
-        unsafe { self.0.base.as_ptr().add(self.0.len - RING as usize) }
+        let start = unsafe { self.0.base.add(self.0.len - RING as usize) };
+        Ring { written: &head.written, read: &head.read.read, memory: RingBytes(start) }
     }
 
     /// Child: begins call `seq`; false when the parent took it back.
     pub fn begin(&self, seq: u32) -> bool {
-        let floor = &self.head().floor;
-        let mut seen = floor.load(Ordering::Acquire);
-        loop {
-            if before(seq, seen) {
-                return false;
-            }
-            match floor.compare_exchange_weak(
-                seen,
-                seq.wrapping_add(1),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return true,
-                Err(now) => seen = now,
-            }
-        }
+        self.head().floor.begin(seq)
     }
 
     /// Parent: takes back every call that has not begun; `next` is the number it would send next.
     /// Calls from the returned number on are the parent's again.
     pub fn take_back(&self, next: u32) -> u32 {
-        let floor = &self.head().floor;
-        let mut seen = floor.load(Ordering::Acquire);
-        loop {
-            match floor.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return seen,
-                Err(now) => seen = now,
-            }
-        }
+        self.head().floor.take_back(next)
     }
 
     /// Parent: whether call `seq`, not taken back, has begun.
     pub fn has_begun(&self, seq: u32) -> bool {
-        before(seq, self.head().floor.load(Ordering::Acquire))
+        self.head().floor.has_begun(seq)
     }
 
     /// Child: user code of call `seq` starts now in this lane.
@@ -262,23 +239,7 @@ impl Cell {
 
     /// Child: puts bytes into the ring, all or nothing; false when they do not fit.
     pub fn push(&self, data: &[u8]) -> bool {
-        let head = self.head();
-        let written = head.written.load(Ordering::Relaxed);
-        let used = written.wrapping_sub(head.read.read.load(Ordering::Acquire));
-        if data.len() > RING.saturating_sub(used) as usize {
-            return false;
-        }
-        let at = (written % RING) as usize;
-        let first = data.len().min(RING as usize - at);
-        // SAFETY: `at + first <= RING` and the rest is at most what is free, so both copies stay in
-        // this child's ring, in the part that the parent does not read before `written` says so.
-        unsafe {
-            let ring = self.ring();
-            std::ptr::copy_nonoverlapping(data.as_ptr(), ring.add(at), first);
-            std::ptr::copy_nonoverlapping(data.as_ptr().add(first), ring, data.len() - first);
-        }
-        head.written.store(written.wrapping_add(data.len() as u32), Ordering::Release);
-        true
+        self.ring().push(data)
     }
 
     /// Parent: moves what the ring holds to the end of `into`; how many bytes.
@@ -286,31 +247,29 @@ impl Cell {
     /// # Errors
     /// `Internal` when the counters make no sense: the child overwrote them.
     pub fn drain(&self, into: &mut BytesMut) -> Result<usize> {
-        let head = self.head();
-        let read = head.read.read.load(Ordering::Relaxed);
-        let written = head.written.load(Ordering::Acquire);
-        let len = written.wrapping_sub(read);
-        if len == 0 {
-            return Ok(0);
-        }
-        if len > RING {
-            return Err(Error::new(
+        self.ring().drain(into).ok_or_else(|| {
+            Error::new(
                 ErrorKind::Internal,
                 "a child overwrote the memory it shares with the worker",
-            ));
-        }
-        let at = (read % RING) as usize;
-        let first = (len as usize).min(RING as usize - at);
-        // SAFETY: both parts lie inside this child's ring, and the child does not write there
-        // before `read` says so. (One that does is broken; the bytes are parsed with every length
-        // checked.)
-        unsafe {
-            let ring = self.ring();
-            into.extend_from_slice(std::slice::from_raw_parts(ring.add(at), first));
-            into.extend_from_slice(std::slice::from_raw_parts(ring, len as usize - first));
-        }
-        head.read.read.store(written, Ordering::Release);
-        Ok(len as usize)
+            )
+        })
+    }
+}
+
+/// The first byte of the ring.
+struct RingBytes(NonNull<u8>);
+
+impl Memory for RingBytes {
+    const SIZE: u32 = RING;
+
+    unsafe fn write(&self, at: usize, data: &[u8]) {
+        // SAFETY: the caller says that it ends inside the ring, and that nobody else is there.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.0.as_ptr().add(at), data.len()) }
+    }
+
+    unsafe fn read(&self, at: usize, len: usize, into: &mut BytesMut) {
+        // SAFETY: as above.
+        into.extend_from_slice(unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(at), len) });
     }
 }
 
@@ -347,11 +306,6 @@ fn nameless_file(len: usize) -> io::Result<OwnedFd> {
         rustix::fs::ftruncate(&file, len as u64)?;
         Ok(file)
     }
-}
-
-/// Whether `a` comes before `b` in a numbering that wraps; at most 2^31 apart.
-fn before(a: u32, b: u32) -> bool {
-    (b.wrapping_sub(a) as i32) > 0
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::floor::before, *};
 
 fn cell() -> Cell {
     Cell::make(1).unwrap().0
@@ -23,7 +23,7 @@ fn every_interleaving_runs_or_takes_back_each_call_exactly_once() {
 }
 
 fn run_model(cell: &Cell, mut script: u32, order: u32, start: u32) {
-    cell.head().floor.store(start, Ordering::Relaxed);
+    cell.head().floor.0.store(start, Ordering::Relaxed);
     let (mut sent, mut child_next) = (start, start);
     let mut parents: BTreeSet<u32> = BTreeSet::new(); // sent and believed to be at the child
     let (mut ran, mut back) = (BTreeSet::new(), BTreeSet::new());
