@@ -9,6 +9,7 @@ mod blocking;
 mod multiplexed;
 mod pool;
 mod progress;
+mod socket;
 mod tls;
 
 use std::{
@@ -31,9 +32,10 @@ use crate::{
     error::{Error, ErrorKind, Result},
     url::{Endpoint, RedisUrl, TlsFiles},
 };
-use blocking::{Connection, within};
+use blocking::Connection;
 pub(crate) use multiplexed::Multiplexed;
 pub(crate) use pool::{Lease, Pool};
+use socket::within;
 use tls::Tls;
 
 /// How long connecting may take where the caller has no deadline.

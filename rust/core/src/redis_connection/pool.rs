@@ -12,7 +12,7 @@ use std::{
 
 use redis::ConnectionLike;
 
-use super::{Connection, Server, blocking::Limit, meaning};
+use super::{Connection, Server, meaning, socket::Limit};
 use crate::{
     clock,
     error::{ErrorKind, Result},
