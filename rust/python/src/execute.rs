@@ -10,25 +10,25 @@
 //! The caller learns through [`Host`] when user code begins and ends, because only then is a soft
 //! limit meant for it.
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
-use bytes::Bytes;
 use pyo3::{
     prelude::*,
     types::{PyBool, PyBytes, PyFloat, PyInt, PyString},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use taskcore::{
     clock::{self, Micros},
     fork,
     message::{Compression, Message},
     pool::{Call, Outcome, Status},
-    result::{State, record::Document},
+    result::State,
 };
 
 use crate::{
     bridge,
     codec::{self, CallArgs, Format},
+    document::{self, Documents},
     entries::{Entries, Entry},
     errors,
     request::Request,
@@ -36,12 +36,8 @@ use crate::{
 
 /// A body may not become larger than this when it is opened: a bomb must not take the process.
 const MAX_BODY: usize = 1 << 30;
-/// What the buffer for encoded results may keep.
-const SCRATCH: usize = 64 * 1024;
 /// Characters of an exception whose description could not be stored.
 const WORDS: usize = 2_000;
-/// Bytes that the description of an exception may always take: more than twice [`WORDS`] do.
-const DESCRIPTION: usize = 64 << 10;
 /// `taskcore.execution.outcome.EXPECTED`: a failure that the task declared.
 const EXPECTED: u8 = 7;
 /// A task whose mean run time is below this is known to be short.
@@ -62,12 +58,8 @@ pub(crate) struct Executor {
     run: Py<PyAny>,
     /// `taskcore.utils.shorten`, when outcomes are logged.
     shorten: Option<Py<PyAny>>,
-    hostname: Option<String>,
     log_tasks: bool,
-    /// Bytes of the longest result.
-    result_max_size: usize,
-    /// For encoded results; taken while in use.
-    scratch: RefCell<Vec<u8>>,
+    documents: Documents,
     entries: Entries,
 }
 
@@ -76,16 +68,13 @@ impl Executor {
         let py = execution.py();
         let shorten =
             log_tasks.then(|| py.import("taskcore.utils")?.getattr("shorten")).transpose()?;
-        let hostname = execution.getattr_opt("hostname")?;
         Ok(Self {
             execution: execution.clone().unbind(),
             set_request: execution.getattr("set_request")?.unbind(),
             run: execution.getattr("run")?.unbind(),
             shorten: shorten.map(Bound::unbind),
-            hostname: hostname.and_then(|h| h.extract().ok()),
             log_tasks,
-            result_max_size: execution.getattr("result_max_size")?.extract()?,
-            scratch: RefCell::default(),
+            documents: Documents::new(execution)?,
             entries: Entries::new(execution),
         })
     }
@@ -223,7 +212,8 @@ impl Executor {
         outcome: &mut Outcome,
     ) -> PyResult<()> {
         if !entry.ignores(request.get()) {
-            outcome.document = Some(self.document(entry, request, &State::Success, value, None)?);
+            outcome.document =
+                Some(self.documents.write(entry, request, &State::Success, value, None)?);
         }
         if self.log_tasks {
             outcome.note = self.printable(entry, value);
@@ -259,7 +249,7 @@ impl Executor {
         };
         outcome.document = None;
         if wanted {
-            outcome.document = Some(self.document(
+            outcome.document = Some(self.documents.write(
                 entry,
                 request,
                 &State::from_name(&state),
@@ -302,67 +292,8 @@ impl Executor {
             });
             let result = result.to_string();
             outcome.document =
-                Some(written(this, &State::Failure, result.as_bytes(), None, b"[]", &[]));
+                Some(document::written(this, &State::Failure, result.as_bytes(), None, b"[]", &[]));
         }
-    }
-
-    fn document(
-        &self,
-        entry: &Entry,
-        request: &Bound<'_, Request>,
-        state: &State,
-        result: &Bound<'_, PyAny>,
-        traceback: Option<&str>,
-    ) -> PyResult<Bytes> {
-        let this = request.get();
-        let mut encoded = self.scratch.take();
-        encoded.clear();
-        codec::write(Format::Json, &mut encoded, result, "result")?;
-        // What is no result but says why there is none has room whatever the limit.
-        let least = if *state == State::Success { 0 } else { DESCRIPTION };
-        if encoded.len() > self.result_max_size.max(least) {
-            return Err(self.too_large(request, encoded.len()));
-        }
-        let children = this.children_json(request.py())?;
-        let extra = if entry.extended { self.extended(request) } else { Vec::new() };
-        let document = written(this, state, &encoded, traceback, &children, &extra);
-        encoded.shrink_to(SCRATCH);
-        self.scratch.replace(encoded);
-        Ok(document)
-    }
-
-    #[cold]
-    fn too_large(&self, request: &Bound<'_, Request>, size: usize) -> PyErr {
-        let (task, limit) = (&request.get().message().headers.task, self.result_max_size);
-        let text = format!(
-            "the result of `{task}` takes `{size}` bytes, more than the `result_max_size` of `{limit}`; store the data elsewhere \
-             and return where it is, or raise that setting"
-        );
-        errors::encode(request.py(), text)
-    }
-
-    /// What `result_extended` adds, as JSON. Arguments may have no such form, or none any more: the
-    /// task has had them.
-    fn extended(&self, request: &Bound<'_, Request>) -> Vec<(String, Vec<u8>)> {
-        let (py, this) = (request.py(), request.get());
-        let headers = &this.message().headers;
-        let text = |value: &Value| value.to_string().into_bytes();
-        let mut extra = vec![
-            ("name".to_owned(), text(&headers.task.as_str().into())),
-            ("args".to_owned(), codec::dumps_json_or_repr(this.args(py))),
-            ("kwargs".to_owned(), codec::dumps_json_or_repr(this.kwargs(py))),
-            ("worker".to_owned(), text(&self.hostname.as_deref().into())),
-            ("retries".to_owned(), text(&headers.retries.into())),
-            ("queue".to_owned(), text(&this.queue().into())),
-        ];
-        if let Some(names) = &headers.rare().stamped_headers {
-            extra.push(("stamped_headers".to_owned(), text(&names.as_slice().into())));
-            let stamps = &headers.rare().stamps;
-            extra.extend(
-                names.iter().map(|n| (n.clone(), text(stamps.get(n).unwrap_or(&Value::Null)))),
-            );
-        }
-        extra
     }
 
     /// The value for a log line: at once for what is short by nature, else by Python's own rules.
@@ -393,32 +324,6 @@ impl Executor {
 /// `taskcore.execution.outcome.Outcome`: status, state, result, traceback, note.
 type Told<'py> =
     (u8, String, Bound<'py, PyAny>, Option<Bound<'py, PyString>>, Bound<'py, PyString>);
-
-/// The document of a result that is encoded, with further fields that are.
-fn written(
-    request: &Request,
-    state: &State,
-    result: &[u8],
-    traceback: Option<&str>,
-    children: &[u8],
-    extra: &[(String, Vec<u8>)],
-) -> Bytes {
-    let extra: Vec<(&str, &[u8])> =
-        extra.iter().map(|(name, json)| (name.as_str(), &json[..])).collect();
-    let headers = &request.message().headers;
-    let document = Document {
-        state,
-        result,
-        traceback,
-        children: Some(children),
-        now_us: clock::wall_us(),
-        group_id: headers.rare().group.as_deref(),
-        parent_id: headers.parent_id.as_deref(),
-        extra: &extra,
-        task_id: &headers.id,
-    };
-    document.write()
-}
 
 /// The beginning of a text of any length.
 fn cut(text: String) -> String {

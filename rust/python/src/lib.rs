@@ -10,6 +10,7 @@ mod errors;
 mod codec;
 mod request;
 mod entries;
+mod document;
 mod execute;
 #[cfg(unix)]
 mod child;
@@ -23,6 +24,7 @@ mod control;
 mod worker;
 
 mod template;
+mod field;
 mod fields;
 mod compose;
 mod bulk;
