@@ -90,6 +90,42 @@ def test_many_results_of_a_stock_worker(mixed: Any, stock: ModuleType) -> None:
         own.ResultSet([mixed.task("fail").delay("on purpose"), "nobody"], mixed.app).get(WAIT)
 
 
+PUBLISHING = """
+import sample
+from taskcore import group
+
+app = sample.make(task_protocol=2)
+add = app.tasks["sample.add"]
+
+
+@app.task(name="publish")
+def publish():
+    add.delay(1, 1)
+    group(add.s(2, 2), add.s(3, 3)).apply_async()
+
+
+@app.task(name="publish_quietly", trail=False)
+def publish_quietly():
+    publish()
+"""
+
+
+def test_both_sides_read_what_a_task_has_published(mixed: Any, stock: ModuleType) -> None:
+    (mixed.folder / "publishing.py").write_text(PUBLISHING)
+    mixed.worker("-Q", "celery", app="publishing")
+    theirs = stock.app.send_task("publish")
+    assert theirs.get(timeout=WAIT) is None
+    ours = mixed.app.AsyncResult(theirs.id)
+    for result in (theirs, ours):
+        one, several = result.children
+        assert one.get(timeout=WAIT) == 2 and several.get(timeout=WAIT) == [4, 6]
+        assert type(several).__name__ == "GroupResult"
+        assert [value for _, value in result.collect()] == [None, 2, [4, 6], 4, 6]
+    assert len(ours.graph) == len(theirs.graph) == 5
+    quiet = mixed.app.send_task("publish_quietly")
+    assert quiet.get(timeout=WAIT) is None and quiet.children == []
+
+
 def test_documents_that_a_peer_has_compressed(mixed: Any) -> None:
     """As workers of Celery 5.7 write them with `result_compression`."""
     import threading

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.process import python
 from support.site import Site
 from taskcore import Taskcore
 from taskcore.result import AsyncResult, GroupResult, ResultSet
@@ -122,3 +123,21 @@ def test_who_is_told_of_the_end(app: Taskcore) -> None:
     app.backend.put("a", "SUCCESS", 1)
     app.backend.put("b", "SUCCESS", 2)
     assert done.wait(WAIT) and told == [1, [1, 2]]
+
+
+def test_a_program_that_ends_waits_for_who_is_told(site: Site) -> None:
+    code = f"""
+import threading, time
+from taskcore import Taskcore
+app = Taskcore("client", broker={site.broker!r}, backend={site.results!r})
+begun = threading.Event()
+def told(result):
+    begun.set()
+    time.sleep(0.3)  # without the interpreter lock, which the end of the program takes meanwhile
+    print("told", flush=True)
+app.AsyncResult("i").then(told)
+app.AsyncResult("later").then(print)
+app.backend.put("i", "SUCCESS", 1)
+begun.wait({WAIT})
+"""
+    assert python(code, cwd=site.folder).split() == ["told"]

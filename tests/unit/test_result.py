@@ -140,8 +140,10 @@ def test_only_what_is_scheduled_can_be_revoked(app: Any) -> None:
     result = AsyncResult("i", app)
     with pytest.raises(exceptions.NotSupportedError, match="not scheduled"):
         result.revoke()
+    with pytest.raises(exceptions.NotSupportedError, match="not scheduled"):
+        ResultSet([result], app).revoke(terminate=True, signal="SIGKILL")
     app.publisher.scheduled["somewhere"] = ["i"]
-    result.revoke()
+    result.revoke(terminate=False)
     assert result.state == "REVOKED"
     with pytest.raises(exceptions.TaskRevokedError):
         result.get()
@@ -409,6 +411,11 @@ def test_the_text_of_an_exception_that_cannot_be_rebuilt_names_it() -> None:
     assert str(exception_codec.from_document(document)) == "UnicodeDecodeError: x"
     empty = {"exc_type": "UnicodeDecodeError", "exc_message": [], "exc_module": "builtins"}
     assert str(exception_codec.from_document(empty)) == "UnicodeDecodeError"
+
+
+def test_what_celery_gives_in_another_place_is_refused(app: Any) -> None:
+    with pytest.raises(TypeError, match="positional"):
+        AsyncResult("i", app.backend, "name", app)  # type: ignore[misc]
 
 
 def test_copies_are_of_the_same_kind(app: Any) -> None:

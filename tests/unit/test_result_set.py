@@ -2,10 +2,13 @@
 
 import asyncio
 import copy
+import itertools
 import pickle
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from taskcore.context import reset_request, set_request
 from taskcore.result import (
@@ -377,7 +380,7 @@ def test_tuples_there_and_back(app: Any, stored: Any) -> None:
 def test_the_lineage_of_a_long_chain_is_no_deep_recursion(app: Any) -> None:
     result: Any = None
     for n in range(5000):
-        result = AsyncResult(str(n), app, None, result)
+        result = AsyncResult(str(n), app, parent=result)
     assert result.as_list()[:2] == ["4999", "4998"] and len(result.as_list()) == 5000
     assert result_from_tuple(result.as_tuple(), app).as_list() == result.as_list()
 
@@ -398,3 +401,46 @@ def test_a_group_is_saved_and_found_again(app: Any) -> None:
     assert type(pickle.loads(pickle.dumps(group))) is GroupResult
     group.delete()
     assert GroupResult.restore("g", app=app) is None
+
+
+# Any shape
+
+STATES = st.sampled_from(["SUCCESS", "FAILURE", "REVOKED", "PROGRESS", None])
+SHAPES = st.recursive(STATES, lambda inner: st.lists(inner, max_size=4), max_leaves=12)
+
+
+def build(app: Any, shape: Any, numbers: Any) -> Any:
+    """Results whose tasks are in these states, lists as groups."""
+    if isinstance(shape, list):
+        return GroupResult(
+            f"g{next(numbers)}", [build(app, one, numbers) for one in shape], app=app
+        )
+    task_id = str(next(numbers))
+    if shape is not None:
+        error = exception_codec.to_document(ValueError(task_id))
+        app.backend.put(task_id, shape, error if shape in ("FAILURE", "REVOKED") else task_id)
+    return AsyncResult(task_id, app)
+
+
+def holds(shape: Any, states: set[Any]) -> bool:
+    """Whether all tasks are in one of these states."""
+    return all(holds(one, states) for one in shape) if isinstance(shape, list) else shape in states
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(shapes=st.lists(SHAPES, max_size=5))
+def test_counts_of_any_shape(app: Any, shapes: list[Any]) -> None:
+    app.backend.documents.clear()
+    results = build(app, shapes, itertools.count())
+    ready = {"SUCCESS", "FAILURE", "REVOKED"}
+    assert results.completed_count() == sum(holds(one, {"SUCCESS"}) for one in shapes)
+    assert results.ready_count() == sum(holds(one, ready) for one in shapes)
+    assert results.ready() == holds(shapes, ready) != results.waiting()
+    assert results.successful() == holds(shapes, {"SUCCESS"})
+    assert results.failed() != holds(shapes, {"SUCCESS", "REVOKED", "PROGRESS", None})
+    stored = results.as_tuple()
+    assert result_from_tuple(stored, app) == results
+    assert result_from_tuple(stored, app).as_tuple() == stored
+    assert pickle.loads(pickle.dumps(results)).as_tuple() == stored
+    if holds(shapes, ready):
+        assert len(results.get(propagate=False)) == len(shapes)

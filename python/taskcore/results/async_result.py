@@ -255,14 +255,22 @@ class AsyncResult(StoredResult, Generic[R]):
         if node is not None:
             node.forget()
 
-    def revoke(self, **options: Any) -> None:
-        """Cancels the task while it is scheduled for later.
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Cancels the task while it is scheduled for later; at once, so none of Celery's arguments
+        changes what it does.
 
         Raises:
             NotSupportedError: it is not scheduled; this version cannot stop a task that is queued
                 or runs.
         """
-        if options or not self._app.cancel(self.id):
+        if not self._app.cancel(self.id):
             raise exceptions.NotSupportedError(
                 f"cannot revoke task `{self.id}`: it is not scheduled for later, and this version cannot revoke "
                 "a task that is queued or runs"
@@ -305,10 +313,16 @@ class AsyncResult(StoredResult, Generic[R]):
         raise unsupported.attribute_error(self, name, unsupported.RESULT)
 
     def __reduce__(self) -> Any:
-        return type(self), (self.id, None, None, self.parent)
+        return _restored, (type(self), self.id, self.parent)
 
     def __copy__(self) -> AsyncResult[R]:
-        return type(self)(self.id, self.app, self._reply_to, self.parent, backend=self._store)
+        parent, backend = self.parent, self._store
+        return type(self)(self.id, self.app, self._reply_to, parent=parent, backend=backend)
+
+
+def _restored(kind: type[AsyncResult[Any]], id: str, parent: Any) -> AsyncResult[Any]:
+    """A result that was pickled; it belongs to the current app of the process that reads it."""
+    return kind(id, parent=parent)
 
 
 class IgnoredResult(AsyncResult[R]):
@@ -333,7 +347,7 @@ def result_from_tuple(r: Any, app: Any = None) -> Any:
     result: Any = r
     for id_, members in reversed(lineage):
         if members is None:
-            result = AsyncResult(id_, app, None, result)
+            result = AsyncResult(id_, app, parent=result)
         else:
             children = [result_from_tuple(one, app) for one in members]
             group = (app or current.get_app()).GroupResult

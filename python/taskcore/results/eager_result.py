@@ -73,7 +73,7 @@ class EagerResult(AsyncResult[R]):
     def forget(self) -> None:
         """There is nothing to delete."""
 
-    def revoke(self, **options: Any) -> None:
+    def revoke(self, *args: Any, **options: Any) -> None:
         """Says from now on that it was revoked, as Celery's does; it has run all the same."""
         self._document = {
             **self._read(),

@@ -19,11 +19,10 @@ class StoredResult(ResultBase):
     __slots__ = (
         "__weakref__",
         "_document",
+        "_given",
         "_reply_to",
-        "_store",
         "app",
         "id",
-        "ignored",
         "parent",
     )
 
@@ -32,8 +31,8 @@ class StoredResult(ResultBase):
         id: str,
         app: Any = None,
         reply_to: str | None = None,
-        parent: Any = None,
         *,
+        parent: Any = None,
         backend: Any = None,
         task_name: str | None = None,
     ) -> None:
@@ -51,9 +50,8 @@ class StoredResult(ResultBase):
         self.app = app
         self._reply_to = reply_to
         self.parent = parent
-        self.ignored = self.is_ignored
-        """Whether the caller said that no result is wanted; `get` then returns None at once."""
-        self._store = backend
+        self._given: dict[str, Any] | None = None if backend is None else {"backend": backend}
+        """What few results have: `backend` and `ignored`, where they were set."""
         self._document: dict[str, Any] | None = None
 
     # The document
@@ -91,11 +89,26 @@ class StoredResult(ResultBase):
     @property
     def backend(self) -> Any:
         """Where to look: the app's results, unless others were given."""
-        return self._app.backend if self._store is None else self._store
+        store = self._store
+        return self._app.backend if store is None else store
 
     @backend.setter
     def backend(self, backend: Any) -> None:
-        self._store = backend
+        self._given = {**(self._given or {}), "backend": backend}
+
+    @property
+    def _store(self) -> Any:
+        return None if self._given is None else self._given.get("backend")
+
+    @property
+    def ignored(self) -> bool:
+        """Whether the caller said that no result is wanted; `get` then returns None at once."""
+        given = self._given
+        return self.is_ignored if given is None else bool(given.get("ignored", self.is_ignored))
+
+    @ignored.setter
+    def ignored(self, ignored: bool) -> None:
+        self._given = {**(self._given or {}), "ignored": ignored}
 
     @property
     def state(self) -> str:

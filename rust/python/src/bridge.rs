@@ -6,7 +6,13 @@
 //! during a slow publish. [`interruptible`] does the same for waits without an end, which poll the
 //! signals themselves. Threads that Rust owns enter through [`attach`].
 
+use std::sync::{
+    PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
+};
+
 use pyo3::prelude::*;
+use taskcore::fork::PerProcess;
 
 use crate::errors;
 
@@ -24,9 +30,36 @@ pub(crate) fn attach<R>(f: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
     Python::attach(f)
 }
 
-/// The same where the interpreter may have come to its end, which is no time to call it.
-pub(crate) fn try_attach(f: impl for<'py> FnOnce(Python<'py>)) {
-    Python::try_attach(f);
+/// Whether threads that Rust owns may call this process's Python. Locked for reading while one does:
+/// a thread that is inside when the interpreter ends is ended by it, and the process with the thread.
+static OPEN: PerProcess<RwLock<bool>> = PerProcess::new();
+
+fn open() -> &'static RwLock<bool> {
+    OPEN.get_or_init(|| RwLock::new(true))
+}
+
+/// Calls Python from a thread that Rust owns; not when the program has come to its end, see
+/// [`end_calls_at_exit`].
+pub(crate) fn call_in(f: impl for<'py> FnOnce(Python<'py>)) {
+    let open = open().read().unwrap_or_else(PoisonError::into_inner);
+    if *open {
+        Python::try_attach(f);
+    }
+}
+
+/// Has the end of the program wait for whoever is in [`call_in`], and let nobody in after that.
+pub(crate) fn end_calls_at_exit(py: Python<'_>) -> PyResult<()> {
+    // A forked process has the registrations of its parent.
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.swap(true, Ordering::Relaxed) {
+        py.import("atexit")?.call_method1("register", (wrap_pyfunction!(end_calls, py)?,))?;
+    }
+    Ok(())
+}
+
+#[pyfunction]
+fn end_calls(py: Python<'_>) {
+    py.detach(|| *open().write().unwrap_or_else(PoisonError::into_inner) = false);
 }
 
 /// Leaves the interpreter for the duration of `f`.

@@ -80,7 +80,7 @@ impl Callbacks {
 impl Observer for Callbacks {
     fn ready(&self, outcomes: Vec<(u64, taskcore::Result<Bytes>)>) {
         // Attached once for all: each time may mean to wait for another thread.
-        bridge::try_attach(|py| {
+        bridge::call_in(|py| {
             for (key, outcome) in outcomes {
                 let Some(watcher) = self.remove(key) else { continue };
                 let outcome = outcome
@@ -188,6 +188,7 @@ impl Results {
         done: Py<PyAny>,
         foreign: bool,
     ) -> PyResult<u64> {
+        bridge::end_calls_at_exit(py)?;
         let Connected { store, callbacks } = self.connected(py)?;
         let origin = if foreign { Origin::Foreign } else { Origin::Own };
         let key = callbacks.add(done);
