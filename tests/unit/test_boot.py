@@ -1,16 +1,21 @@
 """Booting a worker: what is decided from options and settings, in which order things happen, and
 what is refused."""
 
+import logging
 import os
 import signal
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from taskcore import Taskcore, signals
+from taskcore.context import reset_request, set_request
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
+from taskcore.utils.log import get_task_logger
 from taskcore.worker import log_setup
 from taskcore.worker.boot import (
     WorkerOptions,
@@ -229,25 +234,50 @@ def test_a_quit_is_cold_at_once(app: Any, core: Any, monkeypatch: pytest.MonkeyP
     assert core.Worker.made[-1].stops == [False]
 
 
-def test_task_loggers_are_heard_and_the_root_is_left_alone(
-    core: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    import logging
-
-    from taskcore.context import reset_request, set_request
-    from taskcore.utils.log import get_task_logger
-    from taskcore.worker.log_setup import set_up
-
-    monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(logging.getLogger("taskcore"), "handlers", [])
-    path = tmp_path / "log"
-    set_up(Taskcore("p"), logging.INFO, str(path))
-    token = set_request(core.Request(id="i", task="t"))
+@contextmanager
+def unconfigured() -> Iterator[None]:
+    """Loggers as in a program that has configured none; pytest's own handlers are away."""
+    levels = {logging.root: logging.WARNING, logging.getLogger("taskcore"): logging.NOTSET}
+    before = [(logger, logger.level, logger.handlers) for logger in levels]
     try:
-        get_task_logger("proj.tasks").info("hello")
+        for logger, level in levels.items():
+            logger.handlers = []
+            logger.setLevel(level)
+        yield
     finally:
+        for logger, level, handlers in before:
+            logger.handlers = handlers
+            logger.setLevel(level)
+
+
+@pytest.mark.parametrize("hijack", [None, True, False])
+def test_loggers_are_heard_where_none_is_configured(
+    core: Any, tmp_path: Any, hijack: bool | None
+) -> None:
+    path = tmp_path / "log"
+    app = Taskcore("p", worker_hijack_root_logger=hijack)
+    with unconfigured():
+        log_setup.set_up(app, logging.INFO, str(path))
+        token = set_request(core.Request(id="i", task="t"))
+        get_task_logger("proj.tasks").info("hello")
+        logging.getLogger("proj.views").info("of the user's")
+        logging.getLogger("proj.views").debug("below the level")
         reset_request(token)
-    assert "t[i]: hello" in path.read_text() and logging.root.handlers == []
+        assert (logging.root.handlers == []) is (hijack is False)
+    lines = [line[line.index("t[i]") :] for line in path.read_text().splitlines()]
+    assert lines == ["t[i]: hello", *([] if hijack is False else ["t[i]: of the user's"])]
+
+
+def test_handlers_of_the_root_logger_are_left_alone(tmp_path: Any) -> None:
+    mine = logging.NullHandler()
+    with unconfigured():
+        logging.root.handlers.append(mine)
+        log_setup.set_up(Taskcore("p"), logging.INFO, str(tmp_path / "log"))
+        assert (logging.root.handlers, logging.root.level) == ([mine], logging.WARNING)
+        assert logging.getLogger("taskcore").handlers == []
+
+
+def test_a_task_logger_has_a_name_of_its_own() -> None:
     with pytest.raises(RuntimeError, match="reserved"):
         get_task_logger("taskcore.task")
 

@@ -520,8 +520,8 @@ def test_what_is_put_into_a_default_is_of_one_configuration() -> None:
     one.timezone = "UTC"
     assert one.broker_transport_options == {"global_keyprefix": "p"}
     assert one.task_publish_retry_policy["max_retries"] == 9
-    assert other.broker_transport_options == {} and settings.RETRY_POLICY["max_retries"] == 3
-    assert other.task_publish_retry_policy["max_retries"] == 3
+    assert other.broker_transport_options == {} and settings.RETRY_POLICY["max_retries"] is None
+    assert other.task_publish_retry_policy["max_retries"] is None
 
 
 def test_a_schedule_for_beat_is_refused_however_it_is_set() -> None:

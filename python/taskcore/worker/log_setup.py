@@ -1,10 +1,10 @@
 """Where the records of task loggers go while a worker runs.
 
-The core writes the worker's own lines. This gives the loggers of `taskcore` (and with them those
-of `get_task_logger`) one handler, so that what tasks log at the worker's level is seen, each line
-with the task that wrote it. The root logger is configured only when `worker_hijack_root_logger`
-asks for it; with handlers of the user's on it, or a receiver of `setup_logging`, nothing is done
-here.
+The core writes the worker's own lines, which no logger of Python's sees. This gives the root logger
+one handler, so that what tasks log at the worker's level is seen, by whatever logger, each line with
+the task that wrote it. With handlers of the user's on it, or a receiver of `setup_logging`, nothing
+is done here, unless `worker_hijack_root_logger` asks for it; where that is False, only the loggers of
+`taskcore` and `get_task_logger` are heard.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ def set_up(app: Any, level: int, path: str | None) -> None:
     told = {"loglevel": level, "logfile": path, "format": _FORMAT, "colorize": False}
     if signals.setup_logging.send(app, **told):
         return
-    hijack = app.conf["worker_hijack_root_logger"]
+    hijack: bool | None = app.conf["worker_hijack_root_logger"]
     if logging.root.handlers and not hijack:
         return
     handler: logging.Handler = (
         output.LogFileHandler(path, delay=True) if path else logging.StreamHandler()
     )
     handler.setFormatter(TaskFormatter())
-    chosen = logging.root if hijack else logging.getLogger("taskcore")
+    chosen = logging.getLogger("taskcore") if hijack is False else logging.root
     chosen.handlers = [handler]
     chosen.setLevel(level)
     signals.after_setup_logger.send(app, logger=chosen, **told)
