@@ -27,13 +27,16 @@ pub(in super::super) fn decode(raw: &Bytes) -> Result<Message> {
     let mut message = Message::default();
     let mut partial = Partial { raw, message: &mut message, typed: false, encoded: false };
     for _ in 0..fields {
-        let key = match reader.head()? {
-            Head::Str([key]) => *key,
-            head => {
-                reader.skip_rest(head)?;
-                reader.skip()?;
-                continue;
-            }
+        let key = match reader.letter() {
+            Some(key) => key,
+            None => match reader.head()? {
+                Head::Str([key]) => *key,
+                head => {
+                    reader.skip_rest(head)?;
+                    reader.skip()?;
+                    continue;
+                }
+            },
         };
         partial
             .field(key, &mut reader)
