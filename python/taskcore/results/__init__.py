@@ -3,14 +3,16 @@ exceptions are stored."""
 
 from __future__ import annotations
 
-from taskcore.typed import Any, Iterator
+from taskcore.typed import TYPE_CHECKING, Any, Iterator
 
 
 class ResultBase:
     """What every result is: of one task, of a set, or of a group."""
 
     __slots__ = ()
-    parent: Any = None
+    if TYPE_CHECKING:
+        parent: Any
+    parent = None
     """The result of what came before, in a chain."""
 
     def _before(self) -> Iterator[Any]:
