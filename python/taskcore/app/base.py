@@ -13,10 +13,10 @@ from taskcore.app import registry
 from taskcore.app.connections import Connections
 from taskcore.app.sending import Sending
 from taskcore.config.conf import Config
-from taskcore.exceptions import NotSupportedError, Reject
+from taskcore.exceptions import Reject
 from taskcore.publishing.producer import Producer
 from taskcore.results.async_result import AsyncResult
-from taskcore.signals import SetupSignal
+from taskcore.signals import Signal
 from taskcore.task import Task
 from taskcore.typed import (
     TYPE_CHECKING,
@@ -101,8 +101,8 @@ class Taskcore(Sending):
             (registry.base_class(special["task_cls"]),),
             {"_app": self, "__module__": "taskcore.app"},
         )
-        self.on_after_configure = SetupSignal("on_after_configure")
-        self.on_after_finalize = SetupSignal("on_after_finalize")
+        self.on_after_configure = Signal("on_after_configure")
+        self.on_after_finalize = Signal("on_after_finalize")
         self._executor: Executor | None = None
         self.conf = Config(self._changed)
         self._connections = Connections(self.conf)
@@ -198,9 +198,7 @@ class Taskcore(Sending):
     if TYPE_CHECKING:
 
         @overload
-        def task(
-            self, fun: Callable[P, Coroutine[Any, Any, R]], /
-        ) -> registry.CoroutineTask[P, R]: ...
+        def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
         @overload
         def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
         @overload
@@ -272,27 +270,16 @@ class Taskcore(Sending):
 
     def finalize(self) -> None:
         """Says that configuration and tasks are complete; a worker does it after its imports, any
-        other program with its first call of a task.
-
-        Raises:
-            NotSupportedError: a receiver asks for what this version does not have.
-        """
+        other program with its first call of a task."""
         # Taken out in one step, and first: other threads, and receivers, call tasks meanwhile.
         if vars(self).pop("_incomplete", False):
-            try:
-                self._complete()
-            except NotSupportedError:
-                self._incomplete, self.finalized = True, False
-                raise
+            self.conf.keys()
+            self.on_after_configure.send(self, source=self.conf)
+            from taskcore.app.builtin import register
 
-    def _complete(self) -> None:
-        self.conf.keys()
-        self.on_after_configure.send(self, source=self.conf)
-        from taskcore.app.builtin import register
-
-        register(self)
-        self.finalized = True
-        self.on_after_finalize.send(self)
+            register(self)
+            self.finalized = True
+            self.on_after_finalize.send(self)
 
     # Results
 
@@ -325,13 +312,9 @@ class Taskcore(Sending):
     @property
     def GroupResult(self) -> type[GroupResult[Any]]:  # noqa: N802 - Celery's name
         """The class of results of groups that belong to this app, for `GroupResult.restore`."""
-        made = vars(self).get("_group_result")
-        if made is None:
-            from taskcore.results.group_result import bound_to
+        from taskcore.results.group_result import bound_to
 
-            made = self._group_result = bound_to(self)
-        group_result: type[GroupResult[Any]] = made
-        return group_result
+        return bound_to(self)
 
     def eager_result(self, task_id: str, call: Call, name: str) -> EagerResult[Any]:
         """The result of a call that ran here."""

@@ -61,6 +61,8 @@ _READ_AS_OURS = frozenset(
 )
 _OWN_DIR = dirname(exceptions.__file__) + sep
 _PLAIN = (str, int, float, bool, type(None))
+_TRACEBACK = 256 * 1024
+"""Characters of a stored traceback: it repeats the message of the exception, however long that is."""
 
 
 class ExceptionInfo:
@@ -185,12 +187,16 @@ def _made_up(
 
 def format_traceback(exc: BaseException) -> str:
     """The traceback as text, without the frames of taskcore itself: they are the same in every
-    traceback."""
+    traceback. Of one that is very long the middle is left out."""
     from traceback import TracebackException
 
     formatted = TracebackException.from_exception(exc)
     _drop_own_frames(formatted)
-    return "".join(formatted.format())
+    text = "".join(formatted.format())
+    if len(text) <= _TRACEBACK:
+        return text
+    half = _TRACEBACK // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
 
 
 def _drop_own_frames(formatted: Any) -> None:
