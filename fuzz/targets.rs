@@ -101,12 +101,10 @@ pub fn call(data: &[u8]) {
 
 /// An outcome, as a worker reads it.
 pub fn outcome(data: &[u8]) {
-    let bytes = Bytes::copy_from_slice(data);
-    let Ok((seq, outcome)) = frame::read_outcome(&bytes, &bytes) else { return };
+    let Ok((seq, outcome)) = frame::read_outcome(Bytes::copy_from_slice(data)) else { return };
     let mut raw = Vec::new();
     frame::put_outcome(&mut raw, seq, &outcome);
-    let raw = Bytes::from(raw);
-    let again = frame::read_outcome(&raw[4..], &raw);
+    let again = frame::read_outcome(Bytes::from(raw).slice(4..));
     assert_eq!(again.expect("what was written can be read"), (seq, outcome));
 }
 

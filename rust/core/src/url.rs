@@ -162,6 +162,11 @@ fn unsupported<T>(text: impl Into<String>) -> Parsed<T> {
 
 fn parse_target(url: &str) -> Parsed<Target> {
     let Some((scheme, rest)) = url.split_once("://") else {
+        if matches!(url, "django-db" | "django-cache") {
+            return unsupported(format!(
+                "results in the tables or the cache of Django are not supported; expected {SCHEMES}"
+            ));
+        }
         return malformed(format!("it has no scheme; expected {SCHEMES}"));
     };
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -207,6 +212,9 @@ fn parse_target(url: &str) -> Parsed<Target> {
         | "redis+cluster" => {
             unsupported(format!("this version has no adapter for `{scheme}`; expected {SCHEMES}"))
         }
+        _ if scheme.starts_with("db+") => unsupported(format!(
+            "results in the tables of a SQL database are not supported; expected {SCHEMES}"
+        )),
         _ => malformed(format!("`{scheme}` is not a scheme of taskcore; expected {SCHEMES}")),
     }
 }
@@ -464,6 +472,7 @@ mod tests {
             ("redis://u:s3cret%zz@h/0", "two hexadecimal digits"),
             ("redys://u:s3cret@h/0", "`redys` is not a scheme"),
             ("amqp://u:s3cret@h//", "no adapter for `amqp`"),
+            ("db+postgresql://u:s3cret@h/x", "tables of a SQL database"),
             ("redis://u:s3c/ret@h/0", "is written `%2F`"),
             ("redis://u:s3c?ret@h/0", "is written `%2F`"),
         ] {
@@ -473,6 +482,7 @@ mod tests {
             assert!(shown.starts_with("cannot use the URL `"), "{shown}");
         }
         assert!(error("localhost:6379").contains("no scheme"));
+        assert!(error("django-db").contains("tables or the cache of Django"));
     }
 
     #[test]

@@ -28,7 +28,6 @@ use taskcore::{
 use crate::{
     bridge,
     codec::{self, CallArgs, Format},
-    current::Current,
     document::{self, Documents},
     entries::{Entries, Entry},
     errors,
@@ -37,8 +36,6 @@ use crate::{
 
 /// A body may not become larger than this when it is opened: a bomb must not take the process.
 const MAX_BODY: usize = 1 << 30;
-/// Arguments that took more bytes are let go before the next ones are read.
-const LARGE: usize = 64 * 1024;
 /// Characters of an exception whose description could not be stored.
 const WORDS: usize = 2_000;
 /// `taskcore.execution.outcome.EXPECTED`: a failure that the task declared.
@@ -52,16 +49,12 @@ pub(crate) trait Host {
     fn begin(&mut self, now: Micros, short: bool);
     /// User code has ended.
     fn end(&mut self);
-    /// Whether the next call follows at once.
-    fn goes_on(&self) -> bool {
-        false
-    }
 }
 
 /// Runs calls for one `taskcore.execution.executor.Executor`.
 pub(crate) struct Executor {
     execution: Py<PyAny>,
-    current: Current,
+    set_request: Py<PyAny>,
     run: Py<PyAny>,
     /// `taskcore.utils.shorten`, when outcomes are logged.
     shorten: Option<Py<PyAny>>,
@@ -77,7 +70,7 @@ impl Executor {
             log_tasks.then(|| py.import("taskcore.utils")?.getattr("shorten")).transpose()?;
         Ok(Self {
             execution: execution.clone().unbind(),
-            current: Current::new(execution)?,
+            set_request: execution.getattr("set_request")?.unbind(),
             run: execution.getattr("run")?.unbind(),
             shorten: shorten.map(Bound::unbind),
             log_tasks,
@@ -103,7 +96,6 @@ impl Executor {
                 match &call.ended {
                     None => self.run(&entry, request.bind(py), host, &mut outcome),
                     Some(end) => {
-                        self.rest(py);
                         host.begin(clock::mono_us(), false);
                         self.tell(&entry, request.bind(py), end, &mut outcome);
                         host.end();
@@ -116,17 +108,12 @@ impl Executor {
         outcome
     }
 
-    /// Lets go of what the last call left for the next one, because none follows at once.
-    pub(crate) fn rest(&self, py: Python<'_>) {
-        self.current.clear(py);
-    }
-
     /// Reads the message and its body; the reason when that cannot be done.
     fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<(Rc<Entry>, Py<Request>), String> {
         let message = Message::decode(&call.message).map_err(|e| e.to_string())?;
         let entry = self.entries.find(py, &message.headers.task)?;
         let args = self.open(py, &message).map_err(|e| in_words(py, &e))?;
-        let request = Request::new(message, call.queue.clone(), call.redeliveries, &args);
+        let request = Request::new(message, &call.queue, call.redeliveries, &args);
         Ok((entry, Py::new(py, request).map_err(|e| in_words(py, &e))?))
     }
 
@@ -146,7 +133,6 @@ impl Executor {
         if let Some(format) = Format::from_content_type(&message.content_type) {
             return codec::loads_args(py, format, body);
         }
-        self.rest(py);
         let call = (PyBytes::new(py, body), &message.content_type, &message.content_encoding);
         codec::split_args(&self.execution.bind(py).call_method1("loads", call)?)
     }
@@ -163,12 +149,7 @@ impl Executor {
         let (args, kwargs) = (this.args(py), this.kwargs(py));
         let short = entry.mean_us.get().is_some_and(|mean| mean < SHORT_US);
         let plain = entry.plain && !this.has_links();
-        let current = if plain {
-            self.current.set(request.as_any())
-        } else {
-            self.rest(py);
-            Ok(())
-        };
+        let current = if plain { self.set_request(py, request.as_any()) } else { Ok(()) };
         let start = clock::mono_us();
         let process = fork::generation();
         host.begin(start, short);
@@ -199,8 +180,8 @@ impl Executor {
         if let Err(error) = told {
             self.failed(entry, request, error, outcome);
         }
-        if this.message().body.len() > LARGE || !host.goes_on() {
-            self.rest(py);
+        if plain && let Err(error) = self.set_request(py, py.None().bind(py)) {
+            error.write_unraisable(py, None);
         }
     }
 
@@ -216,6 +197,10 @@ impl Executor {
             outcome.note = in_words(py, &error);
             error.write_unraisable(py, Some(request));
         }
+    }
+
+    fn set_request(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_request.bind(py).call1((request,)).map(drop)
     }
 
     /// The end of the plain way.

@@ -9,7 +9,6 @@ mod errors;
 
 mod codec;
 mod request;
-mod current;
 mod entries;
 mod document;
 mod execute;

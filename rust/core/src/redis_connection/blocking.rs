@@ -291,7 +291,8 @@ mod tests {
     fn a_silent_server_and_one_that_hangs_up_are_errors() {
         let mut silent = connected(|mut stream| drop(stream.read(&mut [0])));
         silent.limit(Limit::Silence(Duration::from_millis(1)));
-        assert!(silent.reply().unwrap_err().is_timeout());
+        let error = silent.reply().unwrap_err();
+        assert!(error.is_timeout() && error.to_string().contains("timed out"), "{error}");
         let mut gone = connected(drop);
         assert!(gone.reply().unwrap_err().is_io_error());
     }

@@ -157,7 +157,10 @@ impl Server {
     #[cold]
     pub(crate) fn error(&self, what: &str, error: RedisError) -> Error {
         let url = &self.url;
-        let (kind, hint) = meaning(&error);
+        let (kind, mut hint) = meaning(&error);
+        if kind == ErrorKind::Timeout && what == "connect" && self.tls.is_some() {
+            hint = "does that port speak TLS?";
+        }
         let hint = if hint.is_empty() { String::new() } else { format!(" ({hint})") };
         Error::caused(kind, format!("cannot {what} at redis `{url}`{hint}"), error)
     }
@@ -294,6 +297,16 @@ mod tests {
         let error = pool.run("ask", deadline, ping).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
         assert!(error.to_string().contains("does not speak"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_to_tls_may_not_speak_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = server(&format!("rediss://{}", listener.local_addr().unwrap()));
+        let error = server.connect(clock::instant() + Duration::from_millis(50)).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let text = format!("{error:#}");
+        assert!(text.contains("does that port speak TLS?") && text.contains("timed out"), "{text}");
     }
 
     #[test]

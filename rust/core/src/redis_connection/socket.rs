@@ -67,7 +67,7 @@ impl Read for Wire {
             self.in_time()?;
             match self.socket.read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                done => return done,
+                done => return done.map_err(late),
             }
         }
     }
@@ -76,12 +76,17 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.in_time()?;
-        self.socket.write(bytes)
+        self.socket.write(bytes).map_err(late)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A socket whose time is over says on Unix that it would block, which tells an operator nothing.
+fn late(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }
 
 /// A stream of bytes to a server.

@@ -253,9 +253,9 @@ impl Worker {
         if outage.fails(&error.to_string(), now) {
             let attempt = outage.attempts;
             if attempt == 1 {
-                tracing::warn!(%error, "the broker is away, reconnecting until it is back");
+                tracing::error!(%error, "the broker is away, reconnecting until it is back");
             } else {
-                tracing::warn!(attempt, %error, "the broker is still away");
+                tracing::error!(attempt, %error, "the broker is still away");
             }
         }
     }

@@ -46,8 +46,7 @@ pub(in super::super) fn decode(raw: &Bytes) -> Result<Message> {
     let correlation_id = wire.properties.correlation_id.filter(|c| *c != message.headers.id);
     message.properties.correlation_id = correlation_id.map(Cow::into_owned);
     message.headers.settle_root();
-    message.check()?;
-    Ok(message)
+    message.checked()
 }
 
 fn body(text: Option<Cow<'_, str>>, encoding: Option<&str>) -> Result<Bytes> {

@@ -363,7 +363,8 @@ impl Fetcher {
         for (lane, next) in answers.next {
             self.due[lane] = next.map(|next| now + next);
         }
-        self.claimed.add(answers.ready, answers.scheduled);
+        self.claimed.ready.extend(answers.ready);
+        self.claimed.scheduled.extend(answers.scheduled);
     }
 
     /// Hears of a change.
