@@ -181,8 +181,10 @@ class Canonical:
             if key == "task_id" and sig["subtask_type"] in ("chord", "chain"):
                 # A chord's own id is that of its header, or of its body: it is not sent.
                 continue
-            if sig["subtask_type"] == "chain" and key in ("chord", "group_id", "group_index"):
-                # DIFFERENCE: what Celery says of a chain and of its last task, its last task says.
+            member = key in ("chord", "group_id", "group_index")
+            if member and sig["subtask_type"] in ("chain", "chord"):
+                # DIFFERENCE: what Celery says of a chain or chord and of its last task, the last
+                # task says.
                 continue
             if key == "group_id" and sig["options"].get("chord") is None:
                 # DIFFERENCE: Celery's bodies carry the group of their header although they are no

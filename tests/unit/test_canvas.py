@@ -120,6 +120,15 @@ def test_what_follows_a_group_is_no_link(tasks: Any) -> None:
 # What is sent
 
 
+def test_members_that_are_compositions_have_results_too(app: Any, tasks: Any) -> None:
+    app.results_or_none.declare_join = lambda gid, size: None
+    inner = chord([tasks.add.s(1), tasks.add.s(2)], tasks.total.s())
+    result = group(inner, tasks.add.s(3), tasks.add.s(4) | tasks.add.s(5)).apply_async()
+    assert [type(one).__name__ for one in result] == ["AsyncResult"] * 3
+    assert len(result[0].parent) == 2
+    assert result[2].parent.id in [fields["task_id"] for *_, fields in sent(app)]
+
+
 def test_a_group_of_a_generator_is_not_in_memory(app: Any, tasks: Any) -> None:
     made_before: list[Any] = []
     alive: list[int] = []

@@ -42,14 +42,20 @@ class Run:
         """What stands for a group.
 
         Args:
-            members: results; the number of a call where its task has been given no id yet.
+            members: results; the number of a call where its task has been given no id yet, or a
+                function that gives the result when the calls are sent.
         """
         make = self.app.GroupResult
-        if not any(type(one) is int for one in members):
+        if not any(type(one) is int or callable(one) for one in members):
             return make(group_id, members)
-        return lambda sent: make(
-            group_id, [sent(one) if type(one) is int else one for one in members]
-        )
+        return lambda sent: make(group_id, [_known(one, sent) for one in members])
+
+
+def _known(member: Any, sent: Any) -> Any:
+    """The result of a member, once the calls are sent."""
+    if type(member) is int:
+        return sent(member)
+    return member(sent) if callable(member) else member
 
 
 def start(sig: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
