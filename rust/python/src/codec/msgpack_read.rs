@@ -4,6 +4,9 @@
 //! error, as are trailing bytes, invalid UTF-8 and more than `DEPTH` levels. Any key that a dict
 //! can hold is accepted. A length is believed only as far as bytes follow: nothing is allocated
 //! ahead of the input.
+//!
+//! The heads are matched here, and not by the core's reader of messages, because a head between it
+//! and the object costs 5 to 7 % of the instructions (`benches/README.md`).
 
 use pyo3::{
     prelude::*,
