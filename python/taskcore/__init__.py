@@ -15,6 +15,8 @@ Names, options and defaults are Celery's; `Celery` is another name of `Taskcore`
 
 from __future__ import annotations
 
+from sys import meta_path
+
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -108,5 +110,16 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+class _Missing:
+    """Asked for modules that nobody else has found, to say what to do instead of Celery's."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name.startswith("taskcore."):
+            __import__("taskcore.unsupported", fromlist=["*"]).check_module(name)
+
+
+meta_path.append(_Missing)
+
 # What this file needs, and nobody is to import from here.
-del TYPE_CHECKING, annotations
+del TYPE_CHECKING, annotations, meta_path

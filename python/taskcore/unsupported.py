@@ -22,11 +22,75 @@ _START: Final = "start it from a shell: `taskcore -A proj worker`"
 _KOMBU: Final = "taskcore connects by itself; `app.publisher` answers questions about queues"
 _BLUEPRINT: Final = "connect to the signals of `taskcore.signals`"
 
+_HOOKS: Final = (
+    "a worker's loop is in its core: use the hooks of tasks, and the signals of `taskcore.signals`"
+)
+_STORE: Final = "name the result store in `result_backend`, and read results by `AsyncResult`"
+_TEST: Final = "run tasks in the test with `taskcore.testing.eager`, or start `taskcore -A proj worker` beside it"
+_HELPERS: Final = "Celery's helpers are its own: use the standard library"
+
 PACKAGE: Final = {
-    "crontab": _BEAT,
+    **dict.fromkeys(("crontab", "schedule", "solar"), _BEAT),
     "bugreport": "`taskcore --version`",
 }
 """Of `from taskcore import ...`, `taskcore.canvas` and `taskcore.result`."""
+
+MODULES: Final = {
+    "app.amqp": _KOMBU,
+    "app.autoretry": "pass `autoretry_for` to the task",
+    "app.backends": _STORE,
+    "app.builtins": "chains, groups and chords are in `taskcore.canvas`",
+    "app.control": _CONTROL,
+    "app.defaults": "the settings are in `app.conf`",
+    "app.events": _EVENTS,
+    "app.routes": "set `task_routes`",
+    "app.trace": _HOOKS,
+    "app.utils": "the settings are in `app.conf`",
+    "apps": _START,
+    "backends": _STORE,
+    "beat": _BEAT,
+    "bin": "the command line is `taskcore`; a program calls `app.send_task`",
+    "bootsteps": _BLUEPRINT,
+    "concurrency": "choose a pool with `worker -P`",
+    "contrib.abortable": "let the task look at a flag of your own, in a database or a cache",
+    "contrib.migrate": "read from one app and publish with `send_many` of the other",
+    "contrib.pytest": _TEST,
+    "contrib.rdb": "run the worker with `-P solo` in a terminal, and call `breakpoint()` in the task",
+    "contrib.sphinx": "`sphinx.ext.autodoc` documents the functions of tasks",
+    "contrib.testing": _TEST,
+    "events": _EVENTS,
+    "fixups": "a worker sets up Django by itself, where DJANGO_SETTINGS_MODULE is set",
+    "loaders": "settings are in `app.conf`, modules are imported by `app.import_modules()`",
+    "platforms": "use `os` and `signal`",
+    "security": "restrict who can write to the broker",
+    **dict.fromkeys(
+        ("worker.autoscale", "worker.components", "worker.consumer", "worker.heartbeat"), _HOOKS
+    ),
+    "worker.control": "ask a worker by the methods of the `sender` of `worker_ready`",
+    **dict.fromkeys(
+        ("worker.pidbox", "worker.request", "worker.state", "worker.strategy", "worker.worker"),
+        _HOOKS,
+    ),
+    **dict.fromkeys(
+        (
+            "utils.collections",
+            "utils.debug",
+            "utils.dispatch",
+            "utils.functional",
+            "utils.imports",
+            "utils.iso8601",
+            "utils.nodenames",
+            "utils.objects",
+            "utils.saferepr",
+            "utils.serialization",
+            "utils.text",
+            "utils.threads",
+            "utils.time",
+        ),
+        _HELPERS,
+    ),
+}
+"""Modules, as they are named below `celery`."""
 
 APP: Final = {
     "control": _CONTROL,
@@ -135,6 +199,11 @@ class _UnsupportedImport(NotSupportedError, ImportError):
     """A name of Celery's that cannot be imported from here."""
 
 
+class _UnsupportedModule(NotSupportedError, ModuleNotFoundError):
+    """A module of Celery's that is not here. Without the attribute `name`, by which Python would take
+    it for a name that a package does not have."""
+
+
 def attribute_error(owner: object, name: str, table: dict[str, str]) -> AttributeError:
     """The error for a missing attribute.
 
@@ -155,6 +224,19 @@ def message(name: str, table: dict[str, str]) -> str | None:
     if name not in table:
         return None
     return f"`{name}` of Celery's is not in this version: {table[name]}"
+
+
+def check_module(name: str) -> None:
+    """Refuses to import a module that only Celery has.
+
+    Raises:
+        NotSupportedError: and ModuleNotFoundError, with what to do instead.
+    """
+    short = name.partition(".")[2]
+    if short in MODULES:
+        raise _UnsupportedModule(
+            f"module `celery.{short}` has no `{name}` in this version: {MODULES[short]}"
+        )
 
 
 def import_error(module: str, name: str) -> Exception:

@@ -1,11 +1,12 @@
 """Celery's names that this version does not have: one clear error each."""
 
+import logging
 from typing import Any
 
 import pytest
 
 import taskcore
-from taskcore import canvas, result, schedules, signals, unsupported
+from taskcore import canvas, current, result, schedules, signals, unsupported
 from taskcore.exceptions import NotSupportedError
 from taskcore.result import AsyncResult
 
@@ -35,6 +36,50 @@ def test_of_a_result(app: Any, name: str) -> None:
 def test_of_a_module(module: Any, name: str) -> None:
     with pytest.raises(NotSupportedError, match=f"`{name}` of Celery's"):
         exec(f"from {module.__name__} import {name}", {})
+
+
+@pytest.mark.parametrize("name", sorted(unsupported.MODULES))
+def test_a_module_of_celerys(name: str) -> None:
+    package, _, last = f"taskcore.{name}".rpartition(".")
+    for statement in (
+        f"import taskcore.{name}",
+        f"from {package} import {last}",
+        f"from taskcore.{name} import anything",
+        f"from taskcore.{name}.deeper import anything",
+    ):
+        with pytest.raises(ModuleNotFoundError, match=f"`celery.{name}` has no") as caught:
+            exec(statement, {})
+        assert isinstance(caught.value, NotSupportedError)
+
+
+def test_modules_that_nobody_has_are_the_ordinary_error() -> None:
+    for name in ("taskcore.nowhere", "taskcore.app.nowhere", "nowhere"):
+        with pytest.raises(ModuleNotFoundError, match=f"No module named '{name}'"):
+            exec(f"import {name}", {})
+
+
+def test_the_modules_that_are_missing_are_celerys() -> None:
+    from importlib.util import find_spec
+
+    assert [name for name in unsupported.MODULES if find_spec(f"celery.{name}") is None] == []
+
+
+def test_names_of_celerys_app_that_are_here(app: Any, core: Any) -> None:
+    from taskcore.app import app_or_default
+    from taskcore.app.log import TaskFormatter
+    from taskcore.context import reset_request, set_request
+    from taskcore.contrib.django.task import DjangoTask
+
+    assert app_or_default(app) is app and app_or_default() is current.get_app()
+    assert DjangoTask is taskcore.Task
+    formatter = TaskFormatter("%(task_name)s[%(task_id)s] %(message)s", use_color=False)
+    record = logging.makeLogRecord({"msg": "hello"})
+    assert formatter.format(record) == "???[???] hello"
+    token = set_request(core.Request(id="i", task="t"))
+    try:
+        assert formatter.format(record) == "t[i] hello"
+    finally:
+        reset_request(token)
 
 
 def test_other_names_are_the_ordinary_error(app: Any) -> None:

@@ -3,16 +3,22 @@ Celery."""
 
 from __future__ import annotations
 
+from taskcore import current
 from taskcore.app.base import Taskcore
 from taskcore.app.shared import current_app, current_task, shared_task
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 Celery = Taskcore
 
-__all__ = ["Celery", "Taskcore", "current_app", "current_task", "shared_task"]
+__all__ = ["Celery", "Taskcore", "app_or_default", "current_app", "current_task", "shared_task"]
+
+
+def app_or_default(app: Any = None) -> Any:
+    """The app itself, or the current one when there is none."""
+    return current.get_app() if app is None else app
 
 
 def __getattr__(name: str) -> NoReturn:
