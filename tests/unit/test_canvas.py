@@ -21,7 +21,7 @@ from taskcore import (
     signature,
 )
 from taskcore.canvas.check import MAX_DEPTH
-from taskcore.exceptions import ImproperlyConfigured, NotRegistered
+from taskcore.exceptions import EncodeError, ImproperlyConfigured, NotRegistered
 
 
 @pytest.fixture
@@ -110,6 +110,16 @@ def test_arguments_that_do_not_fit_a_member(app: Any, tasks: Any) -> None:
     with pytest.raises(TypeError):
         group(tasks.add.s(1), tasks.add.s(1, 2, 3)).apply_async()
     assert len(sent(app)) <= 1  # the core sends by the thousand, the fake one by one
+
+
+def test_an_argument_far_behind_in_a_long_list_that_cannot_be_encoded(app: Any, tasks: Any) -> None:
+    members = [tasks.add.s(i, "text") for i in range(1500)]
+    for wrong in (tasks.add.s(object()), tasks.add.s(1) | tasks.add.s(object())):
+        with pytest.raises(EncodeError):
+            group([*members, group(wrong, tasks.add.s(1))]).apply_async()
+        with pytest.raises(EncodeError):
+            chord([*members, wrong], tasks.total.s()).apply_async()
+    assert sent(app) == []
 
 
 def test_what_follows_a_group_is_no_link(tasks: Any) -> None:
@@ -341,3 +351,36 @@ def test_random_graphs_mean_what_they_say(spec: Any) -> None:
         total = app.task(lambda values: sum(values), name="total")
 
     assert build(Tasks, spec).apply((1,)).get() == value(spec, 1)
+
+
+# The tasks that every app has
+
+
+def test_the_built_in_tasks(app: Any, tasks: Any) -> None:
+    app.finalize()
+    built_in = app.tasks
+    assert built_in["celery.accumulate"](1, 2) == (1, 2)
+    assert built_in["celery.accumulate"]([1, 2], index=0) == [1, 2]
+    wire = json.loads(json.dumps(tasks.add.s()))
+    assert built_in["celery.map"](wire, [1, 2]) == [1, 2]
+    assert built_in["celery.starmap"](wire, [[1, 1]]) == [2]
+    _, members = built_in["celery.chunks"](wire, [[1, 1], [2, 2], [3, 3]], 2)
+    assert [len(kwargs["it"]) for _, _, kwargs, _ in sent(app)] == [2, 1] and len(members) == 2
+    with pytest.raises(NotImplementedError):
+        built_in["celery.chain"]()
+    assert built_in["celery.backend_cleanup"].ignore_result
+
+
+def test_a_chord_that_its_client_has_looked_after(app: Any, tasks: Any) -> None:
+    app.finalize()
+    unlock, store = app.tasks["celery.chord_unlock"], app.results_or_none
+    body = json.loads(json.dumps(tasks.total.s().set(task_id="b", link_error=[tasks.add.s()])))
+    members = [[[name, None], None] for name in ("m1", "m2")]
+    store.put("m1", "SUCCESS", 1)
+    store.put("m2", "SUCCESS", 2)
+    unlock.apply(("g", body), {"result": members})
+    assert (sent(app)[-1][0].task, sent(app)[-1][1]) == ("total", [[1, 2]])
+    store.put("m2", "FAILURE", {"exc_type": "KeyError", "exc_message": ["x"], "exc_module": None})
+    unlock.apply(("g", body), {"result": members}, throw=True)
+    assert (store.documents["b"]["status"], sent(app)[-1][1]) == ("FAILURE", ["b"])
+    assert store.documents["b"]["result"]["exc_type"] == "ChordError"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+CHUNK = 1000
+"""Messages that the core encodes before it sends the first of them."""
 MAX_DEPTH = 64
 """Compositions and links inside of each other. Each takes up to seven levels of lists and dicts in
 a message, of which the encodings take 512."""
@@ -50,7 +52,7 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
                 known.check(one)
         elif kind(one) == "chord":
             _check_chord(one, app)
-        for part in _parts(one):
+        for part in parts(one):
             if kind(part) is None and not part["options"]:
                 if names:
                     known.check(part)
@@ -58,7 +60,37 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
                 waiting.append((part, depth + 1))
 
 
-def _parts(sig: Any) -> Iterator[Any]:
+def check_arguments(members: Any, app: Any) -> None:
+    """Refuses arguments of a long list of members that cannot be encoded, before the first of them
+    is sent; those of a short one are encoded before that anyway.
+
+    Raises:
+        EncodeError: with the place of the value.
+    """
+    if not isinstance(members, list) or len(members) <= CHUNK:
+        return
+    from taskcore import serialize
+
+    default = app.conf.default_serializer(app.conf.protocol)
+    for member in members[CHUNK:]:
+        args, kwargs = member["args"], member["kwargs"]
+        if not kwargs and all(map(_is_writable, args)):
+            continue
+        task = app.tasks.get(member["task"])
+        own = member["options"].get("serializer") or (task and vars(task).get("serializer"))
+        serialize.dumps([list(args), kwargs], own or default)
+
+
+def _is_writable(value: Any) -> bool:
+    """Whether every serializer writes it; most values, told without one."""
+    if type(value) is int:
+        return -(1 << 63) <= value < 1 << 63
+    return type(value) in (float, bool, type(None)) or (type(value) is str and value.isascii())
+
+
+def parts(sig: Any) -> Iterator[Any]:
+    """What a signature is made of and links to; members that are still in their generator are left
+    there."""
     inside = sig["kwargs"] if kind(sig) else {}
     for name in ("tasks", "header"):
         tasks = inside.get(name) or ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taskcore.canvas import stamps
+from taskcore.canvas.check import check_arguments
 from taskcore.canvas.compose import flatten, kind, with_one_value
 from taskcore.canvas.group import spread, to_members, unfold_members
 from taskcore.canvas.links import listed
@@ -210,6 +211,7 @@ class chord(Signature):  # noqa: N801 - Celery's name
         shared |= {"group_id": group_id, "chord": body}
         arguments = (args if self["immutable"] else (*args, *self["args"]), kwargs)
         arguments = arguments[0], {**self["kwargs"].get("kwargs", {}), **arguments[1]}
+        check_arguments(self._members, run.app)
         results: list[Any] = []
         members = (with_one_value(task) for task in spread(self._members, take=True))
         calls = unfold_members(run, members, shared, arguments, results)

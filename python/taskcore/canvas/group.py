@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taskcore.canvas import stamps
+from taskcore.canvas.check import check_arguments
 from taskcore.canvas.compose import is_empty, kind, make_chord
 from taskcore.canvas.links import listed
 from taskcore.canvas.members import Members
@@ -176,6 +177,7 @@ class group(Signature):  # noqa: N801 - Celery's name
             return (yield from make_chord(alone, body)._unfold(run, args, kwargs, own))
         group_id = own.pop("task_id", None) or uuid()
         own["group_id"] = group_id
+        check_arguments(self.tasks, run.app)
         results: list[Any] = []
         yield from unfold_members(run, spread(self.tasks, take=True), own, (args, kwargs), results)
         return run.group_result(group_id, results)
