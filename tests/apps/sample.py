@@ -155,9 +155,24 @@ def leave_context(self: Any) -> list[Any]:
     return [self.request.args, self.request.timelimit]
 
 
+def tag(value: Any, number: int) -> list[Any]:
+    """What it was called with, and with which number."""
+    return [number, value]
+
+
+def boom(*args: Any) -> None:
+    raise ValueError("boom")
+
+
 def become(self: Any, sig: Any) -> Any:
     """Has another signature run in its place."""
     return self.replace(maybe_signature(sig))
+
+
+def invite(self: Any, sig: Any) -> str:
+    """Adds a member to the chord that it belongs to."""
+    self.add_to_chord(maybe_signature(sig))
+    return "invited"
 
 
 def retry_in_left_context() -> str:
@@ -318,6 +333,8 @@ def make(**conf: Any) -> Taskcore:
         echo,
         repeat,
         fail,
+        tag,
+        boom,
         refuse,
         fail_unpicklable,
         unencodable,
@@ -342,6 +359,7 @@ def make(**conf: Any) -> Taskcore:
     app.task(hold, name="sample.hold_hooked", base=Hooked)
     for bound in (
         become,
+        invite,
         describe,
         try_until,
         retry_and_ignore,

@@ -1,4 +1,4 @@
-"""Groups and chains through a real worker."""
+"""Workflows through a real worker."""
 
 from typing import Any
 

@@ -98,29 +98,11 @@ def chord_unlock(
     if failed is not None:
         from taskcore.exceptions import ChordError
 
-        _fail(self.app, body, ChordError(f"Dependency {failed.id} raised {failed.result!r}"))
+        error = ChordError(f"Dependency {failed.id} raised {failed.result!r}")
+        self.app.fail_signature(body, error)
         return
     values = [member.get(disable_sync_subtasks=False) for member in members]
     body.apply_async((values,))
-
-
-def _fail(app: Any, body: Any, error: Exception) -> None:
-    """Ends a body that is never to run, and has its error callbacks called."""
-    from taskcore import states
-    from taskcore.canvas import maybe_signature
-    from taskcore.canvas.check import parts
-    from taskcore.canvas.links import listed
-    from taskcore.results import exception_codec
-
-    document = exception_codec.to_document(error)
-    waiting = [body, *(maybe_signature(one) for one in listed(body.options.get("chain")))]
-    while waiting:
-        sig = waiting.pop()
-        if sig.id is not None and sig.subtask_type is None:
-            app.backend.put(sig.id, states.FAILURE, document)
-        waiting += parts(sig) if sig.subtask_type else ()
-    for errback in listed(body.options.get("link_error")):
-        maybe_signature(errback, app).apply_async((body.id,))
 
 
 _TASKS: tuple[tuple[Any, dict[str, Any]], ...] = (
