@@ -173,12 +173,19 @@ WORKER_OPTIONS: Final = {
     **dict.fromkeys(("-X", "--exclude-queues"), "name the queues to serve with `-Q`"),
     **dict.fromkeys(("--purge", "--discard"), "`taskcore -A proj purge` before it starts"),
     **dict.fromkeys(
-        ("-S", "--statedb"), "there is no state to keep: nothing is revoked in a worker's memory"
+        ("-S", "--statedb"),
+        "revoked ids are remembered by the running worker, not across restarts: revoke again",
     ),
     "--pool-start-method": "processes are forked from one that has the app loaded",
     "--heartbeat-interval": "a worker renews its lease by itself",
 }
 """Of `worker`."""
+
+POOLS: Final = dict.fromkeys(
+    ("gevent", "eventlet"),
+    "`async def` tasks run in every pool, and `-P threads -c 100` a hundred at a time of those that wait for I/O",
+)
+"""Of `worker --pool`."""
 
 PROGRAM_OPTIONS: Final = {
     "--workdir": "change into the folder first",

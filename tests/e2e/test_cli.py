@@ -162,6 +162,11 @@ def test_dead_letters_are_listed_and_dropped(site: Site) -> None:
     listed = json.loads(site.cli("dead", "list", "taskcore", "--json"))
     assert len(listed) == 1
     assert "sample.nobody" in listed[0]["reason"] and "remember me" in listed[0]["raw"]
+    for word in ("replay", "drop"):
+        force = ["-f"] if word == "drop" else []
+        text = site.cli("dead", word, "taskcore", "wrongkey", *force, code=1)
+        assert "only 0 of 1 keys are dead letters of `taskcore`" in text
+        assert "first column of `dead list taskcore`" in text
     assert "dropped 1" in site.cli("dead", "drop", "taskcore", listed[0]["key"], "-f")
     assert site.queue()["dead"] == 0
     assert "no dead letters" in site.cli("dead", "list", "taskcore")

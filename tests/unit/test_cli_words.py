@@ -22,6 +22,17 @@ def options(command: click.Command) -> set[str]:
     return {word for param in command.params for word in (*param.opts, *param.secondary_opts)}
 
 
+@pytest.mark.parametrize("name", sorted(unsupported.POOLS))
+def test_a_pool_that_is_not_here(name: str) -> None:
+    said = answer("-A", "proj", "worker", "-P", name)
+    assert f"`{name}` of Celery's is not in this version" in said and "async def" in said
+
+
+def test_the_help_of_dead_letters_is_whole_sentences() -> None:
+    said = CliRunner().invoke(main, ["dead", "--help"]).output
+    assert "..." not in said.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("name", sorted(unsupported.COMMANDS))
 def test_a_command_that_is_not_here(name: str) -> None:
     assert f"`{name}` of Celery's is not in this version" in answer("-A", "proj", name, "more")

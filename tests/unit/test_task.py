@@ -73,6 +73,9 @@ def test_an_unknown_option_is_refused_with_the_nearest(app: Any) -> None:
         app.task(acks_lat=True)
     with pytest.raises(TypeError, match="not supported in this version"):
         app.task(pydantic=True)
+    with pytest.raises(TypeError, match="validate inside the task"):
+        app.task(pydantic_strict=True)
+    app.task(pydantic=False, pydantic_context=None, name="validates nothing")(lambda: None)
     with pytest.raises(TypeError, match="keywords"):
         app.task("proj.add")
     with pytest.raises(ValueError, match="rate_limit"):

@@ -13,7 +13,14 @@ from os.path import basename, splitext
 from taskcore.config.validators import rate_per_second
 from taskcore.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, NotRegistered
 from taskcore.task import Task
-from taskcore.task.options import NOT_YET, OPTIONS, check_class, check_option, check_values
+from taskcore.task.options import (
+    NOT_YET,
+    OPTIONS,
+    check_class,
+    check_option,
+    check_values,
+    is_default,
+)
 from taskcore.typed import TYPE_CHECKING, P, R
 from taskcore.utils import hint, warn
 
@@ -96,8 +103,8 @@ def check_options(options: Mapping[str, Any], default_base: type) -> None:
         TypeError: with the nearest that does.
     """
     base = options.get("base") or default_base
-    for key in options:
-        if key in NOT_YET or not hasattr(base, key):
+    for key, value in options.items():
+        if (key in NOT_YET or not hasattr(base, key)) and not is_default(key, value):
             check_option(key, _DECORATOR)
 
 

@@ -92,7 +92,7 @@ def dead() -> None:
 )
 @pass_session
 def list_dead(session: Session, /, queue: str, limit: int, as_json: bool) -> None:
-    """Show the newest dead letters of QUEUE and why they are there."""
+    """Show dead letters and their reasons, the newest of QUEUE."""
     letters = session.existing().publisher.dead(queue, limit)
     if as_json:
         click.echo(
@@ -121,10 +121,13 @@ def list_dead(session: Session, /, queue: str, limit: int, as_json: bool) -> Non
 @click.argument("keys", nargs=-1)
 @pass_session
 def replay_dead(session: Session, /, queue: str, keys: tuple[str, ...]) -> None:
-    """Put the dead letters KEYS of QUEUE, or all of them, back to be executed."""
-    click.echo(
-        f"replayed {session.existing().publisher.replay(queue, list(keys) or None)} messages into `{queue}`"
-    )
+    """Execute dead letters again.
+
+    KEYS are the first column of `dead list QUEUE`; without any, all of the queue are put back.
+    """
+    count = session.existing().publisher.replay(queue, list(keys) or None)
+    check_found(queue, keys, count)
+    click.echo(f"replayed {count} messages into `{queue}`")
 
 
 @dead.command("drop")
@@ -133,10 +136,23 @@ def replay_dead(session: Session, /, queue: str, keys: tuple[str, ...]) -> None:
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @pass_session
 def drop_dead(session: Session, /, queue: str, keys: tuple[str, ...], force: bool) -> None:
-    """Drop the dead letters KEYS of QUEUE, or all of them, for good."""
+    """Drop dead letters for good.
+
+    KEYS are the first column of `dead list QUEUE`; without any, all of the queue are dropped.
+    """
     if not force:
         which = f"{len(keys)} dead letters" if keys else "every dead letter"
         click.confirm(f"This drops {which} of `{queue}` for good. Go on?", abort=True, err=True)
-    click.echo(
-        f"dropped {session.existing().publisher.discard(queue, list(keys) or None)} messages of `{queue}`"
-    )
+    count = session.existing().publisher.discard(queue, list(keys) or None)
+    check_found(queue, keys, count)
+    click.echo(f"dropped {count} messages of `{queue}`")
+
+
+def check_found(queue: str, keys: tuple[str, ...], count: int) -> None:
+    """Says that keys were named which are not there; exit code 1."""
+    named = len(set(keys))
+    if count < named:
+        raise click.ClickException(
+            f"only {count} of {named} keys are dead letters of `{queue}`: expected keys from the first column of "
+            f"`dead list {queue}`"
+        )

@@ -56,6 +56,17 @@ class WorkerCommand(click.Command):
             return super().parse_args(ctx, args)
 
 
+class Pool(click.Choice[str]):
+    """The name of a pool; answers Celery's that are not here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`processes` is another name of prefork."""
+        missing = unsupported.message(value, unsupported.POOLS)
+        if missing is not None:
+            self.fail(missing, param, ctx)
+        return {"processes": "prefork"}.get(value) or super().convert(value, param, ctx)
+
+
 def without(name: str) -> Callable[[F], F]:
     """An option that turns off what taskcore does not have: it is as it asks already."""
     return click.option(name, is_flag=True, hidden=True, expose_value=False)
@@ -72,8 +83,7 @@ def without(name: str) -> Callable[[F], F]:
 @click.option(
     "-P",
     "--pool",
-    type=click.Choice(POOLS),
-    callback=lambda _ctx, _param, value: "prefork" if value == "processes" else value,
+    type=Pool(POOLS),
     help="Where tasks run; default: prefork, which `processes` is another name of.",
 )
 @click.option(

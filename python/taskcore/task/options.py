@@ -103,6 +103,29 @@ def check_class(task: Any) -> None:
             check_option(name, ())
 
 
+_DEFAULTS: dict[str, Any] = {
+    "pydantic": False,
+    "pydantic_strict": False,
+    "pydantic_context": None,
+    "pydantic_dump_kwargs": None,
+    "store_eager_result": False,
+}
+"""Celery's defaults of what this version does not have: it is as they ask already."""
+_REMEDIES = {
+    **dict.fromkeys(
+        [name for name in _DEFAULTS if name.startswith("pydantic")],
+        "validate inside the task, with `Model.model_validate(...)`",
+    ),
+    "backend": "set `result_backend` of the app",
+    **dict.fromkeys(("exchange", "exchange_type"), "set `queue`"),
+}
+
+
+def is_default(name: str, value: Any) -> bool:
+    """Whether an option that this version does not have is set to what holds here anyway."""
+    return name in _DEFAULTS and value == _DEFAULTS[name]
+
+
 def check_option(name: str, known: Iterable[str]) -> None:
     """Refuses an option that does not exist.
 
@@ -114,7 +137,9 @@ def check_option(name: str, known: Iterable[str]) -> None:
         warn(text, SettingIgnored)
         return
     if name in NOT_YET:
-        raise TypeError(f"task option `{name}` is not supported in this version: remove it")
+        raise TypeError(
+            f"task option `{name}` is not supported in this version: {_REMEDIES.get(name, 'remove it')}"
+        )
     if name not in known:
         near = hint(name, known) or ": an attribute of your own belongs into a base class, base="
         raise TypeError(f"unknown task option `{name}`{near}")

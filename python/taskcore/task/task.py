@@ -13,7 +13,7 @@ from taskcore import context, current, signals
 from taskcore.publishing import argument_check, call_options
 from taskcore.task.as_signature import AsSignature
 from taskcore.task.on_commit import OnCommit
-from taskcore.task.options import NOT_YET, OPTIONS, TaskOptions, check_option
+from taskcore.task.options import NOT_YET, OPTIONS, TaskOptions, check_option, is_default
 from taskcore.typed import (
     TYPE_CHECKING,
     Any,
@@ -82,6 +82,8 @@ class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
             TypeError: an unknown option; the nearest is named.
         """
         for key, value in options.items():
+            if is_default(key, value):
+                continue
             if key in NOT_YET or not hasattr(type(self), key):
                 check_option(key, OPTIONS)
             setattr(self, key, value)
