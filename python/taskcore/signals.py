@@ -1,7 +1,8 @@
 """Signals: named moments that a program can listen to, under Celery's names.
 
 A `Signal` keeps its receivers and calls them; who sends it, and when, is said beside each name
-below. A receiver that raises is logged and changes nothing. A task whose signals nobody listens to
+below. A receiver that raises is logged and changes nothing; only where
+an app is set up, what this version does not have is raised. A task whose signals nobody listens to
 pays nothing for them: the sender looks at `receivers` first, and the execution of plain tasks
 never enters Python code of taskcore. Whoever has decided by them how tasks are run
 (`Signal.watch`) is told when they change. A receiver counts in the process in which it is
@@ -42,6 +43,8 @@ class Signal:
     """One named moment."""
 
     __slots__ = ("__weakref__", "_watchers", "name", "receivers")
+    _raised: tuple[type[Exception], ...] = ()
+    """What `send` raises instead of logging it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -169,6 +172,8 @@ class Signal:
     def _call(self, receiver: Callable[..., Any], sender: object, named: dict[str, Any]) -> Any:
         try:
             return receiver(signal=self, sender=sender, **named)
+        except self._raised:
+            raise
         except Exception as exc:
             import logging
 
@@ -179,6 +184,15 @@ class Signal:
 
     def __repr__(self) -> str:
         return f"<Signal: {self.name}>"
+
+
+class SetupSignal(Signal):
+    """A signal of a program's being set up: a receiver that asks for what this version does not have
+    ends the program, which would otherwise run without it."""
+
+    __slots__ = ()
+
+    _raised = (NotSupportedError,)
 
 
 def _is_same(known: Callable[..., Any], receiver: object) -> bool:

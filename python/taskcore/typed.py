@@ -72,12 +72,14 @@ if TYPE_CHECKING:
     from typing import Generic as Generic
     from typing import Literal as Literal
     from typing import NoReturn as NoReturn
-    from typing import ParamSpec, TypeVar
     from typing import TypedDict as TypedDict
     from typing import Unpack as Unpack
 
-    P = ParamSpec("P")
-    R = TypeVar("R")
+    # Type checkers know this module without its being installed; `typing` has defaults from 3.13 on.
+    from typing_extensions import ParamSpec, TypeVar
+
+    P = ParamSpec("P", default=...)
+    R = TypeVar("R", default=Any)
 else:
     AsyncIterator = later("collections.abc", "AsyncIterator")
     Callable = later("collections.abc", "Callable")

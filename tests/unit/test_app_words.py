@@ -35,6 +35,28 @@ def test_an_app_is_complete_with_its_first_call(app: Taskcore, way: str) -> None
     assert {template.fields["queue"] for template, *_ in app.publisher.sent} <= {"changed"}
 
 
+@pytest.mark.parametrize("moment", ["on_after_configure", "on_after_finalize"])
+def test_what_an_app_cannot_have_is_said_by_every_call(app: Taskcore, moment: str) -> None:
+    task = app.task(lambda: None, name="t")
+
+    def configured(sender: Any, **_: Any) -> None:
+        sender.add_periodic_task(10.0, task.s())
+
+    getattr(app, moment).connect(configured, weak=False)
+    for _ in range(2):
+        with pytest.raises(NotSupportedError, match="add_periodic_task"):
+            task.delay()
+    assert app.publisher.sent == []
+
+
+def test_another_error_of_a_receiver_is_logged(
+    app: Taskcore, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.on_after_configure.connect(lambda **_: 1 / 0, weak=False)
+    app.finalize()
+    assert app.finalized and "division by zero" in caplog.text
+
+
 def test_the_configuration_is_read_as_a_mapping(app: Taskcore) -> None:
     conf: Any = app.conf
     assert dict(conf.items()) == conf.copy() == dict(zip(conf.keys(), conf.values(), strict=True))

@@ -26,7 +26,7 @@ from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
 
 
 def test_every_default_is_of_its_own_kind() -> None:
-    from taskcore.config.conf import check_value
+    from taskcore.config.names import check_value
 
     for setting in settings.TABLE:
         assert check_value(setting, setting.name, setting.default) == setting.default, setting.name
@@ -184,6 +184,53 @@ def test_a_namespace_takes_only_its_own_names() -> None:
     conf = Config()
     conf.load(source, namespace="CELERY")
     assert (conf.broker_url, conf.task_always_eager) == ("memory://", True)
+
+
+def test_foreign_names_of_a_namespace_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foreign.py").write_text(
+        "celery_broker_url = 'memory://'\n\nCELERY_EMAIL_BACKEND = 'smtp'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    conf = Config()
+    conf.load("foreign", namespace="CELERY")
+    with pytest.warns(SettingIgnored) as caught:
+        assert conf.broker_url == "memory://"
+    assert [(Path(w.filename).name, w.lineno, str(w.message)) for w in caught] == [
+        (
+            "foreign.py",
+            3,
+            "`CELERY_EMAIL_BACKEND` in `foreign` is no setting of taskcore, and ignored: name another namespace if "
+            "it is another program's",
+        )
+    ]
+    with pytest.raises(ImproperlyConfigured, match="unknown setting `email_backend`"):
+        Config().update(email_backend="smtp")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        (
+            "CELERY_TASK_ACKS_LAET",
+            True,
+            "unknown setting `CELERY_TASK_ACKS_LAET` in `SimpleNamespace`, did you mean `task_acks_late`",
+        ),
+        ("CELERY_TASK_ACKS_LATE", 7, "setting `CELERY_TASK_ACKS_LATE` in `SimpleNamespace` is `7`"),
+        (
+            "celery_worker_state_db",
+            "x",
+            "setting `celery_worker_state_db` in `SimpleNamespace` is not supported",
+        ),
+    ],
+)
+def test_a_setting_of_a_namespace_is_named_as_it_is_written(
+    name: str, value: Any, text: str
+) -> None:
+    conf = Config()
+    with pytest.raises(ImproperlyConfigured, match=re.escape(text)):
+        conf.load(types.SimpleNamespace(**{name: value}), namespace="CELERY")
 
 
 def test_a_module_that_does_not_exist_is_said_on_first_use() -> None:
@@ -496,6 +543,7 @@ def test_a_function_is_no_router_here() -> None:
         ("broker_use_ssl", {"ssl_cert_reqs": 0}, "rediss://"),
         ("BROKER_HOST", "a", "broker_url"),
         ("beat_schedule", {"a": {}}, "cron"),
+        ("beat_scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "cron"),
         ("worker_state_db", "x", "remove it"),
     ],
 )

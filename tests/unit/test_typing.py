@@ -31,9 +31,31 @@ def plain(x: int, y: int = 1) -> int:
 def bound(self: Task[..., Any], x: str) -> str:
     return x
 
+@app.task(bind=True)
+def bare(self: Task, x: str) -> str:
+    return x
+
 @app.task(queue="q")
 async def awaited(x: int) -> bytes:
     return b""
+
+@app.task
+async def other(x: int) -> bytes:
+    return b""
+
+@app.task(bind=True)
+async def third(self: Task, x: int) -> bytes:
+    return await awaited(x)
+
+@shared_task
+async def fourth(x: int) -> bytes:
+    return await other(x)
+
+async def main(tasks: list[Task]) -> None:
+    reveal_type(await other(1))          # bytes
+    reveal_type(await third(1))          # bytes
+    reveal_type(await fourth(1))         # bytes
+    tasks.append(awaited)
 
 @shared_task
 def shared(x: bytes) -> bytes:
@@ -44,11 +66,16 @@ reveal_type(plain(1))                    # int
 reveal_type(plain.apply_many([(1,)]))    # ResultSet[int]
 reveal_type(bound.delay("x"))            # AsyncResult[str]
 reveal_type(awaited.delay(1).get())      # bytes
+reveal_type(other.delay(1).get())        # bytes
+reveal_type(third.apply((1,)).get())     # bytes
+reveal_type(bare.delay("x").get())       # str
 reveal_type(shared.delay(b"").get())     # bytes
 plain.apply_async((1,), countdown=3)
 plain.delay("x")                         # error
 bound.delay(1)                           # error
 awaited.delay()                          # error
+awaited(1) + b""                         # error
+fourth(1) + b""                          # error
 plain.apply_async((1,), countdwn=3)      # error
 """
 

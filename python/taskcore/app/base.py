@@ -13,10 +13,10 @@ from taskcore.app import registry
 from taskcore.app.connections import Connections
 from taskcore.app.sending import Sending
 from taskcore.config.conf import Config
-from taskcore.exceptions import Reject
+from taskcore.exceptions import NotSupportedError, Reject
 from taskcore.publishing.producer import Producer
 from taskcore.results.async_result import AsyncResult
-from taskcore.signals import Signal
+from taskcore.signals import SetupSignal
 from taskcore.task import Task
 from taskcore.typed import (
     TYPE_CHECKING,
@@ -101,8 +101,8 @@ class Taskcore(Sending):
             (registry.base_class(special["task_cls"]),),
             {"_app": self, "__module__": "taskcore.app"},
         )
-        self.on_after_configure = Signal("on_after_configure")
-        self.on_after_finalize = Signal("on_after_finalize")
+        self.on_after_configure = SetupSignal("on_after_configure")
+        self.on_after_finalize = SetupSignal("on_after_finalize")
         self._executor: Executor | None = None
         self.conf = Config(self._changed)
         self._connections = Connections(self.conf)
@@ -198,7 +198,9 @@ class Taskcore(Sending):
     if TYPE_CHECKING:
 
         @overload
-        def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+        def task(
+            self, fun: Callable[P, Coroutine[Any, Any, R]], /
+        ) -> registry.CoroutineTask[P, R]: ...
         @overload
         def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
         @overload
@@ -270,16 +272,27 @@ class Taskcore(Sending):
 
     def finalize(self) -> None:
         """Says that configuration and tasks are complete; a worker does it after its imports, any
-        other program with its first call of a task."""
+        other program with its first call of a task.
+
+        Raises:
+            NotSupportedError: a receiver asks for what this version does not have.
+        """
         # Taken out in one step, and first: other threads, and receivers, call tasks meanwhile.
         if vars(self).pop("_incomplete", False):
-            self.conf.keys()
-            self.on_after_configure.send(self, source=self.conf)
-            from taskcore.app.builtin import register
+            try:
+                self._complete()
+            except NotSupportedError:
+                self._incomplete, self.finalized = True, False
+                raise
 
-            register(self)
-            self.finalized = True
-            self.on_after_finalize.send(self)
+    def _complete(self) -> None:
+        self.conf.keys()
+        self.on_after_configure.send(self, source=self.conf)
+        from taskcore.app.builtin import register
+
+        register(self)
+        self.finalized = True
+        self.on_after_finalize.send(self)
 
     # Results
 

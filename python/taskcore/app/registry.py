@@ -30,12 +30,20 @@ if TYPE_CHECKING:
 
     # Protocols are slow to make, and only a type checker looks at these.
 
+    class CoroutineTask(Task[P, R]):
+        """The task of an `async def` function: called directly it gives the coroutine, and its result
+        is what that returns."""
+
+        def __call__(  # type: ignore[override]
+            self, *args: P.args, **kwargs: P.kwargs
+        ) -> Coroutine[Any, Any, R]: ...
+
     class Decorator(Protocol):
         """What `app.task(...)` gives: makes a task of a function, of the awaited value of an `async
         def`."""
 
         @overload
-        def __call__(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+        def __call__(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
         @overload
         def __call__(self, fun: Callable[P, R], /) -> Task[P, R]: ...
 
@@ -45,7 +53,7 @@ if TYPE_CHECKING:
         @overload
         def __call__(
             self, fun: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
-        ) -> Task[P, R]: ...
+        ) -> CoroutineTask[P, R]: ...
         @overload
         def __call__(self, fun: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 

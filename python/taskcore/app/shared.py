@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
 
     @overload
-    def shared_task(fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    def shared_task(
+        fun: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> registry.CoroutineTask[P, R]: ...
     @overload
     def shared_task(fun: Callable[P, R], /) -> Task[P, R]: ...
     @overload

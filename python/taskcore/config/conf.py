@@ -15,12 +15,13 @@ import sys
 from _thread import RLock, get_ident
 
 from taskcore.config import settings
+from taskcore.config.names import check
 from taskcore.config.reading import ReadAsMapping
 from taskcore.config.sources import new_name, read, warn_about
-from taskcore.config.validators import CHECKS, redact
-from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
+from taskcore.config.validators import redact
+from taskcore.exceptions import ImproperlyConfigured
 from taskcore.typed import TYPE_CHECKING
-from taskcore.utils import hint, warn
+from taskcore.utils import hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -225,7 +226,7 @@ class Config(ReadAsMapping):
         while pending := self._pending:
             self._readers.add(reader)
             try:
-                loaded = [check(read(*source), warn_about(source[0])) for source in pending]
+                loaded = [check(*read(*source), warn_about(source[0])) for source in pending]
             finally:
                 self._readers.discard(reader)
             with self._lock:
@@ -305,94 +306,4 @@ def uses_django() -> bool:
 def _from_environment(name: str) -> str | None:
     return next(
         (value for key in _ENVIRONMENT.get(name, ()) if (value := os.environ.get(key))), None
-    )
-
-
-# Names and types
-
-
-def check(
-    values: Mapping[str, Any], say: Callable[[str, str], None] | None = None
-) -> dict[str, Any]:
-    """Translates old names, refuses unknown ones, checks types.
-
-    Args:
-        values: the settings.
-        say: called with the name of a setting without effect and a sentence about it; otherwise the
-            caller's line is warned about.
-
-    Raises:
-        ImproperlyConfigured: an unknown or unsupported name, a wrong type, or two spellings that
-            disagree.
-    """
-    say = say or _ignored
-    accepted: dict[str, Any] = {}
-    for key, value in values.items():
-        name = new_name(key) or key
-        if name not in settings.BY_NAME:
-            _other(key, name, value, say)
-            if name.lower() in settings.IGNORED:
-                accepted[name.lower()] = value  # for those who read it back
-            continue
-        checked = check_value(settings.BY_NAME[name], key, value)
-        if accepted.get(name, checked) != checked:
-            raise ImproperlyConfigured(
-                f"setting `{name}` is given twice with different values, once as `{key}`"
-            )
-        accepted[name] = checked
-        if name.endswith("_transport_options"):
-            for option in checked.keys() & settings.TRANSPORT_OPTIONS_IGNORED:
-                say(key, f"`{option}` in {name} has no effect in taskcore: remove it")
-    return accepted
-
-
-def _ignored(_key: str, text: str) -> None:
-    warn(text, SettingIgnored)
-
-
-def _other(key: str, name: str, value: Any, say: Callable[[str, str], None]) -> None:
-    lower = name.lower()
-    if lower in settings.IGNORED:
-        text = f"setting `{lower}` has no effect in taskcore: it tunes machinery that taskcore does not have; remove it"
-        say(key, text)
-        return
-    if lower in settings.REFUSED or lower.startswith(settings.REFUSED_PREFIXES):
-        if value is None or (lower in settings.REFUSED and value == settings.REFUSED[lower]):
-            return
-        raise ImproperlyConfigured(
-            f"setting `{name}` is not supported in this version of taskcore: {settings.REMEDIES.get(lower, 'remove it')}"
-        )
-    names = [*settings.BY_NAME, *settings.REFUSED, *settings.IGNORED]
-    near = hint(name, names) or hint(new_name(name.upper()) or name, names)
-    raise ImproperlyConfigured(
-        f"unknown setting `{name}`{near or ': see taskcore.config.settings for all names'}"
-    )
-
-
-def check_value(setting: settings.Setting, key: str, value: Any) -> Any:
-    """The value as it is kept.
-
-    Raises:
-        ImproperlyConfigured: it is not of the setting's kind.
-    """
-    kind = setting.kind.rstrip("?")
-    if value is None:
-        if setting.kind.endswith("?"):
-            return None
-        return setting.default
-    if kind in CHECKS:
-        expected, convert = CHECKS[kind]
-        try:
-            return convert(value)
-        except (TypeError, ValueError) as exc:
-            detail = f" ({exc})" if str(exc) else ""
-            shown = redact(value) if isinstance(value, str) else value
-            raise ImproperlyConfigured(
-                f"setting `{key}` is `{shown!r}`: expected {expected}{detail}"
-            ) from exc
-    if value in kind.split("|"):
-        return value
-    choices = ", ".join(kind.split("|"))
-    raise ImproperlyConfigured(
-        f"setting `{key}` is `{value!r}`: expected one of {choices}, in this version"
     )

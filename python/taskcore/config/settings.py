@@ -226,7 +226,6 @@ IGNORED: Final = frozenset(
         "beat_enable_remote_control",
         "beat_remote_control_max_tick_age",
         "beat_max_loop_interval",
-        "beat_scheduler",
         "beat_schedule_filename",
         "beat_sync_every",
         "beat_cron_starting_deadline",
@@ -272,7 +271,7 @@ class _Refused(dict[str, "Any"]):
 
 # fmt: off
 REFUSED: Final[dict[str, Any]] = {
-    "beat_schedule": _Refused("beat_schedule"), "broker_read_url": None, "broker_write_url": None, "broker_use_ssl": False,
+    "beat_schedule": _Refused("beat_schedule"), "beat_scheduler": "celery.beat:PersistentScheduler", "broker_read_url": None, "broker_write_url": None, "broker_use_ssl": False,
     "broker_port": None, "broker_user": None, "broker_password": None, "broker_vhost": None,
     "override_backends": None, "redis_backend_use_ssl": None, "redis_db": None, "redis_host": None, "redis_port": None,
     "redis_username": None, "redis_password": None, "redis_backend_credential_provider": None,
@@ -290,7 +289,10 @@ REFUSED: Final[dict[str, Any]] = {
 _IN_THE_URL: Final = "write it into `broker_url` or `result_backend`"
 _SIGNALS: Final = "follow tasks by the worker's log, or by signals"
 REMEDIES: Final = {
-    "beat_schedule": "let cron or a systemd timer call `taskcore -A proj call NAME`",
+    **dict.fromkeys(
+        ("beat_schedule", "beat_scheduler"),
+        "let cron or a systemd timer call `taskcore -A proj call NAME`",
+    ),
     "broker_read_url": "name one server in `broker_url`",
     "broker_write_url": "name one server in `broker_url`",
     "broker_use_ssl": "use a `rediss://` URL",

@@ -15,7 +15,7 @@ from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import is_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 _FAMILIES = {
@@ -57,17 +57,40 @@ def is_known(name: str) -> bool:
     return any(name in names for names in known) or name.startswith(settings.REFUSED_PREFIXES)
 
 
-def read(source: object, namespace: str | None = None, silent: bool = False) -> dict[str, Any]:
+class Written:
+    """How names are written in the source that they come from, for what is said about them."""
+
+    def __init__(self, where: str = "", names: Mapping[str, str] | None = None) -> None:
+        """
+        Args:
+            where: names the source; empty: the program's own words.
+            names: those in a namespace, by what they are without it.
+        """
+        self.namespaced = names is not None
+        self._where = where
+        self._names = names or {}
+
+    def __call__(self, key: str) -> str:
+        """A name, and where it is, where that is not where the error is raised."""
+        return f"`{self._names.get(key, key)}`{f' in `{self._where}`' if self.namespaced else ''}"
+
+
+def read(
+    source: object, namespace: str | None = None, silent: bool = False
+) -> tuple[dict[str, Any], Written]:
     """The settings in a module (or its name), an object, or a mapping, under the names that they
-    have there.
+    have there, without the namespace.
 
     Raises:
         ImproperlyConfigured: the module does not exist.
     """
+    where = (
+        source if isinstance(source, str) else getattr(source, "__name__", type(source).__name__)
+    )
     if isinstance(source, str):
         module = _import(source, silent)
         if module is None:
-            return {}
+            return {}, Written()
         source = module
     if is_mapping(source):
         items = dict(source)
@@ -75,14 +98,11 @@ def read(source: object, namespace: str | None = None, silent: bool = False) -> 
         items = {name: getattr(source, name) for name in dir(source) if not name.startswith("_")}
     if namespace:
         prefix = namespace.upper().rstrip("_") + "_"
-        return {
-            _without(name, prefix): value
-            for name, value in items.items()
-            if name.upper().startswith(prefix)
-        }
-    if is_mapping(source):
-        return items
-    return {name: value for name, value in items.items() if _is_meant(name, value)}
+        names = {_without(name, prefix): name for name in items if name.upper().startswith(prefix)}
+        return {key: items[name] for key, name in names.items()}, Written(where, names)
+    if not is_mapping(source):
+        items = {name: value for name, value in items.items() if _is_meant(name, value)}
+    return items, Written()
 
 
 def warn_about(source: object) -> Callable[[str, str], None] | None:

@@ -31,11 +31,15 @@ def uuid() -> str:
     return str(uuid4())
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that was most likely meant by `name`, or None."""
+def nearest(name: str, names: Iterable[str], alike: float = 0.6) -> str | None:
+    """The one of `names` that was most likely meant by `name`, or None.
+
+    Args:
+        alike: the share of letters that a name has in common with it, at least.
+    """
     from difflib import get_close_matches
 
-    found = get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
+    found = get_close_matches(name.lower(), list(names), n=1, cutoff=alike)
     return found[0] if found else None
 
 
