@@ -309,6 +309,30 @@ class Request:
             parent: result tuple of what came before it.
             members: result tuples of a group.
         """
+    def end(
+        self,
+        task_id: str,
+        state: str,
+        result: Any,
+        *,
+        traceback: str | None = None,
+        fields: dict[str, Any] | None = None,
+        group: str | None = None,
+        group_index: int | None = None,
+    ) -> None:
+        """Ends another task, which will not run because of this execution: the worker stores it with
+        the outcome. Does not block.
+
+        Args:
+            state: FAILURE or REVOKED.
+            result: the exception, as in a result document.
+            fields: further top-level keys of the document.
+            group: the group in which it counts as a member of a chord.
+            group_index: its place there.
+        Raises:
+            RuntimeError: the execution has ended.
+            ValueError: another state.
+        """
     def drop_following(self) -> list[str]:
         """Drops the messages that were to follow this execution, and what `children` says of them;
         returns their task ids."""

@@ -184,6 +184,10 @@ class Request:
         self.children: list[str] = []
         self.following: list[Any] = []
         """What leaves with the outcome; also in `Publisher.sent`."""
+        self.ended: list[tuple[Any, dict[str, Any]]] = []
+        """What ends with it, as arguments of `Results.put`."""
+        self.counted: list[tuple[str, str, int | None]] = []
+        """What of that is a member of a chord: task id, group, place."""
 
     id = property(lambda self: self.fields["id"])
     task = property(lambda self: self.fields["task"])
@@ -201,6 +205,25 @@ class Request:
 
     def add_child(self, task_id: str, parent: Any = None, members: Any = None) -> None:
         self.children.append(task_id if members is None else (task_id, members))
+
+    def end(
+        self,
+        task_id: str,
+        state: str,
+        result: Any,
+        *,
+        group: Any = None,
+        group_index: Any = None,
+        **more: Any,
+    ) -> None:
+        self.ended.append(((task_id, state, result), more))
+        if group is not None:
+            self.counted.append((task_id, group, group_index))
+
+    def store_ended(self, results: Results) -> None:
+        """As a worker does."""
+        for args, more in self.ended:
+            results.put(*args, **more)
 
     def drop_following(self) -> list[str]:
         dropped = [fields["task_id"] for _, _, _, fields in self.following]

@@ -59,6 +59,7 @@ def run(app: Any, core: Any, args: tuple[Any, ...] = (), **fields: Any) -> outco
     request = core.Request(**{"id": "i", "task": "t", "args": list(args), **fields})
     ended = app.executor.run(app.executor.plan("t"), request, args, {})
     assert get_request() is None
+    request.store_ended(app.backend)
     return ended
 
 
@@ -579,11 +580,24 @@ def test_a_failure_fails_all_inside_of_what_would_have_followed(app: Any, core: 
         "chord", None, header=composed("group", "g2", tasks=[task("c")]), body=task("body")
     )
     group = composed("group", "g", tasks=[task("a"), composed("chain", "b2", tasks=[task("b1")])])
-    make(app, lambda: 1)
+    make(app, failing(ValueError("x")))
+    # The body of its own chord waits for the other members.
     run(app, core, chain=[last, group], chord=task("chord"))
-    ended = {"body", "g", "g2", "a", "b1", "b2", "c", "chord"}
+    ended = {"body", "g", "g2", "a", "b1", "b2", "c"}
     assert set(app.backend.documents) == ended
     assert {one["status"] for one in app.backend.documents.values()} == {"FAILURE"}
+
+
+def test_what_will_not_run_counts_in_its_chord(app: Any, core: Any) -> None:
+    make(app, failing(ValueError("x")))
+    member = {"chord": {"task": "body"}, "group_id": "g", "group_index": 3}
+    chain = [
+        {"task": "u", "options": {"task_id": "last", **member}},
+        {"task": "u", "options": {"task_id": "next", "group_id": "no chord"}},
+    ]
+    request = core.Request(id="i", task="t", args=[], chain=chain)
+    app.executor.run(app.executor.plan("t"), request, (), {})
+    assert request.counted == [("last", "g", 3)]
 
 
 def test_a_failure_fails_the_rest_of_the_chain(app: Any, core: Any) -> None:
@@ -674,7 +688,6 @@ def test_an_error_callback_that_raises_changes_nothing(app: Any, core: Any) -> N
 @pytest.mark.parametrize(
     "fields",
     [
-        {"chord": {"task": "c"}},
         {"chain": [{"task": "celery.sheaf", "subtask_type": "sheaf"}]},
         {"callbacks": [{"task": "celery.chord", "subtask_type": "chord"}]},
     ],
@@ -815,6 +828,7 @@ def test_an_end_that_the_worker_decided_is_told_and_the_task_not_run(app: Any, c
     app.executor.handle_ended(app.executor.plan("t"), request, [], {}, _KILLED)
     assert [name for name, *_ in made.ran] == ["on_failure", "after_return"]
     assert ran == [("errback", "i", TimeLimitExceeded)]
+    request.store_ended(app.backend)
     assert app.backend.documents["next"]["status"] == "FAILURE"
     assert get_request() is None
 
@@ -835,6 +849,7 @@ def test_an_expired_task_revokes_the_rest_of_its_chain_and_has_not_failed(
     request = core.Request(id="i", task="t", args=[], errbacks=[signature], chain=[signature])
     app.executor.handle_ended(app.executor.plan("t"), request, [], {}, end)
     assert not made.ran and not ran
+    request.store_ended(app.backend)
     assert app.backend.documents["next"]["status"] == "REVOKED"
 
 

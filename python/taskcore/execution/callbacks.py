@@ -15,7 +15,6 @@ from taskcore import context, states
 from taskcore.canvas import Signature, maybe_signature
 from taskcore.canvas.check import check
 from taskcore.canvas.compose import as_chain
-from taskcore.exceptions import NotSupportedError
 from taskcore.publishing import argument_check, call_options
 from taskcore.results import exception_codec
 from taskcore.task import retry
@@ -26,14 +25,13 @@ def check_supported(app: Any, request: Mapping[str, Any]) -> None:
     """Refuses what cannot be carried on.
 
     Raises:
-        NotSupportedError: a chord, or routing that only RabbitMQ has.
+        NotSupportedError: routing that only RabbitMQ has.
+        ImproperlyConfigured: the member of a chord, where no results are kept.
         TypeError, ValueError, ImproperlyConfigured: a composition that could not run, as
             `canvas.check` says.
     """
     if request.get("chord"):
-        raise NotSupportedError(
-            "the task belongs to a chord: chords are not supported in this version of taskcore"
-        )
+        app.backend  # noqa: B018 - raises
     for sig in [*(request.get("callbacks") or ()), *(request.get("chain") or ())[-1:]]:
         call_options.check_routing(sig.get("options") or {})
         _check_composition(app, sig)
@@ -122,55 +120,79 @@ def _publish_composition(
 def publish_errbacks(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
     """Fails the rest of the chain with the same exception, then runs or publishes the error callbacks."""
     carried = request.to_dict()
-    _store_chain(app, carried, states.FAILURE, exc, traceback)
+    end_unrun(app, request, carried.get("chain") or (), states.FAILURE, exc, traceback)
     old_style = []
     for sig in _spread(carried.get("errbacks") or ()):
         if sig.get("subtask_type"):
             old_style.append(sig)
-            continue
-        signature = Signature(sig, app=app)
-        task = app.tasks.get(signature.task)
-        if (
-            task is not None
-            and not task._bound
-            and argument_check.positional_count(task.run) - len(signature.args) > 1
-        ):
-            _call_errback(task, signature, request, exc, traceback)
+        elif takes_exception(app, sig):
+            call_errback(app, sig, request, exc, traceback)
         else:
-            old_style.append(signature)
+            old_style.append(sig)
+    publish_old_style(app, request, carried, old_style, request.id)
+
+
+def publish_old_style(
+    app: Any, request: Any, carried: Mapping[str, Any], errbacks: Sequence[Any], failed_id: Any
+) -> None:
+    """Publishes the error callbacks that take the id of what has failed."""
     # As in Celery they are no children of the task: who waits for its result does not wait for them.
-    more = {"group_id": uuid() if old_style else None, "add_to_parent": False}
-    for index, sig in enumerate(old_style):
-        _publish(app, request, carried, sig, (request.id,), {**more, "group_index": index})
+    more = {"group_id": uuid() if errbacks else None, "add_to_parent": False}
+    for index, sig in enumerate(errbacks):
+        _publish(app, request, carried, sig, (failed_id,), {**more, "group_index": index})
+
+
+def takes_exception(app: Any, sig: Mapping[str, Any]) -> bool:
+    """Whether an error callback takes (request, exception, traceback), as it does when it is known
+    here, is not bound and has room for more than one argument."""
+    task = app.tasks.get(sig["task"])
+    if sig.get("subtask_type") or task is None or task._bound:
+        return False
+    return argument_check.positional_count(task.run) - len(sig.get("args") or ()) > 1
 
 
 def revoke_chain(app: Any, request: Any, exc: BaseException) -> None:
     """Revokes the rest of the chain of a task that has expired: it will never run either."""
-    _store_chain(app, request.to_dict(), states.REVOKED, exc, None)
+    end_unrun(app, request, request.to_dict().get("chain") or (), states.REVOKED, exc, None)
 
 
-def _call_errback(
-    task: Any, sig: Signature, request: Any, exc: BaseException, traceback: str
+def call_errback(
+    app: Any, sig: Mapping[str, Any], request: Any, exc: BaseException, traceback: str
 ) -> None:
     """The style that takes (request, exc, traceback): called in this process, because none of them
     can be sent."""
-    from taskcore.context import Context
+    given = (context.Context(request, app), exc, traceback)
+    args, kwargs, _ = Signature(sig, app=app).merged(given)
+    app.tasks[sig["task"]](*args, **kwargs)
 
-    args, kwargs, _ = sig.merged((Context(request, task.app), exc, traceback))
-    task(*args, **kwargs)
 
-
-def _store_chain(
-    app: Any, carried: Mapping[str, Any], state: str, exc: BaseException, traceback: str | None
+def end_unrun(
+    app: Any,
+    request: Any,
+    sigs: Iterable[Any],
+    state: str,
+    exc: BaseException,
+    traceback: str | None,
 ) -> None:
+    """Ends these tasks, which will never run, and all inside of them. Where one is the member of a
+    chord, it counts there."""
     results = app.results_or_none
     if results is None:
         return
-    following = [*(carried.get("chain") or ()), *filter(None, [carried.get("chord")])]
     document, extended = exception_codec.to_document(exc), app.conf["result_extended"]
-    for task_id, sig in dict(_with_ids(following)).items():
-        fields = _extended(sig) if extended else None
-        results.put(task_id, state, document, traceback=traceback, fields=fields)
+    local = isinstance(request, context.LocalRequest)
+    for sig in all_inside(sigs):
+        options = sig.get("options") or {}
+        task_id = options.get("task_id")
+        if not task_id:
+            continue
+        more = {"traceback": traceback, "fields": _extended(sig) if extended else None}
+        if local:
+            results.put(task_id, state, document, **more)
+            continue
+        if options.get("chord") and options.get("group_id"):
+            more |= {"group": options["group_id"], "group_index": options.get("group_index")}
+        request.end(task_id, state, document, **more)
 
 
 def _extended(sig: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,16 +207,14 @@ def _extended(sig: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_ids(sigs: Iterable[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The ids of these signatures and of all that is inside of them, and what they are of: who
-    waits for a group waits for its members."""
+def all_inside(sigs: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    """These signatures and all that is inside of them: who waits for a group waits for its members."""
     for sig in sigs:
         if not isinstance(sig, Mapping):
             continue
-        if task_id := (sig.get("options") or {}).get("task_id"):
-            yield task_id, sig
+        yield sig
         if sig.get("subtask_type"):
             inside = sig.get("kwargs") or {}
             for part in ("tasks", "header", "body"):
                 members = inside.get(part) or ()
-                yield from _with_ids([members] if isinstance(members, Mapping) else members)
+                yield from all_inside([members] if isinstance(members, Mapping) else members)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from taskcore import context, serialize, signals, states
 from taskcore.exceptions import EncodeError, Retry
-from taskcore.execution import callbacks, fork_guard, outcome
+from taskcore.execution import callbacks, fork_guard, joins, outcome
 from taskcore.execution.call import Call
 from taskcore.execution.failures import handle_ended, handle_exception, log
 from taskcore.execution.outcome import Outcome
@@ -110,6 +110,27 @@ class Executor:
         limit: int = self.app.conf["result_max_size"]
         return limit
 
+    @property
+    def max_body(self) -> int:
+        """Bytes of the longest encoded arguments."""
+        limit: int = self.app.conf["task_max_body"]
+        return limit
+
+    def publish_body(self, request: Any, group: str, results: Any) -> None:
+        """Publishes the body of a chord that is complete; see `joins.publish_body`."""
+        self._join(joins.publish_body, request, group, results)
+
+    def fail_body(self, request: Any, group: str, reason: tuple[str | None, Any]) -> Any:
+        """Ends the body of a chord that cannot run; see `joins.fail_body`."""
+        return self._join(joins.fail_body, request, group, *reason)
+
+    def _join(self, step: Callable[..., Any], request: Any, *args: Any) -> Any:
+        token = context.set_request(request)
+        try:
+            return step(self.app, request, *args)
+        finally:
+            context.reset_request(token)
+
     def invalidate(self) -> None:
         """Drops what was derived from a configuration, hooks or receivers that have changed."""
         self._plans.clear()
@@ -168,11 +189,15 @@ class Executor:
         rest of the chain.
 
         Args:
-            end: the exception as in a result document, and the `state`.
+            end: the exception as in a result document, and the `state`; `errbacks` where the task was
+                never to run here, so that of its own nobody hears but its error callbacks.
         """
         exc = exception_codec.from_document(end)
         token = context.set_request(request)
         try:
+            if end.get("errbacks"):
+                callbacks.publish_errbacks(self.app, request, exc, "")
+                return
             call = handle_ended(Call(plan, request, args, kwargs), exc, end["state"])
             if after_return in plan.after and call.outcome.state == states.FAILURE:
                 _run_shielded(after_return, call)

@@ -85,6 +85,7 @@ impl Pool for NoOp {
                     note: String::new(),
                     traceback: String::new(),
                     follow: Vec::new(),
+                    ended: Vec::new(),
                 })
             });
             Poll::Ready(Ok(news.collect()))

@@ -146,6 +146,7 @@ fn inflight(c: &mut Criterion) {
                         note: String::new(),
                         traceback: String::new(),
                         follow: Vec::new(),
+                        ended: Vec::new(),
                     };
                     let request = table.remove(call.key).expect("dispatched");
                     black_box(settle::outcome(outcome, request, &spec, ctx));

@@ -56,6 +56,7 @@ fn seeds() -> Vec<Vec<u8>> {
         note: "note".into(),
         traceback: "traceback".into(),
         follow: vec![follow],
+        ended: Vec::new(),
     };
     frame::put_outcome(&mut outcome, 4, &one);
     seeds.extend([call[4..].to_vec(), outcome[4..].to_vec(), call, outcome]);

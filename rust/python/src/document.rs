@@ -113,8 +113,7 @@ pub(crate) fn written(
     children: &[u8],
     extra: &[(String, Vec<u8>)],
 ) -> Bytes {
-    let extra: Vec<(&str, &[u8])> =
-        extra.iter().map(|(name, json)| (name.as_str(), &json[..])).collect();
+    let extra = codec::borrowed(extra);
     let headers = &request.message().headers;
     let document = Document {
         state,

@@ -79,6 +79,16 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
+/// An exception of Python's as an error of the core; retryable where a server is away.
+#[cold]
+pub(crate) fn from_python(py: Python<'_>, error: &PyErr) -> Error {
+    let classes = Classes::get(py);
+    let is = |class: &Py<PyType>| error.is_instance(py, class.bind(py));
+    let away = is(&classes.operational) && !is(&classes.unroutable) || is(&classes.timeout);
+    let kind = if away { ErrorKind::Connection } else { ErrorKind::Encode };
+    Error::new(kind, crate::execute::in_words(py, error))
+}
+
 /// A publish that did not end in time is a broker that could not be reached, whichever of the two
 /// the core noticed.
 #[cold]

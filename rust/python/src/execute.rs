@@ -31,11 +31,11 @@ use crate::{
     document::{self, Documents},
     entries::{Entries, Entry},
     errors,
-    request::Request,
+    request::{Aftermath, Request},
 };
 
 /// A body may not become larger than this when it is opened: a bomb must not take the process.
-const MAX_BODY: usize = 1 << 30;
+pub(crate) const MAX_BODY: usize = 1 << 30;
 /// Characters of an exception whose description could not be stored.
 const WORDS: usize = 2_000;
 /// `taskcore.execution.outcome.EXPECTED`: a failure that the task declared.
@@ -90,6 +90,7 @@ impl Executor {
             note: String::new(),
             traceback: String::new(),
             follow: Vec::new(),
+            ended: Vec::new(),
         };
         match self.prepare(py, call) {
             Ok((entry, request)) => {
@@ -101,7 +102,8 @@ impl Executor {
                         host.end();
                     }
                 }
-                outcome.follow = request.get().take_follow();
+                let Aftermath { follow, ended } = request.get().take_aftermath();
+                (outcome.follow, outcome.ended) = (follow, ended);
             }
             Err(reason) => outcome.note = reason,
         }
@@ -112,29 +114,10 @@ impl Executor {
     fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<(Rc<Entry>, Py<Request>), String> {
         let message = Message::decode(&call.message).map_err(|e| e.to_string())?;
         let entry = self.entries.find(py, &message.headers.task)?;
-        let args = self.open(py, &message).map_err(|e| in_words(py, &e))?;
+        let execution = self.execution.bind(py);
+        let args = open(execution, &message).map_err(|e| in_words(py, &e))?;
         let request = Request::new(message, &call.queue, call.redeliveries, &args);
         Ok((entry, Py::new(py, request).map_err(|e| in_words(py, &e))?))
-    }
-
-    /// The arguments inside the body.
-    fn open<'py>(&self, py: Python<'py>, message: &Message) -> PyResult<CallArgs<'py>> {
-        let opened;
-        let body: &[u8] = match &message.headers.compression {
-            Some(name) => {
-                let compression = Compression::from_content_type(name);
-                opened = compression
-                    .and_then(|c| c.decompress(&message.body, MAX_BODY))
-                    .map_err(|e| errors::to_python(py, &e))?;
-                &opened
-            }
-            None => &message.body,
-        };
-        if let Some(format) = Format::from_content_type(&message.content_type) {
-            return codec::loads_args(py, format, body);
-        }
-        let call = (PyBytes::new(py, body), &message.content_type, &message.content_encoding);
-        codec::split_args(&self.execution.bind(py).call_method1("loads", call)?)
     }
 
     fn run(
@@ -319,6 +302,32 @@ impl Executor {
         };
         shortened.map_or_else(|_| "<unprintable>".to_owned(), |s| s.to_string())
     }
+}
+
+/// The arguments inside the body of a message.
+///
+/// `execution` is `taskcore.execution.executor.Executor`.
+pub(crate) fn open<'py>(
+    execution: &Bound<'py, PyAny>,
+    message: &Message,
+) -> PyResult<CallArgs<'py>> {
+    let py = execution.py();
+    let opened;
+    let body: &[u8] = match &message.headers.compression {
+        Some(name) => {
+            let compression = Compression::from_content_type(name);
+            opened = compression
+                .and_then(|c| c.decompress(&message.body, MAX_BODY))
+                .map_err(|e| errors::to_python(py, &e))?;
+            &opened
+        }
+        None => &message.body,
+    };
+    if let Some(format) = Format::from_content_type(&message.content_type) {
+        return codec::loads_args(py, format, body);
+    }
+    let call = (PyBytes::new(py, body), &message.content_type, &message.content_encoding);
+    codec::split_args(&execution.call_method1("loads", call)?)
 }
 
 /// `taskcore.execution.outcome.Outcome`: status, state, result, traceback, note.

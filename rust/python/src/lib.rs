@@ -21,6 +21,7 @@ mod log;
 mod log_writer;
 mod config;
 mod control;
+mod join_composer;
 mod worker;
 
 mod template;

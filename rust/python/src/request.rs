@@ -16,11 +16,16 @@ use pyo3::{
 };
 use serde_json::{Map, Value};
 use taskcore::{
+    clock,
     message::{Message, TimeLimit, format_iso},
-    pool::FollowUp,
+    pool::{EndedTask, FollowUp},
+    result::{State, record::Document},
 };
 
-use crate::codec::{self, CallArgs, Format};
+use crate::{
+    codec::{self, CallArgs, Format},
+    errors,
+};
 
 /// One execution as the child sees it.
 #[pyclass(frozen, module = "taskcore._core")]
@@ -35,9 +40,18 @@ pub(crate) struct Request {
     member: bool,
     /// What was published during the execution. A mutex for an append; never held across Python.
     children: Mutex<Vec<Child>>,
-    /// What is published with the outcome; made with the first of them, since most have none. `None`
-    /// inside: it has ended, and nothing can follow it any more. A mutex for an append.
-    follow: OnceLock<Mutex<Option<Vec<FollowUp>>>>,
+    /// What becomes of others with the outcome; made with the first of them, since most have none.
+    /// `None` inside: it has ended, and nothing can follow it any more. A mutex for an append.
+    aftermath: OnceLock<Mutex<Option<Aftermath>>>,
+}
+
+/// What an execution leaves to the worker beside its own result.
+#[derive(Default)]
+pub(crate) struct Aftermath {
+    /// What is published.
+    pub(crate) follow: Vec<FollowUp>,
+    /// What ends with it.
+    pub(crate) ended: Vec<EndedTask>,
 }
 
 /// The result tuple of what was published during an execution.
@@ -73,7 +87,7 @@ impl Request {
             member: call.embed.as_ref().is_some_and(has_chord),
             embed: call.embed.clone().map(Bound::unbind),
             children: Mutex::default(),
-            follow: OnceLock::new(),
+            aftermath: OnceLock::new(),
         }
     }
 
@@ -100,10 +114,14 @@ impl Request {
     /// `RuntimeError`: it has ended. A thread or a copied context outlives the execution that it
     /// began in.
     pub(crate) fn follow(&self, message: FollowUp) -> PyResult<()> {
-        let follow = self.follow.get_or_init(|| Mutex::new(Some(Vec::new())));
-        match &mut *follow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(list) => {
-                list.push(message);
+        self.leave(|aftermath| aftermath.follow.push(message))
+    }
+
+    fn leave(&self, add: impl FnOnce(&mut Aftermath)) -> PyResult<()> {
+        let aftermath = self.aftermath.get_or_init(|| Mutex::new(Some(Aftermath::default())));
+        match &mut *aftermath.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(aftermath) => {
+                add(aftermath);
                 Ok(())
             }
             None => Err(PyRuntimeError::new_err(format!(
@@ -114,10 +132,10 @@ impl Request {
         }
     }
 
-    /// Takes the messages that follow this execution, which has ended.
-    pub(crate) fn take_follow(&self) -> Vec<FollowUp> {
-        let follow = self.follow.get_or_init(|| Mutex::new(None));
-        follow.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    /// Takes what this execution, which has ended, leaves to the worker.
+    pub(crate) fn take_aftermath(&self) -> Aftermath {
+        let aftermath = self.aftermath.get_or_init(|| Mutex::new(None));
+        aftermath.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
     /// Whether it is the member of a chord.
@@ -201,12 +219,53 @@ impl Request {
         self.lock().push(Child { id: task_id, parent, members });
     }
 
+    /// Ends another task, which will not run because of this execution; the worker stores it.
+    #[pyo3(signature = (task_id, state, result, *, traceback=None, fields=None, group=None, group_index=None))]
+    #[allow(clippy::too_many_arguments)] // each is a keyword in Python
+    fn end(
+        &self,
+        task_id: String,
+        state: &str,
+        result: &Bound<'_, PyAny>,
+        traceback: Option<&str>,
+        fields: Option<&Bound<'_, PyDict>>,
+        group: Option<String>,
+        group_index: Option<i64>,
+    ) -> PyResult<()> {
+        let state = State::from_name(state);
+        if !matches!(state, State::Failure | State::Revoked) {
+            let text = format!(
+                "task `{task_id}` ends as `{}`, expected FAILURE or REVOKED",
+                state.as_str()
+            );
+            return Err(errors::value(text));
+        }
+        let extra = codec::dumps_fields(fields)?;
+        let document = Document {
+            state: &state,
+            result: &codec::dumps_json(result, "result")?,
+            traceback,
+            children: Some(b"[]"),
+            now_us: clock::wall_us(),
+            group_id: group.as_deref(),
+            parent_id: None,
+            extra: &codec::borrowed(&extra),
+            task_id: &task_id,
+        }
+        .write();
+        let revoked = state == State::Revoked;
+        let member = group.map(|group| (group, group_index));
+        self.leave(|aftermath| {
+            aftermath.ended.push(EndedTask { id: task_id, revoked, document, member });
+        })
+    }
+
     /// Drops the messages that were to follow this execution, and what `children` says of them;
     /// gives their task ids.
     fn drop_following(&self) -> Vec<String> {
-        let Some(follow) = self.follow.get() else { return Vec::new() };
-        let dropped = match &mut *follow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(list) => std::mem::take(list),
+        let Some(aftermath) = self.aftermath.get() else { return Vec::new() };
+        let dropped = match &mut *aftermath.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(aftermath) => std::mem::take(&mut aftermath.follow),
             None => Vec::new(),
         };
         if !dropped.is_empty() {

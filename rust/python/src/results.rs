@@ -221,14 +221,7 @@ impl Results {
     ) -> PyResult<()> {
         let state = State::from_name(state);
         let result = codec::dumps_json(result, "result")?;
-        let mut extra = Vec::new();
-        for (name, value) in fields.into_iter().flatten() {
-            let name: String = name.extract()?;
-            let json = codec::dumps_json_or_repr(&value);
-            extra.push((name, json));
-        }
-        let extra: Vec<(&str, &[u8])> =
-            extra.iter().map(|(n, v)| (n.as_str(), v.as_slice())).collect();
+        let extra = codec::dumps_fields(fields)?;
         let document = Document {
             state: &state,
             result: &result,
@@ -237,7 +230,7 @@ impl Results {
             now_us: clock::wall_us(),
             group_id: None,
             parent_id: None,
-            extra: &extra,
+            extra: &codec::borrowed(&extra),
             task_id: &task_id,
         }
         .write();

@@ -2,7 +2,7 @@
 //! does.
 //!
 //! Configuration crosses as named attributes and is read once, here. The loop's thread never
-//! attaches to the interpreter; Python's main thread waits in [`Worker::wait`], where signal
+//! attaches to the interpreter, a thread of its own does for what follows a join; Python's main thread waits in [`Worker::wait`], where signal
 //! handlers run, and where the `solo` pool runs its calls. What the loop returns or fails with is
 //! kept for whoever waits.
 
@@ -27,6 +27,7 @@ use crate::{
     bridge,
     config::{INFO, Settings, attr},
     control, errors,
+    join_composer::JoinComposer,
     log::{self, Log},
     pool_thread::{self, Shared, Slot},
     publisher::text_options,
@@ -43,6 +44,7 @@ struct Parts {
     config: WorkerConfig,
     broker: Arc<dyn Broker>,
     results: Option<Arc<dyn ResultStore>>,
+    composer: JoinComposer,
     pool: PoolParts,
 }
 
@@ -147,6 +149,7 @@ impl Worker {
                 .map(|url| assemble::results(&url, &result_options))
                 .transpose()
                 .map_err(argument)?,
+            composer: JoinComposer::new(executor)?,
             config: settings.finish(config, specs)?,
             pool,
         };
@@ -363,6 +366,7 @@ fn run_loop(parts: Parts, started: &mpsc::Sender<Handle>) -> taskcore::Result<()
             }
         };
         let (worker, handle) = worker::Worker::new(parts.config, parts.broker, parts.results, pool);
+        let worker = worker.composing(Arc::new(parts.composer));
         let _ = started.send(handle); // whoever started it waits for this
         worker.run().await.map(drop)
     })

@@ -143,7 +143,10 @@ pub(super) fn items(text: &[u8]) -> Result<Vec<&[u8]>> {
 }
 
 /// The keys of a JSON object and the texts of its values, in order.
-pub(super) fn entries(text: &[u8]) -> Result<Vec<(Cow<'_, str>, &[u8])>> {
+///
+/// # Errors
+/// `Decode` when the text is no object.
+pub fn entries(text: &[u8]) -> Result<Vec<(Cow<'_, str>, &[u8])>> {
     let mut slicer = Slicer::open(text, b'{', b'}')?;
     let mut out = Vec::new();
     while slicer.more(out.is_empty())? {

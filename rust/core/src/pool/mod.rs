@@ -72,6 +72,20 @@ pub struct FollowUp {
     pub data: Bytes,
 }
 
+/// A task that will never run because another has ended: an element of its chain, or what was to run
+/// with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndedTask {
+    /// Its id.
+    pub id: String,
+    /// Whether it ends as revoked; else as failed.
+    pub revoked: bool,
+    /// The result document.
+    pub document: Bytes,
+    /// The group in which it counts as a member of a chord, and its place there.
+    pub member: Option<(String, Option<i64>)>,
+}
+
 /// What came back from the pool for one call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -93,6 +107,8 @@ pub struct Outcome {
     pub traceback: String,
     /// What is published because of it; empty for most.
     pub follow: Vec<FollowUp>,
+    /// What ends with it; empty for most.
+    pub ended: Vec<EndedTask>,
 }
 
 /// Why the process or thread that ran a call is gone.

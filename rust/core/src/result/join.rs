@@ -58,12 +58,15 @@ pub struct Member {
     /// In whose name the join is claimed if this member completes it. One for each execution, so
     /// that the same record is known when it is stored again.
     pub token: String,
+    /// The message that says what follows the join. No store reads it: it is for whoever stores the
+    /// record and is told that the join is complete.
+    pub message: Bytes,
 }
 
 impl Member {
     /// Member `index` of `group`.
     pub fn new(group: &str, index: Option<i64>) -> Self {
-        Self { group: group.to_owned(), index, token: token() }
+        Self { group: group.to_owned(), index, token: token(), message: Bytes::new() }
     }
 }
 
@@ -100,7 +103,10 @@ pub trait Joins: Send + Sync {
 
     /// How the members of a join that have ended did, in the order of their places; blocking. None
     /// when it is closed or has expired.
-    fn members(&self, id: &str) -> Result<Vec<Ended>>;
+    ///
+    /// # Errors
+    /// `TooLarge` when the results of those that succeeded have more bytes than `most` in all.
+    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>>;
 
     /// What follows a join is published: it never completes again, and its members are forgotten.
     /// Nothing happens when the claim has lapsed and is another's.
@@ -108,6 +114,37 @@ pub trait Joins: Send + Sync {
 
     /// What follows a join could not be published: the next record of any member is answered.
     fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>>;
+}
+
+/// How much the results of a join may take.
+pub(super) struct Size {
+    left: usize,
+    most: usize,
+}
+
+impl Size {
+    pub(super) fn new(most: usize) -> Self {
+        Self { left: most, most }
+    }
+
+    /// Counts one result. An exception is none: it is not passed on.
+    ///
+    /// # Errors
+    /// `TooLarge` when there is no room for it.
+    pub(super) fn add(&mut self, ended: &Ended) -> Result<()> {
+        if ended.state != State::Success {
+            return Ok(());
+        }
+        let left = self.left.checked_sub(ended.result.len());
+        self.left = left.ok_or_else(|| {
+            let text = format!(
+                "the results take more than `{}` bytes together; have the tasks store them elsewhere and return where they are",
+                self.most
+            );
+            Error::new(ErrorKind::TooLarge, text)
+        })?;
+        Ok(())
+    }
 }
 
 /// Text that nobody else has.
@@ -202,8 +239,9 @@ impl Counter {
         self.claim(&member.group, &member.token, now)
     }
 
-    pub(super) fn members(&self) -> Vec<Ended> {
-        self.members.values().cloned().collect()
+    pub(super) fn members(&self, most: usize) -> Result<Vec<Ended>> {
+        let mut size = Size::new(most);
+        self.members.values().map(|one| size.add(one).map(|()| one.clone())).collect()
     }
 
     pub(super) fn close(&mut self, token: &str) {

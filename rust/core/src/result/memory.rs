@@ -183,10 +183,10 @@ impl Joins for MemoryResults {
         Ok(())
     }
 
-    fn members(&self, id: &str) -> Result<Vec<Ended>> {
+    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>> {
         let (now, held) = (clock::wall_ms(), self.store.lock());
         let join = held.joins.get(id).filter(|join| join.is_alive(now));
-        Ok(join.map_or_else(Vec::new, Counter::members))
+        join.map_or_else(|| Ok(Vec::new()), |join| join.members(most))
     }
 
     fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {

@@ -204,9 +204,9 @@ impl Joins for SqliteResults {
         self.change(move |tx| join::extend(tx, &more))
     }
 
-    fn members(&self, id: &str) -> Result<Vec<Ended>> {
+    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>> {
         let now = clock::wall_ms();
-        self.handle.database().read(|connection| join::members(connection, id, now))
+        self.handle.database().read(|connection| join::members(connection, (id, most), now))?
     }
 
     fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {

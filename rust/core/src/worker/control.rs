@@ -52,7 +52,7 @@ impl Worker {
     /// nothing under it.
     pub(super) fn drop_revoked(&mut self, key: u64, now: Now) {
         let Some(mut request) = self.inflight.remove(key) else { return };
-        if !self.told(&mut request, Vec::new()) {
+        if !self.told(&mut request, <_>::default()) {
             self.revoke_request(request, now);
         }
     }

@@ -6,10 +6,12 @@
 //! Group and parent are read from the message again: these are rare, and carrying two more fields
 //! in every request would cost every task.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
-    message::{Message, pyjson::write_value},
+    message::{Encoding, Message, pyjson::write_value},
+    pool::EndedTask,
     result::{Member, Record, State, record::Document},
     worker::inflight::Request,
 };
@@ -55,15 +57,33 @@ pub(super) fn member_of(message: &Message) -> Option<Box<Member>> {
     (message.is_member() != Some(false)).then(|| Box::new(Member::new(group, rare.group_index)))
 }
 
+/// The record of a task that ends with that of `message`, which says what follows it.
+pub(super) fn of_ended(ended: EndedTask, message: &Bytes, ttl: Option<u64>) -> Record {
+    let EndedTask { id, revoked, document, member } = ended;
+    let member = member.map(|(group, index)| {
+        let message = message.clone();
+        Box::new(Member { message, ..Member::new(&group, index) })
+    });
+    let state = if revoked { State::Revoked } else { State::Failure };
+    Record { id, state, document, reply_to: None, expires_ms: ttl, member }
+}
+
 /// The record of a request that triage accepted.
 pub(super) fn of_request(request: &Request, told: &Told<'_>, now: i64, ttl: Option<u64>) -> Record {
     let message = Message::decode(&request.message).unwrap_or_default();
-    write(&request.id, &message, request.reply_to.clone(), told, now, ttl)
+    let record = write(&request.id, &message, request.reply_to.clone(), told, now, ttl);
+    Record { member: request.member.clone(), ..record }
 }
 
 /// The record of a message that never became a request.
 pub(super) fn of_message(message: &Message, told: &Told<'_>, now: i64, ttl: Option<u64>) -> Record {
-    write(&message.headers.id, message, message.properties.reply_to.clone(), told, now, ttl)
+    let record =
+        write(&message.headers.id, message, message.properties.reply_to.clone(), told, now, ttl);
+    let member = member_of(message).map(|member| {
+        let message = message.encode(Encoding::Compact);
+        Box::new(Member { message, ..*member })
+    });
+    Record { member, ..record }
 }
 
 /// The record of an exception in the place of one that cannot be stored. Nothing is left of the
@@ -104,12 +124,5 @@ fn write(
         task_id: id,
     }
     .write();
-    Record {
-        id: id.to_owned(),
-        state,
-        document,
-        reply_to,
-        expires_ms: ttl,
-        member: member_of(message),
-    }
+    Record { id: id.to_owned(), state, document, reply_to, expires_ms: ttl, member: None }
 }

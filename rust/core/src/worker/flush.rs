@@ -7,7 +7,8 @@
 //! waiting, also leave when the worker has nothing else to do. Nobody waits for an acknowledgement,
 //! and in front of the next message's result it would only be in the way. A settlement that belongs
 //! to a record waits until the record is stored; a record whose task is followed by messages waits
-//! in the `outbox` until they are published.
+//! in the `outbox` until they are published. The settlements of records that complete a join wait in
+//! `joining` until what follows it is published.
 //!
 //! Nothing is dropped while a server is away: it is kept and sent after, and the loop takes and
 //! begins no more work when too much is kept. The exceptions are settlements under a lapsed lease,
@@ -20,15 +21,19 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
+
 use crate::{
     broker::{Broker, Consumer, Settlement, Tag},
     clock::Micros,
     error::{Error, Result},
     future::BoxFuture,
     pool::FollowUp,
-    result::{Record, ResultStore, Stored},
+    result::{Joined, Record, ResultStore, Stored},
     worker::{
-        kept::{After, Completed, GivenUp, Kept, next_batch, weight},
+        compose::{Composed, Composer},
+        joining::{Completed, JoinNews, Joining},
+        kept::{After, GivenUp, Kept, next_batch, weight},
         outbox::{Entry, Outbox, Sent},
         retry::Retry,
     },
@@ -55,8 +60,14 @@ pub(super) enum FlushNews {
     Unpublishable(Box<Entry>, Error),
     /// Publishing failed; it will be tried again.
     PublishFailed(Error),
-    /// Records are stored, except those that the store will never take; joins are complete by that.
-    Stored(Vec<Refused>, Vec<Completed>),
+    /// Records are stored, except those that the store will never take.
+    Stored(Vec<Refused>),
+    /// What follows a join that is complete is to be published.
+    Composed(Box<Completed>, Composed),
+    /// A join is closed.
+    Closed,
+    /// What follows a join cannot be composed now, or a join not be closed; it will be tried again.
+    JoinFailed(Error),
     /// Settlements are confirmed.
     Settled,
     /// The store failed; it will be tried again.
@@ -87,6 +98,7 @@ struct Storing {
 /// What waits to be stored and settled.
 pub(super) struct Flush {
     outbox: Outbox,
+    joining: Joining,
     results: Option<Arc<dyn ResultStore>>,
     small: Kept,
     large: Kept,
@@ -117,6 +129,7 @@ impl Flush {
     ) -> Self {
         Self {
             outbox: Outbox::new(broker),
+            joining: Joining::new(results.clone()),
             results,
             small: Kept::default(),
             large: Kept::default(),
@@ -144,8 +157,26 @@ impl Flush {
                     if record.document.len() > LARGE { &mut self.large } else { &mut self.small };
                 kept.push(record, after);
             }
-            None => self.ready.extend(after.settlement),
+            None => self.release(after),
         }
+    }
+
+    /// Lets go what waited for a record.
+    fn release(&mut self, after: After) {
+        self.ready.extend(after.settlement);
+        if let Some(completed) = after.join {
+            self.joining.close(completed);
+        }
+    }
+
+    /// Who composes what follows joins.
+    pub(super) fn set_composer(&mut self, composer: Arc<dyn Composer>) {
+        self.joining.set_composer(composer);
+    }
+
+    /// What follows a join can never be published.
+    pub(super) fn lost_join(&mut self, completed: Box<Completed>, error: &Error) {
+        self.joining.lost(completed, error);
     }
 
     /// Takes what is published before a record is stored, and what is settled after it.
@@ -156,21 +187,24 @@ impl Flush {
     /// Whether the settlement of this message is not confirmed. A walk over all that is kept.
     pub(super) fn holds(&self, tag: Tag) -> bool {
         let storing = self.storing.iter().flat_map(|storing| &storing.after);
-        let after = self.small.after.iter().chain(&self.large.after).chain(storing);
-        let settlements = after.filter_map(|after| after.settlement.as_ref());
-        let mut settlements = settlements.chain(&self.ready).chain(&self.sent);
-        settlements.any(|settlement| settlement.tag == tag) || self.outbox.holds(tag)
+        let mut after = self.small.after.iter().chain(&self.large.after).chain(storing);
+        let mut settlements = self.ready.iter().chain(&self.sent);
+        settlements.any(|settlement| settlement.tag == tag)
+            || after.any(|after| after.holds(tag))
+            || self.outbox.holds(tag)
+            || self.joining.holds(tag)
     }
 
     /// How many are not confirmed.
     pub(super) fn len(&self) -> usize {
         let storing = self.storing.as_ref().map_or(0, |storing| storing.after.len());
-        self.outbox.len() + self.waiting() + storing + self.ready.len() + self.sent.len()
+        let kept = self.waiting() + storing + self.joining.len();
+        self.outbox.len() + kept + self.ready.len() + self.sent.len()
     }
 
-    /// Whether records are not stored yet.
+    /// Whether something is not stored yet: records, or what becomes of joins.
     pub(super) fn has_unstored(&self) -> bool {
-        self.storing.is_some() || self.waiting() > 0
+        self.storing.is_some() || self.waiting() > 0 || self.joining.len() > 0
     }
 
     /// Bytes of the records and messages that are kept.
@@ -188,6 +222,7 @@ impl Flush {
     /// Sends what should leave now. `idle`: the worker has nothing else to do.
     pub(super) fn kick(&mut self, consumer: Option<&Arc<dyn Consumer>>, idle: bool, now: Micros) {
         self.outbox.kick(now);
+        self.joining.kick(now);
         if self.storing.is_none()
             && self.waiting() > 0
             && now >= self.store_retry.at
@@ -213,7 +248,8 @@ impl Flush {
             .then(|| (self.stored_at + GATHER_US).max(self.store_retry.at));
         let settle = (connected && self.settling.is_none() && !self.ready.is_empty())
             .then(|| (self.settled_at + GATHER_US).max(self.settle_retry.at));
-        [self.outbox.next_wake(), store, settle].into_iter().flatten().min()
+        let wakes = [self.outbox.next_wake(), self.joining.next_wake(), store, settle];
+        wakes.into_iter().flatten().min()
     }
 
     /// Waits for news of what was sent; cancel-safe. `now` may be a little old: it only delays
@@ -240,12 +276,13 @@ impl Flush {
     /// the work was done.
     pub(super) fn fenced(&mut self) {
         self.outbox.fenced();
+        self.joining.fenced();
         self.settling = None;
         self.sent.clear();
         self.ready.clear();
         let storing = self.storing.iter_mut().flat_map(|storing| &mut storing.after);
         for after in self.small.after.iter_mut().chain(&mut self.large.after).chain(storing) {
-            after.settlement = None;
+            after.fenced();
         }
     }
 
@@ -260,8 +297,10 @@ impl Flush {
         kept.append(std::mem::take(&mut self.small));
         kept.append(std::mem::take(&mut self.large));
         self.bytes = 0;
+        let mut joins = Vec::new();
         let mut given_up = Vec::with_capacity(self.outbox.len() + kept.records.len());
         for Entry { follow, record, mut after, .. } in self.outbox.give_up() {
+            joins.extend(after.join.take());
             if after.once {
                 self.ready.extend(after.settlement.take());
             }
@@ -269,12 +308,15 @@ impl Flush {
         }
         for (record, after) in kept.records.into_iter().zip(kept.after) {
             let mut settlement = after.settlement;
+            joins.extend(after.join);
             if after.once || !record.state.is_ready() {
                 self.ready.extend(settlement.take());
             }
             let held = settlement.is_some();
             given_up.push(GivenUp { record: Some(record), follow: Vec::new(), held });
         }
+        let settled = self.joining.give_up(joins);
+        self.ready.extend(settled.into_iter().filter_map(|after| after.settlement));
         given_up
     }
 
@@ -305,6 +347,9 @@ impl Flush {
     fn poll(&mut self, cx: &mut Context<'_>, now: Micros) -> Poll<FlushNews> {
         if let Poll::Ready(sent) = self.outbox.poll(cx, now, &mut self.random) {
             return Poll::Ready(self.published(sent));
+        }
+        if let Poll::Ready(news) = self.joining.poll(cx, now, &mut self.random) {
+            return Poll::Ready(self.joined(news));
         }
         if let Some(storing) = &mut self.storing
             && let Poll::Ready(result) = storing.reply.as_mut().poll(cx)
@@ -341,10 +386,24 @@ impl Flush {
         }
     }
 
+    /// Takes what came of a step of a join.
+    fn joined(&mut self, news: JoinNews) -> FlushNews {
+        match news {
+            JoinNews::Composed(completed, composed) => FlushNews::Composed(completed, composed),
+            JoinNews::Failed(error) => FlushNews::JoinFailed(error),
+            JoinNews::Closed(after) => {
+                for one in after {
+                    self.release(one);
+                }
+                FlushNews::Closed
+            }
+        }
+    }
+
     /// Takes the store's answer to the batch that is under way.
     fn stored(&mut self, result: Result<Stored>, now: Micros) -> FlushNews {
         let Some(Storing { records, mut after, reply }) = self.storing.take() else {
-            return FlushNews::Stored(Vec::new(), Vec::new());
+            return FlushNews::Stored(Vec::new());
         };
         drop(reply);
         let records = Arc::unwrap_or_clone(records);
@@ -367,16 +426,30 @@ impl Flush {
             error,
         });
         let refused = refused.collect();
-        let completed = stored.joined.into_iter().map(|joined| {
-            let of = |record: &Record| record.member.as_ref().is_some_and(|m| m.group == joined.id);
-            let members = records.iter().zip(&mut after).filter(|(record, _)| of(record));
-            let after = members.filter_map(|(_, after)| after.settlement.take()).collect();
-            Completed { joined, after }
-        });
-        let completed = completed.collect();
-        self.ready.extend(after.into_iter().filter_map(|after| after.settlement));
-        FlushNews::Stored(refused, completed)
+        for joined in stored.joined {
+            self.joining.push(Box::new(completed(joined, &records, &mut after)));
+        }
+        for one in after {
+            self.release(one);
+        }
+        FlushNews::Stored(refused)
     }
+}
+
+/// A join that a batch has completed, with what is settled after its members.
+fn completed(joined: Joined, records: &[Record], after: &mut [After]) -> Completed {
+    let mut completed = Completed { message: Bytes::new(), after: Vec::new(), joined, lost: None };
+    for (record, after) in records.iter().zip(after) {
+        let Some(member) = record.member.as_deref() else { continue };
+        if member.group != completed.joined.id {
+            continue;
+        }
+        if member.token == completed.joined.token {
+            completed.message = member.message.clone();
+        }
+        completed.after.push(std::mem::take(after));
+    }
+    completed
 }
 
 /// Whether a batch leaves now.

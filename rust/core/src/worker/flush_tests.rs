@@ -44,7 +44,7 @@ impl Joins for Servers {
     fn extend(&self, _: &Join) -> Result<()> {
         unreachable!("the loop never adds members")
     }
-    fn members(&self, _: &str) -> Result<Vec<Ended>> {
+    fn members(&self, _: &str, _: usize) -> Result<Vec<Ended>> {
         unreachable!("flush never reads")
     }
     fn close<'a>(&'a self, _: &'a Joined) -> BoxFuture<'a, Result<()>> {
@@ -278,7 +278,7 @@ async fn one_impossible_record_is_told_apart() {
         b.both(id, seq as u64);
     }
     let mut news = b.run(0).await.into_iter();
-    let Some(FlushNews::Stored(mut refused, _)) = news.next() else { panic!("nothing was stored") };
+    let Some(FlushNews::Stored(mut refused)) = news.next() else { panic!("nothing was stored") };
     let one = refused.remove(0);
     assert_eq!((one.record.id.as_str(), one.error.kind()), ("d", ErrorKind::TooLarge));
     assert!(refused.is_empty());
@@ -314,7 +314,8 @@ async fn a_large_record_travels_alone_and_in_turn() {
 async fn what_is_given_up_is_held_unless_it_must_not_run_again() {
     let mut b = bench(Servers { gate: Some(Semaphore::new(0)), ..Servers::default() });
     let of = |state| Record { state, ..record("x") };
-    let ack = |seq, once| After { settlement: Some(settlement(seq, Settle::Ack)), once };
+    let ack =
+        |seq, once| After { settlement: Some(settlement(seq, Settle::Ack)), once, join: None };
     b.flush.push(Some(of(State::Success)), ack(1, true));
     b.run(0).await; // on its way
     b.flush.push(Some(of(State::Success)), ack(2, false));

@@ -2,9 +2,10 @@
 //! them when they wait no more.
 
 use crate::{
-    broker::{Settle, Settlement},
+    broker::{Settle, Settlement, Tag},
     pool::FollowUp,
-    result::{Joined, Record},
+    result::Record,
+    worker::joining::Completed,
 };
 
 /// Most settlements in one call: other clients of the broker wait while it carries them out, and a
@@ -21,21 +22,36 @@ pub(super) struct After {
     /// The task ran and must not run again: when its record cannot be stored, the message is
     /// settled all the same.
     pub(super) once: bool,
+    /// The join that is closed, which settles the messages of its members.
+    pub(super) join: Option<Box<Completed>>,
 }
 
 impl From<Option<Settlement>> for After {
     fn from(settlement: Option<Settlement>) -> Self {
-        Self { settlement, once: false }
+        Self { settlement, ..Self::default() }
     }
 }
 
-/// A join that is complete.
-#[derive(Debug)]
-pub(super) struct Completed {
-    /// The claim to publish what follows it.
-    pub(super) joined: Joined,
-    /// What is settled after that: the messages of the members that completed it.
-    pub(super) after: Vec<Settlement>,
+impl From<Box<Completed>> for After {
+    fn from(join: Box<Completed>) -> Self {
+        Self { join: Some(join), ..Self::default() }
+    }
+}
+
+impl After {
+    /// Whether the settlement of this message is here.
+    pub(super) fn holds(&self, tag: Tag) -> bool {
+        self.settlement.as_ref().is_some_and(|settlement| settlement.tag == tag)
+            || self.join.as_ref().is_some_and(|join| join.holds(tag))
+    }
+
+    /// The lease lapsed: settlements are void.
+    pub(super) fn fenced(&mut self) {
+        self.settlement = None;
+        if let Some(join) = &mut self.join {
+            join.fenced();
+        }
+    }
 }
 
 /// A record that was given up, or messages that follow a task, with its record.

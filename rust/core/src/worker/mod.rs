@@ -3,6 +3,7 @@
 //! ```text
 //! connection --Deliveries--> receive: triage -> [eta] -> [rate] -> ready --dispatch--> pool
 //! pool --Outcomes----> outcome: settle -> flush: what follows, results, then acknowledgements
+//! flush --joins that are complete--> composer -> outcome -> flush
 //! ```
 //!
 //! The loop waits for one of five things: a command, the pool, the connection to the broker, a
@@ -32,6 +33,9 @@ mod document;
 mod flush;
 mod kept;
 mod outbox;
+pub mod compose;
+mod members;
+mod joining;
 mod retry;
 mod handle;
 pub mod task_log;
@@ -55,6 +59,7 @@ use crate::{
 };
 
 pub use command::Command;
+pub use compose::Composer;
 pub use handle::{Handle, Standing, Stats, ended as handle_ended};
 pub use shutdown::Stop;
 
@@ -210,6 +215,13 @@ impl Worker {
             scratch: Vec::new(),
         };
         (worker, handle)
+    }
+
+    /// With who composes what follows joins; without one, that is lost.
+    #[must_use]
+    pub fn composing(mut self, composer: Arc<dyn Composer>) -> Self {
+        self.flush.set_composer(composer);
+        self
     }
 
     /// Works until it is asked to stop. Must run inside a tokio runtime with I/O and time.

@@ -65,11 +65,14 @@ enum Backlog {
 
 /// What is away.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub(super) struct Away {
     broker: Option<Outage>,
     store: bool,
     /// Whether the last publish of what follows tasks failed.
     outbox: bool,
+    /// Whether the last step of a join failed.
+    joins: bool,
     kept: Backlog,
     /// Whether the broker said that the lease is over.
     lapsed: bool,
@@ -119,15 +122,23 @@ impl Worker {
     /// Takes what came of a batch.
     pub(super) fn flush_news(&mut self, news: FlushNews, now: Now) {
         match news {
-            FlushNews::Stored(refused, completed) => {
+            FlushNews::Stored(refused) => {
                 if std::mem::take(&mut self.away.store) {
                     tracing::info!("the result store is back");
                 }
                 for one in refused {
                     self.refused(one, now);
                 }
-                for one in completed {
-                    self.complete(one);
+            }
+            FlushNews::Composed(completed, composed) => self.composed(completed, composed),
+            FlushNews::JoinFailed(error) => {
+                if !std::mem::replace(&mut self.away.joins, true) {
+                    tracing::warn!(%error, "what follows joins cannot be composed or they not be closed, it is tried again");
+                }
+            }
+            FlushNews::Closed => {
+                if std::mem::take(&mut self.away.joins) {
+                    tracing::info!("what follows joins is composed again");
                 }
             }
             FlushNews::Published => {
@@ -185,6 +196,9 @@ impl Worker {
     /// The broker will never take what follows a task: one that has not failed ends as a failure that
     /// says so, and its own message is parked where it is still held, so that it can run again.
     fn unpublishable(&mut self, mut entry: Entry, error: &Error, now: Now) {
+        if let Some(completed) = entry.after.join.take() {
+            return self.unpublishable_join(completed, entry.record, error);
+        }
         let id = entry.record.as_ref().map_or("", |record| &record.id);
         let parked = settle::park_unpublishable(&mut entry.after, Arc::from(id), error);
         for message in &entry.follow {

@@ -136,17 +136,15 @@ impl Outbox {
     /// Whether the settlement of this message waits here.
     pub(super) fn holds(&self, tag: Tag) -> bool {
         let sending = self.sending.iter().flat_map(|(batch, _)| batch);
-        let entries = self.waiting.iter().chain(&self.refused).chain(sending);
-        entries
-            .filter_map(|entry| entry.after.settlement.as_ref())
-            .any(|settlement| settlement.tag == tag)
+        let mut entries = self.waiting.iter().chain(&self.refused).chain(sending);
+        entries.any(|entry| entry.after.holds(tag))
     }
 
     /// The lease lapsed: settlements are void. What follows is still published: the work was done.
     pub(super) fn fenced(&mut self) {
         let sending = self.sending.iter_mut().flat_map(|(batch, _)| batch);
         for entry in self.waiting.iter_mut().chain(&mut self.refused).chain(sending) {
-            entry.after.settlement = None;
+            entry.after.fenced();
         }
     }
 

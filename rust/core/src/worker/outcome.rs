@@ -13,20 +13,23 @@
 //! message is settled after it, so a worker that dies meanwhile leaves it to the next. Where a
 //! shutdown is under way the pool takes no more calls, and only the record remains.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::{
-    broker::{Settle, Settlement},
+    broker::{Delivery, Settle, Settlement, Tag},
     clock::Micros,
-    error::{Error, ErrorKind, Result},
+    error::Error,
     message::Message,
-    pool::{FollowUp, Lost, Outcome, PoolNews, Status},
-    result::{Joined, State},
+    pool::{EndedTask, FollowUp, Lost, Outcome, PoolNews, Status},
+    result::{Record, State},
     worker::{
         Now, Worker,
-        document::Raised,
+        compose::{Composed, ErrorCall},
         inflight::{Ended, Place, Request},
-        kept::{After, Completed},
+        joining::Completed,
+        kept::After,
         settle::{self, Context, Decision},
         task_log,
     },
@@ -82,7 +85,7 @@ impl Worker {
             }
             // Another attempt may end like this one.
             task_log::not_told(self.shown(&request), &request.id);
-            self.told(&mut request, Vec::new());
+            self.told(&mut request, <_>::default());
             return;
         }
         request.revoked |= matches!(why, Lost::Terminated(_));
@@ -114,10 +117,17 @@ impl Worker {
         }
     }
 
-    fn pass_on(&mut self, decision: Decision, tag: crate::broker::Tag, lease: u32) {
+    fn pass_on(&mut self, mut decision: Decision, tag: Tag, lease: u32) {
         let settlement =
             decision.settle.filter(|_| lease == self.lease).map(|how| Settlement { tag, how });
-        let after = After { settlement, once: decision.once };
+        let after = After { settlement, once: decision.once, join: None };
+        if decision.store.is_none() {
+            // The message waits for the last of them.
+            decision.store = decision.ended.pop();
+        }
+        for record in decision.ended {
+            self.flush.push(Some(record), After::default());
+        }
         if !decision.follow.is_empty() {
             self.flush.follow(decision.follow, decision.store, after);
         } else if decision.store.is_some() || after.settlement.is_some() {
@@ -138,17 +148,25 @@ impl Worker {
         if heard || message.has_embed() {
             let settle = decision.settle.take();
             self.carry_out(decision, &request);
-            self.tell(request, settle, &end);
+            let mut described = end.describe();
+            described["state"] = Value::from(end.state.as_str());
+            self.tell(request, settle, described.to_string().into_bytes().into());
         } else {
             self.carry_out(decision, &request);
         }
     }
 
-    /// Whether a call that is over had only to tell what followed; if so `follow` is published and
-    /// its message settled.
-    pub(super) fn told(&mut self, request: &mut Request, follow: Vec<FollowUp>) -> bool {
+    /// Whether a call that is over had only to tell what followed; if so that is published, what ended
+    /// with it stored, and its message settled.
+    pub(super) fn told(
+        &mut self,
+        request: &mut Request,
+        (follow, others): (Vec<FollowUp>, Vec<EndedTask>),
+    ) -> bool {
         let Some(ended) = request.ended.take() else { return false };
-        let decision = Decision { settle: ended.settle, follow, ..Decision::default() };
+        let ended_too = settle::ended(others, &request.message, self.config.result_expires_ms);
+        let settle = ended.settle;
+        let decision = Decision { settle, follow, ended: ended_too, ..Decision::default() };
         self.carry_out(decision, request);
         true
     }
@@ -166,29 +184,55 @@ impl Worker {
             return;
         }
         task_log::not_told(self.shown(&request), &request.id);
-        self.told(&mut request, Vec::new());
+        self.told(&mut request, <_>::default());
     }
 
-    /// A join is complete: what follows it is published, and only then are the messages of the members
-    /// settled that completed it. A worker that is lost in between leaves them to the next, which is
-    /// told of the join again.
-    pub(super) fn complete(&mut self, Completed { joined, after }: Completed) {
-        match follow_join(&joined) {
-            Ok(follow) => self.flush.follow(follow, None, After::default()),
-            Err(error) => {
-                tracing::error!(join = joined.id, %error, "what follows a join is not published");
-            }
+    /// What follows a join is composed: it is published, what ends because of it is stored, and then
+    /// the join is closed.
+    pub(super) fn composed(&mut self, completed: Box<Completed>, composed: Composed) {
+        let ttl = self.config.result_expires_ms;
+        for call in composed.calls {
+            self.call_errbacks(call);
         }
-        for settlement in after {
-            // In line behind what follows.
-            self.flush.follow(Vec::new(), None, Some(settlement).into());
+        let mut ended = settle::ended(composed.ended, &completed.message, ttl);
+        let last = ended.pop();
+        for record in ended {
+            self.flush.push(Some(record), After::default());
         }
+        self.flush.follow(composed.follow, last, completed.into());
     }
 
-    fn tell(&mut self, mut request: Request, settle: Option<Settle>, end: &Raised) {
-        let mut described = end.describe();
-        described["state"] = Value::from(end.state.as_str());
-        let end = described.to_string().into_bytes().into_boxed_slice();
+    /// What follows a join can never be published. What it would have done ends as a failure; that of
+    /// a failure is lost.
+    pub(super) fn unpublishable_join(
+        &mut self,
+        completed: Box<Completed>,
+        record: Option<Record>,
+        error: &Error,
+    ) {
+        let join = completed.joined.id.as_str();
+        tracing::error!(join, %error, "the broker refuses what follows a join");
+        if record.is_some() {
+            self.flush.push(record, After::default());
+        }
+        self.flush.lost_join(completed, error);
+    }
+
+    /// Has error callbacks called that cannot be published.
+    fn call_errbacks(&mut self, ErrorCall { message: raw, end }: ErrorCall) {
+        let Ok(message) = Message::decode(&raw) else { return };
+        let (task, id) = (&message.headers.task, &message.headers.id);
+        let known = self.registry.number(task).filter(|_| self.phase.works());
+        let Some(task) = known else { return task_log::not_told(task, id) };
+        let tag = Tag { lane: 0, seq: 0 };
+        let queue = Arc::from("");
+        let delivery = Delivery { tag, queue, redeliveries: 0, suspect: false, raw };
+        let request = self.request(task, delivery, message);
+        self.tell(request, None, end);
+    }
+
+    /// Has a child tell of an end; the message is settled after that.
+    fn tell(&mut self, mut request: Request, settle: Option<Settle>, end: Box<[u8]>) {
         request.ended = Some(Box::new(Ended { settle, end }));
         // It has expired or begun, and does not again.
         (request.expires, request.started, request.seen) = (None, None, None);
@@ -196,10 +240,10 @@ impl Worker {
         self.ready.push_front(key);
     }
 
-    fn done(&mut self, mut outcome: Outcome, now: Now) {
+    fn done(&mut self, outcome: Outcome, now: Now) {
         let Some(mut request) = self.inflight.remove(outcome.key) else { return };
         if request.ended.is_some() {
-            self.told(&mut request, std::mem::take(&mut outcome.follow));
+            self.told(&mut request, (outcome.follow, outcome.ended));
             return;
         }
         let task = request.task;
@@ -249,21 +293,4 @@ impl Worker {
             self.hand_back(key);
         }
     }
-}
-
-/// The messages that follow a join that is complete: the body of a chord, or its error callbacks when
-/// a member failed.
-///
-/// # Errors
-/// `Unsupported`: a body is a signature, which is composed with the results of the members where
-/// Python runs, and the composition of chords is not in this version. It would go to the pool in a
-/// call as an end that the worker decided does, and come back in the outcome; then the join is closed
-/// with [`Joins::close`](crate::result::Joins::close).
-fn follow_join(joined: &Joined) -> Result<Vec<FollowUp>> {
-    let text = format!(
-        "all members of the chord `{}` have ended, and this version cannot publish its body: run its last member on a \
-         worker that can",
-        joined.id
-    );
-    Err(Error::new(ErrorKind::Unsupported, text))
 }

@@ -163,10 +163,14 @@ impl Worker {
         request.shadow.as_deref().unwrap_or_else(|| self.registry.name(request.task))
     }
 
-    fn request(&self, task: u32, delivery: Delivery, message: Message) -> Request {
+    pub(super) fn request(&self, task: u32, delivery: Delivery, message: Message) -> Request {
         let spec = self.registry.spec(task);
         let (soft_us, hard_us) = deadline::limits(message.headers.timelimit, spec);
-        let member = document::member_of(&message);
+        let compact = message.compact(delivery.raw);
+        let mut member = document::member_of(&message);
+        if let Some(member) = &mut member {
+            member.message = compact.clone();
+        }
         let ignored = message.headers.ignore_result.unwrap_or(spec.ignore_result);
         Request {
             tag: delivery.tag,
@@ -179,7 +183,7 @@ impl Worker {
             dispatched: 0,
             begun: false,
             revoked: false,
-            message: message.compact(delivery.raw),
+            message: compact,
             soft_us,
             hard_us,
             expires: message.headers.expires,

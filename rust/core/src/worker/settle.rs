@@ -21,6 +21,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::json;
 
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     config::TaskSpec,
     error::Error,
     message::Message,
-    pool::{FollowUp, Lost, Outcome, Status},
+    pool::{EndedTask, FollowUp, Lost, Outcome, Status},
     result::{Record, State},
     worker::{
         document::{self, Raised, Told},
@@ -66,6 +67,8 @@ pub struct Context<'a> {
 pub struct Decision {
     /// To be published.
     pub follow: Vec<FollowUp>,
+    /// To the result store, of tasks that end with this one.
+    pub ended: Vec<Record>,
     /// To the result store.
     pub store: Option<Record>,
     /// To the broker.
@@ -105,6 +108,7 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         Status::Requeue => (None, open(if late { Settle::Requeue } else { Settle::Ack })),
         Status::Undecodable => return undecodable(outcome.note, &request, spec, ctx),
     };
+    let ended = ended(outcome.ended, &request.message, ctx.ttl);
     // A retry that cannot be published is had by running this attempt again.
     let once = !late && outcome.status != Status::Retry;
     let store = state.zip(outcome.document).map(|(state, document)| Record {
@@ -115,7 +119,12 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
         expires_ms: ctx.ttl,
         member: request.member,
     });
-    Decision { store, settle, once, follow: outcome.follow, ..Decision::default() }
+    Decision { store, settle, once, follow: outcome.follow, ended, ..Decision::default() }
+}
+
+/// The records of tasks that end with that of `message`.
+pub(super) fn ended(ended: Vec<EndedTask>, message: &Bytes, ttl: Option<u64>) -> Vec<Record> {
+    ended.into_iter().map(|one| document::of_ended(one, message, ttl)).collect()
 }
 
 /// The task had begun and what ran it is gone.

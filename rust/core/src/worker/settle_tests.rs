@@ -44,6 +44,7 @@ fn ended(status: Status) -> Outcome {
         note: "why".into(),
         traceback: String::new(),
         follow: Vec::new(),
+        ended: Vec::new(),
     }
 }
 

@@ -22,7 +22,10 @@ mod raw;
 mod types;
 mod walk;
 
-use pyo3::{prelude::*, types::PyBytes};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
 
 pub(crate) use body::{CallArgs, EMBED_KEYS, Embed, loads_args, split_args, write_body};
 pub(crate) use foreign::{content_type_of, dumps_foreign};
@@ -122,6 +125,20 @@ pub(crate) fn dumps_json_or_repr(value: &Bound<'_, PyAny>) -> Vec<u8> {
         let text = repr.as_ref().map_or("<unprintable>".into(), |text| text.to_string_lossy());
         serde_json::Value::from(text).to_string().into_bytes()
     })
+}
+
+/// Further fields of a result document, as JSON.
+///
+/// # Errors
+/// `TypeError` for a name that is no text.
+pub(crate) fn dumps_fields(fields: Option<&Bound<'_, PyDict>>) -> PyResult<Vec<(String, Vec<u8>)>> {
+    let fields = fields.into_iter().flatten();
+    fields.map(|(name, value)| Ok((name.extract()?, dumps_json_or_repr(&value)))).collect()
+}
+
+/// The same, as a document takes them.
+pub(crate) fn borrowed(fields: &[(String, Vec<u8>)]) -> Vec<(&str, &[u8])> {
+    fields.iter().map(|(name, json)| (name.as_str(), json.as_slice())).collect()
 }
 
 /// Reads one value.

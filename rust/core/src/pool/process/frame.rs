@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
     Error, ErrorKind, Result,
-    pool::{Call, FollowUp, Outcome, Status},
+    pool::{Call, EndedTask, FollowUp, Outcome, Status},
 };
 
 /// The bell: a frame without payload.
@@ -26,6 +26,9 @@ const NONE_32: u32 = u32::MAX;
 const OUTCOME_FIXED: usize = 4 + 8 + 1 + 4 + 3 * 4;
 /// Bytes of a message that follows before its variable fields.
 const FOLLOW_FIXED: usize = 3 * 4;
+/// Bytes of a task that ends with another before its variable fields. The first four are [`NONE_32`],
+/// which a message that follows does not begin with.
+const ENDED_FIXED: usize = 4 + 1 + 8 + 3 * 4;
 /// Bytes of a call before its variable fields.
 const CALL_FIXED: usize = 4 + 8 + 4 + 8 + 8 + 2 + 4;
 
@@ -92,8 +95,8 @@ pub fn read_call(mut frame: Bytes, last_queue: &mut Arc<str>) -> Result<(u32, Ca
     Ok((seq, Call { key, queue, redeliveries, soft_us, hard_us, message: frame, ended }))
 }
 
-/// Appends an outcome as a frame. What follows the task comes last, so that an outcome that nothing
-/// follows has no byte for it.
+/// Appends an outcome as a frame. What follows the task and what ends with it comes last, so that an
+/// outcome that has none of these has no byte for them.
 pub fn put_outcome(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
     let document = outcome.document.as_deref();
     let follow = |f: &FollowUp| FOLLOW_FIXED + f.queue.len() + f.id.len() + f.data.len();
@@ -101,7 +104,8 @@ pub fn put_outcome(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
         + document.map_or(0, <[u8]>::len)
         + outcome.note.len()
         + outcome.traceback.len()
-        + outcome.follow.iter().map(follow).sum::<usize>();
+        + outcome.follow.iter().map(follow).sum::<usize>()
+        + outcome.ended.iter().map(ended_length).sum::<usize>();
     out.reserve(4 + payload);
     out.put_u32_le(payload as u32);
     out.put_u32_le(seq);
@@ -122,6 +126,30 @@ pub fn put_outcome(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
         out.put_slice(follow.id.as_bytes());
         out.put_slice(&follow.data);
     }
+    for ended in &outcome.ended {
+        put_ended(out, ended);
+    }
+}
+
+fn ended_length(ended: &EndedTask) -> usize {
+    let group = ended.member.as_ref().map_or(0, |(group, _)| group.len());
+    ENDED_FIXED + ended.id.len() + group + ended.document.len()
+}
+
+fn put_ended(out: &mut Vec<u8>, ended: &EndedTask) {
+    let (group, index) = match &ended.member {
+        Some((group, index)) => (Some(group.as_str()), *index),
+        None => (None, None),
+    };
+    out.put_u32_le(NONE_32);
+    out.put_u8(u8::from(ended.revoked));
+    out.put_i64_le(index.unwrap_or(i64::MAX));
+    out.put_u32_le(group.map_or(NONE_32, |g| g.len() as u32));
+    out.put_u32_le(ended.id.len() as u32);
+    out.put_u32_le(ended.document.len() as u32);
+    out.put_slice(group.unwrap_or_default().as_bytes());
+    out.put_slice(ended.id.as_bytes());
+    out.put_slice(&ended.document);
 }
 
 /// Reads an outcome.
@@ -143,11 +171,34 @@ pub fn read_outcome(mut frame: Bytes) -> Result<(u32, Outcome)> {
     let note = String::from_utf8_lossy(&frame.split_to(note)).into_owned();
     let traceback = String::from_utf8_lossy(&frame.split_to(traceback)).into_owned();
     let document = (document != NONE_32).then_some(bytes);
-    let mut follow = Vec::new();
+    let (mut follow, mut ended) = (Vec::new(), Vec::new());
     while !frame.is_empty() {
-        follow.push(read_follow(&mut frame)?);
+        if frame.starts_with(&NONE_32.to_le_bytes()) {
+            ended.push(read_ended(&mut frame)?);
+        } else {
+            follow.push(read_follow(&mut frame)?);
+        }
     }
-    Ok((seq, Outcome { key, pid: 0, status, runtime_us, document, note, traceback, follow }))
+    Ok((seq, Outcome { key, pid: 0, status, runtime_us, document, note, traceback, follow, ended }))
+}
+
+fn read_ended(frame: &mut Bytes) -> Result<EndedTask> {
+    if frame.len() < ENDED_FIXED {
+        return Err(broken("outcome"));
+    }
+    frame.advance(4);
+    let revoked = frame.get_u8() != 0;
+    let index = Some(frame.get_i64_le()).filter(|index| *index != i64::MAX);
+    let (group, id, document) =
+        (frame.get_u32_le(), frame.get_u32_le() as usize, frame.get_u32_le() as usize);
+    let group_length = if group == NONE_32 { 0 } else { group as usize };
+    if frame.len() < group_length + id + document {
+        return Err(broken("outcome"));
+    }
+    let mut text = |len| String::from_utf8_lossy(&frame.split_to(len)).into_owned();
+    let (name, id) = (text(group_length), text(id));
+    let member = (group != NONE_32).then_some((name, index));
+    Ok(EndedTask { id, revoked, document: frame.split_to(document), member })
 }
 
 fn read_follow(frame: &mut Bytes) -> Result<FollowUp> {
@@ -207,10 +258,18 @@ mod tests {
     }
 
     prop_compose! {
+        fn an_ended_task()(id in "\\PC{0,40}", revoked: bool, document in prop::collection::vec(any::<u8>(), 0..300),
+                           member in prop::option::of(("\\PC{0,40}", prop::option::of(-9i64..9)))) -> EndedTask {
+            EndedTask { id, revoked, document: document.into(), member }
+        }
+    }
+
+    prop_compose! {
         fn an_outcome()(key: u64, v in 0u8..7, runtime_us: u32, document in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)),
                         note in "\\PC{0,40}", traceback in "\\PC{0,40}",
-                        follow in prop::collection::vec(a_follow_up(), 0..4)) -> Outcome {
-            Outcome { key, pid: 0, status: status(v).unwrap(), runtime_us, document: document.map(Bytes::from), note, traceback, follow }
+                        follow in prop::collection::vec(a_follow_up(), 0..4),
+                        ended in prop::collection::vec(an_ended_task(), 0..4)) -> Outcome {
+            Outcome { key, pid: 0, status: status(v).unwrap(), runtime_us, document: document.map(Bytes::from), note, traceback, follow, ended }
         }
     }
 
@@ -261,6 +320,7 @@ mod tests {
             note: String::new(),
             traceback: String::new(),
             follow: Vec::new(),
+            ended: Vec::new(),
         };
         let mut bytes = Vec::new();
         put_outcome(&mut bytes, 0, &outcome);

@@ -20,7 +20,7 @@ use crate::{
     redis_connection::Multiplexed,
     result::{
         Join, Joined, Joins, Member, Record, State, Stored,
-        join::{self, CLAIM_MS, DONE_MS, Ended},
+        join::{self, CLAIM_MS, DONE_MS, Ended, Size},
     },
 };
 
@@ -30,6 +30,9 @@ static DECLARE: LazyLock<Script> = LazyLock::new(|| Script::new(DECLARE_SOURCE))
 const DECLARE_SOURCE: &str = include_str!("declare.lua");
 static UNJOIN: LazyLock<Script> = LazyLock::new(|| Script::new(UNJOIN_SOURCE));
 const UNJOIN_SOURCE: &str = include_str!("unjoin.lua");
+
+/// How many members are read at a time, because each may be large.
+const READ: usize = 500;
 
 /// In the order of the scripts' keys.
 const SUFFIXES: [&str; 6] = [".j", ".t", ".s", ".d", "", ".c"];
@@ -109,6 +112,12 @@ impl RedisResults {
             .collect()
     }
 
+    fn exists(&self, key: &str) -> Result<bool> {
+        self.pool.repeat("read the members of a join", Self::soon(), |lease| {
+            cmd("EXISTS").arg(key).query(&mut lease.con)
+        })
+    }
+
     /// Closes a join or gives its claim back.
     async fn unjoin(&self, joined: &Joined, remember: Option<u64>) -> Result<()> {
         let mut call = cmd("EVALSHA");
@@ -146,18 +155,40 @@ impl Joins for RedisResults {
         self.set_size(more, &join::token())
     }
 
-    fn members(&self, id: &str) -> Result<Vec<Ended>> {
+    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>> {
         let key = &self.join_keys(id)[0];
-        let parts: Vec<Vec<u8>> =
-            self.pool.repeat("read the members of a join", Self::soon(), |lease| {
-                match cmd("ZRANGE").arg(key).arg(0).arg(-1).query(&mut lease.con) {
+        let (mut members, mut size) = (Vec::new(), Size::new(most));
+        loop {
+            let first = members.len();
+            let range = |name| {
+                let mut range = cmd(name);
+                range.arg(key).arg(first).arg(first + READ - 1);
+                range
+            };
+            let parts: Vec<Vec<u8>> = self.pool.repeat(
+                "read the members of a join",
+                Self::soon(),
+                |lease| match range("ZRANGE").query(&mut lease.con) {
                     Err(error) if error.code() == Some("WRONGTYPE") => {
-                        cmd("LRANGE").arg(key).arg(0).arg(-1).query(&mut lease.con)
+                        range("LRANGE").query(&mut lease.con)
                     }
                     done => done,
-                }
-            })?;
-        parts.iter().map(|part| ended(part)).collect()
+                },
+            )?;
+            for part in &parts {
+                let ended = ended(part)?;
+                size.add(&ended)?;
+                members.push(ended);
+            }
+            if parts.len() < READ {
+                break;
+            }
+        }
+        if members.len() >= READ && !self.exists(key)? {
+            // It was closed meanwhile, and what was read is a part of it.
+            members.clear();
+        }
+        Ok(members)
     }
 
     fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {

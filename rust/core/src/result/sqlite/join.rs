@@ -5,9 +5,10 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
     clock::Millis,
+    error::Result,
     result::{
         Join, Joined, Member, State,
-        join::{CLAIM_MS, Ended},
+        join::{CLAIM_MS, Ended, Size},
     },
     sqlite_store::Tx,
 };
@@ -90,25 +91,30 @@ fn claim(tx: &Tx<'_>, number: i64, id: &str, token: &str) -> rusqlite::Result<Op
     })
 }
 
-/// The members that have ended, in order.
+/// The members that have ended, in order; an error when they have more than `most` bytes of results.
 pub(super) fn members(
     connection: &Connection,
-    id: &str,
+    (id, most): (&str, usize),
     now: Millis,
-) -> rusqlite::Result<Vec<Ended>> {
-    connection
-        .prepare_cached(
-            "SELECT member.id, state, result FROM joined JOIN member ON joined = number \
-             WHERE joined.id = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY place, member.id",
-        )?
-        .query_map((id, now), |row| {
-            Ok(Ended {
-                id: row.get(0)?,
-                state: State::from_name(row.get_ref(1)?.as_str()?),
-                result: Bytes::copy_from_slice(row.get_ref(2)?.as_blob()?),
-            })
-        })?
-        .collect()
+) -> rusqlite::Result<Result<Vec<Ended>>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT member.id, state, result FROM joined JOIN member ON joined = number \
+         WHERE joined.id = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY place, member.id",
+    )?;
+    let (mut rows, mut members) = (statement.query((id, now))?, Vec::new());
+    let mut size = Size::new(most);
+    while let Some(row) = rows.next()? {
+        let ended = Ended {
+            id: row.get(0)?,
+            state: State::from_name(row.get_ref(1)?.as_str()?),
+            result: Bytes::copy_from_slice(row.get_ref(2)?.as_blob()?),
+        };
+        if let Err(error) = size.add(&ended) {
+            return Ok(Err(error));
+        }
+        members.push(ended);
+    }
+    Ok(Ok(members))
 }
 
 /// Closes a join that is claimed with this token.

@@ -30,10 +30,13 @@ use crate::{
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
     message::{Encoding, Message},
-    pool::{Call, FollowUp, Lost, Outcome, Pool, PoolNews, Status, shrunk},
+    pool::{Call, EndedTask, FollowUp, Lost, Outcome, Pool, PoolNews, Status, shrunk},
     result::{ResultStore, memory::MemoryResults},
     worker::tests::flaky_results::FlakyResults,
-    worker::{Handle, Now, Stats, Stop, Surroundings, Worker},
+    worker::{
+        Handle, Now, Stats, Stop, Surroundings, Worker,
+        compose::{Composed, Composer, Ending, ErrorCall, Fate},
+    },
 };
 
 pub(crate) const QUEUE: &str = "q";
@@ -379,6 +382,48 @@ struct Run {
     until: Option<Pin<Box<Sleep>>>,
 }
 
+/// Composes what follows joins: `after-<group>`, which runs what is said in the embed of the member
+/// that completes it in the place of a body; `garbled` cannot be composed, `hostile` not even ended.
+struct ScriptedComposer(Arc<Oracle>);
+
+impl Composer for ScriptedComposer {
+    fn limit(&self) -> usize {
+        100
+    }
+
+    fn compose(&self, ending: &Ending) -> Result<Composed> {
+        let member = Message::decode(&ending.message).expect("what the member came with");
+        let body: serde_json::Value = serde_json::from_slice(&member.body).expect("JSON");
+        let script = body[2]["chord"]["task"].as_str().expect("a body");
+        let group = &ending.group;
+        let told = match &ending.fate {
+            Fate::Succeeded(results) => {
+                let results = results.iter().map(|r| String::from_utf8_lossy(r).into_owned());
+                format!("{group} {}", results.collect::<Vec<_>>().join(" "))
+            }
+            Fate::Failed { id, .. } => format!("{group} failed {id}"),
+            Fate::Lost(why) => format!("{group} lost {why}"),
+        };
+        self.0.begin(&told);
+        let failed = !matches!(ending.fate, Fate::Succeeded(_));
+        if script == "hostile" || (script == "garbled" && !failed) {
+            return Err(Error::new(ErrorKind::Encode, script));
+        }
+        let id = format!("after-{group}");
+        if failed {
+            let document = Bytes::from_static(b"unrun");
+            let ended = vec![EndedTask { id: id.clone(), revoked: false, document, member: None }];
+            let message = message(&id, "early", "0 ok").encode(Encoding::Compact);
+            let end = Box::from(&br#"{"state": "FAILURE", "exc_type": "ChordError"}"#[..]);
+            let calls = vec![ErrorCall { message, end }];
+            return Ok(Composed { ended, calls, ..Composed::default() });
+        }
+        let data = message(&id, "early", script).encode(Encoding::Compact);
+        let follow = vec![FollowUp { queue: QUEUE.into(), id: id.as_str().into(), data }];
+        Ok(Composed { follow, ..Composed::default() })
+    }
+}
+
 /// Runs what a message's `shadow` says: `<milliseconds | forever> <how it ends>`. What ends `last`
 /// does so when the pool is killed.
 pub(crate) struct ScriptedPool {
@@ -497,6 +542,7 @@ impl ScriptedPool {
             note: format!("it says {}", run.end),
             traceback: String::new(),
             follow: Self::follow(run),
+            ended: Vec::new(),
         }));
     }
 }
@@ -657,6 +703,11 @@ impl Lab {
         Self::with(self.broker.beside(), self.oracle, self.results, config)
     }
 
+    /// Another worker with what a first one has left behind.
+    pub(crate) fn over(broker: &Flaky, results: Arc<MemoryResults>, config: WorkerConfig) -> Self {
+        Self::with(broker.beside(), Arc::default(), results, config)
+    }
+
     pub(crate) fn on(broker: Arc<Flaky>, config: WorkerConfig) -> Self {
         let results = Arc::new(MemoryResults::new("memory://", &fresh()));
         Self::with(broker, Arc::default(), results, config)
@@ -687,6 +738,7 @@ impl Lab {
         let store = FlakyResults::new(Arc::clone(&results));
         let (worker, handle) =
             Worker::within(surroundings, config, cable, Some(store.clone()), pool);
+        let worker = worker.composing(Arc::new(ScriptedComposer(Arc::clone(&oracle))));
         Self { broker, results, store, oracle, handle, stopped, run: tokio::spawn(worker.run()) }
     }
 

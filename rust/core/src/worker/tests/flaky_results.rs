@@ -35,6 +35,11 @@ impl FlakyResults {
         self.down.store(down, Ordering::Relaxed);
     }
 
+    fn trouble(&self) -> Result<()> {
+        let down = self.down.load(Ordering::Relaxed);
+        if down { Err(Error::new(ErrorKind::Connection, "unplugged")) } else { Ok(()) }
+    }
+
     /// Refuses documents of more bytes.
     pub(crate) fn limit(&self, bytes: usize) {
         self.largest.store(bytes, Ordering::Relaxed);
@@ -48,23 +53,27 @@ impl Joins for FlakyResults {
     fn extend(&self, more: &Join) -> Result<()> {
         self.inner.extend(more)
     }
-    fn members(&self, id: &str) -> Result<Vec<Ended>> {
-        self.inner.members(id)
+    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>> {
+        self.inner.members(id, most)
     }
     fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
-        self.inner.close(joined)
+        Box::pin(async move {
+            self.trouble()?;
+            self.inner.close(joined).await
+        })
     }
     fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
-        self.inner.reopen(joined)
+        Box::pin(async move {
+            self.trouble()?;
+            self.inner.reopen(joined).await
+        })
     }
 }
 
 impl ResultStore for FlakyResults {
     fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>> {
         Box::pin(async move {
-            if self.down.load(Ordering::Relaxed) {
-                return Err(Error::new(ErrorKind::Connection, "unplugged"));
-            }
+            self.trouble()?;
             let mut stored = Stored::default();
             for (n, record) in batch.iter().enumerate() {
                 if record.document.len() > self.largest.load(Ordering::Relaxed) {

@@ -1,12 +1,16 @@
 //! Members of joins are counted however they end, and their messages are settled after that.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::fake::{Lab, config, message, wall_us};
 use crate::{
+    clock,
     config::TaskSpec,
+    error::ErrorKind,
     message::Message,
-    result::{Join, Joins},
+    result::{Join, Joins, join::CLAIM_MS},
     worker::Stop,
 };
 
@@ -43,7 +47,7 @@ async fn members_count_however_they_end() {
     ]);
     lab.until_figures(|f| f.depth == 0).await;
     lab.until_idle().await;
-    let members = lab.results.members("g").expect("memory");
+    let members = lab.results.members("g", usize::MAX).expect("memory");
     let found: Vec<(&str, &str)> =
         members.iter().map(|one| (one.id.as_str(), one.state.as_str())).collect();
     let expected = [
@@ -68,21 +72,147 @@ async fn a_group_that_is_no_chord_is_not_counted() {
     lab.broker.put(&[plain]);
     lab.until_empty().await;
     assert_eq!(lab.document("g-0").as_deref(), Some("ok"));
-    assert_eq!(lab.results.members("g").expect("memory"), []);
+    assert_eq!(lab.results.members("g", usize::MAX).expect("memory"), []);
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+/// A chord whose members run these scripts; its body runs `body`.
+fn chord(lab: &Lab, group: &str, body: &str, scripts: &[(&str, &str)]) {
+    let size = scripts.len() as u64;
+    lab.results.declare(&Join { id: group.into(), size, expires_ms: None }).expect("memory");
+    for (index, (task, script)) in scripts.iter().enumerate() {
+        let mut member = member(group, index as i64, task, script);
+        let embed = format!(r#"[[], {{}}, {{"chord": {{"task": "{body}"}}}}]"#);
+        member.body = embed.into();
+        lab.broker.put(&[member]);
+    }
+}
+
+/// Waits until a chord is closed, letting time pass.
+async fn until_closed(lab: &Lab, group: &str) {
+    while !lab.results.members(group, usize::MAX).expect("memory").is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_member_has_the_body_published_and_is_settled_after_that() {
+    for task in ["early", "late"] {
+        let lab = Lab::new(config());
+        lab.broker.refuse_publish(Some(ErrorKind::Connection));
+        chord(&lab, "g", "0 ok", &[(task, "0 ok"), (task, "100 ok")]);
+        lab.oracle.until(|o| o.begun().contains(&"g null null".to_owned())).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        // The long one was acknowledged when it began, if that is how it is.
+        let expected = if task == "early" { 2 } else { 1 };
+        assert_eq!(lab.settlements().len(), expected, "{task}");
+        lab.broker.refuse_publish(None);
+        until_closed(&lab, "g").await;
+        lab.oracle.until(|o| o.ended().contains(&"after-g".to_owned())).await;
+        lab.until_idle().await;
+        assert_eq!(lab.document("after-g").as_deref(), Some("ok"));
+        assert_eq!(lab.settlements(), ["ack"; 3], "{task}");
+        lab.stop(Stop::Warm).await.expect("a clean end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[allow(clippy::disallowed_methods)] // what it waits for is a time of the machine's
+async fn a_worker_that_is_lost_before_the_body_is_published_leaves_it_to_the_next() {
+    let lab = Lab::new(config());
+    lab.broker.refuse_publish(Some(ErrorKind::Connection));
+    chord(&lab, "g", "0 ok", &[("late", "0 ok"), ("late", "0 ok")]);
+    lab.oracle.until(|o| o.begun().contains(&"g null null".to_owned())).await;
+    // Its lease outlives its claim, which lapses by the clock of the store, the machine's.
+    let lapsed = clock::wall_ms() + CLAIM_MS as i64;
+    while clock::wall_ms() <= lapsed {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let lab = lab.crash(config()).await;
+    lab.until_idle().await;
+    let body = lab.oracle.begun().into_iter().filter(|one| one == "after-g");
+    assert_eq!((body.count(), lab.document("after-g").as_deref()), (1, Some("ok")));
     lab.stop(Stop::Warm).await.expect("a clean end");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_messages_of_a_join_that_is_complete_are_settled() {
+async fn a_worker_that_stops_while_the_broker_is_away_gives_the_join_back() {
     let lab = Lab::new(config());
-    for group in ["g", "h"] {
-        let join = Join { id: group.into(), size: 2, expires_ms: None };
-        lab.results.declare(&join).expect("memory");
+    lab.broker.refuse_publish(Some(ErrorKind::Connection));
+    chord(&lab, "g", "0 ok", &[("late", "0 ok"), ("late", "0 ok")]);
+    lab.oracle.until(|o| o.begun().contains(&"g null null".to_owned())).await;
+    let (broker, results) = (lab.broker.clone(), lab.results.clone());
+    lab.stop(Stop::Cold).await.expect("a clean end");
+    broker.refuse_publish(None);
+    assert!(broker.figures().depth > 0, "the last member runs again");
+    let lab = Lab::over(&broker, results, config());
+    lab.until_idle().await;
+    assert_eq!(lab.document("after-g").as_deref(), Some("ok"), "at once, without a lapse");
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_failed_ends_the_body_and_has_its_error_callbacks_called() {
+    let lab = Lab::new(config());
+    let members = [("late", "0 ok"), ("late", "0 fail"), ("early", "0 die")];
+    chord(&lab, "g", "0 ok", &members);
+    lab.oracle.until(|o| o.ended().iter().any(|one| one.contains("ChordError"))).await;
+    until_closed(&lab, "g").await;
+    let begun = lab.oracle.begun();
+    assert!(begun.contains(&"g failed g-1".to_owned()), "{begun:?}");
+    assert!(begun.contains(&"after-g FAILURE ChordError".to_owned()), "{begun:?}");
+    assert_eq!(lab.document("after-g").as_deref(), Some("unrun"));
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_cannot_be_had_ends_as_a_failure_and_holds_up_nothing() {
+    for (body, refused, why) in [
+        ("garbled", None, "g lost garbled"),
+        ("hostile", None, "g lost hostile"),
+        ("0 ok", Some(ErrorKind::TooLarge), "g lost refused"),
+    ] {
+        let lab = Lab::new(config());
+        lab.broker.refuse_publish(refused);
+        chord(&lab, "g", body, &[("late", "0 ok")]);
+        lab.oracle.until(|o| o.begun().contains(&why.to_owned())).await;
+        lab.broker.refuse_publish(None);
+        chord(&lab, "h", "0 ok", &[("late", "0 ok")]);
+        lab.until_idle().await;
+        assert_eq!(lab.document("after-h").as_deref(), Some("ok"), "{why}");
+        let unrun = lab.document("after-g");
+        assert_eq!(unrun.as_deref(), (body != "hostile").then_some("unrun"), "{why}");
+        assert!(lab.settlements().iter().all(|how| *how == "ack"), "{why}");
+        lab.stop(Stop::Warm).await.expect("a clean end");
     }
-    let put = [("g", 0), ("h", 0), ("g", 1), ("h", 1)];
-    lab.broker.put(&put.map(|(group, index)| member(group, index, "late", "0 ok")));
-    lab.until_empty().await;
-    assert_eq!(lab.settlements(), ["ack"; 4]);
-    assert_eq!(lab.results.members("g").expect("memory").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_over_the_limit_end_the_body_with_a_clear_error() {
+    let lab = Lab::new(config());
+    let long = (0..30).map(|_| ("late", "0 ok")).collect::<Vec<_>>();
+    chord(&lab, "g", "0 ok", &long);
+    lab.until_idle().await;
+    let begun = lab.oracle.begun();
+    let told = begun.iter().find(|one| one.starts_with("g lost")).expect("it is told");
+    assert!(told.contains("more than `100` bytes together"), "{told}");
+    assert_eq!(lab.document("after-g").as_deref(), Some("unrun"));
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_delays_the_body() {
+    let lab = Lab::new(config());
+    lab.broker.refuse_publish(Some(ErrorKind::Connection));
+    chord(&lab, "g", "0 ok", &[("late", "0 ok")]);
+    lab.oracle.until(|o| o.begun().contains(&"g null".to_owned())).await;
+    lab.store.set_down(true);
+    lab.broker.refuse_publish(None);
+    lab.oracle.until(|o| o.begun().contains(&"after-g".to_owned())).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(lab.settlements(), [""; 0], "the join is not closed");
+    lab.store.set_down(false);
+    lab.until_idle().await;
+    assert_eq!(lab.settlements(), ["ack", "ack"]);
     lab.stop(Stop::Warm).await.expect("a clean end");
 }

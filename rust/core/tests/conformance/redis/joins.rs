@@ -64,7 +64,7 @@ fn a_chord_of_a_stock_client_is_completed_by_either_side() {
                 let joined = results.store(&[member(&id, 2)]).await.unwrap().joined;
                 assert_eq!(joined.len(), usize::from(ours_last));
                 assert!(!stock_part(con, &id, 2, 3), "it is claimed");
-                let members = results.members(&id).unwrap();
+                let members = results.members(&id, usize::MAX).unwrap();
                 assert_eq!(
                     members.iter().map(|m| &m.result[..]).collect::<Vec<_>>(),
                     [b"0", b"1", b"2"]
@@ -137,7 +137,7 @@ fn an_unordered_chord_of_stock_workers_is_read() {
                 .unwrap();
             stock_size(con, &id, 2);
             assert_eq!(results.store(&[member(&id, 1)]).await.unwrap().joined.len(), 1);
-            let members = results.members(&id).unwrap();
+            let members = results.members(&id, usize::MAX).unwrap();
             assert_eq!((&*members[0].id, &members[0].result[..]), ("a", &b"[1, 2]"[..]));
         });
     });

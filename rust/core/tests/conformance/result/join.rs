@@ -52,7 +52,7 @@ pub(crate) fn a_join_completes_once(s: &impl Stores) {
     crate::run(b.close(&joined)).unwrap();
     assert_eq!(count(&*a, &[member(&id, 1)]), []);
     assert_eq!(count(&*b, &[member(&id, 7)]), []);
-    assert_eq!(a.members(&id).unwrap(), []);
+    assert_eq!(a.members(&id, usize::MAX).unwrap(), []);
 }
 
 pub(crate) fn the_same_record_again_has_the_same_answer(s: &impl Stores) {
@@ -77,7 +77,11 @@ pub(crate) fn a_member_counts_once(s: &impl Stores) {
     let failed = Record { state: State::Failure, ..failed };
     assert_eq!(count(&*s.store(), &[failed]), []);
     assert_eq!(completed(&*handle, &[member(&id, 1)]), [&*id]);
-    assert_eq!(handle.members(&id).unwrap()[0].state, State::Success, "the first result stands");
+    assert_eq!(
+        handle.members(&id, usize::MAX).unwrap()[0].state,
+        State::Success,
+        "the first result stands"
+    );
 }
 
 pub(crate) fn members_are_read_in_order(s: &impl Stores) {
@@ -92,14 +96,14 @@ pub(crate) fn members_are_read_in_order(s: &impl Stores) {
     let last = Some(Box::new(Member::new(&id, None)));
     batch.insert(4, Record { member: last, ..record(&format!("{id}-last"), State::Success, "é") });
     assert_eq!(completed(&*handle, &batch), [&*id], "a failure counts like any other end");
-    let members = s.store().members(&id).unwrap();
+    let members = s.store().members(&id, usize::MAX).unwrap();
     let ids: Vec<String> = (0..12).map(|index| format!("{id}-{index}")).collect();
     assert!(members.iter().map(|m| &m.id).eq(ids.iter().chain([&format!("{id}-last")])));
     let state = |index: usize| members[index].state.as_str();
     assert_eq!((state(6), state(7), state(10)), ("SUCCESS", "REVOKED", "FAILURE"));
     let results: Vec<&[u8]> = [0, 10, 12].map(|index: usize| &members[index].result[..]).into();
     assert_eq!(results, [&b"\"0\""[..], b"\"why\"", "\"é\"".as_bytes()]);
-    assert_eq!(handle.members(&unique("g")).unwrap(), []);
+    assert_eq!(handle.members(&unique("g"), usize::MAX).unwrap(), []);
 }
 
 pub(crate) fn members_may_come_before_the_size(s: &impl Stores) {
@@ -170,7 +174,7 @@ pub(crate) fn stores_race(s: &impl Stores) {
             .collect();
         let found: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
         assert_eq!(found, 1);
-        assert_eq!(s.store().members(&id).unwrap().len(), 4 * EACH as usize);
+        assert_eq!(s.store().members(&id, usize::MAX).unwrap().len(), 4 * EACH as usize);
     }
 }
 
@@ -180,7 +184,7 @@ pub(crate) fn what_has_not_ended_does_not_count(s: &impl Stores) {
     for state in [State::Started, State::Retry, State::Custom("PROGRESS".into())] {
         assert_eq!(count(&*handle, &[Record { state, ..member(&id, 0) }]), []);
     }
-    assert_eq!(handle.members(&id).unwrap(), []);
+    assert_eq!(handle.members(&id, usize::MAX).unwrap(), []);
     assert_eq!(completed(&*handle, &[member(&id, 0)]), [&*id]);
 }
 
@@ -188,7 +192,7 @@ pub(crate) fn a_client_counts_nothing(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("g"));
     declare(&*handle, &id, 1);
     handle.put(&member(&id, 0)).unwrap();
-    assert_eq!(handle.members(&id).unwrap(), []);
+    assert_eq!(handle.members(&id, usize::MAX).unwrap(), []);
     assert_eq!(completed(&*handle, &[member(&id, 0)]), [&*id]);
 }
 
@@ -207,11 +211,11 @@ pub(crate) fn a_join_expires(s: &impl Stores) {
     let short = |index| Record { expires_ms: Some(50), ..member(&id, index) };
     declare(&*handle, &id, 2);
     assert_eq!(count(&*handle, &[short(0)]), []);
-    until(|| handle.members(&id).unwrap().is_empty());
+    until(|| handle.members(&id, usize::MAX).unwrap().is_empty());
     handle.cleanup().unwrap();
     // Neither its size nor its members are known any more.
     assert_eq!(count(&*handle, &[member(&id, 1)]), []);
-    assert_eq!(handle.members(&id).unwrap().len(), 1);
+    assert_eq!(handle.members(&id, usize::MAX).unwrap().len(), 1);
     declare(&*handle, &id, 1);
     assert_eq!(completed(&*handle, &[member(&id, 1)]), [&*id]);
 }
@@ -226,10 +230,10 @@ pub(crate) fn a_claim_is_given_back(s: &impl Stores) {
     // Too late: it is another's.
     crate::run(handle.close(&joined)).unwrap();
     crate::run(handle.reopen(&joined)).unwrap();
-    assert_eq!(handle.members(&id).unwrap().len(), 1);
+    assert_eq!(handle.members(&id, usize::MAX).unwrap().len(), 1);
     assert_eq!(count(&*handle, &[member(&id, 0)]), []);
     crate::run(handle.close(&next)).unwrap();
-    assert_eq!(handle.members(&id).unwrap(), []);
+    assert_eq!(handle.members(&id, usize::MAX).unwrap(), []);
 }
 
 pub(crate) fn a_claim_lapses(s: &impl Stores) {

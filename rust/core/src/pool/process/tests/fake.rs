@@ -214,6 +214,7 @@ pub(super) fn outcome(call: &Call, note: String) -> Outcome {
         note,
         traceback: String::new(),
         follow: Vec::new(),
+        ended: Vec::new(),
     }
 }
 

@@ -1,0 +1,339 @@
+//! Joining: what follows joins that are complete, in three steps.
+//!
+//! It is composed, on a thread that may block; published, by the `outbox`; and then the join is
+//! closed, after which the messages of the members that completed it are settled. A worker that is
+//! lost on the way leaves those messages: whoever runs them again is told of the join once more, when
+//! the claim has lapsed. Where publishing is given up, the claim is given back. One join is composed
+//! and one is closed at a time.
+//!
+//! What cannot be composed, or not be published for what it is, is composed once more as what follows
+//! a failure; what cannot be had even then is lost, and the log says so.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    broker::Tag,
+    clock::Micros,
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
+    result::{Joined, ResultStore},
+    worker::{
+        compose::{Composed, Composer, Ending, Fate},
+        kept::After,
+        members,
+        retry::Retry,
+    },
+};
+
+/// A join that is complete.
+#[derive(Debug)]
+pub(super) struct Completed {
+    /// The claim to publish what follows it.
+    pub(super) joined: Joined,
+    /// The message of the member that completed it.
+    pub(super) message: Bytes,
+    /// What is settled after that: the messages of the members that completed it.
+    pub(super) after: Vec<After>,
+    /// Why what follows could not be published, if that was tried.
+    pub(super) lost: Option<String>,
+}
+
+/// What came of a step.
+#[derive(Debug)]
+pub(super) enum JoinNews {
+    /// What follows a join is to be published.
+    Composed(Box<Completed>, Composed),
+    /// A join is closed; this may be settled.
+    Closed(Vec<After>),
+    /// A server is away; it will be tried again.
+    Failed(Error),
+}
+
+/// What a thread has composed, and the error for which it is not what was asked for first.
+struct Work {
+    composed: Result<Composed>,
+    because: Option<Error>,
+}
+
+/// How a claim ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Close,
+    Reopen,
+}
+
+/// Joins on their way.
+pub(super) struct Joining {
+    store: Option<Arc<dyn ResultStore>>,
+    composer: Option<Arc<dyn Composer>>,
+    waiting: VecDeque<Box<Completed>>,
+    composing: Option<(Box<Completed>, BoxFuture<'static, Work>)>,
+    published: VecDeque<(Box<Completed>, End)>,
+    closing: Option<(Box<Completed>, End, BoxFuture<'static, Result<()>>)>,
+    retry: Retry,
+}
+
+impl Joining {
+    pub(super) fn new(store: Option<Arc<dyn ResultStore>>) -> Self {
+        Self {
+            store,
+            composer: None,
+            waiting: VecDeque::new(),
+            composing: None,
+            published: VecDeque::new(),
+            closing: None,
+            retry: Retry::default(),
+        }
+    }
+
+    /// Who composes; without one, what follows a join is lost.
+    pub(super) fn set_composer(&mut self, composer: Arc<dyn Composer>) {
+        self.composer = Some(composer);
+    }
+
+    /// Takes a join that is complete.
+    pub(super) fn push(&mut self, completed: Box<Completed>) {
+        self.waiting.push_back(completed);
+    }
+
+    /// Takes a join of which all that follows is published and stored.
+    pub(super) fn close(&mut self, completed: Box<Completed>) {
+        self.published.push_back((completed, End::Close));
+    }
+
+    /// What follows can never be published. Unless that is what follows this very failure, it is
+    /// composed again.
+    pub(super) fn lost(&mut self, mut completed: Box<Completed>, error: &Error) {
+        if completed.lost.replace(error.to_string()).is_some() {
+            return self.close(completed);
+        }
+        self.waiting.push_back(completed);
+    }
+
+    /// How many are not closed, those not counted that are being published.
+    pub(super) fn len(&self) -> usize {
+        let under_way = usize::from(self.composing.is_some()) + usize::from(self.closing.is_some());
+        self.waiting.len() + self.published.len() + under_way
+    }
+
+    /// Whether the settlement of this message waits here.
+    pub(super) fn holds(&self, tag: Tag) -> bool {
+        self.waiting
+            .iter()
+            .chain(self.composing.iter().map(|(completed, _)| completed))
+            .chain(self.published.iter().map(|(completed, _)| completed))
+            .chain(self.closing.iter().map(|(completed, ..)| completed))
+            .any(|completed| completed.holds(tag))
+    }
+
+    /// The lease lapsed: settlements are void. What follows is still published: the members have
+    /// ended.
+    pub(super) fn fenced(&mut self) {
+        self.waiting
+            .iter_mut()
+            .chain(self.composing.iter_mut().map(|(completed, _)| completed))
+            .chain(self.published.iter_mut().map(|(completed, _)| completed))
+            .chain(self.closing.iter_mut().map(|(completed, ..)| completed))
+            .for_each(|completed| completed.fenced());
+    }
+
+    /// Gives the claims back of these and of all whose followers are not published; what must be
+    /// settled all the same. The other messages stay held, so that their tasks run again and complete
+    /// their joins.
+    pub(super) fn give_up(
+        &mut self,
+        published: impl IntoIterator<Item = Box<Completed>>,
+    ) -> Vec<After> {
+        let composing = self.composing.take().map(|(completed, _)| completed);
+        let mut settled = Vec::new();
+        let waiting = std::mem::take(&mut self.waiting);
+        for mut completed in waiting.into_iter().chain(composing).chain(published) {
+            let after = std::mem::take(&mut completed.after);
+            let (once, again): (Vec<_>, Vec<_>) = after.into_iter().partition(|after| after.once);
+            if again.iter().all(|after| after.settlement.is_none()) {
+                tracing::error!(
+                    join = completed.joined.id,
+                    "what follows a join could not be published, and none of its members runs again"
+                );
+            }
+            settled.extend(once);
+            self.published.push_back((completed, End::Reopen));
+        }
+        settled
+    }
+
+    /// When [`Joining::kick`] should be called again, if nothing happens before.
+    pub(super) fn next_wake(&self) -> Option<Micros> {
+        let composes = self.composing.is_none() && !self.waiting.is_empty();
+        let closes = self.closing.is_none() && !self.published.is_empty();
+        (composes || closes).then_some(self.retry.at)
+    }
+
+    /// Begins what can be begun.
+    pub(super) fn kick(&mut self, now: Micros) {
+        if now < self.retry.at {
+            return;
+        }
+        let Some(store) = &self.store else { return };
+        if self.composing.is_none()
+            && let Some(completed) = self.waiting.pop_front()
+        {
+            let work = compose(Arc::clone(store), self.composer.clone(), &completed);
+            self.composing = Some((completed, work));
+        }
+        if self.closing.is_none()
+            && let Some((completed, end)) = self.published.pop_front()
+        {
+            let (store, joined) = (Arc::clone(store), completed.joined.clone());
+            let reply = Box::pin(async move {
+                match end {
+                    End::Close => store.close(&joined).await,
+                    End::Reopen => store.reopen(&joined).await,
+                }
+            });
+            self.closing = Some((completed, end, reply));
+        }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Micros,
+        random: &mut dyn FnMut() -> f64,
+    ) -> Poll<JoinNews> {
+        if let Some((_, work)) = &mut self.composing
+            && let Poll::Ready(work) = work.as_mut().poll(cx)
+            && let Some((completed, _)) = self.composing.take()
+        {
+            return Poll::Ready(self.composed(completed, work, now, random));
+        }
+        if let Some((.., reply)) = &mut self.closing
+            && let Poll::Ready(result) = reply.as_mut().poll(cx)
+            && let Some((completed, end, _)) = self.closing.take()
+        {
+            return Poll::Ready(self.closed(completed, end, result, now, random));
+        }
+        Poll::Pending
+    }
+
+    fn composed(
+        &mut self,
+        completed: Box<Completed>,
+        Work { composed, because }: Work,
+        now: Micros,
+        random: &mut dyn FnMut() -> f64,
+    ) -> JoinNews {
+        let join = completed.joined.id.as_str();
+        match composed {
+            Ok(composed) => {
+                self.retry = Retry::default();
+                if let Some(error) = because {
+                    tracing::error!(join, %error, "what follows a join cannot be had, it ends as a failure");
+                }
+                JoinNews::Composed(completed, composed)
+            }
+            Err(error) if error.is_retryable() => {
+                self.retry.later(now, random());
+                self.waiting.push_back(completed);
+                JoinNews::Failed(error)
+            }
+            Err(error) => {
+                let error = because.unwrap_or(error);
+                tracing::error!(join, %error, "what follows a join cannot be told, it is lost");
+                JoinNews::Composed(completed, Composed::default())
+            }
+        }
+    }
+
+    fn closed(
+        &mut self,
+        completed: Box<Completed>,
+        end: End,
+        result: Result<()>,
+        now: Micros,
+        random: &mut dyn FnMut() -> f64,
+    ) -> JoinNews {
+        match result {
+            Err(error) if error.is_retryable() => {
+                self.retry.later(now, random());
+                self.published.push_front((completed, end));
+                return JoinNews::Failed(error);
+            }
+            Err(error) => {
+                let join = completed.joined.id.as_str();
+                tracing::warn!(join, %error, "a join is not closed, what follows it may come again");
+            }
+            Ok(()) => self.retry = Retry::default(),
+        }
+        JoinNews::Closed(completed.after)
+    }
+}
+
+impl Completed {
+    /// Whether the settlement of this message waits for it.
+    pub(super) fn holds(&self, tag: Tag) -> bool {
+        self.after.iter().any(|after| after.holds(tag))
+    }
+
+    /// The lease lapsed: settlements are void.
+    pub(super) fn fenced(&mut self) {
+        self.after.iter_mut().for_each(After::fenced);
+    }
+}
+
+/// Composes what follows a join.
+fn compose(
+    store: Arc<dyn ResultStore>,
+    composer: Option<Arc<dyn Composer>>,
+    completed: &Completed,
+) -> BoxFuture<'static, Work> {
+    let Some(composer) = composer else {
+        let text = "this worker composes nothing, run the last member on one that does";
+        let error = Error::new(ErrorKind::Unsupported, text);
+        return Box::pin(async { Work { composed: Err(error), because: None } });
+    };
+    let (group, message) = (completed.joined.id.clone(), completed.message.clone());
+    let lost = completed.lost.clone();
+    Box::pin(async move {
+        let work = move || work(&*store, &*composer, (group, message), lost);
+        spawn_blocking(work).await.unwrap_or_else(|e| {
+            let error = Error::caused(ErrorKind::Internal, "the composition was broken off", e);
+            Work { composed: Err(error), because: None }
+        })
+    })
+}
+
+fn work(
+    store: &dyn ResultStore,
+    composer: &dyn Composer,
+    (group, message): (String, Bytes),
+    lost: Option<String>,
+) -> Work {
+    let mut because = None;
+    let fate = match lost {
+        Some(why) => Fate::Lost(why),
+        None => match members::fate(store, &group, composer.limit()) {
+            Ok(Some(fate)) => fate,
+            // It was closed by another.
+            Ok(None) => return Work { composed: Ok(Composed::default()), because },
+            Err(error) if error.is_retryable() => return Work { composed: Err(error), because },
+            Err(error) => Fate::Lost(because.insert(error).to_string()),
+        },
+    };
+    let mut ending = Ending { group, message, fate };
+    let first = composer.compose(&ending);
+    match first {
+        Err(error) if !error.is_retryable() && !matches!(ending.fate, Fate::Lost(_)) => {
+            ending.fate = Fate::Lost(because.insert(error).to_string());
+            Work { composed: composer.compose(&ending), because }
+        }
+        done => Work { composed: done, because },
+    }
+}
