@@ -94,6 +94,17 @@ def test_a_graph_that_is_too_deep(app: Any, tasks: Any) -> None:
     assert len(sent(app)) == 1
 
 
+def test_groups_that_follow_each_other_are_one_level(app: Any, tasks: Any) -> None:
+    app.results_or_none.declare_join = lambda gid, size: None
+    steps = [group(tasks.add.s(1), tasks.add.s(2)), tasks.add.s(3)] * 100
+    chain(steps).apply_async()
+    tasks.add.s(1) | chain(steps)
+    (tasks.add.s(1) | chain(steps)).apply_async()
+    assert len(sent(app)) == 3 and len(sent(app)[2][3]["chain"]) == 100
+    with pytest.raises(ValueError, match="levels deep"):
+        chain(steps * 2).apply_async()
+
+
 def test_a_signature_inside_of_itself(app: Any, tasks: Any) -> None:
     inside = group([tasks.add.s(1)])
     inside.tasks.append(inside)

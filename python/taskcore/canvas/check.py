@@ -19,6 +19,9 @@ CHUNK = 1000
 MAX_DEPTH = 64
 """Compositions and links inside of each other. Each takes up to seven levels of lists and dicts in
 a message, of which the encodings take 512."""
+MAX_TURNS = 150
+"""Groups that follow each other in a chain, with tasks between them. They are no levels where they
+are sent, but as long as they are composed each is inside of the one before."""
 
 
 def check(sig: Any, app: Any, names: bool = True) -> None:
@@ -35,13 +38,15 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
     """
     known = _Known(app)
     path: list[int] = []
-    waiting: list[tuple[Any, int]] = [(maybe_signature(sig), 0)]
+    # With each its place in the path, and its level, which a chain as a body does not raise: what
+    # follows the first of it follows the chord.
+    waiting: list[tuple[Any, int, int]] = [(maybe_signature(sig), 0, 0)]
     while waiting:
-        one, depth = waiting.pop()
-        del path[depth:]
+        one, place, level = waiting.pop()
+        del path[place:]
         if id(one) in path:
             raise ValueError(f"a {kind(one) or 'signature'} is inside of itself: `{one['task']}`")
-        if depth >= MAX_DEPTH:
+        if level >= MAX_DEPTH or place >= 2 * MAX_TURNS:
             raise ValueError(
                 f"the workflow is more than `{MAX_DEPTH}` levels deep, expected at most that: start the inner "
                 "part from a task, or use a chain, which is one level however long it is"
@@ -57,7 +62,10 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
                 if names:
                     known.check(part)
             else:
-                waiting.append((part, depth + 1))
+                goes_on = (
+                    kind(one) == "chord" and kind(part) == "chain" and part is one["kwargs"]["body"]
+                )
+                waiting.append((part, place + 1, level - 1 if goes_on else level + 1))
 
 
 def check_arguments(members: Any, app: Any) -> None:
