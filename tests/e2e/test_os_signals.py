@@ -4,6 +4,8 @@ answered with."""
 import fcntl
 import os
 import pty
+import re
+import select
 import signal
 import subprocess
 import termios
@@ -59,16 +61,70 @@ def test_the_stacks_of_every_process_are_written(sqlite_site: Site, where: str, 
     assert worker.stop() == 0
 
 
-def test_a_stop_says_what_it_waits_for(sqlite_site: Site) -> None:
-    worker = sqlite_site.worker("-c", "2", "-l", "error", ready=False)
-    for text in ("one", "two"):
-        sqlite_site.task("hold_late").delay(str(sqlite_site.gate()), text)
-    sqlite_site.wait_written(2)
+def on_terminal(site: Site, *options: str) -> tuple[subprocess.Popen[bytes], int]:
+    """A worker on a terminal of its own, and our end of that."""
+    ours, theirs = pty.openpty()
+    popen = subprocess.Popen(
+        [TASKCORE, "-A", "sample", *site.globals_, "worker", *options],
+        cwd=site.folder,
+        env=os.environ | site.env,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    return popen, ours
+
+
+def read_until(fd: int, pattern: str) -> str:
+    """What a terminal shows, up to a line that matches."""
+    seen = ""
+    while not re.search(pattern, seen):
+        assert select.select([fd], [], [], WAIT)[0], seen
+        seen += os.read(fd, 65536).decode()
+    return seen
+
+
+def test_a_stop_says_on_a_terminal_what_it_waits_for(sqlite_site: Site) -> None:
+    popen, terminal = on_terminal(sqlite_site, "-c", "2", "-l", "error")
+    try:
+        for text in ("one", "two"):
+            sqlite_site.task("hold_late").delay(str(sqlite_site.gate()), text)
+        sqlite_site.wait_written(2)
+        popen.send_signal(signal.SIGINT)
+        read_until(
+            terminal, r"warm shutdown \(SIGINT\): waiting for 2 running tasks; once more stops"
+        )
+        popen.send_signal(signal.SIGINT)
+        read_until(terminal, r"cold shutdown \(SIGINT\): 2 running tasks will not finish")
+        popen.wait(WAIT)
+    finally:
+        if popen.poll() is None:
+            os.killpg(popen.pid, signal.SIGKILL)
+            popen.wait()
+        os.close(terminal)
+
+
+@pytest.mark.parametrize("level", ["info", "error"])
+def test_a_stop_is_no_more_than_a_line_of_the_log_elsewhere(sqlite_site: Site, level: str) -> None:
+    worker = sqlite_site.worker("-q", "-l", level, ready=level == "info")
+    if level == "error":
+        assert sqlite_site.task("add").delay(1, 1).get(timeout=WAIT) == 2
+    assert worker.stop() == 0
+    assert worker.output.count("warm shutdown") == (1 if level == "info" else 0)
+
+
+def test_a_worker_that_a_script_has_started_obeys_sigint(sqlite_site: Site) -> None:
+    # What `&` does in a script is inherited.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        worker = sqlite_site.worker()
+    finally:
+        signal.signal(signal.SIGINT, before)
     worker.signal(signal.SIGINT)
-    worker.wait_for(r"warm shutdown \(SIGINT\): waiting for 2 running tasks; once more stops")
-    worker.signal(signal.SIGINT)
-    worker.wait_for(r"cold shutdown \(SIGINT\): 2 running tasks will not finish")
-    worker.wait()
+    assert worker.wait() == 0
 
 
 def test_a_stop_while_the_broker_is_away_says_so_and_never_ready(sqlite_site: Site) -> None:
@@ -77,7 +133,6 @@ def test_a_stop_while_the_broker_is_away_says_so_and_never_ready(sqlite_site: Si
         worker = sqlite_site.worker("-l", level, ready=False)
         worker.wait_for("the broker is away")
         worker.signal(signal.SIGINT)
-        worker.wait_for("nothing runs, the broker is away")
         assert worker.wait() == 0
         assert " ready" not in worker.output
 
@@ -90,19 +145,8 @@ def test_received_never_comes_before_ready(site: Site) -> None:
 
 
 def test_the_end_of_the_terminal_is_a_warm_stop(sqlite_site: Site) -> None:
-    ours, theirs = pty.openpty()
-    popen = subprocess.Popen(
-        [TASKCORE, "-A", "sample", *sqlite_site.globals_, "worker", "-c", "1"],
-        cwd=sqlite_site.folder,
-        env=os.environ | sqlite_site.env,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
+    popen, ours = on_terminal(sqlite_site, "-c", "1")
     try:
-        os.close(theirs)
         assert sqlite_site.task("add").delay(1, 1).get(timeout=WAIT) == 2
         os.close(ours)
         assert popen.wait(WAIT) == 0

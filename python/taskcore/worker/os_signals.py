@@ -1,8 +1,8 @@
 """What the operating system's signals mean to a worker.
 
 The first SIGTERM or SIGINT is a warm stop, the next a cold one, SIGQUIT is cold at once, and
-SIGTERM too where the environment asks for it as Celery does (`REMAP_SIGTERM`). Each is answered on
-standard error, at any log level: what is awaited, and what one more does. SIGUSR1 writes what
+SIGTERM too where the environment asks for it as Celery does (`REMAP_SIGTERM`). On a terminal each is
+answered: what is awaited, and what one more does; the log has a line of the core's. SIGUSR1 writes what
 every process is doing into the log. SIGHUP and SIGUSR2 have no meaning yet: they are ignored with
 a line in the log. A SIGHUP that the end of the terminal sent is a warm stop.
 """
@@ -53,8 +53,9 @@ class OsSignals:
         }
         for name, handler in chosen.items():
             number = getattr(signal, name, None)
-            # What was to be ignored before, as `nohup` asks, stays so.
-            if number is None or signal.getsignal(number) == signal.SIG_IGN:
+            # `nohup` asks to ignore SIGHUP. A shell script has what it starts with `&` ignore SIGINT and
+            # SIGQUIT, which nobody asked for.
+            if number is None or (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 continue
             self._before[number] = signal.signal(number, handler)
         fork_guard.reset_in_forks({number: signal.getsignal(number) for number in self._before})
@@ -71,7 +72,9 @@ class OsSignals:
         if not warm:
             self._asked = max(self._asked, 2)
         name = signal.Signals(number).name
-        output.say(f"{self.node.hostname}: {what_follows(self._asked, name, self.worker.stats())}")
+        if _is_terminal(2):
+            answer = what_follows(self._asked, name, self.worker.stats())
+            output.say(f"{self.node.hostname}: {answer}")
         self.worker.stop(warm)
         signals.worker_shutting_down.send(
             self.node.hostname,
