@@ -98,10 +98,14 @@ def find_body(carried: Mapping[str, Any], group: str) -> Any:
     own = carried.get("chord")
     if own and carried.get("group") == group:
         return _checked(own, group)
-    for sig in callbacks.all_inside([*(carried.get("chain") or ()), *([own] if own else ())]):
-        options = sig.get("options") or {}
-        if options.get("group_id") == group and options.get("chord"):
-            return _checked(options["chord"], group)
+    waiting = [*(carried.get("chain") or ()), *([own] if own else ())]
+    while waiting:
+        for sig in callbacks.all_inside([waiting.pop()]):
+            options = sig.get("options") or {}
+            if options.get("group_id") == group and options.get("chord"):
+                return _checked(options["chord"], group)
+            # A failure ends the chord that the body is a member of, and so on outward.
+            waiting += [*(options.get("chain") or ()), *filter(None, [options.get("chord")])]
     raise ValueError(f"the message of the last member of chord `{group}` carries no body")
 
 
