@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-_FIELDS = Path(__file__).parents[2] / "rust" / "python" / "src" / "fields.rs"
+_BRIDGE = Path(__file__).parents[2] / "rust" / "python" / "src"
 
 
 def names_in_core(constant: str) -> frozenset[str]:
-    """The names that a constant of the core's `fields.rs` lists."""
-    found = re.search(rf"const {constant}: [^=]+= \[(.*?)\];", _FIELDS.read_text(), re.DOTALL)
-    assert found is not None, f"`{constant}` is not in {_FIELDS.name}"
-    return frozenset(re.findall(r'"(\w+)"', found[1]))
+    """The names that a constant of the bridge lists."""
+    pattern = re.compile(rf"const {constant}: [^=]+= \[(.*?)\];", re.DOTALL)
+    found = [match for path in _BRIDGE.glob("*.rs") for match in pattern.findall(path.read_text())]
+    assert len(found) == 1, f"`{constant}` is in {len(found)} files of {_BRIDGE}"
+    return frozenset(re.findall(r'"(\w+)"', found[0]))
