@@ -181,6 +181,30 @@ pub(crate) fn is_refusal(error: &RedisError) -> bool {
     matches!(meaning(error).0, ErrorKind::Storage)
 }
 
+/// Whether an error is about one key, which another program has made of another type: what is done
+/// with other keys may go through, and with this one nothing does until somebody deletes it. All else
+/// that a server refuses it refuses for now.
+pub(crate) fn is_about_key(error: &RedisError) -> bool {
+    code(error) == WRONG_TYPE
+}
+
+/// The code of an error about a key of another type.
+pub(crate) const WRONG_TYPE: &str = "WRONGTYPE";
+/// Codes that servers before 7.0 tell in the middle of a sentence when they end a script: `ERR Error
+/// running script (call to f_..): @user_script:1: WRONGTYPE ..`.
+const WITHIN_SCRIPTS: [&str; 5] = [WRONG_TYPE, "OOM", "MISCONF", "NOREPLICAS", "READONLY"];
+
+/// The code of an error that a server answered.
+fn code(error: &RedisError) -> &str {
+    let code = error.code().unwrap_or_default();
+    let detail = error.detail().filter(|_| code == "ERR").unwrap_or_default();
+    if detail.starts_with("Error running script") {
+        WITHIN_SCRIPTS.into_iter().find(|code| detail.contains(code)).unwrap_or(code)
+    } else {
+        code
+    }
+}
+
 /// The kind of a server's or socket's error, and what to do about it.
 fn meaning(error: &RedisError) -> (ErrorKind, &'static str) {
     use redis::ErrorKind as Redis;
@@ -203,18 +227,16 @@ fn meaning(error: &RedisError) -> (ErrorKind, &'static str) {
             | ServerErrorKind::TryAgain
             | ServerErrorKind::NoScript,
         ) => (ErrorKind::Connection, ""),
-        Redis::Server(ServerErrorKind::ReadOnly) => {
-            (ErrorKind::Connection, "this server is a replica; name its primary")
-        }
         Redis::Server(ServerErrorKind::NoPerm) => {
             (ErrorKind::Connection, "the user of the URL lacks a permission")
         }
-        _ => match error.code().unwrap_or_default() {
+        _ => match code(error) {
+            "READONLY" => (ErrorKind::Connection, "this server is a replica; name its primary"),
             "NOAUTH" | "WRONGPASS" => {
                 (ErrorKind::Connection, "check the user name and password in the URL")
             }
             "FENCED" => (ErrorKind::Fenced, ""),
-            "WRONGTYPE" => (
+            WRONG_TYPE => (
                 ErrorKind::Storage,
                 "another program uses a key of this name; choose another queue or database",
             ),
@@ -222,7 +244,11 @@ fn meaning(error: &RedisError) -> (ErrorKind, &'static str) {
                 ErrorKind::Storage,
                 "its memory is full; raise its `maxmemory`, or let workers empty the queues",
             ),
-            "MISCONF" => (ErrorKind::Storage, "it cannot write to its disk; its log says why"),
+            "MISCONF" => (ErrorKind::Connection, "it cannot write to its disk; its log says why"),
+            "NOREPLICAS" => (
+                ErrorKind::Connection,
+                "fewer replicas are connected than its `min-replicas-to-write` asks for",
+            ),
             "ERR" if error.detail().is_some_and(|d| d.contains("invalid bulk length")) => (
                 ErrorKind::TooLarge,
                 "more than its `proto-max-bulk-len`; send less, or raise that",
@@ -307,6 +333,28 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Timeout);
         let text = format!("{error:#}");
         assert!(text.contains("does that port speak TLS?") && text.contains("timed out"), "{text}");
+    }
+
+    #[test]
+    fn errors_that_end_a_script_mean_the_same_on_every_version() {
+        let told = |text: &str| {
+            let reply = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+            let error = reply.extract_error().unwrap_err();
+            (meaning(&error).0, is_about_key(&error))
+        };
+        let within = "ERR Error running script (call to f_12): @user_script:1: ";
+        for (text, kind, about_key) in [
+            ("WRONGTYPE Operation against a key", ErrorKind::Storage, true),
+            ("OOM command not allowed", ErrorKind::Storage, false),
+            ("MISCONF Redis is configured to save", ErrorKind::Connection, false),
+            ("NOREPLICAS Not enough good replicas", ErrorKind::Connection, false),
+            ("READONLY You can't write", ErrorKind::Connection, false),
+        ] {
+            assert_eq!(told(text), (kind, about_key), "{text}");
+            let within = format!("{within}@user_script: 1: -{text}");
+            assert_eq!(told(&within), (kind, about_key), "{within}");
+        }
+        assert_eq!(told("ERR unknown command `X`"), (ErrorKind::Storage, false));
     }
 
     #[test]

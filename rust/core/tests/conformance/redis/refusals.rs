@@ -5,6 +5,8 @@ use std::sync::Arc;
 use taskcore::{
     ErrorKind,
     assemble::{self, Options},
+    broker::{QueueStats, Settle, Settlement, Tag},
+    clock::wall_ms,
     result::{Origin, Record, ResultStore, State},
 };
 
@@ -85,6 +87,53 @@ fn a_full_server_says_what_to_do() {
     let error = broker(&server).publish(&[message(&unique("q"), "x")], soon()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Storage);
     assert!(error.to_string().contains("raise its `maxmemory`"), "{error}");
+}
+
+#[test]
+fn what_a_server_refuses_for_a_moment_is_done_when_it_is_tried_again() {
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    let replicas = |count: &str| {
+        let setting = ["SET", "min-replicas-to-write", count];
+        redis::cmd("CONFIG").arg(&setting).exec(&mut server.client()).unwrap();
+    };
+    run(async {
+        let (broker, queue, epoch) = (broker(&server), unique("q"), unique("epoch"));
+        publish_numbers(&*broker, &queue, 6);
+        let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        let got = take(&*first, 5).await;
+        let tags: Vec<_> = got.iter().map(|delivery| delivery.tag).collect();
+        let acks = |tags: &[Tag]| {
+            tags.iter().map(|tag| Settlement { tag: *tag, how: Settle::Ack }).collect::<Vec<_>>()
+        };
+        let others = [
+            Settle::HandBack,
+            Settle::Redeliver { id: "1".into() },
+            Settle::Defer { id: "2".into(), due: wall_ms() + 3_600_000 },
+        ];
+        let others = tags[..3].iter().zip(others).map(|(tag, how)| Settlement { tag: *tag, how });
+        let others: Vec<_> = others.collect();
+        replicas("1");
+        let refused = |result: taskcore::Result<()>| {
+            let error = result.unwrap_err();
+            assert!(error.is_retryable() && error.to_string().contains("replicas"), "{error}");
+        };
+        refused(first.settle(acks(&tags[3..])).await);
+        refused(first.settle(others.clone()).await);
+        refused(first.begin(tags.clone()).await);
+        refused(first.renew().await);
+        refused(first.fetch(Want::of(1, 0)).await.map(drop));
+        refused(broker.consume(subscription(&queue, &epoch)).await.map(drop));
+        refused(first.release().await);
+        drop(first);
+        replicas("0");
+        let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        second.settle(others).await.unwrap();
+        second.settle(acks(&tags[3..])).await.unwrap();
+        let stats = QueueStats { depth: 3, scheduled: 1, ..QueueStats::default() };
+        assert_eq!(broker.stats(&queue).unwrap(), stats);
+        let suspect: Vec<_> = take(&*second, 3).await.iter().map(|d| d.redeliveries).collect();
+        assert_eq!(suspect, [1, 0, 0]);
+    });
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl Asker {
             Ok(lanes.into_iter().filter_map(|at| named.get(at).copied()).collect())
         };
         (answers.emptied, answers.cleared) = (lanes()?, lanes()?);
-        answers.broken.extend(pairs(session.read(WHAT, groups.next())?));
+        self.broken(session.read(WHAT, groups.next())?, answers)?;
         let groups = self.groups(groups, first, |at| named.get(at).copied())?;
         answers.ready = mixed(groups, shared, |lane| session.lanes[lane].step, &mut answers.last);
         Ok(())
@@ -255,7 +255,7 @@ impl Asker {
         let reply = self.run(commands).await?.pop();
         let mut groups = self.session.read::<Vec<Value>>(WHAT, reply)?.into_iter();
         let left: u8 = self.session.read(WHAT, groups.next())?;
-        answers.broken.extend(pairs(self.session.read(WHAT, groups.next())?));
+        self.broken(self.session.read(WHAT, groups.next())?, answers)?;
         let groups =
             self.groups(groups, first, |lane| (lane < self.session.lanes.len()).then_some(lane))?;
         answers.scheduled = groups.into_iter().flat_map(|(_, messages)| messages).collect();
@@ -265,6 +265,16 @@ impl Asker {
                     *next = Some(Duration::ZERO);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Notes the keys of another type in a flat list of keys and errors.
+    fn broken(&self, flat: Vec<String>, answers: &mut Answers) -> Result<()> {
+        let mut flat = flat.into_iter();
+        while let (Some(key), Some(error)) = (flat.next(), flat.next()) {
+            self.session.spared_by_script(WHAT, &key, &error)?;
+            answers.broken.push((key, error));
         }
         Ok(())
     }
@@ -279,7 +289,7 @@ impl Asker {
     ) -> Result<Vec<(usize, Millis)>> {
         let mut lists = self.session.read::<Vec<Value>>(WHAT, reply)?.into_iter();
         let now: Millis = self.session.read(WHAT, lists.next())?;
-        answers.broken.extend(pairs(self.session.read(WHAT, lists.next())?));
+        self.broken(self.session.read(WHAT, lists.next())?, answers)?;
         let mut near = Vec::new();
         for (lane, list) in lanes.iter().zip(lists) {
             let begins: Vec<Millis> = self.session.read(WHAT, Some(list))?;
@@ -294,12 +304,6 @@ impl Asker {
         }
         Ok(near)
     }
-}
-
-/// A flat list of keys and errors.
-fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
-    let mut flat = flat.into_iter();
-    std::iter::from_fn(move || Some((flat.next()?, flat.next()?)))
 }
 
 /// What lanes of one priority gave, one message of each in turn where they share, and the lane of

@@ -26,7 +26,7 @@ use crate::{
     },
     clock,
     error::{Error, ErrorKind, Result},
-    redis_connection::{Multiplexed, Server},
+    redis_connection::{Multiplexed, Server, WRONG_TYPE, is_about_key},
 };
 
 /// Moved messages per script that records them: a bound on the arguments of one Lua call.
@@ -197,14 +197,26 @@ impl Session {
     }
 
     /// What an error of the server about one key means to the others: nothing, if only that key is
-    /// to blame. Then it is logged, once.
+    /// to blame, because it is of another type. Then it is logged, once. Whatever else a server
+    /// refuses it takes later.
     pub(super) fn spared(&self, what: &str, key: &str, error: RedisError) -> Result<()> {
+        let about_key = is_about_key(&error);
         let error = self.server.error(what, error);
-        if error.kind() != ErrorKind::Storage {
+        if !about_key {
             return Err(error);
         }
         self.complain(key, &error.to_string());
         Ok(())
+    }
+
+    /// The same of an error that a script notes beside what it did.
+    pub(super) fn spared_by_script(&self, what: &str, key: &str, error: &str) -> Result<()> {
+        if error.contains(WRONG_TYPE) {
+            return Ok(());
+        }
+        let url = self.server.url();
+        let text = format!("cannot {what} at redis `{url}`: of the key `{key}` it says `{error}`");
+        Err(Error::new(ErrorKind::Connection, text))
     }
 
     /// Logs, once, that a key is of no use.

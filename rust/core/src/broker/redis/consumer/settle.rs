@@ -3,7 +3,9 @@
 //!
 //! The lanes of a batch go out in one pipeline. Within a lane the order of the batch is kept: a
 //! lane with anything but acks is settled by the script alone. What can never be settled, because a
-//! key is of another type, is logged and stays unacked; the rest of the batch goes on.
+//! key is of another type, is logged and stays unacked; the rest of the batch goes on. What the
+//! server refuses for another reason fails the whole batch, which is sent again: what of it is
+//! settled by then is passed over.
 
 use std::sync::Arc;
 
@@ -59,7 +61,14 @@ pub(super) async fn settle(session: &Arc<Session>, batch: Vec<Settlement>) -> Re
                 for (seq, error) in
                     session.read::<Vec<(u64, String)>>(WHAT, Some(Value::Array(failed)))?
                 {
-                    failed_one(served, batch, seq, &error);
+                    let (id, key) = concerned(served, batch, seq);
+                    session.spared_by_script(WHAT, &key, &error)?;
+                    tracing::error!(
+                        id,
+                        key,
+                        error,
+                        "a message could not be settled; it stays with this worker until it ends"
+                    );
                 }
             }
             Ok(_) => {}
@@ -93,21 +102,15 @@ pub(super) async fn begin(session: &Arc<Session>, tags: Vec<Tag>) -> Result<()> 
     Ok(())
 }
 
-/// Logs what could not be settled.
-fn failed_one(served: &Served, batch: &[Settlement], seq: u64, error: &str) {
+/// The task and the key that a settlement is about which could not be made.
+fn concerned<'a>(served: &Served, batch: &'a [Settlement], seq: u64) -> (&'a str, String) {
     let how = batch.iter().find(|settlement| settlement.tag.seq == seq).map(|s| &s.how);
-    let (id, key) = match how {
-        Some(Settle::Park { id, .. }) => (&**id, served.lane.dead()),
-        Some(Settle::Redeliver { id }) => (&**id, served.redelivered.clone()),
-        Some(Settle::Defer { id, .. }) => (&**id, served.due.clone()),
+    match how {
+        Some(Settle::Park { id, .. }) => (id, served.lane.dead()),
+        Some(Settle::Redeliver { id }) => (id, served.redelivered.clone()),
+        Some(Settle::Defer { id, .. }) => (id, served.due.clone()),
         _ => ("", served.lane.list.clone()),
-    };
-    tracing::error!(
-        id,
-        key,
-        error,
-        "a message could not be settled; it stays with this worker until it ends"
-    );
+    }
 }
 
 /// Hands back what the ledger notes as returning.

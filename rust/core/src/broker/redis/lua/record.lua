@@ -11,7 +11,9 @@ local session = redis.call('HGET', unacked, '')
 local record, back = {}, false
 for i = 1, #ARGV, 2 do
   local removed = redis.pcall('LREM', moved, -1, ARGV[i + 1])
-  if type(removed) == 'table' then return 0 end
+  if type(removed) == 'table' then
+    return string.find(removed.err, 'WRONGTYPE', 1, true) and 0 or removed
+  end
   if removed > 0 and session then
     record[#record + 1], record[#record + 2] = ARGV[i], ARGV[i + 1]
   elseif removed > 0 then
