@@ -19,7 +19,7 @@ use super::{
 use crate::{
     broker::{DeadLetter, QueueStats},
     clock::Millis,
-    redis_connection::Lease,
+    redis_connection::{Lease, is_about_key},
 };
 
 /// Dead letters, or buckets of the due set, per script.
@@ -70,7 +70,18 @@ fn in_flight(lease: &mut Lease, epochs: &[String], lanes: &[Lane]) -> RedisResul
         }
         total += held;
     }
-    Ok(total + sum(lease, &moved)?)
+    if moved.is_empty() {
+        return Ok(total);
+    }
+    for count in lease.exchange(&moved.get_packed_pipeline(), moved.len())? {
+        match count.extract_error() {
+            // The session ended between the two questions: then this is no list any more, and what it
+            // held is in its queue.
+            Err(error) if is_about_key(&error) => {}
+            count => total += redis::from_redis_value::<u64>(count?)?,
+        }
+    }
+    Ok(total)
 }
 
 /// The sum of what the commands answer.

@@ -231,3 +231,23 @@ fn what_a_wait_moved_for_a_lost_worker_is_recovered() {
         assert_eq!(late.unwrap_err().code(), Some("WRONGTYPE"));
     });
 }
+
+#[test]
+fn what_is_in_flight_is_counted_also_while_a_session_ends() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
+            publish_numbers(&*broker, &queue, 2);
+            let worker = worker(&*broker, &[&queue]).await;
+            take(&*worker, 2).await;
+            // As whoever ends a session leaves it between the two questions that are asked.
+            let unacked = format!("{{{queue}}}:unacked:{}", worker.epoch());
+            let session: String =
+                redis::cmd("HGET").arg(&unacked).arg("").query(&mut client).unwrap();
+            let moved = format!("{{{queue}}}:moved:{}:{session}", worker.epoch());
+            redis::cmd("SET").arg(moved).arg("ended").exec(&mut client).unwrap();
+            assert_eq!(broker.stats(&queue).unwrap().in_flight, 2);
+            worker.release().await.unwrap();
+        });
+    });
+}
