@@ -19,6 +19,7 @@ from taskcore.config import settings
 
 for _name in ("Decorator", "BoundDecorator"):  # they exist for type checkers alone
     setattr(registry, _name, type(_name, (), {}))
+registry.CoroutineTask = taskcore.Task
 
 project = "taskcore"
 author = "the taskcore developers"
