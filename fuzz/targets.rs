@@ -101,10 +101,12 @@ pub fn call(data: &[u8]) {
 
 /// An outcome, as a worker reads it.
 pub fn outcome(data: &[u8]) {
-    let Ok((seq, outcome)) = frame::read_outcome(Bytes::copy_from_slice(data)) else { return };
+    let bytes = Bytes::copy_from_slice(data);
+    let Ok((seq, outcome)) = frame::read_outcome(&bytes, &bytes) else { return };
     let mut raw = Vec::new();
     frame::put_outcome(&mut raw, seq, &outcome);
-    let again = frame::read_outcome(Bytes::from(raw).slice(4..));
+    let raw = Bytes::from(raw);
+    let again = frame::read_outcome(&raw[4..], &raw);
     assert_eq!(again.expect("what was written can be read"), (seq, outcome));
 }
 

@@ -268,6 +268,14 @@ def pid() -> int:
     return os.getpid()
 
 
+def watch_current(_: int) -> int:
+    """From now on SIGUSR2 writes which request is the current one, and is told to this process."""
+    from taskcore.context import get_request
+
+    signal.signal(signal.SIGUSR2, lambda *_: write(f"current {get_request()}"))
+    return os.getpid()
+
+
 def nested(x: int) -> str:
     """Publishes another task and says its id."""
     from taskcore import current_app
@@ -347,6 +355,7 @@ def make(**conf: Any) -> Taskcore:
         start_program,
         start_daemon,
         pid,
+        watch_current,
         gather,
         ignore,
         nested,

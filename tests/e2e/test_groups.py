@@ -141,3 +141,18 @@ app.backend.put("i", "SUCCESS", 1)
 begun.wait({WAIT})
 """
     assert python(code, cwd=site.folder).split() == ["told"]
+
+
+def test_a_failed_task_before_a_group_ends_the_wait_for_it(app: Taskcore) -> None:
+    first = AsyncResult("first", app)
+    group = GroupResult("g", ["a", "b"], first, app=app)
+    error = {"exc_type": "ValueError", "exc_message": ["x"], "exc_module": "builtins"}
+    threading.Timer(0.05, lambda: app.backend.put("first", "FAILURE", error)).start()
+    with pytest.raises(ValueError, match="x"):
+        group.get(timeout=WAIT)
+
+    async def wait() -> Any:
+        return await GroupResult("g", ["a", "b"], AsyncResult("first", app), app=app)
+
+    with pytest.raises(ValueError, match="x"):
+        asyncio.run(asyncio.wait_for(wait(), WAIT))

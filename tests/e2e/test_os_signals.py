@@ -167,3 +167,12 @@ def test_a_stopped_zygote_is_noticed_and_continued(sqlite_site: Site) -> None:
     worker.wait_for(f"the zygote, process `{zygote}`.* has not answered for `5` s")
     assert result.get(timeout=WAIT) != child
     assert worker.stop() == 0
+
+
+def test_between_tasks_there_is_no_current_request(sqlite_site: Site) -> None:
+    results = sqlite_site.task("watch_current").apply_many([(n,) for n in range(50)])
+    worker = sqlite_site.worker("-c", "1")
+    for pid in {result.get(timeout=WAIT) for result in results}:
+        os.kill(pid, signal.SIGUSR2)
+    assert sqlite_site.wait_written(1) == ["current None"]
+    assert worker.stop() == 0

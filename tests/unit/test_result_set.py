@@ -377,6 +377,45 @@ def test_tuples_there_and_back(app: Any, stored: Any) -> None:
     assert result_from_tuple(result) is result
 
 
+@pytest.mark.parametrize("how", ["get", "await"])
+def test_a_failure_before_a_group_ends_the_wait_for_it(app: Any, how: str) -> None:
+    first = AsyncResult("first", app)
+    group = GroupResult("g", ["a", "b"], AsyncResult("before", app, parent=first), app=app)
+
+    async def gather() -> Any:
+        return await group
+
+    def wait() -> Any:
+        return group.get(timeout=30) if how == "get" else asyncio.run(gather())
+
+    fail(app, "first", ValueError("x"), "REVOKED")
+    with pytest.raises(ValueError, match="x"):
+        wait()
+    assert not app.backend.watching
+    with pytest.raises(group[0].TimeoutError):
+        group.get(timeout=0.01, follow_parents=False)
+    done(app, "a", "b")
+    assert group.get(timeout=30) == ["value of a", "value of b"], "whatever was before"
+    assert not app.backend.watching
+
+
+def test_a_group_does_not_wait_for_what_was_before(app: Any) -> None:
+    group = GroupResult("g", ["a"], AsyncResult("nobody", app), app=app)
+
+    async def gather() -> Any:
+        waiting = asyncio.ensure_future(group._awaited())
+        await asyncio.sleep(0)
+        done(app, "a")
+        return await waiting
+
+    assert asyncio.run(gather()) == ["value of a"] == group.get(timeout=30)
+    assert GroupResult("e", [], AsyncResult("nobody", app), app=app).get(timeout=30) == []
+
+
+def test_the_class_of_an_app_is_one(app: Any) -> None:
+    assert app.GroupResult is app.GroupResult
+
+
 def test_the_lineage_of_a_long_chain_is_no_deep_recursion(app: Any) -> None:
     result: Any = None
     for n in range(5000):

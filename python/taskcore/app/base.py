@@ -325,9 +325,13 @@ class Taskcore(Sending):
     @property
     def GroupResult(self) -> type[GroupResult[Any]]:  # noqa: N802 - Celery's name
         """The class of results of groups that belong to this app, for `GroupResult.restore`."""
-        from taskcore.results.group_result import bound_to
+        made = vars(self).get("_group_result")
+        if made is None:
+            from taskcore.results.group_result import bound_to
 
-        return bound_to(self)
+            made = self._group_result = bound_to(self)
+        group_result: type[GroupResult[Any]] = made
+        return group_result
 
     def eager_result(self, task_id: str, call: Call, name: str) -> EagerResult[Any]:
         """The result of a call that ran here."""

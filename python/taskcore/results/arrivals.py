@@ -94,12 +94,15 @@ def read(results: Iterable[Any]) -> list[dict[str, Any] | None]:
     return found
 
 
-def arriving(results: Iterable[Any], waiting: Waiting) -> Iterator[Any]:
+def arriving(results: Iterable[Any], waiting: Waiting, before: Iterable[Any] = ()) -> Iterator[Any]:
     """Each result once its document is final, and kept in it; what is there already comes first.
 
+    Args:
+        before: results of tasks without which these will not run.
     Raises:
         TimeoutError: not all came in time.
         OperationalError: the store went away.
+        Exception: what a task in `before` raised, unless all have come.
     """
     pending = []
     for one in results:
@@ -110,36 +113,27 @@ def arriving(results: Iterable[Any], waiting: Waiting) -> Iterator[Any]:
     seen: dict[str, Any] = {}
     yield from _look(pending, waiting, seen)
     pending = [one for one in pending if one._document is None]
-    if len(pending) == 1 and not waiting.is_watched:
+    if not pending:
+        return
+    earlier = _not_failed(before)
+    if len(pending) == 1 and not earlier and not waiting.is_watched:
         # The thread that waits reads the socket itself, without the core's thread in between.
         one = pending[0]
         one._document = one._wait(waiting.step())
         yield one
-    elif pending:
-        yield from _pushed(pending, waiting, seen)
+    else:
+        yield from _pushed(pending, earlier, waiting, seen)
 
 
-def wait(result: Any, before: Iterable[Any], waiting: Waiting) -> None:
-    """Waits for one result, and fills it.
-
-    Args:
-        before: results of tasks without which it will not run.
-    Raises:
-        TimeoutError, OperationalError: as of `arriving`; and what a task in `before` raised, where
-            that is known first.
-    """
-    tell = waiting.on_message
-    if tell is not None:
-        waiting.on_message = lambda found: found.get("task_id") == result.id and tell(found)
-    try:
-        for one in arriving((result, *before), waiting):
-            if one is result:
-                return
+def _not_failed(before: Iterable[Any]) -> list[Any]:
+    """Those whose end is not known; raises what another of them raised."""
+    earlier = list(before)
+    for _ in _look([one for one in earlier if one._document is None], Waiting(), {}):
+        pass
+    for one in reversed(earlier):
+        if one._document is not None:
             one.maybe_throw()
-    except NotReady:
-        raise NotReady(
-            f"task `{result.id}` was not ready before the timeout; wait longer or look at its state"
-        ) from None
+    return [one for one in earlier if one._document is None]
 
 
 def _look(pending: Iterable[Any], waiting: Waiting, seen: dict[str, Any]) -> Iterator[Any]:
@@ -162,12 +156,15 @@ def _keep(one: Any, document: dict[str, Any], waiting: Waiting) -> Any:
     return one
 
 
-def _pushed(pending: list[Any], waiting: Waiting, seen: dict[str, Any]) -> Iterator[Any]:
+def _pushed(
+    pending: list[Any], earlier: list[Any], waiting: Waiting, seen: dict[str, Any]
+) -> Iterator[Any]:
     come: SimpleQueue[tuple[int, Any, Any]] = SimpleQueue()
     watches = Watches()
     missing = set(range(len(pending)))
+    watched = [*pending, *earlier]
     try:
-        watches.add(pending, lambda *arrival: come.put(arrival))
+        watches.add(watched, lambda *arrival: come.put(arrival))
         while missing:
             try:
                 place, document, error = come.get(timeout=waiting.step())
@@ -185,6 +182,9 @@ def _pushed(pending: list[Any], waiting: Waiting, seen: dict[str, Any]) -> Itera
             if place in missing:
                 missing.remove(place)
                 yield _keep(pending[place], document, waiting)
+            elif place >= len(pending):
+                watched[place]._document = document
+                watched[place].maybe_throw()
     finally:
         watches.close()
 
@@ -192,6 +192,8 @@ def _pushed(pending: list[Any], waiting: Waiting, seen: dict[str, Any]) -> Itera
 def not_ready(pending: list[Any], missing: Iterable[int]) -> str:
     """What is said when the time has passed."""
     ids = [pending[place].id for place in missing]
+    if len(ids) == 1:
+        return f"task `{ids[0]}` was not ready before the timeout; wait longer or look at its state"
     some = ", ".join(f"`{one}`" for one in ids[:3]) + (", ..." if len(ids) > 3 else "")
     return (
         f"`{len(ids)}` of the tasks were not ready before the timeout ({some}); wait longer or look "

@@ -100,7 +100,9 @@ class AsyncResult(StoredResult, Generic[R]):
                 from taskcore.results import arrivals
 
                 waiting = arrivals.Waiting(timeout, interval, options)
-                arrivals.wait(self, self._before() if follows else (), waiting)
+                before = self._before() if follows else ()
+                for _ in arrivals.arriving([self], waiting, before):
+                    pass
             else:
                 self._document = self._wait(timeout)
         value: R = self._value(self._document, propagate)
@@ -120,15 +122,6 @@ class AsyncResult(StoredResult, Generic[R]):
         foreign = self._reply_to is None or self._reply_to != results.reply_to
         return foreign or self._app.conf.protocol == "celery"
 
-    def _before(self) -> Iterator[AsyncResult[Any]]:
-        """The tasks before this one in its chain, the last one first; of groups among them the
-        members are left out, because their end is told by what follows them."""
-        node = self.parent
-        while node is not None:
-            if isinstance(node, AsyncResult):
-                yield node
-            node = node.parent
-
     def __await__(self) -> Generator[Any, None, R]:
         return self._awaited().__await__()
 
@@ -136,13 +129,11 @@ class AsyncResult(StoredResult, Generic[R]):
         if self.ignored:
             return None  # type: ignore[return-value] # as the caller asked
         if self._document is None:
-            from taskcore.results.awaiting import wait
+            from taskcore.results.awaiting import all_of
             from taskcore.results.joining import assert_will_not_block
 
             assert_will_not_block()
-
-            before = () if self.parent is None else self._before()
-            self._document = await wait(self, before)
+            await all_of([self], self._before())
         value: R = self._value(self._document, True)
         return value
 

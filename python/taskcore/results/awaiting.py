@@ -15,35 +15,40 @@ from typing import Any
 from taskcore.results.arrivals import Watches
 
 
-async def wait(result: Any, before: Iterable[Any]) -> dict[str, Any]:
-    """The document of a task once it is in a ready state.
+async def all_of(results: Iterable[Any], before: Iterable[Any]) -> None:
+    """Waits until all of `results` have returned, and fills them.
 
     Args:
-        before: results of tasks without which it will not run.
+        before: results of tasks without which they will not run.
     Raises:
-        OperationalError: the store went away; or what a task in `before` raised.
+        OperationalError: the store went away; or what one of these tasks raised, as soon as it is
+            known.
     """
-    waited = [result]
+    awaited = list(results)
+    pending = [one for one in awaited if one._document is None]
+    count = missing = len(pending)
+    for one in awaited:
+        if one._document is not None:
+            one.maybe_throw()
+    if not missing:
+        return
     for one in before:
         if one._document is None:
-            waited.append(one)
+            pending.append(one)
         else:
             one.maybe_throw()
     come, watches = _Come(), Watches()
     try:
-        watches.add(waited, come.put)
-        while True:
+        watches.add(pending, come.put)
+        while missing:
             place, document, error = await come.get()
             if error is not None:
                 raise error
-            if place == 0:
-                break
-            waited[place]._document = document
-            waited[place].maybe_throw()
+            pending[place]._document = document
+            pending[place].maybe_throw()
+            missing -= place < count
     finally:
         watches.close()
-    found: dict[str, Any] = document
-    return found
 
 
 async def arriving(results: Iterable[Any]) -> AsyncGenerator[Any]:

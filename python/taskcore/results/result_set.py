@@ -149,7 +149,8 @@ class ResultSet(ResultBase, Generic[R]):
             interval: seconds between two calls of `on_interval`.
             callback: called with the id and value of each, in the order in which they come; the
                 list is empty then.
-            options: as for `AsyncResult.get`; `on_message` is called with the documents.
+            options: as for `AsyncResult.get`; `on_message` is called with the documents. With
+                `follow_parents=False` the failure of a task before a group does not end the wait.
         Raises:
             TimeoutError: not all were ready in time.
             RuntimeError: called inside a task.
@@ -157,8 +158,10 @@ class ResultSet(ResultBase, Generic[R]):
         check_options(options)
         if options.get("disable_sync_subtasks", True):
             assert_will_not_block()
+        follows = propagate and options.get("follow_parents", True)
+        before = self._before() if follows else ()
         waiting = arrivals.Waiting(timeout, interval, options)
-        for one in arrivals.arriving(self._leaves(), waiting):
+        for one in arrivals.arriving(self._leaves(), waiting, before):
             value = one._value(one._document, propagate)
             if callback is not None:
                 callback(one.id, value)
@@ -196,8 +199,10 @@ class ResultSet(ResultBase, Generic[R]):
         return self._awaited().__await__()
 
     async def _awaited(self) -> list[R]:
-        async for one in self:
-            one._value(one._document, True)
+        from taskcore.results.awaiting import all_of
+
+        assert_will_not_block()
+        await all_of(self._leaves(), self._before())
         return self._values(True)
 
     def _values(self, propagate: bool) -> list[Any]:

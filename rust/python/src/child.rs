@@ -54,6 +54,10 @@ impl Host for Turn<'_> {
     fn end(&mut self) {
         CURRENT.store(0, Ordering::Relaxed);
     }
+
+    fn goes_on(&self) -> bool {
+        self.channel.has_call()
+    }
 }
 
 /// The life of a pool child: receive, execute, reply, until the parent closes the socket. Returns
@@ -92,6 +96,7 @@ fn work(py: Python<'_>, channel: &mut Channel, executor: &mut Executor) -> taskc
                 bridge::detach(py, || channel.send())?;
             }
         }
+        executor.rest(py);
         channel.ring()?;
         match bridge::detach(py, || channel.fill()) {
             Ok(true) => {}

@@ -6,7 +6,7 @@
 
 use std::{
     cell::Cell,
-    collections::HashMap,
+    collections::BTreeMap,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -52,7 +52,7 @@ impl Entry {
 pub(crate) struct Entries {
     /// `taskcore.execution.executor.Executor`.
     execution: Py<PyAny>,
-    known: HashMap<String, Rc<Entry>>,
+    known: BTreeMap<String, Rc<Entry>>,
     /// What [`STALE`] was when `known` was begun.
     at: u64,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Entries {
 impl Entries {
     pub(crate) fn new(execution: &Bound<'_, PyAny>) -> Self {
         let at = STALE.load(Ordering::Relaxed);
-        Self { execution: execution.clone().unbind(), known: HashMap::new(), at }
+        Self { execution: execution.clone().unbind(), known: BTreeMap::new(), at }
     }
 
     /// The task called `name`; in words why there is none.

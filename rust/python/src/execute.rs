@@ -28,6 +28,7 @@ use taskcore::{
 use crate::{
     bridge,
     codec::{self, CallArgs, Format},
+    current::Current,
     document::{self, Documents},
     entries::{Entries, Entry},
     errors,
@@ -36,6 +37,8 @@ use crate::{
 
 /// A body may not become larger than this when it is opened: a bomb must not take the process.
 pub(crate) const MAX_BODY: usize = 1 << 30;
+/// Arguments that took more bytes are let go before the next ones are read.
+const LARGE: usize = 64 * 1024;
 /// Characters of an exception whose description could not be stored.
 const WORDS: usize = 2_000;
 /// `taskcore.execution.outcome.EXPECTED`: a failure that the task declared.
@@ -49,12 +52,16 @@ pub(crate) trait Host {
     fn begin(&mut self, now: Micros, short: bool);
     /// User code has ended.
     fn end(&mut self);
+    /// Whether the next call follows at once.
+    fn goes_on(&self) -> bool {
+        false
+    }
 }
 
 /// Runs calls for one `taskcore.execution.executor.Executor`.
 pub(crate) struct Executor {
     execution: Py<PyAny>,
-    set_request: Py<PyAny>,
+    current: Current,
     run: Py<PyAny>,
     /// `taskcore.utils.shorten`, when outcomes are logged.
     shorten: Option<Py<PyAny>>,
@@ -70,7 +77,7 @@ impl Executor {
             log_tasks.then(|| py.import("taskcore.utils")?.getattr("shorten")).transpose()?;
         Ok(Self {
             execution: execution.clone().unbind(),
-            set_request: execution.getattr("set_request")?.unbind(),
+            current: Current::new(execution)?,
             run: execution.getattr("run")?.unbind(),
             shorten: shorten.map(Bound::unbind),
             log_tasks,
@@ -97,6 +104,7 @@ impl Executor {
                 match &call.ended {
                     None => self.run(&entry, request.bind(py), host, &mut outcome),
                     Some(end) => {
+                        self.rest(py);
                         host.begin(clock::mono_us(), false);
                         self.tell(&entry, request.bind(py), end, &mut outcome);
                         host.end();
@@ -110,13 +118,18 @@ impl Executor {
         outcome
     }
 
+    /// Lets go of what the last call left for the next one, because none follows at once.
+    pub(crate) fn rest(&self, py: Python<'_>) {
+        self.current.clear(py);
+    }
+
     /// Reads the message and its body; the reason when that cannot be done.
     fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<(Rc<Entry>, Py<Request>), String> {
         let message = Message::decode(&call.message).map_err(|e| e.to_string())?;
         let entry = self.entries.find(py, &message.headers.task)?;
         let execution = self.execution.bind(py);
-        let args = open(execution, &message).map_err(|e| in_words(py, &e))?;
-        let request = Request::new(message, &call.queue, call.redeliveries, &args);
+        let args = open(execution, &message, || self.rest(py)).map_err(|e| in_words(py, &e))?;
+        let request = Request::new(message, call.queue.clone(), call.redeliveries, &args);
         Ok((entry, Py::new(py, request).map_err(|e| in_words(py, &e))?))
     }
 
@@ -132,7 +145,12 @@ impl Executor {
         let (args, kwargs) = (this.args(py), this.kwargs(py));
         let short = entry.mean_us.get().is_some_and(|mean| mean < SHORT_US);
         let plain = entry.plain && !this.has_links();
-        let current = if plain { self.set_request(py, request.as_any()) } else { Ok(()) };
+        let current = if plain {
+            self.current.set(request.as_any())
+        } else {
+            self.rest(py);
+            Ok(())
+        };
         let start = clock::mono_us();
         let process = fork::generation();
         host.begin(start, short);
@@ -163,8 +181,8 @@ impl Executor {
         if let Err(error) = told {
             self.failed(entry, request, error, outcome);
         }
-        if plain && let Err(error) = self.set_request(py, py.None().bind(py)) {
-            error.write_unraisable(py, None);
+        if this.message().body.len() > LARGE || !host.goes_on() {
+            self.rest(py);
         }
     }
 
@@ -180,10 +198,6 @@ impl Executor {
             outcome.note = in_words(py, &error);
             error.write_unraisable(py, Some(request));
         }
-    }
-
-    fn set_request(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.set_request.bind(py).call1((request,)).map(drop)
     }
 
     /// The end of the plain way.
@@ -306,10 +320,11 @@ impl Executor {
 
 /// The arguments inside the body of a message.
 ///
-/// `execution` is `taskcore.execution.executor.Executor`.
+/// `execution` is `taskcore.execution.executor.Executor`; `foreign` is called before it decodes.
 pub(crate) fn open<'py>(
     execution: &Bound<'py, PyAny>,
     message: &Message,
+    foreign: impl FnOnce(),
 ) -> PyResult<CallArgs<'py>> {
     let py = execution.py();
     let opened;
@@ -326,6 +341,7 @@ pub(crate) fn open<'py>(
     if let Some(format) = Format::from_content_type(&message.content_type) {
         return codec::loads_args(py, format, body);
     }
+    foreign();
     let call = (PyBytes::new(py, body), &message.content_type, &message.content_encoding);
     codec::split_args(&execution.call_method1("loads", call)?)
 }

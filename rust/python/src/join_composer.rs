@@ -115,8 +115,8 @@ impl JoinComposer {
     /// The execution that completed the join.
     fn request(&self, py: Python<'_>, ending: &Ending) -> PyResult<Py<Request>> {
         let message = Message::decode(&ending.message).map_err(|e| errors::to_python(py, &e))?;
-        let call = open(self.execution.bind(py), &message)?;
-        Py::new(py, Request::new(message, "", 0, &call))
+        let call = open(self.execution.bind(py), &message, || {})?;
+        Py::new(py, Request::new(message, Arc::from(""), 0, &call))
     }
 }
 

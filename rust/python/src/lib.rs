@@ -9,6 +9,7 @@ mod errors;
 
 mod codec;
 mod request;
+mod current;
 mod entries;
 mod document;
 mod execute;

@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use pyo3::{
@@ -31,7 +31,7 @@ use crate::{
 #[pyclass(frozen, module = "taskcore._core")]
 pub(crate) struct Request {
     message: Message,
-    queue: String,
+    queue: Arc<str>,
     redeliveries: u32,
     args: Py<PyTuple>,
     kwargs: Py<PyDict>,
@@ -74,13 +74,13 @@ impl Child {
 impl Request {
     pub(crate) fn new(
         message: Message,
-        queue: &str,
+        queue: Arc<str>,
         redeliveries: u32,
         call: &CallArgs<'_>,
     ) -> Self {
         Self {
             message,
-            queue: queue.to_owned(),
+            queue,
             redeliveries,
             args: call.args.clone().unbind(),
             kwargs: call.kwargs.clone().unbind(),
@@ -284,7 +284,7 @@ impl Request {
                 self.embed.as_ref().map(|e| e.bind(py).get_item(name)).transpose()?.flatten();
             dict.set_item(name, value)?;
         }
-        dict.set_item("queue", &self.queue)?;
+        dict.set_item("queue", &*self.queue)?;
         dict.set_item("redeliveries", self.redeliveries)?;
         if let Some(info) = dict.get_item("delivery_info")? {
             info.set_item("redelivered", self.redeliveries > 0 || marked(&self.message))?;

@@ -98,7 +98,7 @@ impl Message {
     }
 
     /// What every decoder ends with: a message without a name or an id is none.
-    fn checked(mut self) -> Result<Self> {
+    fn check(&mut self) -> Result<()> {
         for (header, value) in [("task", &self.headers.task), ("id", &self.headers.id)] {
             if value.is_empty() {
                 return Err(Error::new(
@@ -110,6 +110,6 @@ impl Message {
         if self.headers.rare.as_deref().is_some_and(|rare| rare == headers::no_rare()) {
             self.headers.rare = None;
         }
-        Ok(self)
+        Ok(())
     }
 }

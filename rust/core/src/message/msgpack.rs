@@ -120,6 +120,14 @@ impl<'a> Reader<'a> {
         Ok(Head::Ext)
     }
 
+    /// A string of one letter, as the keys of messages are, if that is next.
+    #[inline]
+    pub(super) fn letter(&mut self) -> Option<u8> {
+        let [0xa1, letter, ..] = self.buf[self.pos..] else { return None };
+        self.pos += 2;
+        Some(letter)
+    }
+
     /// The next head; of a container, its entries follow.
     #[inline]
     pub(super) fn head(&mut self) -> Result<Head<'a>> {

@@ -6,9 +6,10 @@
 //! lately, else after [`GATHER_US`] or [`GATHER`] entries; records, for which somebody may be
 //! waiting, also leave when the worker has nothing else to do. Nobody waits for an acknowledgement,
 //! and in front of the next message's result it would only be in the way. A settlement that belongs
-//! to a record waits until the record is stored; a record whose task is followed by messages waits
-//! in the `outbox` until they are published. The settlements of records that complete a join wait in
-//! `joining` until what follows it is published.
+//! to a record waits until the record is stored, unless it acknowledges a task that is not to run
+//! again: that leaves beside its record, and in a batch that was gathered with it. A record whose
+//! task is followed by messages waits in the `outbox` until they are published. The
+//! settlements of records that complete a join wait in `joining` until what follows it is published.
 //!
 //! Nothing is dropped while a server is away: it is kept and sent after, and the loop takes and
 //! begins no more work when too much is kept. The exceptions are settlements under a lapsed lease,
@@ -223,11 +224,11 @@ impl Flush {
     pub(super) fn kick(&mut self, consumer: Option<&Arc<dyn Consumer>>, idle: bool, now: Micros) {
         self.outbox.kick(now);
         self.joining.kick(now);
-        if self.storing.is_none()
+        let stores = self.storing.is_none()
             && self.waiting() > 0
             && now >= self.store_retry.at
-            && leaves(idle, self.waiting(), self.stored_at, now)
-        {
+            && leaves(idle, self.waiting(), self.stored_at, now);
+        if stores {
             self.stored_at = now;
             self.store();
         }
@@ -235,7 +236,7 @@ impl Flush {
         if self.settling.is_none()
             && !self.ready.is_empty()
             && now >= self.settle_retry.at
-            && leaves(false, self.ready.len(), self.settled_at, now)
+            && (stores && !idle || leaves(false, self.ready.len(), self.settled_at, now))
         {
             self.settled_at = now;
             self.settle(consumer);
@@ -329,7 +330,8 @@ impl Flush {
         let large =
             !self.large.records.is_empty() && (self.large_next || self.small.records.is_empty());
         self.large_next = !large;
-        let batch = if large { self.large.take(1) } else { self.small.take(STORE_MOST) };
+        let mut batch = if large { self.large.take(1) } else { self.small.take(STORE_MOST) };
+        self.ready.extend(batch.beside());
         let store = Arc::clone(self.results.as_ref().expect("records are only kept for a store"));
         let records = Arc::new(batch.records);
         let sent = Arc::clone(&records);

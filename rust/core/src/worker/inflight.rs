@@ -102,7 +102,9 @@ pub struct Ended {
 
 struct Slot {
     used: u32,
-    held: Option<(Place, Request)>,
+    /// Of what is held.
+    place: Place,
+    held: Option<Request>,
 }
 
 /// All requests of the worker, by key.
@@ -132,37 +134,37 @@ impl Inflight {
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
             slot.used = slot.used.wrapping_add(1);
-            slot.held = Some((place, request));
+            slot.place = place;
+            slot.held = Some(request);
             return key_of(slot.used, index);
         }
         let index = self.slots.len() as u32;
-        self.slots.push(Slot { used: 0, held: Some((place, request)) });
+        self.slots.push(Slot { used: 0, place, held: Some(request) });
         key_of(0, index)
     }
 
     /// The request under `key`.
     pub fn get(&self, key: u64) -> Option<&Request> {
-        self.slot(key).and_then(|s| s.held.as_ref()).map(|(_, r)| r)
+        self.slot(key).and_then(|s| s.held.as_ref())
     }
 
     /// The request under `key`, to be changed.
     pub fn get_mut(&mut self, key: u64) -> Option<&mut Request> {
-        let slot =
-            self.slots.get_mut(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)?;
-        slot.held.as_mut().map(|(_, r)| r)
+        let slot = self.slots.get_mut(key as u32 as usize);
+        slot.filter(|s| s.used == (key >> 32) as u32)?.held.as_mut()
     }
 
     /// Where the request is.
     pub fn place(&self, key: u64) -> Option<Place> {
-        self.slot(key).and_then(|s| s.held.as_ref()).map(|(p, _)| *p)
+        self.slot(key).filter(|s| s.held.is_some()).map(|s| s.place)
     }
 
     /// Notes that it is elsewhere now; the request.
     pub fn move_to(&mut self, key: u64, place: Place) -> Option<&mut Request> {
         let slot =
             self.slots.get_mut(key as u32 as usize).filter(|s| s.used == (key >> 32) as u32)?;
-        let (at, request) = slot.held.as_mut()?;
-        let from = std::mem::replace(at, place);
+        let request = slot.held.as_mut()?;
+        let from = std::mem::replace(&mut slot.place, place);
         if place == Place::Pool {
             self.dispatched += 1;
             request.dispatched = self.dispatched;
@@ -181,19 +183,20 @@ impl Inflight {
     pub fn remove(&mut self, key: u64) -> Option<Request> {
         let index = key as u32;
         let slot = self.slots.get_mut(index as usize).filter(|s| s.used == (key >> 32) as u32)?;
-        let (place, request) = slot.held.take()?;
+        let (place, bytes) = (slot.place, slot.held.as_ref()?.message.len());
         self.free.push(index);
         self.counts[place as usize] -= 1;
         if waits(place) {
-            self.unstarted_bytes -= request.message.len();
+            self.unstarted_bytes -= bytes;
         }
-        Some(request)
+        slot.held.take()
     }
 
     /// Keys of the requests for whose place `wanted` holds.
     pub fn keys(&self, wanted: impl Fn(Place) -> bool) -> Vec<u64> {
         let held = |(index, slot): (usize, &Slot)| {
-            slot.held.as_ref().filter(|(p, _)| wanted(*p)).map(|_| key_of(slot.used, index as u32))
+            let wanted = slot.held.is_some() && wanted(slot.place);
+            wanted.then(|| key_of(slot.used, index as u32))
         };
         self.slots.iter().enumerate().filter_map(held).collect()
     }
@@ -201,8 +204,8 @@ impl Inflight {
     /// Keys, places and ids of the requests that `wanted` names.
     pub fn select(&self, wanted: impl Fn(&Request) -> bool) -> Vec<(u64, Place, String)> {
         let held = |(index, slot): (usize, &Slot)| {
-            let (place, request) = slot.held.as_ref().filter(|(_, request)| wanted(request))?;
-            Some((key_of(slot.used, index as u32), *place, request.id.clone()))
+            let request = slot.held.as_ref().filter(|request| wanted(request))?;
+            Some((key_of(slot.used, index as u32), slot.place, request.id.clone()))
         };
         self.slots.iter().enumerate().filter_map(held).collect()
     }

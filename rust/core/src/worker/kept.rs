@@ -73,6 +73,18 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// The acknowledgements that wait for no record: of tasks that are not to run again. The member
+    /// of a join is, by whoever claims it, when what follows the join was not published.
+    pub(super) fn beside(&mut self) -> impl Iterator<Item = Settlement> {
+        let acked =
+            |after: &After| matches!(&after.settlement, Some(Settlement { how: Settle::Ack, .. }));
+        let each = self.records.iter().zip(&mut self.after);
+        each.filter_map(move |(record, after)| {
+            let early = after.once && record.member.is_none() && acked(after);
+            if early { after.settlement.take() } else { None }
+        })
+    }
+
     pub(super) fn push(&mut self, record: Record, after: After) {
         self.records.push(record);
         self.after.push(after);

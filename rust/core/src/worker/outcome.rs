@@ -220,14 +220,14 @@ impl Worker {
 
     /// Has error callbacks called that cannot be published.
     fn call_errbacks(&mut self, ErrorCall { message: raw, end }: ErrorCall) {
-        let Ok(message) = Message::decode(&raw) else { return };
+        let Ok(mut message) = Message::decode(&raw) else { return };
         let (task, id) = (&message.headers.task, &message.headers.id);
         let known = self.registry.number(task).filter(|_| self.phase.works());
         let Some(task) = known else { return task_log::not_told(task, id) };
         let tag = Tag { lane: 0, seq: 0 };
         let queue = Arc::from("");
         let delivery = Delivery { tag, queue, redeliveries: 0, suspect: false, raw };
-        let request = self.request(task, delivery, message);
+        let request = self.request(task, delivery, &mut message);
         self.tell(request, None, end);
     }
 

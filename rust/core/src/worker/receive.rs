@@ -32,10 +32,10 @@ impl Worker {
         }
         self.window.received(deliveries.len(), deliveries.iter().map(|d| d.raw.len()).sum());
         for delivery in deliveries {
-            match delivery.message() {
+            match &mut delivery.message() {
                 Ok(message) => self.judge(delivery, message, now),
                 Err(error) => {
-                    let reason = triage::undecodable(&error);
+                    let reason = triage::undecodable(error);
                     task_log::parked("", "", &delivery.queue, &reason);
                     self.give(delivery.tag, Settle::Park { id: Arc::from(""), reason });
                 }
@@ -67,14 +67,14 @@ impl Worker {
         self.conclude(decision, request);
     }
 
-    fn judge(&mut self, delivery: Delivery, message: Message, now: Now) {
+    fn judge(&mut self, delivery: Delivery, message: &mut Message, now: Now) {
         let left = self.config.max_deliveries.saturating_sub(delivery.redeliveries);
         let revoked = self.is_revoked(&message.headers.id, now);
-        match triage::triage(&message, (left, revoked), now.wall, &self.registry) {
+        match triage::triage(message, (left, revoked), now.wall, &self.registry) {
             Verdict::Run { .. } if message.headers.eta.is_some() && !self.has_room() => {
                 // It was claimed as a scheduled one, beyond what the window asked for.
                 let due = message.headers.eta.map_or(0, |eta| eta.div_euclid(1_000));
-                self.give(delivery.tag, Settle::Defer { id: Arc::from(message.headers.id), due });
+                self.give(delivery.tag, defer(message, due));
             }
             Verdict::Run { task } => {
                 let suspect = delivery.suspect;
@@ -92,13 +92,13 @@ impl Worker {
                 self.eta.push(due, key);
             }
             Verdict::Wait { due, .. } | Verdict::Defer { due } => {
-                self.give(delivery.tag, Settle::Defer { id: Arc::from(message.headers.id), due });
+                self.give(delivery.tag, defer(message, due));
             }
             Verdict::Expire { task } => {
                 task_log::expired(message.headers.display_name(), &message.headers.id);
                 let ignored =
                     message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
-                let decision = settle::expired(&message, ignored, self.context(now));
+                let decision = settle::expired(message, ignored, self.context(now));
                 let request = self.request(task, delivery, message);
                 self.conclude(decision, request);
             }
@@ -110,9 +110,9 @@ impl Worker {
                 let request = self.request(task, delivery, message);
                 self.exhaust(request, now);
             }
-            Verdict::Unknown { reason } => self.park(&delivery, &message, (None, reason), now),
+            Verdict::Unknown { reason } => self.park(&delivery, message, (None, reason), now),
             Verdict::Park { task, reason } => {
-                self.park(&delivery, &message, (Some(task), reason), now);
+                self.park(&delivery, message, (Some(task), reason), now);
             }
         }
     }
@@ -145,7 +145,13 @@ impl Worker {
         self.conclude(decision, request);
     }
 
-    fn accept(&mut self, task: u32, place: Place, delivery: Delivery, message: Message) -> u64 {
+    fn accept(
+        &mut self,
+        task: u32,
+        place: Place,
+        delivery: Delivery,
+        message: &mut Message,
+    ) -> u64 {
         let mut request = self.request(task, delivery, message);
         let name = self.shown(&request);
         if self.config.log_tasks {
@@ -163,11 +169,12 @@ impl Worker {
         request.shadow.as_deref().unwrap_or_else(|| self.registry.name(request.task))
     }
 
-    pub(super) fn request(&self, task: u32, delivery: Delivery, message: Message) -> Request {
+    /// The request that a delivery becomes; what it needs of the message is taken out of it.
+    pub(super) fn request(&self, task: u32, delivery: Delivery, message: &mut Message) -> Request {
         let spec = self.registry.spec(task);
         let (soft_us, hard_us) = deadline::limits(message.headers.timelimit, spec);
         let compact = message.compact(delivery.raw);
-        let mut member = document::member_of(&message);
+        let mut member = document::member_of(message);
         if let Some(member) = &mut member {
             member.message = compact.clone();
         }
@@ -189,8 +196,8 @@ impl Worker {
             expires: message.headers.expires,
             ignore_result: ignored && (member.is_none() || message.is_member() != Some(true)),
             member,
-            id: message.headers.id,
-            reply_to: message.properties.reply_to,
+            id: std::mem::take(&mut message.headers.id),
+            reply_to: message.properties.reply_to.take(),
             acked: false,
             started: None,
             pid: 0,
@@ -214,4 +221,9 @@ impl Worker {
     pub(super) fn give(&mut self, tag: crate::broker::Tag, how: Settle) {
         self.flush.push(None, Some(Settlement { tag, how }).into());
     }
+}
+
+/// Back into the due set until then.
+fn defer(message: &Message, due: Millis) -> Settle {
+    Settle::Defer { id: Arc::from(message.headers.id.as_str()), due }
 }

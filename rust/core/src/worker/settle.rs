@@ -6,8 +6,9 @@
 //!   nobody would know. A crash before the last step repeats the ones before: at least once.
 //! * **Late ack:** the message is settled after all that, so a crash at any point runs the task again.
 //! * **Early ack:** the message is acknowledged when the task is known to have begun, and a crash
-//!   loses what was not sent yet. A short task's outcome is the first that is heard of it: it goes the
-//!   same way as with a late ack, which costs nothing and loses nothing.
+//!   loses what was not sent yet. A short task's outcome is the first that is heard of it: the
+//!   acknowledgement leaves beside the record and does not wait for it, because a crash in between
+//!   would run the task again.
 //! * A message that was acknowledged already cannot be rejected, requeued or redelivered: those
 //!   become nothing.
 //!

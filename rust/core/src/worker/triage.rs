@@ -76,8 +76,8 @@ pub enum Verdict {
 /// The registered tasks, numbered.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
+    /// In the order of their names; the place of a task is its number.
     tasks: Vec<(Arc<str>, TaskSpec)>,
-    numbers: HashMap<Arc<str>, u32>,
     accept: Vec<String>,
 }
 
@@ -86,14 +86,12 @@ impl Registry {
     pub fn new(tasks: &HashMap<Arc<str>, TaskSpec>, accept: &[String]) -> Self {
         let mut tasks: Vec<_> = tasks.iter().map(|(n, s)| (Arc::clone(n), s.clone())).collect();
         tasks.sort_by(|a, b| a.0.cmp(&b.0));
-        let numbers =
-            tasks.iter().enumerate().map(|(i, (name, _))| (Arc::clone(name), i as u32)).collect();
-        Self { tasks, numbers, accept: accept.to_vec() }
+        Self { tasks, accept: accept.to_vec() }
     }
 
     /// The number of the task called `name`.
     pub fn number(&self, name: &str) -> Option<u32> {
-        self.numbers.get(name).copied()
+        self.tasks.binary_search_by(|(known, _)| (**known).cmp(name)).ok().map(|at| at as u32)
     }
 
     /// Name of task number `task`.

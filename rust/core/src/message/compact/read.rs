@@ -24,15 +24,19 @@ const OUTER_DEPTH: usize = 1;
 pub(in super::super) fn decode(raw: &Bytes) -> Result<Message> {
     let mut reader = Reader::new(raw);
     let Ok(Head::Map(fields)) = reader.head() else { return Err(no_message(raw)) };
-    let mut partial = Partial { raw, message: Message::default(), typed: false, encoded: false };
+    let mut message = Message::default();
+    let mut partial = Partial { raw, message: &mut message, typed: false, encoded: false };
     for _ in 0..fields {
-        let key = match reader.head()? {
-            Head::Str([key]) => *key,
-            head => {
-                reader.skip_rest(head)?;
-                reader.skip()?;
-                continue;
-            }
+        let key = match reader.letter() {
+            Some(key) => key,
+            None => match reader.head()? {
+                Head::Str([key]) => *key,
+                head => {
+                    reader.skip_rest(head)?;
+                    reader.skip()?;
+                    continue;
+                }
+            },
         };
         partial
             .field(key, &mut reader)
@@ -42,7 +46,8 @@ pub(in super::super) fn decode(raw: &Bytes) -> Result<Message> {
         let sentence = format!("`{}` bytes follow the end of a compact message", reader.left());
         return Err(Error::new(ErrorKind::Decode, sentence));
     }
-    partial.finish()
+    partial.finish()?;
+    Ok(message)
 }
 
 #[cold]
@@ -57,7 +62,7 @@ fn no_message(raw: &[u8]) -> Error {
 /// A message being read.
 struct Partial<'a> {
     raw: &'a Bytes,
-    message: Message,
+    message: &'a mut Message,
     /// Whether the content type, and its encoding, were among the fields.
     typed: bool,
     encoded: bool,
@@ -67,7 +72,7 @@ impl Partial<'_> {
     /// The fields of most messages; the rest is for [`Self::rare_field`].
     #[inline]
     fn field(&mut self, key: u8, r: &mut Reader<'_>) -> Result<()> {
-        let Message { headers, properties, .. } = &mut self.message;
+        let Message { headers, properties, .. } = &mut *self.message;
         match key {
             b't' => headers.task = string(r)?.unwrap_or_default(),
             b'i' => headers.id = id(r)?.unwrap_or_default(),
@@ -122,15 +127,15 @@ impl Partial<'_> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Message> {
-        let mut message = self.message;
+    fn finish(self) -> Result<()> {
+        let message = self.message;
         if !self.typed {
             message.content_type = CONTENT_TYPES[0].into();
         }
         if !self.encoded {
             message.content_encoding = natural_encoding(&message.content_type).into();
         }
-        message.checked()
+        message.check()
     }
 }
 

@@ -46,7 +46,8 @@ pub(in super::super) fn decode(raw: &Bytes) -> Result<Message> {
     let correlation_id = wire.properties.correlation_id.filter(|c| *c != message.headers.id);
     message.properties.correlation_id = correlation_id.map(Cow::into_owned);
     message.headers.settle_root();
-    message.checked()
+    message.check()?;
+    Ok(message)
 }
 
 fn body(text: Option<Cow<'_, str>>, encoding: Option<&str>) -> Result<Bytes> {

@@ -128,7 +128,8 @@ fn message() -> BoxedStrategy<Message> {
             m.headers.settle_root();
             let id = &m.headers.id;
             m.properties.correlation_id = m.properties.correlation_id.filter(|c| c != id);
-            m.checked().expect("ids are not empty")
+            m.check().expect("ids are not empty");
+            m
         })
         .boxed()
 }

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -78,21 +78,32 @@ impl Channel {
 
     /// The next call that may run, begun; `None` when more must be read first.
     pub fn next_call(&mut self) -> Result<Option<(u32, Call)>> {
-        while let Some(payload) = frame::next_frame(&mut self.input) {
-            if payload.len() > LARGE && self.input.is_empty() {
-                self.input = BytesMut::new();
-            }
-            let payload = if payload.len() < OWN {
-                Bytes::copy_from_slice(&payload)
-            } else {
-                payload.freeze()
-            };
+        while let Some(payload) = self.next_payload() {
             let (seq, call) = frame::read_call(payload, &mut self.queue)?;
             if self.cell.begin(seq) {
                 return Ok(Some((seq, call)));
             }
         }
         Ok(None)
+    }
+
+    fn next_payload(&mut self) -> Option<Bytes> {
+        let payload = frame::split_frame(&mut &self.input[..])?;
+        if payload.len() < OWN {
+            let own = Bytes::copy_from_slice(payload);
+            self.input.advance(BELL.len() + own.len());
+            return Some(own);
+        }
+        let payload = frame::next_frame(&mut self.input)?;
+        if payload.len() > LARGE && self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        Some(payload.freeze())
+    }
+
+    /// Whether a call has come that was not handed out; the parent may have taken it back.
+    pub fn has_call(&self) -> bool {
+        frame::split_frame(&mut &self.input[..]).is_some()
     }
 
     /// Reads what the socket has; blocks while it has nothing. False at the end: the parent closed

@@ -14,7 +14,7 @@
 
 use std::{collections::VecDeque, task::Context};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::{frame, page::Cell, wire::Wire};
 use crate::{
@@ -210,7 +210,8 @@ impl Child {
         self.collect(report)?;
         while let Some(payload) = self.wire.next_frame() {
             if !payload.is_empty() {
-                self.answer(payload, report)?;
+                let payload = payload.freeze();
+                self.answer(&payload, &payload, report)?;
             } else if self.phase == Phase::Starting {
                 self.phase = Phase::Ready;
                 self.greeted = true;
@@ -224,10 +225,12 @@ impl Child {
     pub(super) fn collect(&mut self, report: &mut Report) -> Result<()> {
         let mut ring = BytesMut::new();
         self.cell.drain(&mut ring)?;
-        while let Some(payload) = frame::next_frame(&mut ring) {
-            self.answer(payload, report)?;
+        let ring = ring.freeze();
+        let mut rest = &ring[..];
+        while let Some(payload) = frame::split_frame(&mut rest) {
+            self.answer(payload, &ring, report)?;
         }
-        if ring.is_empty() {
+        if rest.is_empty() {
             Ok(())
         } else {
             Err(Error::new(ErrorKind::Internal, "a child left a cut frame in its ring"))
@@ -236,8 +239,8 @@ impl Child {
 
     /// An outcome that did not fit the ring comes through the socket, and may be overtaken there by
     /// the next ones in the ring.
-    fn answer(&mut self, payload: BytesMut, report: &mut Report) -> Result<()> {
-        let (seq, mut outcome) = frame::read_outcome(payload.freeze())?;
+    fn answer(&mut self, payload: &[u8], bytes: &Bytes, report: &mut Report) -> Result<()> {
+        let (seq, mut outcome) = frame::read_outcome(payload, bytes)?;
         outcome.pid = self.pid;
         let ran = |at: &usize| self.calls[*at].key == outcome.key && self.cell.has_begun(seq);
         match self.find(seq).filter(ran) {

@@ -43,6 +43,14 @@ pub fn next_frame(buffer: &mut BytesMut) -> Option<BytesMut> {
     Some(buffer.split_to(len))
 }
 
+/// The same off bytes that are all there.
+pub fn split_frame<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    let (payload, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    *bytes = rest;
+    Some(payload)
+}
+
 /// How many more bytes the frame at the front of `buffer` needs; 0 when that is not known yet.
 pub fn missing(buffer: &[u8]) -> usize {
     buffer.get(..4).map_or(0, |len| {
@@ -76,22 +84,24 @@ pub fn read_call(mut frame: Bytes, last_queue: &mut Arc<str>) -> Result<(u32, Ca
     if frame.len() < CALL_FIXED {
         return Err(broken("call"));
     }
-    let seq = frame.get_u32_le();
-    let key = frame.get_u64_le();
-    let redeliveries = frame.get_u32_le();
-    let soft_us = Some(frame.get_u64_le()).filter(|v| *v != NONE_64);
-    let hard_us = Some(frame.get_u64_le()).filter(|v| *v != NONE_64);
-    let queue = usize::from(frame.get_u16_le());
-    let ended = Some(frame.get_u32_le()).filter(|v| *v != NONE_32).map(|v| v as usize);
-    if frame.len() < queue + ended.unwrap_or(0) {
+    let mut rest = &frame[..];
+    let seq = rest.get_u32_le();
+    let key = rest.get_u64_le();
+    let redeliveries = rest.get_u32_le();
+    let soft_us = Some(rest.get_u64_le()).filter(|v| *v != NONE_64);
+    let hard_us = Some(rest.get_u64_le()).filter(|v| *v != NONE_64);
+    let queue = usize::from(rest.get_u16_le());
+    let ended = Some(rest.get_u32_le()).filter(|v| *v != NONE_32).map(|v| v as usize);
+    if rest.len() < queue + ended.unwrap_or(0) {
         return Err(broken("call"));
     }
-    let queue = frame.split_to(queue);
-    let ended = ended.map(|len| Box::from(&frame.split_to(len)[..]));
-    if last_queue.as_bytes() != &queue[..] {
-        *last_queue = String::from_utf8_lossy(&queue).into();
+    let queue = take(&mut rest, queue);
+    let ended = ended.map(|len| Box::from(take(&mut rest, len)));
+    if last_queue.as_bytes() != queue {
+        *last_queue = text(queue).into();
     }
     let queue = last_queue.clone();
+    frame.advance(frame.len() - rest.len());
     Ok((seq, Call { key, queue, redeliveries, soft_us, hard_us, message: frame, ended }))
 }
 
@@ -152,8 +162,9 @@ fn put_ended(out: &mut Vec<u8>, ended: &EndedTask) {
     out.put_slice(&ended.document);
 }
 
-/// Reads an outcome.
-pub fn read_outcome(mut frame: Bytes) -> Result<(u32, Outcome)> {
+/// Reads an outcome. What of it stays is a part of `bytes`, in which the frame lies; most have no
+/// such part, and then nothing is counted or allocated.
+pub fn read_outcome(mut frame: &[u8], bytes: &Bytes) -> Result<(u32, Outcome)> {
     if frame.len() < OUTCOME_FIXED {
         return Err(broken("outcome"));
     }
@@ -167,22 +178,21 @@ pub fn read_outcome(mut frame: Bytes) -> Result<(u32, Outcome)> {
     if frame.len() < document_len + note + traceback {
         return Err(broken("outcome"));
     }
-    let bytes = frame.split_to(document_len);
-    let note = String::from_utf8_lossy(&frame.split_to(note)).into_owned();
-    let traceback = String::from_utf8_lossy(&frame.split_to(traceback)).into_owned();
-    let document = (document != NONE_32).then_some(bytes);
+    let part = take(&mut frame, document_len);
+    let document = (document != NONE_32).then(|| bytes.slice_ref(part));
+    let (note, traceback) = (text(take(&mut frame, note)), text(take(&mut frame, traceback)));
     let (mut follow, mut ended) = (Vec::new(), Vec::new());
     while !frame.is_empty() {
         if frame.starts_with(&NONE_32.to_le_bytes()) {
-            ended.push(read_ended(&mut frame)?);
+            ended.push(read_ended(&mut frame, bytes)?);
         } else {
-            follow.push(read_follow(&mut frame)?);
+            follow.push(read_follow(&mut frame, bytes)?);
         }
     }
     Ok((seq, Outcome { key, pid: 0, status, runtime_us, document, note, traceback, follow, ended }))
 }
 
-fn read_ended(frame: &mut Bytes) -> Result<EndedTask> {
+fn read_ended(frame: &mut &[u8], bytes: &Bytes) -> Result<EndedTask> {
     if frame.len() < ENDED_FIXED {
         return Err(broken("outcome"));
     }
@@ -195,13 +205,12 @@ fn read_ended(frame: &mut Bytes) -> Result<EndedTask> {
     if frame.len() < group_length + id + document {
         return Err(broken("outcome"));
     }
-    let mut text = |len| String::from_utf8_lossy(&frame.split_to(len)).into_owned();
-    let (name, id) = (text(group_length), text(id));
+    let (name, id) = (text(take(frame, group_length)), text(take(frame, id)));
     let member = (group != NONE_32).then_some((name, index));
-    Ok(EndedTask { id, revoked, document: frame.split_to(document), member })
+    Ok(EndedTask { id, revoked, document: bytes.slice_ref(take(frame, document)), member })
 }
 
-fn read_follow(frame: &mut Bytes) -> Result<FollowUp> {
+fn read_follow(frame: &mut &[u8], bytes: &Bytes) -> Result<FollowUp> {
     if frame.len() < FOLLOW_FIXED {
         return Err(broken("outcome"));
     }
@@ -210,9 +219,20 @@ fn read_follow(frame: &mut Bytes) -> Result<FollowUp> {
     if frame.len() < queue + id + data {
         return Err(broken("outcome"));
     }
-    let queue = String::from_utf8_lossy(&frame.split_to(queue)).into();
-    let id = String::from_utf8_lossy(&frame.split_to(id)).into();
-    Ok(FollowUp { queue, id, data: frame.split_to(data) })
+    let queue = text(take(frame, queue)).into();
+    let id = text(take(frame, id)).into();
+    Ok(FollowUp { queue, id, data: bytes.slice_ref(take(frame, data)) })
+}
+
+/// The first `len` bytes, of which there are so many.
+fn take<'a>(frame: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (part, rest) = frame.split_at(len);
+    *frame = rest;
+    part
+}
+
+fn text(part: &[u8]) -> String {
+    if part.is_empty() { String::new() } else { String::from_utf8_lossy(part).into_owned() }
 }
 
 fn status(byte: u8) -> Result<Status> {
@@ -299,13 +319,23 @@ mod tests {
             let mut buffer = BytesMut::from(&bytes[..]);
             let frame = next_frame(&mut buffer).unwrap().freeze();
             prop_assert!(buffer.is_empty());
-            prop_assert_eq!(read_outcome(frame).unwrap(), (seq, outcome));
+            prop_assert_eq!(read_outcome(&frame, &frame).unwrap(), (seq, outcome.clone()));
+            let bytes = Bytes::from(bytes);
+            let mut rest = &bytes[..];
+            let frame = split_frame(&mut rest).unwrap();
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(read_outcome(frame, &bytes).unwrap(), (seq, outcome));
         }
 
         #[test]
         fn noise_is_an_error_not_a_panic(noise in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read_outcome(Bytes::from(noise.clone()));
-            let _ = read_call(Bytes::from(noise), &mut Arc::from(""));
+            let noise = Bytes::from(noise);
+            let _ = read_outcome(&noise, &noise);
+            let mut rest = &noise[..];
+            while let Some(frame) = split_frame(&mut rest) {
+                let _ = read_outcome(frame, &noise);
+            }
+            let _ = read_call(noise, &mut Arc::from(""));
         }
     }
 

@@ -309,11 +309,17 @@ impl Asker {
 /// What lanes of one priority gave, one message of each in turn where they share, and the lane of
 /// the last message.
 fn mixed(
-    groups: Vec<(usize, Vec<Delivery>)>,
+    mut groups: Vec<(usize, Vec<Delivery>)>,
     shared: bool,
     step: impl Fn(usize) -> usize,
     last: &mut Option<usize>,
 ) -> Vec<Delivery> {
+    if let [(lane, messages)] = &mut groups[..]
+        && !messages.is_empty()
+    {
+        *last = Some(*lane);
+        return std::mem::take(messages);
+    }
     let mut all = Vec::with_capacity(groups.iter().map(|(_, messages)| messages.len()).sum());
     let mut groups = groups.into_iter().peekable();
     while let Some((lane, messages)) = groups.next() {

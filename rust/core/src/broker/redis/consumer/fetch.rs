@@ -363,8 +363,7 @@ impl Fetcher {
         for (lane, next) in answers.next {
             self.due[lane] = next.map(|next| now + next);
         }
-        self.claimed.ready.extend(answers.ready);
-        self.claimed.scheduled.extend(answers.scheduled);
+        self.claimed.add(answers.ready, answers.scheduled);
     }
 
     /// Hears of a change.

@@ -40,8 +40,23 @@ impl Claimed {
     /// Takes as much of it as is wanted.
     pub(super) fn take(&mut self, want: Want) -> Batch {
         let (ready, due) = (want.ready.min(self.ready.len()), want.due.min(self.scheduled.len()));
-        let ready = self.ready.drain(..ready).collect();
+        let ready = if ready == self.ready.len() {
+            std::mem::take(&mut self.ready).into()
+        } else {
+            self.ready.drain(..ready).collect()
+        };
         Batch { ready, scheduled: self.scheduled.drain(..due).collect() }
+    }
+
+    /// Takes in what was claimed. All of a claim mostly goes to the fetch that waits for it, without
+    /// being moved here or there.
+    pub(super) fn add(&mut self, ready: Vec<Delivery>, scheduled: Vec<Delivery>) {
+        if self.ready.is_empty() {
+            self.ready = ready.into();
+        } else {
+            self.ready.extend(ready);
+        }
+        self.scheduled.extend(scheduled);
     }
 
     /// Keeps what was given to a fetch that was dropped for the next one.

@@ -30,11 +30,11 @@ pub(super) async fn settle(session: &Arc<Session>, batch: Vec<Settlement>) -> Re
     if batch.is_empty() {
         return Ok(());
     }
-    let mut lanes: Vec<Vec<Settlement>> = session.lanes.iter().map(|_| Vec::new()).collect();
-    for settlement in batch {
+    let mut lanes: Vec<Vec<&Settlement>> = session.lanes.iter().map(|_| Vec::new()).collect();
+    for of_lane in batch.chunk_by(|a, b| a.tag.lane == b.tag.lane) {
         // A tag of a lane that is not consumed any more belongs to an epoch that is over.
-        if let Some(at) = session.by_tag.get(&settlement.tag.lane) {
-            lanes[*at].push(settlement);
+        if let Some(at) = session.by_tag.get(&of_lane[0].tag.lane) {
+            lanes[*at].extend(of_lane);
         }
     }
     let lanes = || session.lanes.iter().zip(&lanes).filter(|(_, batch)| !batch.is_empty());
@@ -103,7 +103,7 @@ pub(super) async fn begin(session: &Arc<Session>, tags: Vec<Tag>) -> Result<()> 
 }
 
 /// The task and the key that a settlement is about which could not be made.
-fn concerned<'a>(served: &Served, batch: &'a [Settlement], seq: u64) -> (&'a str, String) {
+fn concerned<'a>(served: &Served, batch: &[&'a Settlement], seq: u64) -> (&'a str, String) {
     let how = batch.iter().find(|settlement| settlement.tag.seq == seq).map(|s| &s.how);
     match how {
         Some(Settle::Park { id, .. }) => (id, served.lane.dead()),
@@ -122,7 +122,7 @@ pub(super) async fn hand_back(session: &Arc<Session>, tags: &[Tag]) -> Result<()
 }
 
 /// The call that settles a lane's batch, whatever is in it.
-fn script(session: &Session, served: &Served, batch: &[Settlement]) -> Cmd {
+fn script(session: &Session, served: &Served, batch: &[&Settlement]) -> Cmd {
     let lane = &served.lane;
     let mut keys = vec![
         lane.list.clone(),

@@ -71,6 +71,20 @@ async fn nothing_is_queued_at_a_child_before_it_is_known_how_long_calls_take() {
 }
 
 #[tokio::test]
+async fn calls_of_more_than_ten_milliseconds_start_in_their_order() {
+    let mut bench = Bench::new(2, None);
+    bench.pool.report.mean_us = None; // so that there is room for two when both are ready
+    bench.until_room(2).await;
+    bench.pool.report.mean_us = Some(11_000.0);
+    bench.pool.submit(vec![call(1, "open:a"), call(2, "open:b")]).unwrap();
+    assert_eq!(bench.pool.room(), 0, "the third starts at whichever child ends first");
+    for (gate, key) in [("b", 2), ("a", 1)] {
+        assert!(bench.stage.pass(gate, &AtomicBool::new(false)));
+        bench.until(done(key)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_long_call_delays_no_other() {
     let mut bench = Bench::new(2, None);
     bench.run((0..2_000).map(|k| call(k, "x")).collect()).await; // both children take many at once now
