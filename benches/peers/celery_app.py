@@ -4,9 +4,10 @@ import os
 import sys
 import time
 
-from celery import Celery
+from celery import Celery, canvas
 
 import tally
+from compositions import Compositions
 
 URL = os.environ["BENCH_BROKER"]
 app = Celery("bench", broker=URL, backend=URL)
@@ -30,6 +31,19 @@ def noop_result(i):
 @app.task(name="bench.started")
 def started():
     return time.monotonic_ns()
+
+
+@app.task(name="bench.step")
+def step(number):
+    return number + 1
+
+
+@app.task(name="bench.add_up")
+def add_up(numbers):
+    return sum(numbers)
+
+
+workflows = Compositions(canvas, noop_result, step, add_up)
 
 
 def publish(kind, first, last):

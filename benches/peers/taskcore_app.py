@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import tally
-from taskcore import Taskcore
+from compositions import Compositions
+from taskcore import Taskcore, canvas
 
 URL = os.environ["BENCH_BROKER"]
 app = Taskcore("bench", broker_url=URL, result_backend=URL, task_acks_late=True)
@@ -29,6 +30,16 @@ def started() -> int:
     return time.monotonic_ns()
 
 
+@app.task(name="bench.step")
+def step(number: int) -> int:
+    return number + 1
+
+
+@app.task(name="bench.add_up")
+def add_up(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
 @app.task(name="bench.lateness", ignore_result=True)
 def lateness(due: float) -> None:
     late = time.time() - due
@@ -37,6 +48,7 @@ def lateness(due: float) -> None:
     tally.mark()
 
 
+workflows = Compositions(canvas, noop_result, step, add_up)
 TASKS = {"noop": noop, "noop_result": noop_result}
 
 
