@@ -6,10 +6,10 @@
 //! lately, else after [`GATHER_US`] or [`GATHER`] entries; records, for which somebody may be
 //! waiting, also leave when the worker has nothing else to do. Nobody waits for an acknowledgement,
 //! and in front of the next message's result it would only be in the way. A settlement that belongs
-//! to a record waits until the record is stored, unless it acknowledges a task that is not to run
-//! again: that leaves beside its record, and in a batch that was gathered with it. A record whose
-//! task is followed by messages waits in the `outbox` until they are published. The
-//! settlements of records that complete a join wait in `joining` until what follows it is published.
+//! to a record waits until the record is stored, unless its task must not run again, whatever becomes
+//! of the record, or goes on elsewhere; that of the member of a join always waits. A record whose
+//! task is followed by messages waits in the `outbox` until they are published. The settlements of
+//! records that complete a join wait in `joining` until what follows it is published.
 //!
 //! Nothing is dropped while a server is away: it is kept and sent after, and the loop takes and
 //! begins no more work when too much is kept. The exceptions are settlements under a lapsed lease,
@@ -150,9 +150,13 @@ impl Flush {
     }
 
     /// Takes a record, and what is settled after it.
-    pub(super) fn push(&mut self, record: Option<Record>, after: After) {
+    pub(super) fn push(&mut self, record: Option<Record>, mut after: After) {
         match record.filter(|_| self.results.is_some()) {
             Some(record) => {
+                let early = after.once && record.member.is_none();
+                if early || !record.state.is_ready() {
+                    self.ready.extend(after.settlement.take());
+                }
                 self.bytes += weight(&record);
                 let kept =
                     if record.document.len() > LARGE { &mut self.large } else { &mut self.small };
@@ -287,9 +291,8 @@ impl Flush {
         }
     }
 
-    /// Gives up what is not published or not stored. What must not run again, or has not ended and so
-    /// goes on elsewhere, is still settled; the other messages stay held, so that they go back to
-    /// their queues.
+    /// Gives up what is not published or not stored. What must not run again is still settled; the other
+    /// messages stay held, so that they go back to their queues.
     pub(super) fn give_up(&mut self) -> Vec<GivenUp> {
         let mut kept = self.storing.take().map_or_else(Kept::default, |storing| Kept {
             records: Arc::unwrap_or_clone(storing.records),
@@ -310,7 +313,7 @@ impl Flush {
         for (record, after) in kept.records.into_iter().zip(kept.after) {
             let mut settlement = after.settlement;
             joins.extend(after.join);
-            if after.once || !record.state.is_ready() {
+            if after.once {
                 self.ready.extend(settlement.take());
             }
             let held = settlement.is_some();
@@ -330,8 +333,7 @@ impl Flush {
         let large =
             !self.large.records.is_empty() && (self.large_next || self.small.records.is_empty());
         self.large_next = !large;
-        let mut batch = if large { self.large.take(1) } else { self.small.take(STORE_MOST) };
-        self.ready.extend(batch.beside());
+        let batch = if large { self.large.take(1) } else { self.small.take(STORE_MOST) };
         let store = Arc::clone(self.results.as_ref().expect("records are only kept for a store"));
         let records = Arc::new(batch.records);
         let sent = Arc::clone(&records);
@@ -384,7 +386,13 @@ impl Flush {
                 FlushNews::Published
             }
             Sent::Refused(entry, error) => FlushNews::Unpublishable(entry, error),
-            Sent::Failed(error) => FlushNews::PublishFailed(error),
+            Sent::Failed(error) => {
+                if !error.is_retryable() {
+                    // It refuses messages, because it is full, and takes acknowledgements.
+                    self.ready.extend(self.outbox.once());
+                }
+                FlushNews::PublishFailed(error)
+            }
         }
     }
 

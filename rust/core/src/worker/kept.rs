@@ -19,8 +19,8 @@ const OVERHEAD: usize = 256;
 pub(super) struct After {
     /// What is sent to the broker.
     pub(super) settlement: Option<Settlement>,
-    /// The task ran and must not run again: when its record cannot be stored, the message is
-    /// settled all the same.
+    /// The task ran and must not run again: its settlement waits for no record, unless it is the
+    /// member of a join.
     pub(super) once: bool,
     /// The join that is closed, which settles the messages of its members.
     pub(super) join: Option<Box<Completed>>,
@@ -73,18 +73,6 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// The acknowledgements that wait for no record: of tasks that are not to run again. The member
-    /// of a join is, by whoever claims it, when what follows the join was not published.
-    pub(super) fn beside(&mut self) -> impl Iterator<Item = Settlement> {
-        let acked =
-            |after: &After| matches!(&after.settlement, Some(Settlement { how: Settle::Ack, .. }));
-        let each = self.records.iter().zip(&mut self.after);
-        each.filter_map(move |(record, after)| {
-            let early = after.once && record.member.is_none() && acked(after);
-            if early { after.settlement.take() } else { None }
-        })
-    }
-
     pub(super) fn push(&mut self, record: Record, after: After) {
         self.records.push(record);
         self.after.push(after);

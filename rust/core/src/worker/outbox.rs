@@ -19,7 +19,7 @@ use std::{
 use tokio::task::spawn_blocking;
 
 use crate::{
-    broker::{Answer, Broker, Outgoing, Tag, answer},
+    broker::{Answer, Broker, Outgoing, Settlement, Tag, answer},
     clock::{self, Micros},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
@@ -138,6 +138,12 @@ impl Outbox {
         let sending = self.sending.iter().flat_map(|(batch, _)| batch);
         let mut entries = self.waiting.iter().chain(&self.refused).chain(sending);
         entries.any(|entry| entry.after.holds(tag))
+    }
+
+    /// Takes the settlements of tasks that must not run again.
+    pub(super) fn once(&mut self) -> impl Iterator<Item = Settlement> {
+        let entries = self.waiting.iter_mut().chain(&mut self.refused);
+        entries.filter(|entry| entry.after.once).filter_map(|entry| entry.after.settlement.take())
     }
 
     /// The lease lapsed: settlements are void. What follows is still published: the work was done.

@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::{
-    broker::{Capability, Consumer, Settle, Settlement, Subscription, memory::MemoryBroker},
+    broker::{Capability, Consumer, Settle, Subscription, memory::MemoryBroker},
     result::State,
 };
 

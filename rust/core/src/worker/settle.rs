@@ -6,9 +6,9 @@
 //!   nobody would know. A crash before the last step repeats the ones before: at least once.
 //! * **Late ack:** the message is settled after all that, so a crash at any point runs the task again.
 //! * **Early ack:** the message is acknowledged when the task is known to have begun, and a crash
-//!   loses what was not sent yet. A short task's outcome is the first that is heard of it: the
-//!   acknowledgement leaves beside the record and does not wait for it, because a crash in between
-//!   would run the task again.
+//!   loses what was not sent yet. A short task's outcome is the first that is heard of it: what follows
+//!   is published, then the acknowledgement leaves beside the record. It waits for no store: else
+//!   all that ran while the store was away would run again when the worker is lost.
 //! * A message that was acknowledged already cannot be rejected, requeued or redelivered: those
 //!   become nothing.
 //!
@@ -77,8 +77,7 @@ pub struct Decision {
     /// What the task ended with when the worker ended it: whoever follows the task is still to be
     /// told.
     pub end: Option<Raised>,
-    /// The task ran and is acknowledged early: it does not run again because its record cannot be
-    /// stored.
+    /// The task ran and is acknowledged early: it does not run again, whatever becomes of its record.
     pub once: bool,
 }
 

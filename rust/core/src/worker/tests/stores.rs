@@ -63,17 +63,22 @@ async fn what_cannot_be_stored_before_the_end_goes_back_if_it_may_run_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_must_not_run_again_is_acknowledged_without_waiting_for_the_store() {
+async fn what_must_not_run_again_is_acknowledged_while_the_store_is_away() {
     let lab = Lab::new(config());
     lab.store.set_down(true);
-    lab.broker.put(&[message("early", "early", "0 ok"), message("late", "late", "0 ok")]);
-    lab.oracle.until(|o| o.ended().len() == 2).await;
-    lab.until_figures(|f| f.in_flight == 1).await;
-    assert_eq!(lab.settlements(), ["ack"]);
-    assert_eq!(lab.document("early"), None);
-    lab.store.set_down(false);
-    lab.until_idle().await;
-    assert_eq!(lab.document("early").as_deref(), Some("ok"));
-    assert_eq!(lab.settlements(), ["ack", "ack"]);
-    lab.stop(Stop::Warm).await.expect("a clean end");
+    lab.broker.put(&[
+        message("early", "early", "0 ok"),
+        message("retried", "early", "0 again"),
+        message("followed", "early", "0 followed"),
+        message("late", "late", "0 ok"),
+    ]);
+    lab.oracle.until(|o| o.ended().len() == 6).await;
+    lab.until_figures(|f| f.depth == 0 && f.in_flight == 1).await;
+    let heir = lab.crash(config()).await;
+    heir.until_idle().await;
+    let counts = heir.oracle.counts();
+    for (id, count) in counts {
+        assert_eq!(count, if id == "late" { 2 } else { 1 }, "{id}");
+    }
+    heir.stop(Stop::Warm).await.expect("a clean end");
 }
