@@ -188,6 +188,11 @@ pub(crate) fn is_about_key(error: &RedisError) -> bool {
     code(error) == WRONG_TYPE
 }
 
+/// Whether the server has no memory for what was to be written.
+pub(crate) fn is_full(error: &RedisError) -> bool {
+    code(error) == "OOM"
+}
+
 /// The code of an error about a key of another type.
 pub(crate) const WRONG_TYPE: &str = "WRONGTYPE";
 /// Codes that servers before 7.0 tell in the middle of a sentence when they end a script: `ERR Error

@@ -64,6 +64,8 @@ pub struct Stored {
     /// Records that it will never take, by their index in the batch: too large for it, or under a
     /// key that is not its own.
     pub refused: Vec<(usize, Error)>,
+    /// Records that it has no memory for, by their index in the batch: they may be stored later.
+    pub later: Vec<(usize, Error)>,
     /// Joins that it completed, claimed for whoever stored it; see [`join`].
     pub joined: Vec<Joined>,
 }
@@ -76,7 +78,8 @@ pub trait ResultStore: Joins {
     ///
     /// # Errors
     /// The store is away or cannot write at all: the same batch may be stored later. A record that
-    /// it will never take is no error: the others are stored, and the answer names it.
+    /// it will never take, or not now for its size, is no error: the others are stored, and the
+    /// answer names it.
     fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored>>;
 
     /// Writes one record from client code (`update_state`, revoke), blocking. One that the store

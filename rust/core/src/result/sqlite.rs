@@ -232,7 +232,7 @@ impl ResultStore for SqliteResults {
                 let (cost, writing) = (self.cost(batch), self.writing(batch));
                 joined = self.handle.database().write_async(cost, writing).await?;
             }
-            Ok(Stored { refused, joined })
+            Ok(Stored { refused, joined, ..Stored::default() })
         })
     }
 

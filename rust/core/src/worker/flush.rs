@@ -34,7 +34,7 @@ use crate::{
     worker::{
         compose::{Composed, Composer},
         joining::{Completed, JoinNews, Joining},
-        kept::{After, GivenUp, Kept, next_batch, weight},
+        kept::{After, GivenUp, Kept, Refused, next_batch, weight},
         outbox::{Entry, Outbox, Sent},
         retry::Retry,
     },
@@ -61,8 +61,9 @@ pub(super) enum FlushNews {
     Unpublishable(Box<Entry>, Error),
     /// Publishing failed; it will be tried again.
     PublishFailed(Error),
-    /// Records are stored, except those that the store will never take.
-    Stored(Vec<Refused>),
+    /// Records are stored, except those that the store will never take and those that it has no
+    /// memory for, which will be tried again.
+    Stored(Vec<Refused>, Option<Error>),
     /// What follows a join that is complete is to be published.
     Composed(Box<Completed>, Composed),
     /// A join is closed.
@@ -75,17 +76,6 @@ pub(super) enum FlushNews {
     StoreFailed(Error),
     /// The broker failed; the batch is sent again over the next connection.
     SettleFailed(Error),
-}
-
-/// A record that the store will never take; it is not kept.
-#[derive(Debug)]
-pub(super) struct Refused {
-    /// The record.
-    pub(super) record: Record,
-    /// What was to be settled after it.
-    pub(super) after: After,
-    /// Why.
-    pub(super) error: Error,
 }
 
 /// A batch on its way to the store.
@@ -413,7 +403,7 @@ impl Flush {
     /// Takes the store's answer to the batch that is under way.
     fn stored(&mut self, result: Result<Stored>, now: Micros) -> FlushNews {
         let Some(Storing { records, mut after, reply }) = self.storing.take() else {
-            return FlushNews::Stored(Vec::new());
+            return FlushNews::Stored(Vec::new(), None);
         };
         drop(reply);
         let records = Arc::unwrap_or_clone(records);
@@ -428,8 +418,14 @@ impl Flush {
                 return FlushNews::StoreFailed(error);
             }
         };
-        self.store_retry = Retry::default();
         self.bytes -= records.iter().map(weight).sum::<usize>();
+        let later = stored.later.into_iter().map(|(index, error)| {
+            (records[index].clone(), std::mem::take(&mut after[index]), error)
+        });
+        let later: Vec<_> = later.collect();
+        if later.len() < records.len() {
+            self.store_retry = Retry::default();
+        }
         let refused = stored.refused.into_iter().map(|(index, error)| Refused {
             record: records[index].clone(),
             after: std::mem::take(&mut after[index]),
@@ -442,7 +438,15 @@ impl Flush {
         for one in after {
             self.release(one);
         }
-        FlushNews::Stored(refused)
+        let mut full = None;
+        for (record, after, error) in later {
+            full = Some(error);
+            self.push(Some(record), after);
+        }
+        if full.is_some() {
+            self.store_retry.later(now, (self.random)());
+        }
+        FlushNews::Stored(refused, full)
     }
 }
 

@@ -64,7 +64,7 @@ impl ResultStore for Servers {
         Box::pin(async move {
             self.take(entry).await?;
             let refused = poisoned.map(|n| (n, Error::new(ErrorKind::TooLarge, "too large")));
-            Ok(Stored { refused: refused.into_iter().collect(), joined: Vec::new() })
+            Ok(Stored { refused: refused.into_iter().collect(), ..Stored::default() })
         })
     }
     fn put(&self, _: &Record) -> Result<()> {
@@ -278,7 +278,9 @@ async fn one_impossible_record_is_told_apart() {
         b.both(id, seq as u64);
     }
     let mut news = b.run(0).await.into_iter();
-    let Some(FlushNews::Stored(mut refused)) = news.next() else { panic!("nothing was stored") };
+    let Some(FlushNews::Stored(mut refused, ..)) = news.next() else {
+        panic!("nothing was stored")
+    };
     let one = refused.remove(0);
     assert_eq!((one.record.id.as_str(), one.error.kind()), ("d", ErrorKind::TooLarge));
     assert!(refused.is_empty());

@@ -3,6 +3,7 @@
 
 use crate::{
     broker::{Settle, Settlement, Tag},
+    error::Error,
     pool::FollowUp,
     result::Record,
     worker::joining::Completed,
@@ -52,6 +53,17 @@ impl After {
             join.fenced();
         }
     }
+}
+
+/// A record that the store will never take; it is not kept.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The record.
+    pub(super) record: Record,
+    /// What was to be settled after it.
+    pub(super) after: After,
+    /// Why.
+    pub(super) error: Error,
 }
 
 /// A record that was given up, or messages that follow a task, with its record.

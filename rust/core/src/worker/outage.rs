@@ -16,8 +16,9 @@ use crate::{
     worker::{
         Now, Standing, Worker,
         connection::ConnectionNews,
-        flush::{FlushNews, Refused},
+        flush::FlushNews,
         inflight::Place,
+        kept::Refused,
         outbox::Entry,
         settle, task_log,
     },
@@ -122,8 +123,10 @@ impl Worker {
     /// Takes what came of a batch.
     pub(super) fn flush_news(&mut self, news: FlushNews, now: Now) {
         match news {
-            FlushNews::Stored(refused) => {
-                if std::mem::take(&mut self.away.store) {
+            FlushNews::Stored(refused, full) => {
+                if let Some(error) = full {
+                    self.store_fails(&error);
+                } else if std::mem::take(&mut self.away.store) {
                     tracing::info!("the result store is back");
                 }
                 for one in refused {
@@ -153,15 +156,17 @@ impl Worker {
                 }
             }
             FlushNews::Settled => {}
-            FlushNews::StoreFailed(error) => {
-                if !std::mem::replace(&mut self.away.store, true) {
-                    tracing::warn!(%error, "results cannot be stored, they are kept and tried again");
-                }
-            }
+            FlushNews::StoreFailed(error) => self.store_fails(&error),
             FlushNews::SettleFailed(error) => {
                 self.connection.fail(error.kind());
                 self.disconnected(&error);
             }
+        }
+    }
+
+    fn store_fails(&mut self, error: &Error) {
+        if !std::mem::replace(&mut self.away.store, true) {
+            tracing::warn!(%error, "results cannot be stored, they are kept and tried again");
         }
     }
 

@@ -41,7 +41,7 @@ const SUFFIXES: [&str; 6] = [".j", ".t", ".s", ".d", "", ".c"];
 type Claimed = Option<String>;
 
 impl RedisResults {
-    /// Counts the members in a batch whose records are stored, except those that were refused.
+    /// Counts the members in a batch whose records are stored.
     pub(super) async fn count_members(&self, batch: &[Record], stored: &mut Stored) -> Result<()> {
         if batch.iter().all(|record| record.member.is_none()) {
             return Ok(());
@@ -49,7 +49,7 @@ impl RedisResults {
         let mut joins: Vec<(&str, Cmd)> = Vec::new();
         for (index, record) in batch.iter().enumerate() {
             let Some((member, ended)) = record.ended() else { continue };
-            if stored.refused.iter().any(|(refused, _)| *refused == index) {
+            if stored.refused.iter().chain(&stored.later).any(|(lost, _)| *lost == index) {
                 continue;
             }
             let known = joins.iter().position(|(id, _)| *id == member.group);

@@ -3,7 +3,8 @@
 --
 -- KEYS   the documents' keys, which are also the channels on which Celery's clients wait
 -- ARGV   time to live in ms or '', then three per key: document, the channel of the client that
---        published the task or '', and what is said there, or '' for the document itself
+--        published the task or '', and what is said there, or '' for the document itself; at the end
+--        `full` for documents that are stored although the server's memory is
 -- Reply  numbers of the keys that hold a value of another type, which is not touched
 local call, ttl = redis.call, ARGV[1]
 local function set(key, document, ...)
@@ -15,6 +16,8 @@ local function stays(old, new)
   local rank = READY[old]
   return rank == 2 or (rank == 1 and not READY[string.sub(new, 1, 20)])
 end
+-- Changes nothing. Redis lets a script grow without memory only after a write of a kind that does not.
+if ARGV[3 * #KEYS + 2] then redis.pcall('HDEL', KEYS[1], '') end
 local foreign = {}
 for i = 1, #KEYS do
   local key, document, channel, said = KEYS[i], ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]

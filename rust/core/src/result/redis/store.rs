@@ -7,10 +7,13 @@
 //! of its documents, and one for each task that somebody else waits for. A record whose key exists
 //! goes through the script, which knows which state yields to which. Everything may be sent again:
 //! what is stored already, word for word, is announced again.
+//!
+//! A server whose memory is full takes small records all the same: as long as none is stored, no
+//! message is acknowledged, so that the memory of none comes free.
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use redis::{Cmd, Pipeline, RedisResult, Script, Value, aio::ConnectionLike, cmd};
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Script, Value, aio::ConnectionLike, cmd};
 
 use super::{
     NOTICE, RedisResults,
@@ -18,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    redis_connection::Multiplexed,
+    redis_connection::{Multiplexed, is_full},
     result::{REPLY_PREFIX, Record, Stored},
 };
 
@@ -31,6 +34,11 @@ const PIECE_BYTES: usize = 512 << 10;
 /// A document of more bytes is stored alone, and its client is told to read it: pushing it would
 /// send it over the link twice, and a server cuts off subscribers that have much before them.
 const LARGE: usize = 64 << 10;
+/// A document of at most so many bytes is stored although the server's memory is full. The message
+/// whose acknowledgement waits for it frees half a kilobyte at least, so at most the other half is
+/// added for each message in the queues, and nothing can be published meanwhile. What most tasks
+/// return takes 200 bytes, an exception with its traceback 600.
+const SMALL: usize = 1 << 10;
 
 static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
 const SOURCE: &str = include_str!("store.lua");
@@ -53,6 +61,12 @@ impl RedisResults {
                 self.store_many(&mut con, piece).await
             } else {
                 self.store_few(&mut con, piece).await
+            };
+            let result = match result {
+                Err(error) if is_full(&error) => {
+                    self.store_small(&mut con, (first, piece), error, &mut stored.later).await
+                }
+                done => done,
             };
             let failed = result.map(|foreign| {
                 let refused = |n: usize| (first + n, self.foreign(&piece[n].id));
@@ -113,6 +127,28 @@ impl RedisResults {
     /// Stores records by the script; which of them are refused.
     async fn store_few(&self, con: &mut Multiplexed, piece: &[Record]) -> RedisResult<Vec<usize>> {
         self.run(con, &self.store_call(piece.iter())).await
+    }
+
+    /// Stores the small records of a piece although the memory of the server is full, as `error`
+    /// says; which of them are refused. The others are added to `later`.
+    async fn store_small(
+        &self,
+        con: &mut Multiplexed,
+        (first, piece): (usize, &[Record]),
+        error: RedisError,
+        later: &mut Vec<(usize, Error)>,
+    ) -> RedisResult<Vec<usize>> {
+        let is_small = |n: &usize| piece[*n].document.len() <= SMALL;
+        let (small, large): (Vec<_>, Vec<_>) = (0..piece.len()).partition(is_small);
+        let full = |n: usize| (first + n, self.server.error("store a result", error.clone()));
+        later.extend(large.into_iter().map(full));
+        if small.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.store_call(small.iter().map(|n| &piece[*n]));
+        call.arg("full");
+        let refused = self.run(con, &call).await?;
+        Ok(refused.into_iter().map(|n| small[n]).collect())
     }
 
     async fn run(&self, con: &mut Multiplexed, call: &Cmd) -> RedisResult<Vec<usize>> {

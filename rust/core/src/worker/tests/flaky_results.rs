@@ -23,11 +23,13 @@ pub(crate) struct FlakyResults {
     inner: Arc<MemoryResults>,
     down: AtomicBool,
     largest: AtomicUsize,
+    room: AtomicUsize,
 }
 
 impl FlakyResults {
     pub(crate) fn new(inner: Arc<MemoryResults>) -> Arc<Self> {
-        Arc::new(Self { inner, down: AtomicBool::default(), largest: AtomicUsize::new(usize::MAX) })
+        let (largest, room) = (AtomicUsize::new(usize::MAX), AtomicUsize::new(usize::MAX));
+        Arc::new(Self { inner, down: AtomicBool::default(), largest, room })
     }
 
     /// Pulls or plugs the cable.
@@ -38,6 +40,11 @@ impl FlakyResults {
     fn trouble(&self) -> Result<()> {
         let down = self.down.load(Ordering::Relaxed);
         if down { Err(Error::new(ErrorKind::Connection, "unplugged")) } else { Ok(()) }
+    }
+
+    /// Has no memory for documents of more bytes.
+    pub(crate) fn set_room(&self, bytes: usize) {
+        self.room.store(bytes, Ordering::Relaxed);
     }
 
     /// Refuses documents of more bytes.
@@ -78,6 +85,8 @@ impl ResultStore for FlakyResults {
             for (n, record) in batch.iter().enumerate() {
                 if record.document.len() > self.largest.load(Ordering::Relaxed) {
                     stored.refused.push((n, Error::new(ErrorKind::TooLarge, "too many bytes")));
+                } else if record.document.len() > self.room.load(Ordering::Relaxed) {
+                    stored.later.push((n, Error::new(ErrorKind::Storage, "full")));
                 } else {
                     let one = std::slice::from_ref(record);
                     stored.joined.extend(self.inner.store(one).await?.joined);

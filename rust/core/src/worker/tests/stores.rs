@@ -82,3 +82,25 @@ async fn what_must_not_run_again_is_acknowledged_while_the_store_is_away() {
     }
     heir.stop(Stop::Warm).await.expect("a clean end");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_full_store_has_no_memory_for_holds_up_no_other() {
+    let lab = Lab::new(config());
+    lab.store.set_room("ok".len());
+    lab.broker.put(&[
+        message("a", "late", "0 ok"),
+        message("b", "late", "0 fail"),
+        message("c", "late", "0 ok"),
+    ]);
+    lab.oracle.until(|o| o.ended().len() == 3).await;
+    lab.until_figures(|f| f.in_flight == 1).await;
+    lab.broker.put(&[message("d", "late", "0 ok")]);
+    lab.oracle.until(|o| o.ended().len() == 4).await;
+    lab.until_figures(|f| f.in_flight == 1).await;
+    assert_eq!((lab.document("b"), lab.document("d").as_deref()), (None, Some("ok")));
+    assert_eq!(lab.settlements(), ["ack"; 3]);
+    lab.store.set_room(usize::MAX);
+    lab.until_idle().await;
+    assert_eq!(lab.document("b").as_deref(), Some("fail"));
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}

@@ -7,7 +7,7 @@ use taskcore::{
     assemble::{self, Options},
     broker::{QueueStats, Settle, Settlement, Tag},
     clock::wall_ms,
-    result::{Origin, Record, ResultStore, State},
+    result::{Join, Member, Origin, Record, ResultStore, State},
 };
 
 use super::server::*;
@@ -87,6 +87,37 @@ fn a_full_server_says_what_to_do() {
     let error = broker(&server).publish(&[message(&unique("q"), "x")], soon()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Storage);
     assert!(error.to_string().contains("raise its `maxmemory`"), "{error}");
+}
+
+#[test]
+fn a_full_server_takes_small_results_and_large_ones_later() {
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    let memory = |most: &str| {
+        let setting = ["SET", "maxmemory", most];
+        redis::cmd("CONFIG").arg(&setting).exec(&mut server.client()).unwrap();
+    };
+    for count in [1, 3, 300] {
+        let store = results(&server);
+        let mut batch: Vec<_> =
+            (0..count).map(|n| record(if n == 1 { 5_000 } else { 9 })).collect();
+        batch.push(record(5_000));
+        let group = unique("group");
+        batch[0].member = Some(Box::new(Member::new(&group, Some(0))));
+        store.declare(&Join { id: group.to_string(), size: 1, expires_ms: None }).unwrap();
+        memory("1");
+        let stored = run(store.store(&batch)).unwrap();
+        let later: Vec<usize> = stored.later.iter().map(|(n, _)| *n).collect();
+        let expected: &[usize] = if count == 1 { &[1] } else { &[1, count] };
+        assert_eq!((&*later, stored.refused.len()), (expected, 0));
+        assert_eq!(stored.joined.len(), 1, "its last member is counted");
+        let error = stored.later[0].1.to_string();
+        assert!(error.contains("raise its `maxmemory`"), "{error}");
+        let only = run(store.store(&batch[count..])).unwrap();
+        assert_eq!(only.later.len(), 1);
+        memory("0");
+        assert!(run(store.store(&batch[1..])).unwrap().later.is_empty());
+        assert_eq!(self::stored(&*store, &batch), vec![true; count + 1]);
+    }
 }
 
 #[test]
