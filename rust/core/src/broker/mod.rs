@@ -278,6 +278,14 @@ pub trait Consumer: Send + Sync {
     /// The epochs whose lease stands, at least those on the queues of this consumer, with its own.
     fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>>;
 
+    /// Hands back, in order, what is recorded under this epoch and is not among `held`. The worker calls it
+    /// when its lease was resumed, before it fetches: a server that comes back with an older state has
+    /// messages in it that were settled since. Where that cannot happen there is nothing to do.
+    fn retain(&self, held: Vec<Tag>) -> BoxFuture<'_, Result<Recovered>> {
+        drop(held);
+        Box::pin(async { Ok(Recovered::default()) })
+    }
+
     /// Hands back, in order, everything still held under this epoch, and drops the lease. The last
     /// call.
     fn release(&self) -> BoxFuture<'_, Result<()>>;

@@ -50,6 +50,8 @@ pub(super) enum ConnectionNews {
     Marked,
     /// What a sweep put back.
     Recovered(Recovered),
+    /// What the broker had under this worker's lease that the worker did not hold, and put back.
+    Retained(Recovered),
     /// The epochs whose lease stands, asked once when those of workers that are gone have ended.
     Epochs(Vec<String>),
     /// The connection failed or could not be made; it will be tried again.
@@ -63,6 +65,8 @@ struct Up {
     /// And whether it takes suspects.
     fetch: Option<(bool, BoxFuture<'static, Result<Vec<Delivery>>>)>,
     mark: Option<BoxFuture<'static, Result<()>>>,
+    /// Runs before the first fetch.
+    retain: Option<BoxFuture<'static, Result<Recovered>>>,
     renew: Chore<((), Duration)>,
     sweep: Chore<Recovered>,
     epochs: Option<Chore<Vec<String>>>,
@@ -119,11 +123,21 @@ impl Connection {
         &self.subscription.epoch
     }
 
+    /// Has the broker put back what it has under this worker's lease and is not among `held`. Nothing
+    /// is fetched before that is done.
+    pub(super) fn retain(&mut self, held: Vec<Tag>) {
+        if let State::Up(up) = &mut self.state {
+            let consumer = Arc::clone(&up.consumer);
+            let retain = async move { consumer.retain(held).await };
+            up.retain = Some(Box::pin(bounded(ANSWER, retain)));
+        }
+    }
+
     /// Whether a fetch may be begun that takes `suspects` or not: none is under way, or one that
     /// takes none and may block while suspects wait in the broker.
     pub(super) fn can_fetch(&self, suspects: bool) -> bool {
         let State::Up(up) = &self.state else { return false };
-        up.fetch.as_ref().is_none_or(|(takes, _)| suspects && !takes)
+        up.retain.is_none() && up.fetch.as_ref().is_none_or(|(takes, _)| suspects && !takes)
     }
 
     /// Begins a fetch, if [`Connection::can_fetch`], in the place of one that is under way.
@@ -223,6 +237,7 @@ impl Connection {
                     consumer,
                     fetch: None,
                     mark: None,
+                    retain: None,
                     renew,
                     sweep,
                     epochs,
@@ -272,6 +287,12 @@ impl Up {
         {
             self.mark = None;
             return Poll::Ready(result.map(|()| ConnectionNews::Marked));
+        }
+        if let Some(retain) = &mut self.retain
+            && let Poll::Ready(result) = retain.as_mut().poll(cx)
+        {
+            self.retain = None;
+            return Poll::Ready(result.map(ConnectionNews::Retained));
         }
         let consumer = &self.consumer;
         let renew = |c: Arc<dyn Consumer>| -> BoxFuture<'static, _> {

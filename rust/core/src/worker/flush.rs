@@ -181,13 +181,20 @@ impl Flush {
 
     /// Whether the settlement of this message is not confirmed. A walk over all that is kept.
     pub(super) fn holds(&self, tag: Tag) -> bool {
+        let mut held = Vec::new();
+        self.held(&mut held);
+        held.contains(&tag)
+    }
+
+    /// Adds the messages whose settlements are not confirmed.
+    pub(super) fn held(&self, tags: &mut Vec<Tag>) {
         let storing = self.storing.iter().flat_map(|storing| &storing.after);
-        let mut after = self.small.after.iter().chain(&self.large.after).chain(storing);
-        let mut settlements = self.ready.iter().chain(&self.sent);
-        settlements.any(|settlement| settlement.tag == tag)
-            || after.any(|after| after.holds(tag))
-            || self.outbox.holds(tag)
-            || self.joining.holds(tag)
+        for after in self.small.after.iter().chain(&self.large.after).chain(storing) {
+            after.held(tags);
+        }
+        tags.extend(self.ready.iter().chain(&self.sent).map(|settlement| settlement.tag));
+        self.outbox.held(tags);
+        self.joining.held(tags);
     }
 
     /// How many are not confirmed.

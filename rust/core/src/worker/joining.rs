@@ -123,14 +123,14 @@ impl Joining {
         self.waiting.len() + self.published.len() + under_way
     }
 
-    /// Whether the settlement of this message waits here.
-    pub(super) fn holds(&self, tag: Tag) -> bool {
+    /// Adds the messages whose settlements wait here.
+    pub(super) fn held(&self, tags: &mut Vec<Tag>) {
         self.waiting
             .iter()
             .chain(self.composing.iter().map(|(completed, _)| completed))
             .chain(self.published.iter().map(|(completed, _)| completed))
             .chain(self.closing.iter().map(|(completed, ..)| completed))
-            .any(|completed| completed.holds(tag))
+            .for_each(|completed| completed.held(tags));
     }
 
     /// The lease lapsed: settlements are void. What follows is still published: the members have
@@ -277,9 +277,9 @@ impl Joining {
 }
 
 impl Completed {
-    /// Whether the settlement of this message waits for it.
-    pub(super) fn holds(&self, tag: Tag) -> bool {
-        self.after.iter().any(|after| after.holds(tag))
+    /// Adds the messages that are settled after it.
+    pub(super) fn held(&self, tags: &mut Vec<Tag>) {
+        self.after.iter().for_each(|after| after.held(tags));
     }
 
     /// The lease lapsed: settlements are void.

@@ -40,10 +40,12 @@ impl From<Box<Completed>> for After {
 }
 
 impl After {
-    /// Whether the settlement of this message is here.
-    pub(super) fn holds(&self, tag: Tag) -> bool {
-        self.settlement.as_ref().is_some_and(|settlement| settlement.tag == tag)
-            || self.join.as_ref().is_some_and(|join| join.holds(tag))
+    /// Adds the messages whose settlements are here.
+    pub(super) fn held(&self, tags: &mut Vec<Tag>) {
+        tags.extend(self.settlement.as_ref().map(|settlement| settlement.tag));
+        if let Some(join) = &self.join {
+            join.held(tags);
+        }
     }
 
     /// The lease lapsed: settlements are void.

@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    broker::{epoch, lease::LEASE_MS},
+    broker::{Settle, Settlement, epoch, lease::LEASE_MS},
     clock::Micros,
     error::{Error, ErrorKind},
     result::State,
@@ -17,7 +17,7 @@ use crate::{
         Now, Standing, Worker,
         connection::ConnectionNews,
         flush::FlushNews,
-        inflight::Place,
+        inflight::{Place, Request},
         kept::Refused,
         outbox::Entry,
         settle, task_log,
@@ -93,6 +93,14 @@ impl Worker {
             ConnectionNews::Recovered(found) => {
                 if found.requeued > 0 {
                     tracing::warn!(requeued = found.requeued, "put back what a lost worker held");
+                }
+            }
+            ConnectionNews::Retained(found) => {
+                if found.requeued > 0 {
+                    tracing::warn!(
+                        requeued = found.requeued,
+                        "the broker came back in an older state, what was settled since is in its queue again"
+                    );
                 }
             }
             ConnectionNews::Epochs(epochs) => self.look_for_namesakes(&epochs),
@@ -252,8 +260,28 @@ impl Worker {
             } else {
                 self.fenced();
             }
+        } else {
+            self.retain();
         }
         self.shared.reach(Standing::Started);
+    }
+
+    /// The broker may have come back in an older state: it learns what is held, and once more what is
+    /// acknowledged and runs. What it has beyond that goes back.
+    fn retain(&mut self) {
+        let mut held = Vec::with_capacity(self.inflight.len());
+        for key in self.inflight.keys(|_| true) {
+            match self.inflight.get(key).filter(|request| request.lease == self.lease) {
+                Some(Request { tag, acked: true, .. }) => {
+                    let again = Settlement { tag: *tag, how: Settle::Ack };
+                    self.flush.push(None, Some(again).into());
+                }
+                Some(request) => held.push(request.tag),
+                None => {}
+            }
+        }
+        self.flush.held(&mut held);
+        self.connection.retain(held);
     }
 
     fn disconnected(&mut self, error: &Error) {

@@ -133,11 +133,12 @@ impl Outbox {
         self.bytes
     }
 
-    /// Whether the settlement of this message waits here.
-    pub(super) fn holds(&self, tag: Tag) -> bool {
+    /// Adds the messages whose settlements wait here.
+    pub(super) fn held(&self, tags: &mut Vec<Tag>) {
         let sending = self.sending.iter().flat_map(|(batch, _)| batch);
-        let mut entries = self.waiting.iter().chain(&self.refused).chain(sending);
-        entries.any(|entry| entry.after.holds(tag))
+        for entry in self.waiting.iter().chain(&self.refused).chain(sending) {
+            entry.after.held(tags);
+        }
     }
 
     /// Takes the settlements of tasks that must not run again.

@@ -68,6 +68,8 @@ pub(crate) struct Flaky {
     changed: Notify,
     /// Every settlement that reached the broker.
     pub(crate) settled: Mutex<Vec<Settlement>>,
+    /// What a worker said that it holds, each time that it connected again; sequence numbers.
+    pub(crate) retained: Mutex<Vec<Vec<u64>>>,
     /// How often somebody tried to connect.
     pub(crate) attempts: AtomicU64,
 }
@@ -84,6 +86,7 @@ impl Flaky {
             faults: Mutex::default(),
             changed: Notify::new(),
             settled: Mutex::default(),
+            retained: Mutex::default(),
             attempts: AtomicU64::new(0),
         })
     }
@@ -292,6 +295,11 @@ impl Consumer for Plug {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn retain(&self, held: Vec<Tag>) -> BoxFuture<'_, Result<Recovered>> {
+        let held = held.into_iter().map(|tag| tag.seq).collect();
+        self.broker.retained.lock().expect("whole").push(held);
+        self.inner.retain(Vec::new())
+    }
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.check()?;

@@ -34,6 +34,31 @@ async fn acknowledgements_are_kept_through_an_outage() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_comes_back_is_told_what_is_held() {
+    let lab = Lab::new(config());
+    let scripts = [("early", "5000 ok"), ("late", "100 ok"), ("late", "5000 ok"), ("late", "0 ok")];
+    let tasks = scripts.iter().enumerate();
+    let tasks: Vec<_> =
+        tasks.map(|(n, (task, script))| message(&n.to_string(), task, script)).collect();
+    lab.broker.put(&tasks);
+    lab.oracle.until(|o| o.begun().len() == 2).await;
+    lab.until_figures(|f| f.depth == 0 && f.in_flight == 3).await;
+    assert_eq!(lab.settlements(), ["ack"], "the early one has begun");
+    lab.broker.set_down(true);
+    lab.oracle.until(|o| o.ended().len() == 1).await;
+    lab.broker.set_down(false);
+    lab.until_figures(|f| f.in_flight == 2).await;
+    let retained = std::mem::take(&mut *lab.broker.retained.lock().expect("whole"));
+    let [held] = &retained[..] else { panic!("{retained:?}") };
+    assert_eq!(held.len(), 4, "{held:?}");
+    assert_eq!(lab.settlements(), ["ack"; 3], "the early one once more");
+    lab.oracle.until(|o| o.ended().len() == 4).await;
+    lab.until_empty().await;
+    assert!(lab.oracle.counts().values().all(|n| *n == 1));
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_begins_after_the_lease_must_have_lapsed() {
     let lab = Lab::new(config());
     let long: Vec<_> = (0..8).map(|n| message(&n.to_string(), "late", "10000 ok")).collect();

@@ -251,3 +251,35 @@ fn what_is_in_flight_is_counted_also_while_a_session_ends() {
         });
     });
 }
+
+#[test]
+fn what_an_older_state_has_and_the_worker_does_not_hold_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = ["--dir", dir.path().to_str().unwrap()];
+    let Some(server) = Server::start(&folder) else { return skipped("redis") };
+    run(async {
+        let (broker, queue, epoch) = (broker(&server), unique("q"), unique("epoch"));
+        publish_numbers(&*broker, &queue, 900);
+        let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        let held = take(&*first, 800).await;
+        first.begin(vec![held[1].tag]).await.unwrap();
+        redis::cmd("SAVE").exec(&mut server.client()).unwrap();
+        ack(&*first, &held[..700]).await;
+        let more = take(&*first, 50).await;
+        let _server = server.restarted_with(&folder);
+        let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+        assert_eq!(second.epoch(), &*epoch, "the lease stands");
+        let tags = held[700..].iter().chain(&more).map(|delivery| delivery.tag);
+        assert_eq!(second.retain(tags.clone().collect()).await.unwrap().requeued, 700);
+        assert_eq!(second.retain(tags.collect()).await.unwrap().requeued, 0);
+        let stats = QueueStats { depth: 800, in_flight: 100, ..QueueStats::default() };
+        assert_eq!(broker.stats(&queue).unwrap(), stats);
+        let again = bodies(&take(&*second, 800).await);
+        assert_eq!(again[0], "1", "what was marked is tried first");
+        let mut rest = again[1..700].to_vec();
+        rest.insert(1, "1".into());
+        assert_eq!(rest, numbers(0, 700));
+        ack(&*second, &held[700..]).await;
+        second.release().await.unwrap();
+    });
+}

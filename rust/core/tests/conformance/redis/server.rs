@@ -39,10 +39,15 @@ impl Server {
 
     /// Ends it and starts another one, with nothing in it, on the same port.
     pub(super) fn restarted(self) -> Self {
+        self.restarted_with(&[])
+    }
+
+    /// The same with further arguments, among which a folder may be, with what was saved there.
+    pub(super) fn restarted_with(self, arguments: &[&str]) -> Self {
         let _ = redis::cmd("SHUTDOWN").arg("NOSAVE").exec(&mut self.client());
         let port = self.port;
         drop(self);
-        (0..100).find_map(|_| Self::listening(port, &[])).expect("the port is its own")
+        (0..100).find_map(|_| Self::listening(port, arguments)).expect("the port is its own")
     }
 
     fn listening(port: u16, arguments: &[&str]) -> Option<Self> {

@@ -129,6 +129,10 @@ impl Consumer for RedisConsumer {
         Box::pin(recover::standing(&self.session))
     }
 
+    fn retain(&self, held: Vec<Tag>) -> BoxFuture<'_, Result<Recovered>> {
+        Box::pin(recover::retain(&self.session, held))
+    }
+
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
             self.fetcher.abort();

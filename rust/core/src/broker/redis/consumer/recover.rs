@@ -6,19 +6,21 @@
 //! after all, and then moves what it had in scripts of [`CHUNK`] messages, newest first, so that
 //! the oldest ends up at the very head. A lease that was taken away stays, as 0, until all of that
 //! is done: whoever sees it goes on.
+//!
+//! A worker does the same with what its own epoch has and it does not hold ([`retain`]).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use redis::{Value, pipe};
 
-use super::session::Session;
+use super::{session::Session, settle};
 use crate::{
     broker::{
-        Recovered,
+        Recovered, Tag,
         lease::{LEASE_MS, SWEEP_MS},
         redis::{
             keys::Lane,
@@ -181,6 +183,36 @@ async fn of_lanes(session: &Session, epoch: &str, lanes: &[Lane]) -> Result<(u64
         }
     }
     Ok((requeued, all))
+}
+
+/// Hands back what is recorded under the epoch of the session and is not among `held`. Newest first,
+/// as each call puts its part in front of the one before.
+pub(super) async fn retain(session: &Arc<Session>, held: Vec<Tag>) -> Result<Recovered> {
+    const WHAT: &str = "compare what is held";
+    let held: HashSet<Tag> = held.into_iter().collect();
+    let mut ask = pipe();
+    for served in &session.lanes {
+        ask.cmd("HKEYS").arg(&served.unacked);
+    }
+    let mut total = Recovered::default();
+    for (served, reply) in session.lanes.iter().zip(session.replies(WHAT, ask).await?) {
+        let fields: Vec<String> = match reply.extract_error() {
+            Ok(fields) => session.read(WHAT, Some(fields))?,
+            Err(error) => {
+                session.spared(WHAT, &served.unacked, error)?;
+                continue;
+            }
+        };
+        let tag = |field: &String| Some(Tag { lane: served.number, seq: field.parse().ok()? });
+        let mut tags: Vec<Tag> =
+            fields.iter().filter_map(tag).filter(|tag| !held.contains(tag)).collect();
+        tags.sort_unstable_by_key(|tag| tag.seq);
+        for chunk in tags.rchunks(CHUNK) {
+            settle::hand_back(session, chunk).await?;
+        }
+        total.requeued += tags.len() as u64;
+    }
+    Ok(total)
 }
 
 #[cfg(test)]
