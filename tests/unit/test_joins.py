@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from taskcore import Task, signals
+
 CAUSE = {"exc_type": "ValueError", "exc_message": ["x", 1], "exc_module": "builtins"}
 
 
@@ -29,6 +31,30 @@ def test_the_body_is_published_with_the_results_and_the_ids_of_the_last_member(
     ((template, args, _, fields),) = request.following
     assert (template.task, args, fields["task_id"]) == ("body", ["results"], "b")
     assert (fields["parent_id"], fields["root_id"], fields["priority"]) == ("m", "r", 3)
+
+
+def test_code_of_the_users_sees_the_results_and_no_text_in_their_place(app: Any, core: Any) -> None:
+    def receive(**_: Any) -> None: ...
+
+    class Own(Task[..., Any]):
+        def apply_async(self, *args: Any, **options: Any) -> Any:
+            return super().apply_async(*args, **options)
+
+    @app.task(name="own", base=Own)
+    def own(values: list[int]) -> None: ...
+
+    for body in (sig("own", "b"), composed("chain", "c", sig("own", "c1"))):
+        request = member(core, body)
+        assert not app.executor.publish_body(request, "g", "results")
+        assert not request.following
+    request = member(core, sig("body", "b"))
+    signals.before_task_publish.connect(receive)
+    try:
+        assert not app.executor.publish_body(request, "g", "results")
+    finally:
+        signals.before_task_publish.disconnect(receive)
+    assert app.executor.publish_body(request, "g", "results")
+    assert len(request.following) == 1
 
 
 def test_the_body_may_be_that_of_a_task_that_was_to_come(app: Any, core: Any) -> None:

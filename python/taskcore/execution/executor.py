@@ -116,9 +116,10 @@ class Executor:
         limit: int = self.app.conf["task_max_body"]
         return limit
 
-    def publish_body(self, request: Any, group: str, results: Any) -> None:
+    def publish_body(self, request: Any, group: str, results: Any) -> bool:
         """Publishes the body of a chord that is complete; see `joins.publish_body`."""
-        self._join(joins.publish_body, request, group, results)
+        published: bool = self._join(joins.publish_body, request, group, results)
+        return published
 
     def fail_body(self, request: Any, group: str, reason: tuple[str | None, Any]) -> Any:
         """Ends the body of a chord that cannot run; see `joins.fail_body`."""

@@ -11,23 +11,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from taskcore import states
+from taskcore import signals, states
 from taskcore.exceptions import ChordError
 from taskcore.execution import callbacks
 from taskcore.results import exception_codec
 from taskcore.task import retry
 
 
-def publish_body(app: Any, request: Any, group: str, results: Any) -> None:
+def publish_body(app: Any, request: Any, group: str, results: Any) -> bool:
     """Publishes the body of the chord `group`, which the execution `request` has completed.
 
     Args:
         results: the argument of the body: the results, or the text that stands for them.
+    Returns:
+        Whether it did. Not with a text where code of the user's would see the arguments, and could
+        compute with it: such a body needs the results themselves.
     """
     carried = request.to_dict()
     body = find_body(carried, group)
+    if isinstance(results, str) and _is_seen(app, body):
+        return False
     own = (body.get("options") or {}).get("priority", app.producer.inherited_priority(request))
     callbacks._publish(app, request, carried, body, (results,), {"priority": own})
+    return True
+
+
+def _is_seen(app: Any, body: Mapping[str, Any]) -> bool:
+    """Whether publishing the body calls code of the user's with its arguments."""
+    if signals.before_task_publish.receivers or app.has_own_send:
+        return True
+    tasks = (app.tasks.get(sig.get("task")) for sig in callbacks.all_inside([body]))
+    return any(task is not None and task.has_own_call for task in tasks)
 
 
 def fail_body(

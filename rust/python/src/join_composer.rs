@@ -61,29 +61,42 @@ impl JoinComposer {
     fn body(&self, py: Python<'_>, ending: &Ending, results: &[Bytes]) -> PyResult<Aftermath> {
         let token = format!("taskcore-results-{}", publish::task_id());
         let token = PyString::new(py, &token);
-        let mut composed = self.publish(py, ending, token.as_any())?;
+        let Some(mut composed) = self.publish(py, ending, token.as_any())? else {
+            return self.body_of_values(py, ending, results);
+        };
         let mut splice = Splice { token, results, limit: self.limit, lists: Vec::new() };
         for message in &mut composed.follow {
             let Some(data) = splice.splice(&message.data)? else {
-                let values = results.iter().map(|json| codec::loads_json(py, json));
-                let values = PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)?;
-                return self.publish(py, ending, values.as_any());
+                return self.body_of_values(py, ending, results);
             };
             message.data = data;
         }
         Ok(composed)
     }
 
+    /// The messages of a body that needs the results themselves.
+    fn body_of_values(
+        &self,
+        py: Python<'_>,
+        ending: &Ending,
+        results: &[Bytes],
+    ) -> PyResult<Aftermath> {
+        let values = results.iter().map(|json| codec::loads_json(py, json));
+        let values = PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)?;
+        Ok(self.publish(py, ending, values.as_any())?.unwrap_or_default())
+    }
+
+    /// What Python publishes; `None` when it wants the results themselves.
     fn publish(
         &self,
         py: Python<'_>,
         ending: &Ending,
         results: &Bound<'_, PyAny>,
-    ) -> PyResult<Aftermath> {
+    ) -> PyResult<Option<Aftermath>> {
         let request = self.request(py, ending)?;
         let call = (&request, &ending.group, results);
-        self.execution.bind(py).call_method1("publish_body", call)?;
-        Ok(request.get().take_aftermath())
+        let published = self.execution.bind(py).call_method1("publish_body", call)?;
+        Ok(published.is_truthy()?.then(|| request.get().take_aftermath()))
     }
 
     /// What becomes of a body that is not called.
