@@ -163,6 +163,13 @@ pub fn entries(text: &[u8]) -> Result<Vec<(Cow<'_, str>, &[u8])>> {
     Ok(out)
 }
 
+/// How long the JSON value at the beginning of `text` is, NaN and Infinity included.
+pub(crate) fn value_length(text: &[u8]) -> Option<usize> {
+    let mut slicer = Slicer { text, pos: 0, close: b']' };
+    slicer.value().ok()?;
+    Some(slicer.pos)
+}
+
 #[derive(serde::Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -21,13 +21,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
 
 use super::State;
 use crate::{
     clock::Millis,
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
+    message::pyjson,
 };
 
 /// How long a completed join waits for whoever was told of it. A lease that is renewed every two
@@ -162,7 +162,7 @@ pub(super) fn items(array: &[u8]) -> Result<Vec<&[u8]>> {
     let mut items = Vec::new();
     loop {
         rest = rest.trim_ascii_start();
-        let length = value_length(rest).ok_or_else(broken)?;
+        let length = pyjson::value_length(rest).ok_or_else(broken)?;
         let (item, after) = rest.split_at(length);
         items.push(item.trim_ascii());
         rest = match after.trim_ascii_start() {
@@ -178,15 +178,8 @@ pub(super) fn result_of(document: &[u8], state: &State) -> Bytes {
     // Every document of a worker begins so.
     let head = format!("{{\"status\": \"{}\", \"result\": ", state.as_str());
     let rest = document.strip_prefix(head.as_bytes());
-    let result = rest.and_then(|rest| Some(&rest[..value_length(rest)?]));
+    let result = rest.and_then(|rest| Some(&rest[..pyjson::value_length(rest)?]));
     Bytes::copy_from_slice(result.unwrap_or(b"null").trim_ascii())
-}
-
-/// How long the JSON value at the beginning of `text` is.
-fn value_length(text: &[u8]) -> Option<usize> {
-    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
-    values.next()?.ok()?;
-    Some(values.byte_offset())
 }
 
 /// A join in memory, and what the other adapters do in their servers' languages.
@@ -275,7 +268,17 @@ mod tests {
 
     #[test]
     fn a_result_is_found_in_its_document() {
-        for result in ["5", "\"a, \\\"b\\\"]\"", "[1, {\"x\": [2]}]", "null", "-1.5e3", "true"] {
+        for result in [
+            "5",
+            "\"a, \\\"b\\\"]\"",
+            "[1, {\"x\": [2]}]",
+            "null",
+            "-1.5e3",
+            "true",
+            // As Python writes them.
+            "NaN",
+            "[1, -Infinity, {\"x\": NaN}]",
+        ] {
             let document = format!("{{\"status\": \"SUCCESS\", \"result\": {result}, \"x\": 1}}");
             assert_eq!(result_of(document.as_bytes(), &State::Success), result);
             let array = format!("[1, \"id\", \"SUCCESS\", {result}]");

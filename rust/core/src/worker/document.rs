@@ -57,8 +57,19 @@ pub(super) fn member_of(message: &Message) -> Option<Box<Member>> {
     (message.is_member() != Some(false)).then(|| Box::new(Member::new(group, rare.group_index)))
 }
 
-/// The record of a task that ends with that of `message`, which says what follows it.
-pub(super) fn of_ended(ended: EndedTask, message: &Bytes, ttl: Option<u64>) -> Record {
+/// The records of tasks that end with that of `message`, which says what follows it. Whoever waits
+/// for them is the client that waits for all of it.
+pub(super) fn of_ended(ended: Vec<EndedTask>, message: &Bytes, ttl: Option<u64>) -> Vec<Record> {
+    if ended.is_empty() {
+        return Vec::new();
+    }
+    let read = Message::decode(message).unwrap_or_default();
+    let reply_to = read.properties.reply_to.as_ref();
+    let record = |one| Record { reply_to: reply_to.cloned(), ..of_one_ended(one, message, ttl) };
+    ended.into_iter().map(record).collect()
+}
+
+fn of_one_ended(ended: EndedTask, message: &Bytes, ttl: Option<u64>) -> Record {
     let EndedTask { id, revoked, document, member } = ended;
     let member = member.map(|(group, index)| {
         let message = message.clone();

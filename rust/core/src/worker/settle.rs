@@ -124,7 +124,7 @@ pub fn outcome(outcome: Outcome, request: Request, spec: &TaskSpec, ctx: Context
 
 /// The records of tasks that end with that of `message`.
 pub(super) fn ended(ended: Vec<EndedTask>, message: &Bytes, ttl: Option<u64>) -> Vec<Record> {
-    ended.into_iter().map(|one| document::of_ended(one, message, ttl)).collect()
+    document::of_ended(ended, message, ttl)
 }
 
 /// The task had begun and what ran it is gone.

@@ -49,6 +49,31 @@ fn results(server: &Server) -> std::sync::Arc<dyn ResultStore> {
 }
 
 #[test]
+fn a_claim_that_has_lapsed_and_is_nobody_elses_closes_the_join() {
+    with_server(|server| {
+        run(async {
+            let (results, con) = (results(server), &mut server.client());
+            for taken in [false, true] {
+                let id = unique("chord");
+                stock_size(con, &id, 1);
+                let joined = results.store(&[member(&id, 0)]).await.unwrap().joined.remove(0);
+                let claim = format!("celery-taskset-meta-{id}.c");
+                redis::cmd("DEL").arg(&claim).exec(con).unwrap();
+                if taken {
+                    redis::cmd("SET").arg(&claim).arg("another").exec(con).unwrap();
+                }
+                results.close(&joined).await.unwrap();
+                let left: bool = redis::cmd("EXISTS")
+                    .arg(format!("celery-taskset-meta-{id}.j"))
+                    .query(con)
+                    .unwrap();
+                assert_eq!(left, taken);
+            }
+        });
+    });
+}
+
+#[test]
 fn a_chord_of_a_stock_client_is_completed_by_either_side() {
     with_server(|server| {
         run(async {
