@@ -6,7 +6,7 @@ import pytest
 
 from support.site import Site
 from support.wait import until
-from taskcore import chain, group
+from taskcore import chain, chord, group
 
 WAIT = 30
 
@@ -67,3 +67,10 @@ def test_a_failure_ends_the_rest_of_a_chain(sqlite_site: Site) -> None:
     with pytest.raises(ValueError, match="x"):
         result.get(timeout=WAIT)
     until(lambda: sqlite_site.written() == ["failed"], "the error callback")
+
+
+def test_a_body_whose_own_code_never_returns_does_not_keep_a_worker(sqlite_site: Site) -> None:
+    worker = sqlite_site.worker("-c", "1")
+    chord([sqlite_site.task("add").s(1, 2)], sqlite_site.task("stuck").s()).apply_async()
+    worker.wait_for("never published")
+    worker.stop()

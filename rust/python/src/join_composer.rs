@@ -4,7 +4,10 @@
 //! A body that another serializer than the native ones has encoded cannot be cut open; it is composed
 //! again with the results themselves.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 use pyo3::{
@@ -35,12 +38,19 @@ pub(crate) struct JoinComposer {
     execution: Py<PyAny>,
     /// `task_max_body`.
     limit: usize,
+    /// How many threads are inside Python for it. Written by those, read by whoever ends the process.
+    inside: Arc<AtomicUsize>,
 }
 
 impl JoinComposer {
     pub(crate) fn new(execution: &Bound<'_, PyAny>) -> PyResult<Self> {
         let limit = execution.getattr("max_body")?.extract()?;
-        Ok(Self { execution: execution.clone().unbind(), limit })
+        Ok(Self { execution: execution.clone().unbind(), limit, inside: Arc::default() })
+    }
+
+    /// How many threads are inside Python for it; to be kept when it is given away.
+    pub(crate) fn inside(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.inside)
     }
 
     fn follow(&self, py: Python<'_>, ending: &Ending) -> PyResult<Composed> {
@@ -139,7 +149,11 @@ impl Composer for JoinComposer {
     }
 
     fn compose(&self, ending: &Ending) -> taskcore::Result<Composed> {
-        bridge::attach(|py| self.follow(py, ending).map_err(|e| errors::from_python(py, &e)))
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let composed =
+            bridge::attach(|py| self.follow(py, ending).map_err(|e| errors::from_python(py, &e)));
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        composed
     }
 }
 

@@ -2,13 +2,17 @@
 //! does.
 //!
 //! Configuration crosses as named attributes and is read once, here. The loop's thread never
-//! attaches to the interpreter, a thread of its own does for what follows a join; Python's main thread waits in [`Worker::wait`], where signal
-//! handlers run, and where the `solo` pool runs its calls. What the loop returns or fails with is
-//! kept for whoever waits.
+//! attaches to the interpreter; bodies of chords are composed on another thread, which does.
+//! Python's main thread waits in [`Worker::wait`], where signal handlers run, and where the `solo`
+//! pool runs its calls. What the loop returns or fails with is kept for whoever waits.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -38,6 +42,9 @@ use crate::{
 pub(crate) const SIGNALS: Duration = Duration::from_millis(100);
 /// How long a worker that ends waits for its last log lines to be read.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long a loop that has ended waits for a body that is being composed: code of the user's may take
+/// part, and may never return.
+const LAST_BODY: Duration = Duration::from_secs(5);
 
 /// Everything that the loop's thread takes along.
 struct Parts {
@@ -96,6 +103,8 @@ pub(crate) struct Worker {
     solo: Option<(Arc<Shared>, Arc<Slot>)>,
     /// For pools inside this process: what may be left running.
     inside: Option<Arc<Shared>>,
+    /// How many threads compose a body.
+    composing: Arc<AtomicUsize>,
     executor: Py<PyAny>,
     log_tasks: bool,
     /// Number of the process that made it.
@@ -156,6 +165,7 @@ impl Worker {
         Ok(Self {
             solo,
             inside,
+            composing: parts.composer.inside(),
             phase: Mutex::new(Phase::Made(Box::new((parts, log)))),
             end: Arc::default(),
             executor: executor.clone().unbind(),
@@ -227,7 +237,8 @@ impl Worker {
             py.check_signals()?;
         }
         self.outcome(py)?;
-        if self.inside.as_ref().is_some_and(|s| s.has_threads()) {
+        let composing = self.composing.load(Ordering::SeqCst) > 0;
+        if composing || self.inside.as_ref().is_some_and(|s| s.has_threads()) {
             leave_without_threads(py)?;
         }
         let phase = self.lock();
@@ -357,7 +368,7 @@ fn run_loop(parts: Parts, started: &mpsc::Sender<Handle>) -> taskcore::Result<()
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|e| Error::caused(ErrorKind::Internal, "cannot start the runtime", e))?;
-    runtime.block_on(async move {
+    let ended = runtime.block_on(async move {
         let pool: Box<dyn Pool> = match parts.pool {
             PoolParts::Ready(pool) => Box::new(pool),
             #[cfg(unix)]
@@ -369,10 +380,12 @@ fn run_loop(parts: Parts, started: &mpsc::Sender<Handle>) -> taskcore::Result<()
         let worker = worker.composing(Arc::new(parts.composer));
         let _ = started.send(handle); // whoever started it waits for this
         worker.run().await.map(drop)
-    })
+    });
+    runtime.shutdown_timeout(LAST_BODY);
+    ended
 }
 
-/// Threads that are still inside a task cannot be ended, and an interpreter that ends under them
+/// Threads that are still inside a task or a composition cannot be ended, and an interpreter that ends under them
 /// would abort. So the process leaves by itself at its end, before the interpreter does.
 fn leave_without_threads(py: Python<'_>) -> PyResult<()> {
     let globals = PyDict::new(py);
