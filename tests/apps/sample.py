@@ -319,14 +319,6 @@ def headers(self: Any) -> Any:
     return self.request.headers
 
 
-class Stuck(Task[..., Any]):
-    """Never publishes: its own `apply_async` does not return."""
-
-    def apply_async(self, *args: Any, **options: Any) -> Any:
-        print("never published", flush=True)
-        time.sleep(3600)
-
-
 class Hooked(Task[..., Any]):
     """Tells its ends."""
 
@@ -395,7 +387,6 @@ def make(**conf: Any) -> Taskcore:
         default_retry_delay=0,
         max_retries=5,
     )
-    app.task(log, name="sample.stuck", base=Stuck)
     app.task(log, name="sample.quiet", ignore_result=True)
     app.task(log, name="sample.log_late", acks_late=True)
     app.task(work, name="sample.work")

@@ -6,7 +6,7 @@ import pytest
 
 from support.site import Site
 from support.wait import until
-from taskcore import chain, chord, group
+from taskcore import chain, chord, group, signature
 
 WAIT = 30
 
@@ -69,8 +69,30 @@ def test_a_failure_ends_the_rest_of_a_chain(sqlite_site: Site) -> None:
     until(lambda: sqlite_site.written() == ["failed"], "the error callback")
 
 
+STUCK = """
+import time
+
+import sample
+from taskcore import Task
+
+app = sample.make()
+
+
+class Stuck(Task):
+    def apply_async(self, *args, **options):
+        print("never published", flush=True)
+        time.sleep(3600)
+
+
+@app.task(name="stuck", base=Stuck)
+def stuck(values):
+    pass
+"""
+
+
 def test_a_body_whose_own_code_never_returns_does_not_keep_a_worker(sqlite_site: Site) -> None:
-    worker = sqlite_site.worker("-c", "1")
-    chord([sqlite_site.task("add").s(1, 2)], sqlite_site.task("stuck").s()).apply_async()
+    (sqlite_site.folder / "stuck.py").write_text(STUCK)
+    worker = sqlite_site.worker("-c", "1", app="stuck")
+    chord([sqlite_site.task("add").s(1, 2)], signature("stuck", queue="taskcore")).apply_async()
     worker.wait_for("never published")
     worker.stop()
