@@ -4,14 +4,27 @@
 //! Each target is one function of bytes. `fuzz_targets/` hands them to libFuzzer, which searches
 //! for hours; `rust/core/tests/fuzz.rs` hands them mutated examples in every run of the tests.
 
-use std::sync::Arc;
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+    os::unix::net::UnixListener,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use taskcore::{
+    assemble,
+    broker::{Outgoing, QueueOrder, Subscription, Want},
     message::{Compression, Embed, Encoding, JSON, MSGPACK, Message, format_iso, parse_iso},
     pool::process::frame,
+    result::{
+        Join, Joins as _, Member, Record, ResultStore as _, State, memory::MemoryResults, record,
+    },
     url::{BrokerUrl, redact},
 };
+use tokio::{runtime::Runtime, time::timeout};
 
 /// A target and its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -24,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     ("frames", frames),
     ("call", call),
     ("outcome", outcome),
+    ("document", document),
     ("url", url),
     ("time", time),
 ];
@@ -108,6 +122,115 @@ pub fn outcome(data: &[u8]) {
     let raw = Bytes::from(raw);
     let again = frame::read_outcome(&raw[4..], &raw);
     assert_eq!(again.expect("what was written can be read"), (seq, outcome));
+}
+
+/// A result document, opened, and as a join takes its result out.
+pub fn document(data: &[u8]) {
+    let _ = record::open(data);
+    // Examples run beside each other, and stores of one name are one.
+    let store = MemoryResults::new("memory://fuzz", &format!("{:?}", thread::current().id()));
+    let join = Join { id: "group".into(), size: 1, expires_ms: None };
+    store.declare(&join).expect("memory declares");
+    let record = Record {
+        id: "member".into(),
+        state: State::Success,
+        document: Bytes::copy_from_slice(data),
+        reply_to: None,
+        expires_ms: None,
+        member: Some(Box::new(Member::new("group", Some(0)))),
+    };
+    let stored = runtime().block_on(store.store(&[record])).expect("memory stores");
+    let members = store.members("group", usize::MAX).expect("memory answers");
+    let [member] = &members[..] else { panic!("{members:?}") };
+    let inside = data.windows(member.result.len().max(1)).any(|part| part == member.result);
+    assert!(inside || member.result == "null", "{:?} is not in the document", member.result);
+    for joined in &stored.joined {
+        runtime().block_on(store.close(joined)).expect("memory closes");
+    }
+    store.forget("member").expect("memory forgets");
+}
+
+/// A Redis server that answers these bytes to whatever is asked, and hangs up: each call ends, and
+/// none panics. Not among [`TARGETS`], because an example takes a thousand times as long.
+pub fn replies(data: &[u8]) {
+    let server = Server::get(data);
+    let url = format!("redis+socket://{}", server.path);
+    let soon = || taskcore::clock::instant() + Duration::from_millis(50);
+    let broker = assemble::broker(&url, &assemble::Options::new()).expect("a URL");
+    let message = Message::decode(&Bytes::from_static(SMALL)).expect("a message");
+    let outgoing = Outgoing::new(message, "queue".into(), Encoding::Compact);
+    let _ = broker.publish(&[outgoing], soon());
+    let _ = (broker.stats("queue"), broker.queues(), broker.dead("queue", 10));
+    let _ = (broker.cancel("queue", "id"), broker.replay("queue", None), broker.purge("queue"));
+    let store = assemble::results(&url, &assemble::Options::new()).expect("a URL");
+    let _ = (store.get(&["a", "b"]), store.members("group", 1_000), store.forget("a"));
+    let record = Record {
+        id: "a".into(),
+        state: State::Success,
+        document: Bytes::from_static(b"{}"),
+        reply_to: Some("tc-1".into()),
+        expires_ms: Some(1_000),
+        member: Some(Box::new(Member::new("group", Some(0)))),
+    };
+    let _ = store.put(&record);
+    runtime().block_on(async {
+        let brief = Duration::from_millis(20);
+        let _ = timeout(brief, store.store(std::slice::from_ref(&record))).await;
+        let subscription = Subscription {
+            queues: vec!["queue".into()],
+            order: QueueOrder::RoundRobin,
+            epoch: "epoch".into(),
+            max_deliveries: 3,
+        };
+        let Ok(Ok(consumer)) = timeout(brief, broker.consume(subscription)).await else { return };
+        let _ = timeout(brief, consumer.fetch(Want::of(10, 10))).await;
+        let _ = timeout(brief, consumer.recover()).await;
+        let _ = timeout(brief, consumer.epochs()).await;
+        let _ = timeout(brief, consumer.release()).await;
+    });
+}
+
+/// A compact message that says nothing but its task and id.
+const SMALL: &[u8] = b"\x82\xa1t\xa1x\xa1i\xa1y";
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().expect("a runtime starts"))
+}
+
+/// The server of [`replies`].
+struct Server {
+    path: String,
+    answer: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Server {
+    /// It answers `data` from now on. One example at a time has it.
+    fn get(data: &[u8]) -> MutexGuard<'static, Self> {
+        static SERVER: OnceLock<Mutex<Server>> = OnceLock::new();
+        let server = SERVER.get_or_init(|| Mutex::new(Self::start()));
+        let server = server.lock().unwrap_or_else(PoisonError::into_inner);
+        *server.answer.lock().unwrap_or_else(PoisonError::into_inner) = data.to_vec();
+        server
+    }
+
+    fn start() -> Self {
+        let name = format!("taskcore-fuzz-{}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).expect("a socket can be bound");
+        let answer = Arc::new(Mutex::new(Vec::new()));
+        let answers = Arc::clone(&answer);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let data = answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let _ = stream.read(&mut [0; 4_096]);
+                let _ = stream.write_all(&data);
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        });
+        Self { path: path.to_string_lossy().into_owned(), answer }
+    }
 }
 
 /// The URL of a broker or result store; no error and no redacted text shows its password.

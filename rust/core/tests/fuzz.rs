@@ -60,6 +60,8 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     frame::put_outcome(&mut outcome, 4, &one);
     seeds.extend([call[4..].to_vec(), outcome[4..].to_vec(), call, outcome]);
+    let document = r#"{"status": "SUCCESS", "result": [1, {"a": null}], "traceback": null}"#;
+    seeds.push(document.as_bytes().to_vec());
     let texts = [
         "rediss://:p%40ss@[::1]:6380/2?ssl_cert_reqs=required&ssl_ca_certs=/a",
         "redis+socket:///tmp/redis.sock?virtual_host=1",
@@ -168,5 +170,38 @@ fn every_parser_keeps_its_promises_for_noise() {
             target(&data);
             target(text.as_bytes());
         }
+    });
+}
+
+/// Answers of a Redis server to what the adapters ask, and some that it never gives.
+const REPLIES: [&str; 12] = [
+    "+OK\r\n",
+    ":1\r\n:2\r\n",
+    "$2\r\nok\r\n",
+    "$-1\r\n",
+    "*2\r\n$1\r\na\r\n:5\r\n",
+    "*3\r\n*1\r\n:1\r\n$-1\r\n*0\r\n",
+    "%1\r\n$5\r\nproto\r\n:3\r\n",
+    "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+    "-NOSCRIPT No matching script\r\n",
+    ">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\np\r\n",
+    "*-1\r\n_\r\n#t\r\n,1.5\r\n",
+    "+OK\r\n+OK\r\n*2\r\n:1\r\n*2\r\n:7\r\n$6\r\n\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}\r\n",
+];
+
+#[test]
+fn no_answer_of_a_server_is_more_than_an_error() {
+    let seeds: Vec<Vec<u8>> = REPLIES.map(|reply| reply.repeat(9).into_bytes()).into();
+    for seed in &seeds {
+        targets::replies(seed);
+    }
+    let config =
+        ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(picked in prop::collection::vec(any::<Index>(), 1..9), mutations in prop::collection::vec(mutation(), 0..4))| {
+        let mut data: Vec<u8> = picked.iter().flat_map(|one| one.get(&seeds).clone()).collect();
+        for mutation in &mutations {
+            apply(&mut data, mutation, &seeds);
+        }
+        targets::replies(&data);
     });
 }
