@@ -110,11 +110,16 @@ pub trait Subscriber: Send + Sync {
 impl Binding {
     /// Whether it wants to hear this message.
     pub fn wants(&self, message: &BroadcastMessage) -> bool {
-        self.exchange == message.exchange
+        self.is_for(&message.exchange, &message.routing_key)
+    }
+
+    /// Whether it wants to hear what is said there under this key.
+    pub(super) fn is_for(&self, exchange: &Exchange, routing_key: &str) -> bool {
+        self.exchange == *exchange
             && match self.exchange.kind {
                 ExchangeType::Fanout => true,
-                ExchangeType::Direct => self.routing_key == message.routing_key,
-                ExchangeType::Topic => fits(&self.routing_key, &message.routing_key),
+                ExchangeType::Direct => *self.routing_key == *routing_key,
+                ExchangeType::Topic => fits(&self.routing_key, routing_key),
             }
     }
 }

@@ -66,7 +66,7 @@ impl Capability {
     pub fn missing(self, url: &str) -> Error {
         let does = self.does();
         let instead = match self {
-            Self::Broadcast => "use `memory://` until this version can",
+            Self::Broadcast => "use `redis://` or `sqlite://`",
             _ => "use the tools of its server",
         };
         let sentence =

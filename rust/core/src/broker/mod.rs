@@ -31,6 +31,7 @@ pub mod answer;
 pub mod capability;
 pub mod deadletter;
 mod encoded;
+mod inbox;
 pub mod epoch;
 pub mod lease;
 pub mod memory;

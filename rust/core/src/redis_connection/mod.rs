@@ -6,6 +6,7 @@
 //! worker opens multiplexed connections in its own runtime.
 
 mod blocking;
+mod glob;
 mod multiplexed;
 mod pool;
 mod progress;
@@ -33,6 +34,7 @@ use crate::{
     url::{Endpoint, RedisUrl, TlsFiles},
 };
 use blocking::Connection;
+pub(crate) use glob::glob;
 pub(crate) use multiplexed::Multiplexed;
 pub(crate) use pool::{Lease, Pool};
 use socket::within;

@@ -90,6 +90,24 @@ impl Multiplexed {
         Self::reply(&self.progress, self.patience, request).await
     }
 
+    /// Listens to the channels whose names fit more patterns.
+    pub(crate) async fn psubscribe(
+        &mut self,
+        patterns: &[impl ToRedisArgs + Sync],
+    ) -> RedisResult<()> {
+        let request = self.con.psubscribe(patterns);
+        Self::reply(&self.progress, self.patience, request).await
+    }
+
+    /// The opposite.
+    pub(crate) async fn punsubscribe(
+        &mut self,
+        patterns: &[impl ToRedisArgs + Sync],
+    ) -> RedisResult<()> {
+        let request = self.con.punsubscribe(patterns);
+        Self::reply(&self.progress, self.patience, request).await
+    }
+
     /// Waits for the reply to a request for as long as the connection is alive.
     async fn reply<T>(
         progress: &Progress,

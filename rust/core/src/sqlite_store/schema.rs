@@ -13,7 +13,8 @@
 //! `counter` is the source of all numbers: messages, dead letters; holders are random. `lease` has
 //! a row per live worker. `result` is found by a hash of the task id, because an index of
 //! 36-character random ids would be three times the size. `joined` has a row per group or chord that
-//! is counted, `member` one per member that has ended.
+//! is counted, `member` one per member that has ended. `said` has what was said to all in the last
+//! seconds, `binding` a row per binding of those who listen.
 //!
 //! A file is brought forward when it is opened to be written. A step only adds: a program of an
 //! older version that has the file open meanwhile goes on with what it knows.
@@ -25,7 +26,7 @@ pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
 /// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is
 /// the same as one that was brought forward. Files have taken these steps, so none is ever edited.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 INSERT INTO counter VALUES (1, 0);
@@ -64,6 +65,15 @@ CREATE TABLE member (joined INTEGER NOT NULL, place INTEGER NOT NULL, id TEXT NO
     // Ready messages that are suspect, apart from the others, so that each are claimed by their own
     // measure. Those of before stay where they are.
     "CREATE TABLE suspect (key INTEGER PRIMARY KEY)",
+    // What was said to all, for a while, and who listens.
+    "
+CREATE TABLE said (number INTEGER PRIMARY KEY, at INTEGER NOT NULL, exchange TEXT NOT NULL, kind INTEGER NOT NULL, routing_key TEXT NOT NULL,
+    headers TEXT NOT NULL, content_type TEXT NOT NULL, content_encoding TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX said_at ON said (at);
+CREATE TABLE binding (number INTEGER PRIMARY KEY, subscriber INTEGER NOT NULL, exchange TEXT NOT NULL, kind INTEGER NOT NULL,
+    routing_key TEXT NOT NULL, until INTEGER NOT NULL);
+CREATE INDEX binding_subscriber ON binding (subscriber);
+",
 ];
 
 /// `PRAGMA user_version` after all steps.

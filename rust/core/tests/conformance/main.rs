@@ -64,6 +64,8 @@ pub(crate) fn skipped(adapter: &str) {
 broker_suite!(memory, crate::harness::memory);
 broker_suite!(sqlite, crate::harness::sqlite);
 broadcast_suite!(memory_broadcast, crate::harness::memory);
+broadcast_suite!(sqlite_broadcast, crate::harness::sqlite);
+broadcast_suite!(redis_broadcast, crate::redis::harness);
 result_suite!(memory_results, crate::harness::memory_results);
 result_suite!(sqlite_results, crate::harness::sqlite_results);
 broker_suite!(redis_broker, crate::redis::harness);

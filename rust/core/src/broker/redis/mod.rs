@@ -16,6 +16,7 @@ mod scripts;
 mod publish;
 mod consumer;
 mod admin;
+mod broadcast;
 
 use std::{
     collections::HashMap,
@@ -25,7 +26,9 @@ use std::{
 
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats,
-    Subscription, encoded,
+    Subscription,
+    broadcast::{Binding, BroadcastMessage, Subscriber},
+    encoded,
 };
 use crate::{
     clock,
@@ -34,6 +37,7 @@ use crate::{
     redis_connection::{Pool, Server},
     url::RedisUrl,
 };
+use broadcast::Exchanges;
 use consumer::Ledger;
 use keys::Keys;
 
@@ -52,6 +56,7 @@ pub struct RedisBroker {
     server: Arc<Server>,
     pool: Pool,
     keys: Keys,
+    exchanges: Exchanges,
     /// What this process knows about each epoch it consumed under. Written by `consume`; it
     /// outlives a connection, so that tags given out before a break stay good after it.
     ledgers: Mutex<HashMap<String, Arc<Ledger>>>,
@@ -67,6 +72,7 @@ impl RedisBroker {
         Ok(Self {
             pool: Pool::new(Arc::clone(&server)),
             keys: Keys::new(&options.global_keyprefix),
+            exchanges: Exchanges::new(&server, &options.global_keyprefix, url.db),
             ledgers: Mutex::default(),
             server,
         })
@@ -105,7 +111,7 @@ impl Broker for RedisBroker {
     }
 
     fn capabilities(&self) -> &'static [Capability] {
-        &Capability::ADMIN
+        &Capability::ALL
     }
 }
 
@@ -158,5 +164,12 @@ impl Admin for RedisBroker {
     }
 }
 
-/// Not yet: every question is answered so.
-impl Broadcast for RedisBroker {}
+impl Broadcast for RedisBroker {
+    fn broadcast(&self, batch: &[BroadcastMessage], deadline: Instant) -> Result<()> {
+        self.exchanges.say(&self.pool, batch, deadline)
+    }
+
+    fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {
+        Box::pin(self.exchanges.subscribe(bindings))
+    }
+}

@@ -12,6 +12,7 @@
 //! [`key`] is the integer by which a message stands in its queue. A trade-off: all writers of a
 //! machine take turns, so this scales with batches, not with processes.
 
+mod broadcast;
 mod claim;
 mod consumer;
 mod epoch;
@@ -28,10 +29,12 @@ use std::{
     time::Instant,
 };
 
-use self::{consumer::SqliteConsumer, epoch::Epoch};
+use self::{broadcast::SqliteSubscriber, consumer::SqliteConsumer, epoch::Epoch};
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats,
-    Subscription, encoded,
+    Subscription,
+    broadcast::{Binding, BroadcastMessage, ExchangeType, Subscriber},
+    encoded,
 };
 use crate::{
     clock,
@@ -98,7 +101,7 @@ impl Broker for SqliteBroker {
     }
 
     fn capabilities(&self) -> &'static [Capability] {
-        &Capability::ADMIN
+        &Capability::ALL
     }
 }
 
@@ -136,5 +139,27 @@ impl Admin for SqliteBroker {
     }
 }
 
-/// Not yet: every question is answered so.
-impl Broadcast for SqliteBroker {}
+impl Broadcast for SqliteBroker {
+    fn broadcast(&self, batch: &[BroadcastMessage], deadline: Instant) -> Result<()> {
+        let database = self.handle.database();
+        let bindings = database.read(|c| broadcast::bindings(c, clock::wall_ms()))?;
+        let wanted = |message: &&BroadcastMessage| bindings.iter().any(|b| b.wants(message));
+        let batch: Vec<BroadcastMessage> = batch.iter().filter(wanted).cloned().collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let bytes = batch.iter().map(|message| message.body.len()).sum();
+        // A disk without room to spare must not keep an operator from asking and telling.
+        let publishes = batch.iter().any(|message| message.exchange.kind == ExchangeType::Topic);
+        let cost = Cost { durable: false, publishes, rows: batch.len(), bytes };
+        database.write(cost, deadline, move |tx| broadcast::say(tx, &batch))
+    }
+
+    fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {
+        Box::pin(async move {
+            let database = self.handle.database().clone();
+            let subscriber = SqliteSubscriber::new(database, bindings).await?;
+            Ok(Arc::new(subscriber) as Arc<dyn Subscriber>)
+        })
+    }
+}

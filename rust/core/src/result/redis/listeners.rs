@@ -18,7 +18,7 @@ use std::{
 use redis::{Cmd, FromRedisValue, Pipeline, Value, cmd, from_redis_value};
 
 use super::{RedisResults, store::client};
-use crate::{clock, result::Record};
+use crate::{clock, redis_connection::glob, result::Record};
 
 /// How long the number of channels is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -101,7 +101,7 @@ impl RedisResults {
         }
         ask.add_command(of_clients);
         if names {
-            ask.cmd("PUBSUB").arg("CHANNELS").arg(pattern(&self.key("")));
+            ask.cmd("PUBSUB").arg("CHANNELS").arg(glob(&self.key("")));
         } else {
             let mut each = Cmd::with_capacity(records.len() + 2, records.len() * 64);
             each.arg("PUBSUB").arg("NUMSUB");
@@ -165,19 +165,6 @@ fn read<T: FromRedisValue>(reply: Option<Value>) -> Option<T> {
 fn counts(reply: Option<Value>) -> Option<Vec<u64>> {
     let pairs: Vec<(Value, u64)> = read(reply)?;
     Some(pairs.into_iter().map(|(_, count)| count).collect())
-}
-
-/// The glob that everything with a prefix matches.
-fn pattern(prefix: &str) -> String {
-    let mut glob = String::with_capacity(prefix.len() + 1);
-    for character in prefix.chars() {
-        if matches!(character, '*' | '?' | '[' | '\\') {
-            glob.push('\\');
-        }
-        glob.push(character);
-    }
-    glob.push('*');
-    glob
 }
 
 #[cfg(test)]
@@ -251,11 +238,5 @@ mod tests {
         assert_eq!(channels.count(now + BELIEVED), None);
         channels.learn(Some(text("nothing")), now);
         assert_eq!(channels.count(now), None, "a server that will not say is asked for each");
-    }
-
-    #[test]
-    fn a_prefix_is_no_glob() {
-        assert_eq!(pattern("a*b:"), "a\\*b:*");
-        assert_eq!(pattern("[celery]-"), "\\[celery]-*");
     }
 }

@@ -2,6 +2,7 @@
 
 mod lists;
 mod due;
+mod exchanges;
 mod joins;
 mod leases;
 mod refusals;
