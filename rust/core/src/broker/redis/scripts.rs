@@ -15,9 +15,11 @@ use crate::redis_connection::Lease;
 pub(super) struct Lua(LazyLock<redis::Script>, &'static str);
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal;)*) => {
-        $(pub(super) static $name: Lua =
-            Lua(LazyLock::new(|| redis::Script::new(include_str!($file))), include_str!($file));)*
+    ($($name:ident = $($file:literal),+;)*) => {
+        $(pub(super) static $name: Lua = {
+            const TEXT: &str = concat!($(include_str!($file)),+);
+            Lua(LazyLock::new(|| redis::Script::new(TEXT)), TEXT)
+        };)*
         /// All of them, to be loaded at once.
         pub(super) static ALL: &[&Lua] = &[$(&$name),*];
     };
@@ -26,7 +28,7 @@ macro_rules! scripts {
 scripts! {
     SCHEDULE = "lua/schedule.lua";
     REGISTER = "lua/register.lua";
-    OPEN = "lua/open.lua";
+    OPEN = "lua/hand_back.lua", "lua/open.lua";
     CLAIM = "lua/claim.lua";
     BUCKETS = "lua/buckets.lua";
     DUE = "lua/due.lua";
@@ -36,7 +38,7 @@ scripts! {
     LAPSE = "lua/lapse.lua";
     FENCE = "lua/fence.lua";
     RECOVER = "lua/recover.lua";
-    RELEASE = "lua/release.lua";
+    RELEASE = "lua/hand_back.lua", "lua/release.lua";
     PURGE = "lua/purge.lua";
     CANCEL = "lua/cancel.lua";
     REPLAY = "lua/replay.lua";

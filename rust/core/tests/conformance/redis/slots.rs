@@ -39,16 +39,36 @@ const QUEUES: [&str; 12] = [
     "\u{fc}\" \\{}\n}",
 ];
 
+macro_rules! text {
+    ($name:expr) => {
+        include_str!(concat!("../../../src/broker/redis/lua/", $name, ".lua"))
+    };
+}
+
 macro_rules! scripts {
-    ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../../src/broker/redis/lua/", $name, ".lua")))),*]
+    ($($($shared:ident +)? $name:literal),* $(,)?) => {
+        [$(($name, concat!($(text!(stringify!($shared)),)? text!($name)))),*]
     };
 }
 
 /// Every script of the adapter.
 const SCRIPTS: [(&str, &str); 16] = scripts![
-    "begin", "buckets", "cancel", "claim", "due", "fence", "lapse", "open", "purge", "record",
-    "recover", "register", "release", "replay", "schedule", "settle",
+    "begin",
+    "buckets",
+    "cancel",
+    "claim",
+    "due",
+    "fence",
+    "lapse",
+    hand_back + "open",
+    "purge",
+    "record",
+    "recover",
+    "register",
+    hand_back + "release",
+    "replay",
+    "schedule",
+    "settle",
 ];
 
 /// Of a script that takes several lanes: keys per lane, arguments before those of the lanes,
