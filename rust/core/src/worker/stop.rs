@@ -36,7 +36,11 @@ impl Worker {
                 self.hand_back_unbegun();
             }
             Step::Kill => {
-                tracing::warn!("cold shutdown, running tasks are killed");
+                if self.pool.kills() {
+                    tracing::warn!("cold shutdown, running tasks are killed");
+                } else {
+                    tracing::warn!("cold shutdown, running tasks are interrupted");
+                }
                 self.hand_back_unbegun();
                 self.kill().await;
             }
