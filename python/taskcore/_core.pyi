@@ -6,13 +6,14 @@ Every call that may block releases the interpreter lock and lets Python signal h
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, final
 
 __all__ = [
     "Publisher",
     "Request",
     "Results",
+    "Steps",
     "Template",
     "Worker",
     "__version__",
@@ -271,6 +272,24 @@ class Results:
         """Deletes expired documents where the store does not do it itself."""
 
 @final
+@final
+class Steps:
+    """The rest of a chain as a message carries it: signatures in reverse order. `steps[-1]`, the next
+    to run, is decoded; `steps[:-1]` are the others as they came, without decoding them. Whatever
+    else is asked of it decodes all of them, once."""
+
+    def decoded(self) -> list[dict[str, Any]]:
+        """The list of all of them; the same one every time. What is changed in it counts.
+
+        Raises:
+            DecodeError: one of them cannot be decoded.
+        """
+    def __json__(self) -> list[dict[str, Any]]: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def __reversed__(self) -> Iterator[dict[str, Any]]: ...
+    def __getitem__(self, index: Any) -> Any: ...
+
 class Request:
     """One execution as the child sees it; behind `self.request`. Attributes are read-only and
     decoded on access."""
@@ -296,7 +315,7 @@ class Request:
     def to_dict(self) -> dict[str, Any]:
         """Everything that Celery's `self.request` shows: id, task, args, kwargs, retries, eta and
         expires (ISO text or None), group, group_index, root_id, parent_id, reply_to,
-        correlation_id, timelimit ([hard, soft]), callbacks, errbacks, chain, chord, headers
+        correlation_id, timelimit ([hard, soft]), callbacks, errbacks, chain (`Steps`, or a list), chord, headers
         (unknown ones), stamps, stamped_headers, shadow, origin, ignore_result,
         replaced_task_nesting, argsrepr, kwargsrepr, delivery_info (exchange, routing_key, priority,
         redelivered), properties (dict), redeliveries, serializer (name), compression, queue,

@@ -199,7 +199,7 @@ class Context:
             if name in own:
                 return own[name]
             raise AttributeError(f"`self.request` has no attribute `{name}`{hint(name, fields)}")
-        return fields[name]
+        return opened(fields[name]) if name == "chain" else fields[name]
 
     def get(self, key: str, default: Any = None) -> Any:
         """The attribute `key`, or `default`."""
@@ -213,6 +213,7 @@ class Context:
         """All attributes."""
         return {
             **self._fields(),
+            "chain": self.chain,
             **{k: v for k, v in self.__dict__.items() if not k.startswith("_")},
         }
 
@@ -222,6 +223,12 @@ class Context:
             if self._request
             else "<Context: no request>"
         )
+
+
+def opened(chain: Any) -> Any:
+    """The rest of a chain as a list, for code that may look at all of it or change it."""
+    decoded = getattr(chain, "decoded", None)
+    return chain if decoded is None else decoded()
 
 
 _current: ContextVar[TaskRequest | None] = ContextVar("taskcore_current_request", default=None)

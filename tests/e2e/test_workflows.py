@@ -27,6 +27,55 @@ def test_a_chain(sqlite_site: Site) -> None:
     assert result.parent.get() == 13 and result.parent.parent.get() == 3
 
 
+def test_a_step_is_decoded_when_it_is_the_next(sqlite_site: Site) -> None:
+    sqlite_site.worker("-P", "solo")
+    add = sqlite_site.task("add")
+    unknown = {"__type__": "nobody knows this", "__value__": 1}
+    result = (add.s(1, 2) | add.s(10) | add.s(100) | add.s(unknown)).apply_async()
+    # The step before it cannot be read without it, the others can.
+    assert result.parent.parent.get(timeout=WAIT) == 13
+    with pytest.raises(Exception, match="nobody knows this"):
+        result.get(timeout=WAIT)
+
+
+def test_the_steps_of_a_chain_in_other_serializers(sqlite_site: Site) -> None:
+    sqlite_site.worker("-P", "solo")
+    add = sqlite_site.task("add")
+    names = [None, "json", "json", "msgpack", "json", None]
+    steps = [add.s(0, 1), *(add.s(10**i).set(serializer=name) for i, name in enumerate(names, 1))]
+    assert chain(steps).apply_async().get(timeout=WAIT) == 1111111
+    sent = add.s(1, 2).set(serializer="json", compression="gzip") | add.s(10) | add.s(100)
+    assert sent.apply_async().get(timeout=WAIT) == 113
+
+
+CHANGED = """
+import sample
+
+app = sample.make()
+
+
+@app.task(name="change", bind=True)
+def change(self):
+    last, _ = self.request.chain
+    last["args"] = ["changed"]
+
+
+@app.task(name="again", bind=True)
+def again(self):
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+"""
+
+
+def test_what_a_task_changes_in_the_rest_of_its_chain_counts(sqlite_site: Site) -> None:
+    (sqlite_site.folder / "changed.py").write_text(CHANGED)
+    sqlite_site.worker("-P", "solo", app="changed")
+    log = sqlite_site.task("log")
+    first = [signature(name, queue="taskcore", immutable=True) for name in ("again", "change")]
+    chain(*first, log.si("next"), log.si("last")).apply_async()
+    until(lambda: sqlite_site.written() == ["next", "changed"], "the steps")
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_group_as_the_next_step_and_as_a_callback(sqlite_site: Site, pool: str) -> None:
     sqlite_site.worker("-P", pool, "-c", "1")

@@ -32,7 +32,9 @@ def check_supported(app: Any, request: Mapping[str, Any]) -> None:
     """
     if request.get("chord"):
         app.backend  # noqa: B018 - raises
-    for sig in [*(request.get("callbacks") or ()), *(request.get("chain") or ())[-1:]]:
+    chain = request.get("chain")
+    # Of the rest of a chain nothing but the next step is looked at: it is not decoded.
+    for sig in [*(request.get("callbacks") or ()), *([chain[-1]] if chain else ())]:
         call_options.check_routing(sig.get("options") or {})
         _check_composition(app, sig)
     for sig in request.get("errbacks") or ():
@@ -102,6 +104,8 @@ def _publish_composition(
     """As `_publish`, for what becomes several messages or has more than its own to carry."""
     signature = Signature.from_dict(sig, app)
     signature._app = app
+    if options.get("chain"):
+        options["chain"] = context.opened(options["chain"])
     if isinstance(request, context.LocalRequest):
         # Whoever runs a task here and now wants no messages from it.
         steps = [

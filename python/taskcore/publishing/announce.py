@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from taskcore import signals
+from taskcore import context, signals
 from taskcore.exceptions import SettingIgnored
 from taskcore.publishing import call_options
 from taskcore.typed import TYPE_CHECKING
@@ -47,6 +47,8 @@ def announce(
     before_properties = {**properties}
     own = fields.get("headers", {})
     headers.update(own)
+    if "chain" in fields:
+        fields["chain"] = context.opened(fields["chain"])
     embed = {key: fields.get(key) for key in _EMBED}
     queue = fields.get("queue") or defaults["queue"]
     shown = {

@@ -267,6 +267,8 @@ class Producer:
     ) -> None:
         """Sends what follows an execution by the `apply_async` or `send_task` that the program has
         of its own."""
+        if "chain" in options:
+            options = {**options, "chain": context.opened(options["chain"])}
         with self.following(following, protocol):
             if isinstance(target, str):
                 self.app.send_task(target, args, kwargs, **options)

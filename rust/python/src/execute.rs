@@ -12,6 +12,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use pyo3::{
     prelude::*,
     types::{PyBool, PyBytes, PyFloat, PyInt, PyString},
@@ -327,13 +328,14 @@ pub(crate) fn open<'py>(
     foreign: impl FnOnce(),
 ) -> PyResult<CallArgs<'py>> {
     let py = execution.py();
-    let opened;
-    let body: &[u8] = match &message.headers.compression {
+    let opened: Bytes;
+    let body = match &message.headers.compression {
         Some(name) => {
             let compression = Compression::from_content_type(name);
             opened = compression
                 .and_then(|c| c.decompress(&message.body, MAX_BODY))
-                .map_err(|e| errors::to_python(py, &e))?;
+                .map_err(|e| errors::to_python(py, &e))?
+                .into();
             &opened
         }
         None => &message.body,

@@ -6,7 +6,10 @@ use pyo3::{
 };
 use serde_json::{Map, Value};
 
-use crate::{codec, errors, template};
+use crate::{
+    codec::{self, Steps},
+    errors, template,
+};
 
 /// Headers that belong to the protocol; each has an option or is not the user's to set.
 const PROTOCOL: [&str; 20] = [
@@ -39,6 +42,13 @@ const LAST_SECOND: f64 = 253_402_300_799.0;
 pub(crate) struct Field<'a, 'py> {
     pub(crate) name: &'a str,
     pub(crate) value: &'a Bound<'py, PyAny>,
+}
+
+/// Whether a value is a list of signatures, or the rest of a chain as it came.
+fn is_listed(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyList>()
+        || value.is_instance_of::<PyTuple>()
+        || value.is_instance_of::<Steps>()
 }
 
 impl<'py> Field<'_, 'py> {
@@ -116,7 +126,7 @@ impl<'py> Field<'_, 'py> {
             if !value.is_instance_of::<PyDict>() {
                 return Err(self.wrong("a signature"));
             }
-        } else if !value.is_instance_of::<PyList>() && !value.is_instance_of::<PyTuple>() {
+        } else if !is_listed(value) {
             return Err(self.wrong("a list of signatures"));
         }
         Ok(value.is_truthy()?.then(|| value.clone()))

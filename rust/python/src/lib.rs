@@ -43,7 +43,7 @@ mod _core {
 
     #[pymodule_export]
     use super::{
-        codec::{dumps, loads},
+        codec::{Steps, dumps, loads},
         entries::invalidate_tasks,
         publisher::Publisher,
         read_message::read_message,

@@ -15,7 +15,7 @@ use taskcore::{
 };
 
 use crate::{
-    codec::{self, CallArgs, EMBED_KEYS, Format},
+    codec::{self, CallArgs, EMBED_KEYS, Format, Steps},
     errors, request,
 };
 
@@ -31,6 +31,9 @@ pub(crate) fn read_message<'py>(py: Python<'py>, raw: &[u8]) -> PyResult<Bound<'
     let embed = body.as_ref().and_then(|b| b.embed.as_ref());
     for name in EMBED_KEYS {
         dict.set_item(name, embed.map(|e| e.get_item(name)).transpose()?.flatten())?;
+    }
+    if let Some(Ok(chain)) = dict.get_item("chain")?.map(Bound::cast_into::<Steps>) {
+        dict.set_item("chain", chain.call_method0("decoded")?)?;
     }
     dict.set_item("queue", &message.properties.routing_key)?;
     dict.set_item("redeliveries", 0)?;

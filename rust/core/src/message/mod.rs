@@ -13,6 +13,7 @@ mod compact;
 mod msgpack;
 pub mod pyjson;
 mod body;
+mod list;
 mod compression;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use bytes::Bytes;
 pub use body::{Embed, JSON, MSGPACK, PICKLE, YAML, natural_encoding};
 pub use compression::Compression;
 pub use headers::{Headers, Properties, Rare, TimeLimit};
+pub use list::List;
 pub use msgpack::MAX_DEPTH;
 pub use time::{format_iso, parse_iso};
 

@@ -7,7 +7,7 @@
 //! only; it leaves judging the text to the real parser, which in return lets it take Python's `NaN`
 //! and any depth.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use serde_json::{Map, Value};
 
@@ -140,6 +140,18 @@ pub(super) fn items(text: &[u8]) -> Result<Vec<&[u8]>> {
     }
     slicer.end()?;
     Ok(out)
+}
+
+/// Where each item of the JSON array at the beginning of `text` stands; behind the array.
+pub(super) fn walk(text: &[u8], mut item: impl FnMut(Range<usize>)) -> Result<usize> {
+    let mut slicer = Slicer::open(text, b'[', b']')?;
+    let mut first = true;
+    while slicer.more(first)? {
+        let length = slicer.value()?.len();
+        item(slicer.pos - length..slicer.pos);
+        first = false;
+    }
+    Ok(slicer.pos)
 }
 
 /// The keys of a JSON object and the texts of its values, in order.

@@ -5,13 +5,14 @@
 //! nothing. Read in either length; a map is the body of protocol 1, whose fields are the same.
 //! Arguments come out as a tuple, ready for the call.
 
+use bytes::Bytes;
 use pyo3::{
     prelude::*,
     types::{PyDict, PyList, PyTuple},
 };
 
 use super::{
-    Format,
+    Format, Steps,
     fault::{Fault, Written},
     json_read,
     json_write::Json,
@@ -57,7 +58,11 @@ impl<'py> Embed<'py> {
     pub(crate) fn to_dict(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         for (name, link) in EMBED_KEYS.iter().zip(&self.0) {
-            dict.set_item(name, link)?;
+            let steps = link.as_ref().and_then(|link| link.cast::<Steps>().ok());
+            match steps {
+                Some(steps) => dict.set_item(name, steps.call_method0("decoded")?)?,
+                None => dict.set_item(name, link)?,
+            }
         }
         Ok(dict)
     }
@@ -115,6 +120,9 @@ fn key_and_link<S: Sink>(out: &mut S, name: &str, link: Option<&Bound<'_, PyAny>
     out.text(name.as_bytes())?;
     out.after_key();
     if let Some(link) = link {
+        if let Ok(steps) = link.cast::<Steps>() {
+            return steps.get().write(out, link.py(), 2);
+        }
         return walk::value(out, link.as_borrowed(), 2);
     }
     out.null();
@@ -128,11 +136,11 @@ fn key_and_link<S: Sink>(out: &mut S, name: &str, link: Option<&Bound<'_, PyAny>
 pub(crate) fn loads_args<'py>(
     py: Python<'py>,
     format: Format,
-    body: &[u8],
+    body: &Bytes,
 ) -> PyResult<CallArgs<'py>> {
     let call = match format {
-        Format::Json => json_read::Reader::new(py, body).and_then(|mut r| r.call()),
-        Format::Msgpack => msgpack_read::Reader::new(py, body).call(),
+        Format::Json => json_read::Reader::new(py, body).and_then(|mut r| r.call(body)),
+        Format::Msgpack => msgpack_read::Reader::new(py, body).call(body),
     }
     .map_err(|unreadable| unreadable.into_python(py, format.name()))?;
     match call {

@@ -14,6 +14,7 @@ use pyo3::{
 };
 
 use super::{
+    Steps,
     fault::{Read, Unreadable},
     raw, types,
 };
@@ -98,6 +99,13 @@ impl<'py> Builder<'py> {
     #[inline]
     pub(super) fn list(&mut self, at: usize, mark: usize) -> Read<Bound<'py, PyAny>> {
         PyList::new(self.py, self.stack.drain(mark..))
+            .map(Bound::into_any)
+            .map_err(|e| Unreadable::raised(at, "cannot make a list", e))
+    }
+
+    /// The rest of a chain.
+    pub(super) fn steps(&self, at: usize, steps: Steps) -> Read<Bound<'py, PyAny>> {
+        Bound::new(self.py, steps)
             .map(Bound::into_any)
             .map_err(|e| Unreadable::raised(at, "cannot make a list", e))
     }

@@ -6,13 +6,15 @@
 //! that say at which byte. UTF-8 is checked once for the whole input, so that positions inside it
 //! can be found by looking at single bytes.
 
+use bytes::Bytes;
 use pyo3::{
     prelude::*,
     types::{PyBool, PyDict, PyFloat},
 };
+use taskcore::message::List;
 
 use super::{
-    DEPTH,
+    DEPTH, Format, Steps,
     body::Call,
     build::{self, Builder},
     fault::{Read, Unreadable},
@@ -62,8 +64,8 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     /// The whole input as a body, when it has the shape of protocol 2; otherwise the caller reads
-    /// it as a document.
-    pub(super) fn call(&mut self) -> Read<Option<Call<'py>>> {
+    /// it as a document. `body` is the input.
+    pub(super) fn call(&mut self, body: &Bytes) -> Read<Option<Call<'py>>> {
         self.blank();
         if !self.take(b'[') || !self.after_blank(b'[') {
             return Ok(None);
@@ -80,13 +82,64 @@ impl<'a, 'py> Reader<'a, 'py> {
             if &self.data[self.at..] == NO_EMBED {
                 return Ok(Some(Call { args, kwargs, embed }));
             }
-            embed = Some(self.value(1)?);
+            embed = Some(self.embed(body)?);
         }
         if !self.after_blank(b']') {
             return Ok(None);
         }
         self.end()?;
         Ok(Some(Call { args, kwargs, embed }))
+    }
+
+    /// The embed, in which of the rest of a chain only the next step is decoded.
+    fn embed(&mut self, body: &Bytes) -> Read<Bound<'py, PyAny>> {
+        if self.peek() != Some(b'{') {
+            return self.value(1);
+        }
+        self.at += 1;
+        let dict = PyDict::new(self.build.py);
+        if self.after_blank(b'}') {
+            return Ok(dict.into_any());
+        }
+        loop {
+            if !self.take(b'"') {
+                return Err(self.expected("a key in double quotes"));
+            }
+            let key_at = self.at;
+            let key = self.key()?;
+            if !self.after_blank(b':') {
+                return Err(self.expected("`:`"));
+            }
+            self.blank();
+            let list = if self.data[key_at..].starts_with(b"chain\"") {
+                List::json(self.data, self.at)
+            } else {
+                None
+            };
+            let value = match list {
+                Some(list) => self.steps(body, &list)?,
+                None => self.value(2)?,
+            };
+            build::set(key_at, &dict, &key, &value)?;
+            self.blank();
+            if self.take(b'}') {
+                return Ok(dict.into_any());
+            }
+            if !self.take(b',') {
+                return Err(self.expected("`,` or `}`"));
+            }
+            self.blank();
+        }
+    }
+
+    fn steps(&mut self, body: &Bytes, list: &List) -> Read<Bound<'py, PyAny>> {
+        self.at = list.last;
+        let next = self.value(3)?;
+        if self.at != list.items.end {
+            return Err(self.expected("`,` or `]`"));
+        }
+        self.at = list.end;
+        self.build.steps(list.last, Steps::new(Format::Json, body, list, next))
     }
 
     #[inline]

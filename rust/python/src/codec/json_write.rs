@@ -9,6 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pyo3::prelude::*;
 
 use super::{
+    Format,
     fault::{Fault, Written},
     raw::{self, Kind},
     types, walk,
@@ -38,6 +39,8 @@ static ESCAPE: [u8; 256] = {
 };
 
 impl Sink for Json<'_> {
+    const FORMAT: Format = Format::Json;
+
     #[inline]
     fn null(&mut self) {
         self.0.extend_from_slice(b"null");
@@ -98,6 +101,10 @@ impl Sink for Json<'_> {
         if index > 0 {
             self.0.extend_from_slice(b", ");
         }
+    }
+
+    fn items(&mut self, encoded: &[u8]) {
+        self.0.extend_from_slice(encoded);
     }
 
     #[inline]

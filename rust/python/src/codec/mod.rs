@@ -19,6 +19,7 @@ mod json_write;
 mod msgpack_read;
 mod msgpack_write;
 mod raw;
+mod steps;
 mod types;
 mod walk;
 
@@ -29,6 +30,7 @@ use pyo3::{
 
 pub(crate) use body::{CallArgs, EMBED_KEYS, Embed, loads_args, split_args, write_body};
 pub(crate) use foreign::{content_type_of, dumps_foreign};
+pub(crate) use steps::Steps;
 
 use crate::errors;
 use json_write::Json;

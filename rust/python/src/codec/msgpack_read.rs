@@ -8,13 +8,15 @@
 //! The heads are matched here, and not by the core's reader of messages, because a head between it
 //! and the object costs 5 to 7 % of the instructions (`benches/README.md`).
 
+use bytes::Bytes;
 use pyo3::{
     prelude::*,
     types::{PyBool, PyBytes, PyDict, PyFloat},
 };
+use taskcore::message::List;
 
 use super::{
-    DEPTH,
+    DEPTH, Format, Steps,
     body::Call,
     build::{self, Builder},
     fault::{Read, Unreadable},
@@ -44,8 +46,8 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     /// The whole input as a body, when it has the shape of protocol 2; otherwise the caller reads
-    /// it as a document.
-    pub(super) fn call(&mut self) -> Read<Option<Call<'py>>> {
+    /// it as a document. `body` is the input.
+    pub(super) fn call(&mut self, body: &Bytes) -> Read<Option<Call<'py>>> {
         let parts = match self.data.first() {
             Some(0x92) => 2,
             Some(0x93) => 3,
@@ -59,12 +61,41 @@ impl<'a, 'py> Reader<'a, 'py> {
         let Ok(kwargs) = self.map(pairs, 2)?.cast_into::<PyDict>() else { return Ok(None) };
         let mut embed = None;
         if parts == 3 && &self.data[self.at..] != NO_EMBED {
-            embed = Some(self.value(1)?);
+            embed = Some(self.embed(body)?);
             self.end()?;
         } else if parts == 2 {
             self.end()?;
         }
         Ok(Some(Call { args, kwargs, embed }))
+    }
+
+    /// The embed, in which of the rest of a chain only the next step is decoded.
+    fn embed(&mut self, body: &Bytes) -> Read<Bound<'py, PyAny>> {
+        const CHAIN: &[u8] = b"\xa5chain";
+        let start = self.at;
+        let Some(pairs) = self.map_len()? else {
+            self.at = start;
+            return self.value(1);
+        };
+        let dict = PyDict::new(self.build.py);
+        for _ in 0..pairs {
+            let key_at = self.at;
+            let is_chain = self.data[self.at..].starts_with(CHAIN);
+            let key = self.value(2)?;
+            let list = if is_chain { List::msgpack(self.data, self.at) } else { None };
+            let value = match list {
+                Some(list) => self.steps(body, &list)?,
+                None => self.value(2)?,
+            };
+            build::set(key_at, &dict, &key, &value)?;
+        }
+        Ok(dict.into_any())
+    }
+
+    fn steps(&mut self, body: &Bytes, list: &List) -> Read<Bound<'py, PyAny>> {
+        self.at = list.last;
+        let next = self.value(3)?;
+        self.build.steps(list.last, Steps::new(Format::Msgpack, body, list, next))
     }
 
     fn end(&self) -> Read<()> {

@@ -8,6 +8,7 @@
 use pyo3::prelude::*;
 
 use super::{
+    Format,
     fault::{Fault, Why, Written},
     raw::{self, Kind},
     types, walk,
@@ -58,6 +59,8 @@ impl Msgpack<'_> {
 }
 
 impl Sink for Msgpack<'_> {
+    const FORMAT: Format = Format::Msgpack;
+
     #[inline]
     fn null(&mut self) {
         self.0.push(0xc0);
@@ -118,6 +121,10 @@ impl Sink for Msgpack<'_> {
 
     #[inline]
     fn before_item(&mut self, _index: usize) {}
+
+    fn items(&mut self, encoded: &[u8]) {
+        self.0.extend_from_slice(encoded);
+    }
 
     #[inline]
     fn list_end(&mut self) {}

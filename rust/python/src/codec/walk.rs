@@ -13,7 +13,7 @@ use pyo3::{
 };
 
 use super::{
-    DEPTH,
+    DEPTH, Format,
     fault::{Fault, Step, Why, Written},
     raw::{self, Kind, Pairs},
     types::{self, Form},
@@ -22,6 +22,8 @@ use crate::errors;
 
 /// Where the bytes of a value go.
 pub(super) trait Sink {
+    /// Which bytes it writes.
+    const FORMAT: Format;
     fn null(&mut self);
     fn bool(&mut self, value: bool);
     fn int(&mut self, value: i64);
@@ -35,6 +37,8 @@ pub(super) trait Sink {
     fn list(&mut self, len: usize) -> Written;
     /// Before an item of a list or a key of a map.
     fn before_item(&mut self, index: usize);
+    /// Items of a list that are encoded already, with what stands between them.
+    fn items(&mut self, encoded: &[u8]);
     fn list_end(&mut self);
     fn map(&mut self, len: usize) -> Written;
     /// A key that is an int, a float, a bool or None.
