@@ -193,8 +193,22 @@ class Results:
     """The client's side of a result store. Thread-safe; reconnects in a forked process."""
 
     def __new__(
-        cls, url: str, *, expires: float | None = 86400.0, options: dict[str, Any] | None = None
-    ) -> Self: ...
+        cls,
+        url: str,
+        *,
+        expires: float | None = 86400.0,
+        options: dict[str, Any] | None = None,
+        encoding: Any = None,
+    ) -> Self:
+        """
+        Args:
+            expires: seconds that a result is kept; None: for ever.
+            options: `result_backend_transport_options`.
+            encoding: a `taskcore.results.encoding.Encoding`; None: documents are JSON.
+        Raises:
+            ValueError: an unknown URL, option or compression, or an encoding in whose bytes the
+                state of a task is not seen.
+        """
     @property
     def url(self) -> str: ...
     @property

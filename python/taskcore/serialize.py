@@ -10,6 +10,7 @@ the queue run code in the worker.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -99,13 +100,26 @@ def find(name: str) -> Serializer:
     Raises:
         SerializerNotInstalled: there is none.
     """
-    serializer = _by_name.get(name) or _by_type.get(name)
+    serializer = _by_name.get(name) or _by_type.get(name) or _of_kombu(name)
     if serializer is None:
         known = ", ".join(sorted(_by_name))
         raise SerializerNotInstalled(
             f"unknown serializer `{name}`{hint(name, _by_name)}: expected one of {known}, or one added with register()"
         )
     return serializer
+
+
+def _of_kombu(name: str) -> Serializer | None:
+    """One that the program has registered with kombu, as Celery's programs do."""
+    kombu = sys.modules.get("kombu.serialization")
+    if kombu is None:
+        return None
+    registry = kombu.registry
+    name = registry.type_to_name.get(name, name)
+    if name not in registry._encoders:
+        return None
+    content_type, encoding, encode = registry._encoders[name]
+    return Serializer(name, content_type, encoding, encode, registry._decoders[content_type])
 
 
 def names() -> list[str]:

@@ -1,6 +1,7 @@
 """The other side: a stock Celery app with the tasks that the compatibility tests call, by the same
 names."""
 
+import json
 import os
 import time
 from typing import Any
@@ -14,6 +15,7 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     result_expires=600,
     result_extended=os.environ.get("STOCK_EXTENDED") == "1",
+    **json.loads(os.environ.get("STOCK_CONF", "{}")),
 )
 
 

@@ -82,9 +82,9 @@ def test_an_unknown_name_is_refused_with_the_nearest(given: dict[str, Any], near
         ("worker_pool", "gevent"),
         ("task_default_rate_limit", "10/day"),
         ("task_default_priority", 10),
-        ("result_serializer", "pickle"),
-        ("result_accept_content", ["pickle"]),
-        ("result_compression", "gzip"),
+        ("result_serializer", 3),
+        ("result_accept_content", 3),
+        ("result_compression", ["gzip"]),
         ("accept_content", 3),
         ("task_routes", {"a": {"queu": "b"}}),
         ("task_routes", [lambda name: "x"]),
@@ -112,17 +112,19 @@ def test_values_are_kept_in_one_form() -> None:
     assert conf.task_routes == (("b", {"queue": "high", "priority": 2}), ("a.*", {"queue": "low"}))
 
 
-def test_results_are_json_and_the_errors_say_what_to_do() -> None:
+def test_results_are_written_and_read_as_the_settings_say() -> None:
+    from taskcore.results.encoding import to_read, to_write
+
     conf = Config()
-    conf.update(result_serializer="json", result_accept_content=["json", "pickle"])
-    assert conf["result_accept_content"] == ("json", "pickle")
-    for given, remedy in (
-        ({"result_serializer": "pickle"}, "base64"),
-        ({"result_accept_content": ["pickle"]}, "add `json`"),
-        ({"result_compression": "gzip"}, "store large values elsewhere"),
-    ):
-        with pytest.raises(ImproperlyConfigured, match=remedy):
-            Config().update(given)
+    for plain in ({}, {"result_serializer": "json", "result_accept_content": ["json"]}):
+        conf.update(plain)
+        assert to_read(conf) is None and to_write(conf) is None
+    conf.update(result_accept_content=["json", "pickle"])
+    assert to_read(conf) is not None and to_write(conf) is None
+    conf.update(result_serializer="application/x-yaml", result_compression="gzip")
+    written = to_write(conf)
+    assert written is not None
+    assert (written.serializer, written.compression) == ("yaml", "gzip")
 
 
 def test_old_names_are_translated() -> None:

@@ -68,6 +68,19 @@ def test_a_serializer_of_ones_own() -> None:
         serialize.dumps(1, "upper")
 
 
+def test_what_the_program_has_registered_with_kombu_is_known() -> None:
+    kombu = pytest.importorskip("kombu.serialization")
+    kombu.register("lower", str.upper, str.lower, "text/x-lower", "utf-8")
+    try:
+        assert serialize.dumps("a", "lower") == ("text/x-lower", "utf-8", b"A")
+        assert serialize.loads(b"A", "text/x-lower") == "a"
+        assert serialize.content_types(["lower"]) == ["text/x-lower"]
+    finally:
+        kombu.unregister("lower")
+    with pytest.raises(SerializerNotInstalled):
+        serialize.find("lower")
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

@@ -810,7 +810,7 @@ def test_publisher_and_results_get_the_configuration(core: Any) -> None:
     options = app.publisher.options
     assert options["options"] == {"global_keyprefix": "k:"}
     assert (options["timeout"], options["max_retries"], options["interval_step"]) == (2.0, 9, 0.2)
-    assert app.backend.options == {"expires": 60.0, "options": {}}
+    assert app.backend.options == {"expires": 60.0, "options": {}, "encoding": None}
     app.conf.update(task_publish_retry_policy=None)
     assert app.publisher.options["max_retries"] is None  # as long as `task_publish_timeout` lasts
     app.conf.update(task_publish_retry=False, broker_transport_options={})

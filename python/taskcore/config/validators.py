@@ -207,22 +207,6 @@ def _protocol(value: Any) -> Any:
     return value
 
 
-def _json(value: Any) -> str:
-    if value != "json":
-        raise ValueError(
-            "results are documents in json in this version: have the task return text that it has encoded "
-            "in another way, such as base64 of a pickle"
-        )
-    return "json"
-
-
-def _with_json(value: Any) -> tuple[str, ...]:
-    names = _names(value)
-    if not {"json", "application/json"}.intersection(names):
-        raise ValueError("results are written and read as json in this version: add `json`")
-    return names
-
-
 def _routes(value: Any) -> tuple[tuple[str | re.Pattern[str], dict[str, Any]], ...]:
     """Pairs of pattern and route, in the order in which they are tried: of each map the full names
     first, as in Celery."""
@@ -314,8 +298,6 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "rate": ("a rate like 10/s, 100/m, 5/h, or a number per second", _rate),
     "protocol": ("compact or 2", _protocol),
     "zone": ("the name of a time zone, or a tzinfo", _zone),
-    "json": ("json", _json),
-    "with_json": ("a list of names with `json` among them", _with_json),
     "annotations": (
         "a dict of task name, or `*`, to a dict of options, or a list of such dicts",
         _annotations,

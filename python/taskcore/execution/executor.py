@@ -22,6 +22,7 @@ from taskcore.execution.call import Call
 from taskcore.execution.failures import handle_ended, handle_exception, log
 from taskcore.execution.outcome import Outcome
 from taskcore.results import exception_codec
+from taskcore.results.encoding import Encoding, to_write
 from taskcore.utils import shorten
 
 Step = Callable[[Call], Call]
@@ -109,6 +110,11 @@ class Executor:
         """Bytes of the longest encoded result."""
         limit: int = self.app.conf["result_max_size"]
         return limit
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """How result documents are written; None for JSON. The core asks once."""
+        return to_write(self.app.conf)
 
     @property
     def max_body(self) -> int:
@@ -267,7 +273,7 @@ def check_result(call: Call) -> Call:
     if type(call.retval) not in _WRITABLE and not (
         call.plan.ignore_result if ignored is None else ignored
     ):
-        encoded = serialize.dumps(call.retval, "json")[2]
+        encoded = serialize.dumps(call.retval, call.task.app.conf["result_serializer"])[2]
         size, limit = len(encoded), call.task.app.conf["result_max_size"]
         if size > limit:
             raise EncodeError(

@@ -1,6 +1,6 @@
 //! Result documents: what the store is given about a call that has ended.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -12,6 +12,7 @@ use taskcore::{
 
 use crate::{
     codec::{self, Format},
+    encoding::ResultEncoding,
     entries::Entry,
     errors,
     request::Request,
@@ -28,6 +29,8 @@ pub(crate) struct Documents {
     result_max_size: usize,
     /// For encoded results; taken while in use.
     scratch: RefCell<Vec<u8>>,
+    /// None for JSON.
+    encoding: Option<Arc<ResultEncoding>>,
 }
 
 impl Documents {
@@ -37,6 +40,7 @@ impl Documents {
             hostname: hostname.and_then(|h| h.extract().ok()),
             result_max_size: execution.getattr("result_max_size")?.extract()?,
             scratch: RefCell::default(),
+            encoding: ResultEncoding::of(execution)?,
         })
     }
 
@@ -53,20 +57,46 @@ impl Documents {
         traceback: Option<&str>,
     ) -> PyResult<Bytes> {
         let this = request.get();
+        if let Some(encoding) = &self.encoding {
+            return self.write_encoded(encoding, (entry, request), state, result, traceback);
+        }
         let mut encoded = self.scratch.take();
         encoded.clear();
         codec::write(Format::Json, &mut encoded, result, "result")?;
-        // What is no result but says why there is none has room whatever the limit.
-        let least = if *state == State::Success { 0 } else { DESCRIPTION };
-        if encoded.len() > self.result_max_size.max(least) {
-            return Err(self.too_large(request, encoded.len()));
-        }
+        self.check_size(request, state, encoded.len())?;
         let children = this.children_json(request.py())?;
         let extra = if entry.extended { self.extended(request) } else { Vec::new() };
         let document = written(this, state, &encoded, traceback, &children, &extra);
         encoded.shrink_to(SCRATCH);
         self.scratch.replace(encoded);
         Ok(document)
+    }
+
+    /// The same in another encoding than JSON.
+    fn write_encoded(
+        &self,
+        encoding: &ResultEncoding,
+        (entry, request): (&Entry, &Bound<'_, Request>),
+        state: &State,
+        result: &Bound<'_, PyAny>,
+        traceback: Option<&str>,
+    ) -> PyResult<Bytes> {
+        let (py, this) = (request.py(), request.get());
+        let children = this.children_json(py)?;
+        let extra = if entry.extended { self.extended(request) } else { Vec::new() };
+        let skeleton = written(this, state, b"null", traceback, &children, &extra);
+        let document = encoding.document(py, &skeleton, result)?;
+        self.check_size(request, state, document.len())?;
+        Ok(document)
+    }
+
+    fn check_size(&self, request: &Bound<'_, Request>, state: &State, size: usize) -> PyResult<()> {
+        // What is no result but says why there is none has room whatever the limit.
+        let least = if *state == State::Success { 0 } else { DESCRIPTION };
+        if size > self.result_max_size.max(least) {
+            return Err(self.too_large(request, size));
+        }
+        Ok(())
     }
 
     #[cold]

@@ -18,12 +18,14 @@ use pyo3::{
 use taskcore::{
     message::{Compression, Encoding, Message},
     publish,
+    result::encoded,
     worker::compose::{Composed, Composer, Ending, ErrorCall, Fate},
 };
 
 use crate::{
     bridge,
     codec::{self, Format},
+    encoding::ResultEncoding,
     errors,
     execute::{MAX_BODY, open},
     request::{Aftermath, Request},
@@ -38,6 +40,8 @@ pub(crate) struct JoinComposer {
     execution: Py<PyAny>,
     /// `task_max_body`.
     limit: usize,
+    /// None for JSON.
+    encoding: Option<Arc<ResultEncoding>>,
     /// How many threads are inside Python for it. Written by those, read by whoever ends the process.
     inside: Arc<AtomicUsize>,
 }
@@ -45,7 +49,8 @@ pub(crate) struct JoinComposer {
 impl JoinComposer {
     pub(crate) fn new(execution: &Bound<'_, PyAny>) -> PyResult<Self> {
         let limit = execution.getattr("max_body")?.extract()?;
-        Ok(Self { execution: execution.clone().unbind(), limit, inside: Arc::default() })
+        let encoding = ResultEncoding::of(execution)?;
+        Ok(Self { execution: execution.clone().unbind(), limit, encoding, inside: Arc::default() })
     }
 
     /// How many threads are inside Python for it; to be kept when it is given away.
@@ -69,6 +74,9 @@ impl JoinComposer {
 
     /// The messages of the body, with the results.
     fn body(&self, py: Python<'_>, ending: &Ending, results: &[Bytes]) -> PyResult<Aftermath> {
+        if results.iter().any(|result| encoded::member(result).is_some()) {
+            return self.body_of_values(py, ending, results);
+        }
         let token = format!("taskcore-results-{}", publish::task_id());
         let token = PyString::new(py, &token);
         let Some(mut composed) = self.publish(py, ending, token.as_any())? else {
@@ -91,9 +99,16 @@ impl JoinComposer {
         ending: &Ending,
         results: &[Bytes],
     ) -> PyResult<Aftermath> {
-        let values = results.iter().map(|json| codec::loads_json(py, json));
+        let values = results.iter().map(|result| self.value(py, result));
         let values = PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)?;
         Ok(self.publish(py, ending, values.as_any())?.unwrap_or_default())
+    }
+
+    fn value<'py>(&self, py: Python<'py>, result: &Bytes) -> PyResult<Bound<'py, PyAny>> {
+        match (encoded::member(result), &self.encoding) {
+            (Some(member), Some(encoding)) => encoding.value(py, member),
+            _ => codec::loads_json(py, result),
+        }
     }
 
     /// What Python publishes; `None` when it wants the results themselves.

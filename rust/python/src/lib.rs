@@ -11,6 +11,7 @@ mod codec;
 mod request;
 mod current;
 mod entries;
+mod encoding;
 mod document;
 mod execute;
 #[cfg(unix)]

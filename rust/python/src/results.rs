@@ -16,14 +16,13 @@ use taskcore::{
     clock,
     fork::PerProcess,
     result::{
-        GROUP_PREFIX, Join, Observer, Origin, Record, ResultStore, State, Watch,
-        record::{self, Document},
+        GROUP_PREFIX, Join, Observer, Origin, Record, ResultStore, State, Watch, record::Document,
     },
 };
 
 use crate::{
-    bridge,
-    codec::{self, Format},
+    bridge, codec,
+    encoding::{self, ResultEncoding},
     errors, last_published,
     publisher::{duration, text_options},
 };
@@ -34,6 +33,8 @@ pub(crate) struct Results {
     address: String,
     options: Options,
     expires_ms: Option<u64>,
+    /// None for JSON.
+    encoding: Option<Arc<ResultEncoding>>,
     connected: PerProcess<Connected>,
 }
 
@@ -43,8 +44,10 @@ struct Connected {
 }
 
 /// Python functions to be called with results. Locked for a moment with the interpreter attached.
-#[derive(Default)]
-struct Callbacks(Mutex<Watched>);
+struct Callbacks {
+    watched: Mutex<Watched>,
+    encoding: Option<Arc<ResultEncoding>>,
+}
 
 #[derive(Default)]
 struct Watched {
@@ -61,7 +64,7 @@ struct Watcher {
 
 impl Callbacks {
     fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, call: Py<PyAny>) -> u64 {
@@ -85,7 +88,7 @@ impl Observer for Callbacks {
                 let Some(watcher) = self.remove(key) else { continue };
                 let outcome = outcome
                     .map_err(|error| errors::to_python(py, &error))
-                    .and_then(|bytes| document(py, &bytes));
+                    .and_then(|bytes| encoding::read(py, self.encoding.as_deref(), &bytes));
                 let called = match outcome {
                     Ok(document) => watcher.call.call1(py, (document, py.None())),
                     Err(error) => watcher.call.call1(py, (py.None(), error.into_value(py))),
@@ -107,10 +110,17 @@ impl Results {
         self.connect().map_err(|e| errors::to_python(py, &e))
     }
 
+    /// A document as a dict.
+    fn read<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        encoding::read(py, self.encoding.as_deref(), data)
+    }
+
     fn connect(&self) -> taskcore::Result<&Connected> {
         self.connected.get_or_try_init(|| {
             let store = assemble::results(&self.address, &self.options)?;
-            Ok(Connected { store, callbacks: Arc::default() })
+            let encoding = self.encoding.clone();
+            let callbacks = Arc::new(Callbacks { watched: Mutex::default(), encoding });
+            Ok(Connected { store, callbacks })
         })
     }
 }
@@ -120,19 +130,22 @@ impl Results {
 impl Results {
     #[new]
     #[pyo3(
-        signature = (url, *, expires = Some(86400.0), options = None),
-        text_signature = "(url, *, expires=86400.0, options=None)"
+        signature = (url, *, expires = Some(86400.0), options = None, encoding = None),
+        text_signature = "(url, *, expires=86400.0, options=None, encoding=None)"
     )]
     fn new(
         py: Python<'_>,
         url: String,
         expires: Option<f64>,
         options: Option<&Bound<'_, PyDict>>,
+        encoding: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let options = text_options(options)?;
         let expires = expires.map(|seconds| duration("expires", seconds)).transpose()?;
         let expires_ms = expires.map(|d| d.as_millis() as u64);
-        let results = Self { address: url, options, expires_ms, connected: PerProcess::new() };
+        let encoding = encoding.map_or(Ok(None), ResultEncoding::new)?;
+        let connected = PerProcess::new();
+        let results = Self { address: url, options, expires_ms, encoding, connected };
         results.connect().map_err(|e| errors::argument(py, &e))?;
         Ok(results)
     }
@@ -155,7 +168,7 @@ impl Results {
         let store = self.store(py)?;
         let ids: Vec<&str> = task_ids.iter().map(String::as_str).collect();
         let documents = bridge::blocking(py, || store.get(&ids))?;
-        documents.iter().map(|d| d.as_ref().map(|d| document(py, d)).transpose()).collect()
+        documents.iter().map(|d| d.as_ref().map(|d| self.read(py, d)).transpose()).collect()
     }
 
     #[pyo3(signature = (task_id, timeout = None, foreign = false))]
@@ -177,7 +190,7 @@ impl Results {
         let found = bridge::interruptible(py, errors::to_python, |interrupt| {
             store.wait(task_id, origin, deadline, interrupt)
         })?;
-        found.map(|d| document(py, &d)).transpose()
+        found.map(|d| self.read(py, &d)).transpose()
     }
 
     #[pyo3(signature = (task_id, done, foreign = false))]
@@ -220,11 +233,14 @@ impl Results {
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
         let state = State::from_name(state);
-        let result = codec::dumps_json(result, "result")?;
+        let json = match &self.encoding {
+            Some(_) => b"null".to_vec(),
+            None => codec::dumps_json(result, "result")?,
+        };
         let extra = codec::dumps_fields(fields)?;
-        let document = Document {
+        let mut document = Document {
             state: &state,
-            result: &result,
+            result: &json,
             traceback,
             children: None,
             now_us: clock::wall_us(),
@@ -234,6 +250,9 @@ impl Results {
             task_id: &task_id,
         }
         .write();
+        if let Some(encoding) = &self.encoding {
+            document = encoding.document(py, &document, result)?;
+        }
         let record = Record {
             id: task_id,
             state,
@@ -269,8 +288,13 @@ impl Results {
         group_id: &str,
         structure: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let structure = codec::dumps_json(structure, "result")?;
-        let document = [&b"{\"result\": "[..], &structure, b"}"].concat().into();
+        let document = match &self.encoding {
+            Some(encoding) => encoding.document(py, b"{}", structure)?,
+            None => {
+                let structure = codec::dumps_json(structure, "result")?;
+                [&b"{\"result\": "[..], &structure, b"}"].concat().into()
+            }
+        };
         let record = Record {
             id: format!("{GROUP_PREFIX}{group_id}"),
             // One that yields to the next.
@@ -305,10 +329,4 @@ impl Results {
         let store = self.store(py)?;
         bridge::blocking(py, || store.cleanup())
     }
-}
-
-/// A document as a dict.
-fn document<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let data = record::open(data).map_err(|e| errors::to_python(py, &e))?;
-    codec::read(py, Format::Json, &data)
 }

@@ -30,7 +30,9 @@ use taskcore::{
 use crate::{
     bridge,
     config::{INFO, Settings, attr},
-    control, errors,
+    control,
+    encoding::{EncodedResults, ResultEncoding},
+    errors,
     join_composer::JoinComposer,
     log::{self, Log},
     pool_thread::{self, Shared, Slot},
@@ -152,12 +154,14 @@ impl Worker {
         let result_url: Option<String> = attr(config, "result_url")?;
         let url: String = attr(config, "broker_url")?;
         let log = log::open(settings.log_level, attr(config, "log_file")?)?;
+        let encoding = ResultEncoding::of(executor)?;
         let parts = Parts {
             broker: assemble::broker(&url, &broker_options).map_err(argument)?,
             results: result_url
                 .map(|url| assemble::results(&url, &result_options))
                 .transpose()
-                .map_err(argument)?,
+                .map_err(argument)?
+                .map(|store| EncodedResults::around(store, encoding)),
             composer: JoinComposer::new(executor)?,
             config: settings.finish(config, specs)?,
             pool,

@@ -61,12 +61,20 @@ pub struct Member {
     /// The message that says what follows the join. No store reads it: it is for whoever stores the
     /// record and is told that the join is complete.
     pub message: Bytes,
+    /// How it ended, as Celery writes a member, where results are not in JSON.
+    pub encoded: Option<Bytes>,
 }
 
 impl Member {
     /// Member `index` of `group`.
     pub fn new(group: &str, index: Option<i64>) -> Self {
-        Self { group: group.to_owned(), index, token: token(), message: Bytes::new() }
+        Self {
+            group: group.to_owned(),
+            index,
+            token: token(),
+            message: Bytes::new(),
+            encoded: None,
+        }
     }
 }
 
@@ -86,7 +94,7 @@ pub struct Ended {
     pub id: String,
     /// A ready state.
     pub state: State,
-    /// JSON, as in the result document.
+    /// JSON, as in the result document; or what [`encoded`](super::encoded) marks.
     pub result: Bytes,
 }
 

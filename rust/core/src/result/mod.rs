@@ -4,6 +4,7 @@
 //! per client process, never one subscription or poll per task. SUCCESS is final, and what is not
 //! ready never undoes what is ([`State::yields_to`]).
 
+pub mod encoded;
 pub mod join;
 pub mod memory;
 pub mod record;

@@ -7,7 +7,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::join::{self, Ended, Member};
+use super::{
+    encoded,
+    join::{self, Ended, Member},
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     message::{Compression, format_iso, pyjson::write_str},
@@ -31,6 +34,12 @@ pub fn open(document: &[u8]) -> Result<Cow<'_, [u8]>> {
     })?;
     let compression = Compression::from_content_type(&String::from_utf8_lossy(&rest[..end]))?;
     compression.decompress(&rest[end + 1..], MAX_DOCUMENT).map(Cow::Owned)
+}
+
+/// A document as it is stored when it is compressed.
+pub fn compressed(compression: Compression, document: &[u8]) -> Bytes {
+    let content_type = compression.content_type().as_bytes();
+    [COMPRESSED, content_type, &[0], &compression.compress(document)].concat().into()
 }
 
 /// The state of a task as stored.
@@ -178,7 +187,10 @@ impl Record {
     /// The member that ended with this record, and how.
     pub(super) fn ended(&self) -> Option<(&Member, Ended)> {
         let member = self.member.as_deref().filter(|_| self.state.is_ready())?;
-        let result = join::result_of(&self.document, &self.state);
+        let result = match &member.encoded {
+            Some(member) => encoded::mark(member),
+            None => join::result_of(&self.document, &self.state),
+        };
         Some((member, Ended { id: self.id.clone(), state: self.state.clone(), result }))
     }
 }

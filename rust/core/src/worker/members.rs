@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     error::{Error, ErrorKind, Result},
     message::pyjson::entries,
-    result::{GROUP_PREFIX, ResultStore, State, join::Ended},
+    result::{GROUP_PREFIX, ResultStore, State, encoded, join::Ended},
     worker::compose::Fate,
 };
 
@@ -20,6 +20,10 @@ pub(super) fn fate(store: &dyn ResultStore, group: &str, most: usize) -> Result<
     let members = store.members(group, most)?;
     if members.is_empty() {
         return Ok(None);
+    }
+    if members.iter().any(encoded::is_unknown) {
+        let text = "its members are told in another encoding than this worker's, set the same `result_serializer` on all workers";
+        return Err(Error::new(ErrorKind::Decode, text));
     }
     let lost = |one: &&Ended| matches!(one.state, State::Failure | State::Revoked);
     if let Some(one) = members.iter().find(lost) {

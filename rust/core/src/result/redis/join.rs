@@ -19,8 +19,9 @@ use crate::{
     message::pyjson::write_str,
     redis_connection::Multiplexed,
     result::{
-        Join, Joined, Joins, Member, Record, State, Stored,
+        Join, Joined, Joins, Member, Record, State, Stored, encoded,
         join::{self, CLAIM_MS, DONE_MS, Ended, Size},
+        record,
     },
 };
 
@@ -232,6 +233,9 @@ fn joined(id: &str, claimed: Claimed) -> Option<Joined> {
 
 /// A member as Celery writes it, byte for byte: in a sorted set the bytes tell members apart.
 fn part(ended: &Ended) -> Vec<u8> {
+    if let Some(member) = encoded::member(&ended.result) {
+        return member.to_vec();
+    }
     let mut out = b"[1, ".to_vec();
     write_str(&mut out, &ended.id);
     out.extend_from_slice(b", ");
@@ -245,7 +249,11 @@ fn part(ended: &Ended) -> Vec<u8> {
 /// A member as it was written.
 fn ended(part: &[u8]) -> Result<Ended> {
     let broken = |_| Error::new(ErrorKind::Decode, "a member of a join is not what Celery writes");
-    let items = join::items(part)?;
+    let part = record::open(part)?;
+    if part.first() != Some(&b'[') {
+        return Ok(encoded::unknown(&part));
+    }
+    let items = join::items(&part)?;
     let [_, id, state, result] = items[..] else {
         return Err(Error::new(
             ErrorKind::Decode,

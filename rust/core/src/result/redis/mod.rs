@@ -28,7 +28,8 @@ use redis::cmd;
 use tokio::runtime;
 
 use super::{
-    GROUP_PREFIX, Origin, Record, ResultStore, State, Stored, Watch, fresh_reply_id, record,
+    GROUP_PREFIX, Origin, Record, ResultStore, State, Stored, Watch, encoded, fresh_reply_id,
+    record,
     watch::{Observer, Watchers},
 };
 use crate::{
@@ -234,11 +235,11 @@ fn is_ready(document: &[u8]) -> bool {
     };
     status.map_or_else(
         || {
-            let parsed: Option<serde_json::Value> = serde_json::from_slice(document).ok();
-            parsed
-                .as_ref()
-                .and_then(|d| d.get("status")?.as_str())
-                .is_some_and(|status| ready(status.as_bytes()))
+            let Ok(parsed) = serde_json::from_slice::<serde_json::Value>(document) else {
+                return encoded::state_of(document).is_some_and(|state| state.is_ready());
+            };
+            let status = parsed.get("status").and_then(serde_json::Value::as_str);
+            status.is_some_and(|status| ready(status.as_bytes()))
         },
         ready,
     )
@@ -256,6 +257,7 @@ mod tests {
         assert!(is_ready(br#"{"result":1,"status":"REVOKED"}"#));
         assert!(!is_ready(br#"{"status": "STARTED", "result": "{\"status\": \"SUCCESS\"}"}"#));
         assert!(!is_ready(br#"{"status": "SUCCESSFUL"}"#));
+        assert!(is_ready(b"\x86\xa6status\xa7SUCCESS") && !is_ready(b"\x86\xa6status\xa7STARTED"));
         assert!(!is_ready(b"") && !is_ready(b"[]") && !is_ready(b"\x80"));
         assert!(!is_ready(b"\0celery-compressed\0") && !is_ready(b"\0celery-compressed\0x\0"));
     }

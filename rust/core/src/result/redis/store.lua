@@ -12,9 +12,18 @@ local function set(key, document, ...)
   return call('SET', key, document, 'PX', ttl, ...)
 end
 local READY = { ['{"status": "SUCCESS"'] = 2, ['{"status": "FAILURE"'] = 1, ['{"status": "REVOKED"'] = 1 }
+-- A document in another encoding tells its state as `encoded.rs` says: pickle and MessagePack at its
+-- beginning, YAML in a line of its own. That of a compressed one is not seen, so it never stays.
+local RANKS = { SUCCESS = 2, FAILURE = 1, REVOKED = 1 }
+local function rank_of(document)
+  local rank = READY[string.sub(document, 1, 20)]
+  if rank or string.sub(document, 1, 1) == '{' then return rank end
+  local state = string.match('\n' .. document, '\nstatus:%s*([%u_]+)')
+  return RANKS[state or string.match(document, 'status[^%u]*X?[^%u]*([%u_]+)') or '']
+end
 local function stays(old, new)
-  local rank = READY[old]
-  return rank == 2 or (rank == 1 and not READY[string.sub(new, 1, 20)])
+  local rank = rank_of(old)
+  return rank == 2 or (rank == 1 and not rank_of(new))
 end
 -- Changes nothing. Redis lets a script grow without memory only after a write of a kind that does not.
 if ARGV[3 * #KEYS + 2] then redis.pcall('HDEL', KEYS[1], '') end
@@ -28,11 +37,14 @@ for i = 1, #KEYS do
     if type(old) == 'table' then
       if not string.find(old.err, 'WRONGTYPE', 1, true) then return old end
       foreign[#foreign + 1] = i
-    elseif not stays(old, document) then
-      announced = set(key, document)
     else
-      -- The very same document: who stored it may have lost its link before it could announce it.
-      announced = call('GET', key) == document
+      if string.sub(old, 1, 1) ~= '{' then old = call('GET', key) end
+      if not stays(old, document) then
+        announced = set(key, document)
+      else
+        -- The very same document: who stored it may have lost its link before it could announce it.
+        announced = call('GET', key) == document
+      end
     end
   end
   if announced then

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     redis_connection::{Multiplexed, is_full},
-    result::{REPLY_PREFIX, Record, Stored},
+    result::{REPLY_PREFIX, Record, Stored, encoded::is_json},
 };
 
 /// So many records are stored by the script.
@@ -115,7 +115,7 @@ impl RedisResults {
                 Some(to) => call.arg(self.reply_channel(to)),
                 None => call.arg(""),
             };
-            if record.document.len() > LARGE {
+            if record.document.len() > LARGE || !is_json(&record.document) {
                 call.arg(format!("{NOTICE}{}", record.id));
             } else {
                 call.arg("");
@@ -211,6 +211,12 @@ impl RedisResults {
                 say.cmd("PUBLISH").arg(self.key(&record.id)).arg(&*record.document);
             }
             if let Some(to) = client(record).filter(|to| listeners.has_client(to)) {
+                if !is_json(&record.document) {
+                    // It has no lines of its own to be told apart by.
+                    let notice = format!("{NOTICE}{}", record.id);
+                    say.cmd("PUBLISH").arg(self.reply_channel(to)).arg(notice);
+                    continue;
+                }
                 let documents = clients.entry(to).or_default();
                 if !documents.is_empty() {
                     documents.push(b'\n');
