@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from taskcore import AsyncResult, Taskcore
+from taskcore import AsyncResult, Taskcore, chain, chord, group
+from taskcore.canvas import StampingVisitor
 from taskcore.exceptions import Ignore, Reject
 
 
@@ -73,3 +74,53 @@ def test_the_children_of_a_request_are_results(app: Taskcore) -> None:
     published, children = parent.apply().get()
     assert [type(result) for result in children] == [AsyncResult]
     assert children == [published] and children[0].app is app
+
+
+class Stamps(StampingVisitor):
+    """Stamps tasks and what they link to."""
+
+    def on_signature(self, sig: Any, **headers: Any) -> dict[str, Any]:
+        return {"of": ["all"]}
+
+    def on_callback(self, callback: Any, **headers: Any) -> dict[str, Any]:
+        return {"linked": 1}
+
+
+def test_stamps_are_seen_as_on_a_worker(app: Taskcore) -> None:
+    seen: list[Any] = []
+
+    @app.task(bind=True, max_retries=1, default_retry_delay=0)
+    def stamped(self: Any, *args: Any, again: bool = False) -> None:
+        names = self.request.stamped_headers
+        seen.append((names and sorted(names), self.request.stamps))
+        if again and self.request.retries < 1:
+            raise self.retry()
+
+    def run(sig: Any, **options: Any) -> list[Any]:
+        seen.clear()
+        sig.apply(**options)
+        return list(seen)
+
+    customer: Any = (["customer"], {"customer": "acme"})
+    one, two = stamped.s(), stamped.s()
+    for sig, times in (
+        (stamped.s(), 1),
+        (stamped.s(again=True), 2),
+        (chain(one, two), 2),
+        (group(one, two), 2),
+    ):
+        sig.stamp(customer="acme")
+        assert run(sig) == [customer] * times
+    header = chord([stamped.s(), stamped.s()], stamped.s())
+    header.stamp(customer="acme")
+    assert run(header) == [customer, customer, (None, None)]
+    assert run(stamped.s(), stamped_headers=["customer"], customer="acme") == [customer]
+    linked = stamped.s()
+    linked.link(stamped.s())
+    linked.stamp_links(Stamps())
+    after = (["linked", "of"], {"linked": 1, "of": ["all"]})
+    assert run(linked) == [(None, None), after]
+    linked = stamped.s()
+    linked.link(stamped.s())
+    linked.stamp(Stamps())
+    assert run(linked) == [(["of"], {"of": ["all"]}), after]

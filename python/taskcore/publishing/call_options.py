@@ -247,11 +247,20 @@ def to_fields(options: Mapping[str, Any], now: float, zone: tzinfo) -> dict[str,
             fields[field] = signatures(key, value)
     if headers := options.get("headers"):
         fields["headers"] = dict(headers)
-    if names := options.get("stamped_headers"):
-        stamps = options.get("stamps") or {}
-        fields["stamped_headers"] = list(names)
-        fields["stamps"] = {name: options.get(name, stamps.get(name)) for name in names}
+    if options.get("stamped_headers"):
+        fields |= stamps(options)
     return fields
+
+
+def stamps(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The stamps among the options of a call, and their names."""
+    names, known = options.get("stamped_headers") or (), options.get("stamps") or {}
+    if not names:
+        return {}
+    return {
+        "stamped_headers": list(names),
+        "stamps": {name: options.get(name, known.get(name)) for name in names},
+    }
 
 
 def _check_values(fields: dict[str, Any]) -> None:

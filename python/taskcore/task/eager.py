@@ -81,4 +81,5 @@ def _request(
         },
         ignore_result=options.get("ignore_result"),
         shadow=options.get("shadow"),
+        **call_options.stamps(options),
     )

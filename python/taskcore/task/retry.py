@@ -35,7 +35,15 @@ _CARRIED = [
     "serializer",
 ]
 _OPTION_OF = {"callbacks": "link", "errbacks": "link_error", "group": "group_id"}
-_KEPT_EAGERLY = ("headers", "root_id", "shadow", "ignore_result", "chain")
+_KEPT_EAGERLY = (
+    "headers",
+    "root_id",
+    "shadow",
+    "ignore_result",
+    "chain",
+    "stamps",
+    "stamped_headers",
+)
 NO_MORE = "_taskcore_no_more_retries"
 """Attribute of an exception with which `retry(max_retries=...)` has ended the call:
 `autoretry_for` leaves it alone."""
