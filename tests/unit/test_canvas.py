@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from taskcore import (
     Signature,
     StampingVisitor,
+    Task,
     Taskcore,
     chain,
     chord,
@@ -235,6 +236,33 @@ def test_a_callback_of_the_program_sends_members_itself(app: Any, tasks: Any) ->
 
     result = group(tasks.add.s(1), Own(tasks.add, (2,))).apply_async()
     assert called == [((2,), 1)] and [one.id for one in result][1] == "own"
+
+
+def test_only_calls_of_a_task_s_own_leave_the_pipeline(app: Any, tasks: Any) -> None:
+    batches: list[int] = []
+    each = app.publisher.publish_each
+
+    def publish_each(messages: Any) -> list[str]:
+        ids: list[str] = each(messages)
+        batches.append(len(ids))
+        return ids
+
+    app.publisher.publish_each = publish_each
+    called: list[Any] = []
+
+    class Own(Task[..., Any]):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            called.append((args, options["group_index"]))
+            return super().apply_async(args, kwargs, **options)
+
+    own = app.task(lambda x: x, name="own", base=Own)
+    assert len(group(tasks.add.s(n) for n in range(20)).apply_async()) == 20
+    assert (batches, called) == ([20], [])
+    made = group([*(tasks.add.s(n) for n in range(5)), own.s(7), tasks.add.s(6)]).apply_async()
+    assert (batches, called) == ([20, 5, 1], [((7,), 5)])
+    assert [one.id for one in made] == [fields["task_id"] for *_, fields in sent(app)[20:]]
+    assert [fields["group_index"] for *_, fields in sent(app)[20:]] == list(range(7))
+    assert {fields["group"] for *_, fields in sent(app)[20:]} == {made.id}
 
 
 def test_kinds_can_be_replaced(tasks: Any) -> None:

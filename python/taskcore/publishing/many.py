@@ -78,8 +78,9 @@ def send_workflow(producer: Producer, calls: Iterable[Any]) -> Callable[[int], A
     app = producer.app
     following = producer.followed()
     known = ((app.tasks.get(call[0]) or call[0], *call[1:]) for call in calls)
-    own = app.has_own_send or any(task.has_own_call for task in app.tasks.values())
-    if following is None and not own:
+    if following is None and not app.has_own_send:
+        if any(task.has_own_call for task in app.tasks.values()):
+            return _send_parts(producer, known)
         made = _Made(producer)
         made.send(known)
         return made.result
@@ -93,11 +94,33 @@ def send_workflow(producer: Producer, calls: Iterable[Any]) -> Callable[[int], A
         if app.has_own_send or isinstance(target, str):
             name = target if isinstance(target, str) else target.name
             results.append(app.send_task(name, args, kwargs, **options))
-        elif target.has_own_call:
+        elif _has_own_call(target):
             results.append(target.apply_async(args, kwargs, **options))
         else:
             results.append(producer.send(target, args, kwargs, options))
     return results.__getitem__
+
+
+def _send_parts(producer: Producer, calls: Iterable[Any]) -> Callable[[int], AsyncResult[Any]]:
+    """Sends the calls of a workflow in which tasks may have a call of their own: those by it, and
+    what is between them pipelined."""
+    from itertools import groupby
+
+    results: list[Any] = []
+    for is_own, part in groupby(calls, lambda call: _has_own_call(call[0])):
+        if not is_own:
+            made = _Made(producer)
+            made.send(part)
+            results += map(made.result, range(len(made.ids)))
+            continue
+        for task, args, kwargs, options, index in part:
+            options = dict(options) if index is None else {**options, "group_index": index}
+            results.append(task.apply_async(args, kwargs, **options))
+    return results.__getitem__
+
+
+def _has_own_call(target: Any) -> bool:
+    return not isinstance(target, str) and target.has_own_call
 
 
 class _Made:
