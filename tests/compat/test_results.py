@@ -126,6 +126,53 @@ def test_both_sides_read_what_a_task_has_published(mixed: Any, stock: ModuleType
     assert quiet.get(timeout=WAIT) is None and quiet.children == []
 
 
+def shape(result: Any) -> Any:
+    """What a result has inside, by kinds."""
+    return type(result).__name__, [shape(child) for child in result.children or ()]
+
+
+def test_what_follows_is_the_child_that_celery_tells_of(mixed: Any, stock: ModuleType) -> None:
+    from celery import chain, chord, group
+
+    def linked(*callbacks: Any) -> Any:
+        sig = stock.add.si(1, 1)
+        for callback in callbacks:
+            sig.link(callback)
+        return sig
+
+    def forms() -> list[Any]:
+        one, two = stock.add.si(1, 1), stock.add.si(2, 2)
+        return [
+            chain(one, group(one, two)),
+            linked(group(one, two)),
+            linked(one, two),
+            linked(chain(one, two)),
+            linked(chord([one, two], stock.echo.si(0))),
+            chain(one, group(one, two), stock.echo.si(0)),
+            chain(one, two, group(two, chain(one, two))),
+            chain(one, chord([one, chain(one, two)], stock.echo.si(0)), two),
+        ]
+
+    shapes = []
+    for start in (mixed.celery_worker, mixed.taskcore_worker):
+        worker = start("-c", "1")
+        found = []
+        for sig in forms():
+            first = result = sig.apply_async()
+            result.get(timeout=WAIT)
+            while first.parent is not None:
+                first = first.parent
+            first = stock.app.AsyncResult(first.id)
+            mixed.wait_queue("celery", depth=0, in_flight=0)
+            values = [(type(one).__name__, value) for one, value in first.collect()]
+            ours = mixed.app.AsyncResult(first.id)
+            assert shape(first) == shape(ours) and len(first.graph) == len(ours.graph)
+            found.append((shape(first), values))
+        shapes.append(found)
+        worker.stop()
+    assert shapes[0] == shapes[1]
+
+
 def test_documents_that_a_peer_has_compressed(mixed: Any) -> None:
     """As workers of Celery 5.7 write them with `result_compression`."""
     import threading

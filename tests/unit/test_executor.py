@@ -529,7 +529,8 @@ def test_callbacks_get_the_result(app: Any, core: Any) -> None:
         0,
         1,
     )
-    assert request.children == [fields["task_id"], more["task_id"]]
+    ids = [((one["task_id"], None), None) for one in (fields, more)]
+    assert request.children == [(fields["group"], ids)]
 
 
 @pytest.mark.parametrize("inherits", [True, False])

@@ -212,13 +212,14 @@ class chord(Signature):  # noqa: N801 - Celery's name
         arguments = (args if self["immutable"] else (*args, *self["args"]), kwargs)
         arguments = arguments[0], {**self["kwargs"].get("kwargs", {}), **arguments[1]}
         check_arguments(self._members, run.app)
+        told = run.begin_group(shared)
         results: list[Any] = []
         members = (with_one_value(task) for task in spread(self._members, take=True))
         calls = unfold_members(run, members, shared, arguments, results)
         yield from _declaring(run, group_id, calls, results)
         if not results:
             yield from body._unfold(run, ([],), {}, {})
-        before = run.group_result(group_id, results)
+        before = run.group_result(group_id, results, told)
         if not callable(before):
             _first(result).parent = before
             return result

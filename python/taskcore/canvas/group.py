@@ -178,9 +178,10 @@ class group(Signature):  # noqa: N801 - Celery's name
         group_id = own.pop("task_id", None) or uuid()
         own["group_id"] = group_id
         check_arguments(self.tasks, run.app)
+        told = run.begin_group(own)
         results: list[Any] = []
         yield from unfold_members(run, spread(self.tasks, take=True), own, (args, kwargs), results)
-        return run.group_result(group_id, results)
+        return run.group_result(group_id, results, told)
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Runs its members here and now, one after the other; a GroupResult."""

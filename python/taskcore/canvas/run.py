@@ -8,10 +8,11 @@ are handed to the producer as a generator, which writes them in few round trips.
 from __future__ import annotations
 
 from taskcore.canvas.check import check
+from taskcore.publishing import trail
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from typing import Any
 
     Call = tuple[str, Any, dict[str, Any], dict[str, Any], int | None]
@@ -29,6 +30,9 @@ class Run:
         self.count = 0
         """Calls given so far; who gives one counts it."""
         self._result: Any = None
+        self._parent = app.producer.parent({})
+        self._groups: list[Any] = []
+        """What stands for the groups that the running task publishes."""
 
     def calls(self, sig: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Calls:
         """All that is published now."""
@@ -38,17 +42,48 @@ class Run:
         """What stands for the whole; `sent` gives the result of each call by its number."""
         return self._result(sent) if callable(self._result) else self._result
 
-    def group_result(self, group_id: str, members: list[Any]) -> Any:
+    def begin_group(self, options: dict[str, Any]) -> bool:
+        """Whether the running task is to tell of a group with these options, which are those of its
+        members: then it tells of none of them alone."""
+        told = self._parent is not None and options.get("add_to_parent", True)
+        if told:
+            options["add_to_parent"] = False
+        return told
+
+    def group_result(self, group_id: str, members: list[Any], told: bool) -> Any:
         """What stands for a group.
 
         Args:
             members: results; the number of a call where its task has been given no id yet, or a
                 function that gives the result when the calls are sent.
+            told: what `begin_group` said.
         """
         make = self.app.GroupResult
         if not any(type(one) is int or callable(one) for one in members):
-            return make(group_id, members)
-        return lambda sent: make(group_id, [_known(one, sent) for one in members])
+            made = make(group_id, members)
+        else:
+            made = _Later(lambda sent: make(group_id, [_known(one, sent) for one in members]))
+        if told:
+            self._groups.append(made)
+        return made
+
+    def tell(self, sent: Any) -> None:
+        """Records the groups for the running task, as its children."""
+        for one in self._groups:
+            trail.add_group(self.app, self._parent, one(sent) if callable(one) else one)
+
+
+class _Later:
+    """A result that is known when the calls are sent; made once."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+        self._made: Any = None
+
+    def __call__(self, sent: Any) -> Any:
+        if self._made is None:
+            self._made = self._make(sent)
+        return self._made
 
 
 def _known(member: Any, sent: Any) -> Any:
@@ -68,4 +103,7 @@ def start(sig: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
     app.finalize()
     check(sig, app, names=app.producer.followed() is None)
     run = Run(app)
-    return run.result(app.producer.send_workflow(run.calls(sig, args, kwargs, options)))
+    sent = app.producer.send_workflow(run.calls(sig, args, kwargs, options))
+    result = run.result(sent)
+    run.tell(sent)
+    return result

@@ -15,7 +15,7 @@ from taskcore import context, states
 from taskcore.canvas import Signature, maybe_signature
 from taskcore.canvas.check import check
 from taskcore.canvas.compose import as_chain
-from taskcore.publishing import argument_check, call_options
+from taskcore.publishing import argument_check, call_options, trail
 from taskcore.results import exception_codec
 from taskcore.task import retry
 from taskcore.utils import uuid
@@ -64,10 +64,17 @@ def publish_callbacks(app: Any, request: Any, retval: Any) -> None:
     callbacks = carried.get("callbacks") or []
     # One callback is a task by itself, several are a group; monitors show them so.
     group = uuid() if len(callbacks) > 1 else None
+    members = []
     for index, sig in enumerate(callbacks):
+        own = sig.get("options") or {}
         more = {"group_id": group, "group_index": index} if group else {}
-        more["priority"] = (sig.get("options") or {}).get("priority", priority)
+        more["priority"] = own.get("priority", priority)
+        if group and not sig.get("subtask_type"):
+            members.append(own.get("task_id") or uuid())
+            more |= {"task_id": members[-1], "add_to_parent": False}
         _publish(app, request, carried, sig, (retval,), more)
+    if members:
+        trail.add_group(app, request, app.GroupResult(group, members))
     chain = carried.get("chain")
     if chain:
         # Reversed on the wire: the last element is the next one.

@@ -46,7 +46,7 @@ def send_calls(
     ids = producer.publisher.publish_many(
         producer.template(task), checked, fields or None, task._check_arguments
     )
-    if parent is not None:
+    if parent is not None and options.get("add_to_parent", True):
         for task_id in ids:
             trail.add(app, parent, task_id)
     return ResultSet(ids, app, fields.get("reply_to") if replies else None, make)
@@ -131,33 +131,18 @@ class _Made:
         self.ids: list[str] = []
         self.ignored: set[int] = set()
         """Numbers of the calls whose results nobody wants."""
-        self._parents: list[tuple[context.TaskRequest, str | None] | None] = []
-        """Of each call the execution that publishes it, and its group; None of calls that none
-        publishes, of the last of them not even that."""
+        self._children: list[tuple[context.TaskRequest, int]] = []
+        """Executions that publish a call as their child, and its number."""
         self._after: list[Callable[[], None]] = []
         self._count = 0
 
     def send(self, calls: Iterable[Any]) -> None:
         """Sends them."""
         self.ids = self._producer.publisher.publish_each(self._messages(calls))
-        if self._parents:
-            self._record()
+        for parent, number in self._children:
+            trail.add(self._producer.app, parent, self.ids[number])
         for sent in self._after:
             sent()
-
-    def _record(self) -> None:
-        """Tells the executions that published them, of a group at once."""
-        from itertools import groupby
-
-        app = self._producer.app
-        made = zip(self.ids, self._parents, strict=False)
-        for (parent, group), part in groupby(made, lambda one: one[1] or (None, None)):
-            ids = [task_id for task_id, _ in part]
-            if group is not None:
-                trail.add_group(app, parent, group, ids)
-            else:
-                for task_id in ids:
-                    trail.add(app, parent, task_id)
 
     def result(self, number: int) -> AsyncResult[Any]:
         """The result of a call."""
@@ -190,9 +175,7 @@ class _Made:
             if ignored:
                 self.ignored.add(self._count)
             if parent is not None:
-                self._parents.extend([None] * (self._count - len(self._parents)))
-                group = None if index is None else options.get("group_id")
-                self._parents.append((parent, group))
+                self._children.append((parent, self._count))
             self._count += 1
             yield template, args, kwargs, fields or None
 
@@ -202,4 +185,5 @@ class _Made:
         producer = self._producer
         parent = producer.parent(options)
         fields, _, make = producer.complete(target, options, parent)
-        return producer.template(target), fields, parent, make is IgnoredResult
+        told = parent if options.get("add_to_parent", True) else None
+        return producer.template(target), fields, told, make is IgnoredResult

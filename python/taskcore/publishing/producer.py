@@ -132,7 +132,8 @@ class Producer:
         parent = self.parent(options)
         fields, replies, make = self.complete(target, options, parent)
         task_id = self.deliver(target, args, kwargs, fields, *self._called.get())
-        trail.add(self.app, parent, task_id)
+        if options.get("add_to_parent", True):
+            trail.add(self.app, parent, task_id)
         if not isinstance(target, str) and target._fast_path is None:
             self._prepare(target)
         return make(task_id, self.app, fields.get("reply_to") if replies else None)
@@ -221,8 +222,10 @@ class Producer:
         return priority
 
     def parent(self, options: Mapping[str, Any]) -> context.TaskRequest | None:
-        """The execution that a call with these options is a child of."""
-        return context.get_parent_request() if options.get("add_to_parent", True) else None
+        """The execution that publishes a call with these options; None where it does not matter."""
+        known = options.get("root_id") and options.get("parent_id")
+        told = options.get("add_to_parent", True)
+        return context.get_parent_request() if told or not known else None
 
     def announce(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from taskcore import context
@@ -17,12 +16,11 @@ def add(app: Any, parent: context.TaskRequest | None, task_id: str) -> None:
         parent.add_child(task_id)
 
 
-def add_group(
-    app: Any, parent: context.TaskRequest | None, group_id: str, ids: Iterable[str]
-) -> None:
-    """Records a group likewise, as one child that has these."""
+def add_group(app: Any, parent: context.TaskRequest | None, group: Any) -> None:
+    """Records a group likewise, by its result, as one child that has others."""
     if parent is not None and _is_wanted(app, parent):
-        parent.add_child(group_id, None, [((task_id, None), None) for task_id in ids])
+        (group_id, before), members = group.as_tuple()
+        parent.add_child(group_id, before, members)
 
 
 def _is_wanted(app: Any, parent: context.TaskRequest) -> bool:

@@ -65,6 +65,12 @@ struct Child {
 }
 
 impl Child {
+    /// The first member of a group.
+    fn first(&self, py: Python<'_>) -> Option<String> {
+        let member = self.members.as_ref()?.bind(py).get_item(0).ok()?;
+        member.get_item(0).and_then(|id| id.get_item(0)?.extract()).ok()
+    }
+
     fn clone_ref(&self, py: Python<'_>) -> Self {
         let copy = |tuple: &Option<Py<PyAny>>| tuple.as_ref().map(|t| t.clone_ref(py));
         Self { id: self.id.clone(), parent: copy(&self.parent), members: copy(&self.members) }
@@ -262,14 +268,17 @@ impl Request {
 
     /// Drops the messages that were to follow this execution, and what `children` says of them;
     /// gives their task ids.
-    fn drop_following(&self) -> Vec<String> {
+    fn drop_following(&self, py: Python<'_>) -> Vec<String> {
         let Some(aftermath) = self.aftermath.get() else { return Vec::new() };
         let dropped = match &mut *aftermath.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(aftermath) => std::mem::take(&mut aftermath.follow),
             None => Vec::new(),
         };
         if !dropped.is_empty() {
-            self.lock().retain(|child| dropped.iter().all(|message| *message.id != *child.id));
+            let is_dropped = |id: &str| dropped.iter().any(|message| *message.id == *id);
+            self.lock().retain(|child| {
+                !is_dropped(&child.id) && !child.first(py).is_some_and(|id| is_dropped(&id))
+            });
         }
         dropped.iter().map(|message| message.id.to_string()).collect()
     }
