@@ -288,12 +288,11 @@ impl Results {
         group_id: &str,
         structure: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let document = match &self.encoding {
-            Some(encoding) => encoding.document(py, b"{}", structure)?,
-            None => {
-                let structure = codec::dumps_json(structure, "result")?;
-                [&b"{\"result\": "[..], &structure, b"}"].concat().into()
-            }
+        let document = if let Some(encoding) = &self.encoding {
+            encoding.document(py, b"{}", structure)?
+        } else {
+            let structure = codec::dumps_json(structure, "result")?;
+            [&b"{\"result\": "[..], &structure, b"}"].concat().into()
         };
         let record = Record {
             id: format!("{GROUP_PREFIX}{group_id}"),
