@@ -36,7 +36,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Taskcore]:
 
 
 async def value_of(app: Taskcore, task_id: str) -> Any:
-    return await AsyncResult(task_id, app)
+    return await AsyncResult(task_id, app=app)
 
 
 def threads() -> int:
@@ -81,7 +81,7 @@ def test_a_timeout_takes_effect_at_once_and_leaves_nothing(app: Taskcore) -> Non
     async def main() -> None:
         waiting = [asyncio.create_task(value_of(app, "late")) for _ in range(50)]
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(AsyncResult("late", app), 0.01)
+            await asyncio.wait_for(AsyncResult("late", app=app), 0.01)
         async with asyncio.timeout(WAIT):
             for task in waiting:
                 task.cancel()

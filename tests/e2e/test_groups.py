@@ -96,8 +96,8 @@ def test_values_come_from_another_thread(app: Taskcore) -> None:
 
 
 def test_a_failed_task_of_a_chain_ends_the_wait_for_the_last(app: Taskcore) -> None:
-    first = AsyncResult("first", app)
-    last = AsyncResult("last", app, parent=AsyncResult("middle", app, parent=first))
+    first = AsyncResult("first", app=app)
+    last = AsyncResult("last", app=app, parent=AsyncResult("middle", app=app, parent=first))
     error = {"exc_type": "ValueError", "exc_message": ["x"], "exc_module": "builtins"}
     threading.Timer(0.05, lambda: app.backend.put("first", "FAILURE", error)).start()
     with pytest.raises(ValueError, match="x"):
@@ -110,8 +110,8 @@ def test_a_failed_task_of_a_chain_ends_the_wait_for_the_last(app: Taskcore) -> N
         asyncio.run(asyncio.wait_for(wait(), WAIT))
     app.backend.put("last", "SUCCESS", 1)
     with pytest.raises(last.TimeoutError, match="`other`"):
-        AsyncResult("other", app, parent=AsyncResult("nobody", app)).get(timeout=0.05)
-    assert AsyncResult("last", app, parent=AsyncResult("first", app)).get(timeout=WAIT) == 1
+        AsyncResult("other", app=app, parent=AsyncResult("nobody", app=app)).get(timeout=0.05)
+    assert AsyncResult("last", app=app, parent=AsyncResult("first", app=app)).get(timeout=WAIT) == 1
 
 
 def test_who_is_told_of_the_end(app: Taskcore) -> None:
@@ -144,7 +144,7 @@ begun.wait({WAIT})
 
 
 def test_a_failed_task_before_a_group_ends_the_wait_for_it(app: Taskcore) -> None:
-    first = AsyncResult("first", app)
+    first = AsyncResult("first", app=app)
     group = GroupResult("g", ["a", "b"], first, app=app)
     error = {"exc_type": "ValueError", "exc_message": ["x"], "exc_module": "builtins"}
     threading.Timer(0.05, lambda: app.backend.put("first", "FAILURE", error)).start()
@@ -152,7 +152,7 @@ def test_a_failed_task_before_a_group_ends_the_wait_for_it(app: Taskcore) -> Non
         group.get(timeout=WAIT)
 
     async def wait() -> Any:
-        return await GroupResult("g", ["a", "b"], AsyncResult("first", app), app=app)
+        return await GroupResult("g", ["a", "b"], AsyncResult("first", app=app), app=app)
 
     with pytest.raises(ValueError, match="x"):
         asyncio.run(asyncio.wait_for(wait(), WAIT))

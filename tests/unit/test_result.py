@@ -24,7 +24,7 @@ def done(
     app: Any, task_id: str, value: Any, state: str = "SUCCESS", **fields: Any
 ) -> AsyncResult[Any]:
     app.backend.put(task_id, state, value, fields=fields)
-    return AsyncResult(task_id, app)
+    return AsyncResult(task_id, app=app)
 
 
 def test_a_value(app: Any) -> None:
@@ -36,7 +36,7 @@ def test_a_value(app: Any) -> None:
 
 
 def test_nothing_is_pending(app: Any) -> None:
-    result = AsyncResult("i", app)
+    result = AsyncResult("i", app=app)
     assert (result.state, result.result, result.traceback, result.children) == (
         "PENDING",
         None,
@@ -72,13 +72,13 @@ def test_who_waits_says_whether_the_worker_knows_it(app: Any) -> None:
     """A result published here is pushed to this process; any other must be looked for on Celery's
     channel."""
     done(app, "i", 1)
-    AsyncResult("i", app, "tc-fake").get()
-    AsyncResult("i", app, "tc-other").get()
-    AsyncResult("i", app).get(timeout=3)
+    AsyncResult("i", app=app, reply_to="tc-fake").get()
+    AsyncResult("i", app=app, reply_to="tc-other").get()
+    AsyncResult("i", app=app).get(timeout=3)
     app.conf.task_protocol = 2
     backend = app.backend
     done(app, "i", 1)
-    AsyncResult("i", app, "tc-fake").get()
+    AsyncResult("i", app=app, reply_to="tc-fake").get()
     assert backend.waited == [("i", None, True)]
 
 
@@ -124,7 +124,7 @@ def test_waiting_inside_a_task_is_refused(app: Any, core: Any) -> None:
                 wait()
         assert result.get(disable_sync_subtasks=False) == 1
         with allow_join_result():
-            assert AsyncResult("i", app).get() == 1
+            assert AsyncResult("i", app=app).get() == 1
     finally:
         reset_request(token)
 
@@ -137,7 +137,7 @@ def test_forget(app: Any) -> None:
 
 
 def test_only_what_is_scheduled_can_be_revoked(app: Any) -> None:
-    result = AsyncResult("i", app)
+    result = AsyncResult("i", app=app)
     with pytest.raises(exceptions.NotSupportedError, match="not scheduled"):
         result.revoke()
     with pytest.raises(exceptions.NotSupportedError, match="not scheduled"):
@@ -152,7 +152,7 @@ def test_only_what_is_scheduled_can_be_revoked(app: Any) -> None:
 def test_identity(app: Any) -> None:
     import pickle
 
-    result = AsyncResult("i", app)
+    result = AsyncResult("i", app=app)
     assert (
         result == AsyncResult("i")
         and result != AsyncResult("j")
@@ -171,7 +171,7 @@ def test_a_result_can_be_awaited(app: Any) -> None:
     done(app, "i", 4)
 
     async def wait() -> Any:
-        return await AsyncResult("i", app)
+        return await AsyncResult("i", app=app)
 
     assert asyncio.run(wait()) == 4
 
@@ -276,7 +276,7 @@ def test_what_is_seen_while_waiting(app: Any) -> None:
     seen: list[Any] = []
     intervals: list[int] = []
     app.backend.put("i", "PROGRESS", {"n": 1})
-    result = AsyncResult("i", app)
+    result = AsyncResult("i", app=app)
 
     def tick() -> None:
         intervals.append(1)
@@ -296,7 +296,7 @@ def test_what_is_seen_while_waiting(app: Any) -> None:
 
 def test_watching_ends_with_the_timeout(app: Any) -> None:
     with pytest.raises(TimeoutError):
-        AsyncResult("i", app).get(timeout=0.002, interval=0.001, on_interval=lambda: None)
+        AsyncResult("i", app=app).get(timeout=0.002, interval=0.001, on_interval=lambda: None)
 
 
 def test_options_of_get_are_celerys(app: Any) -> None:
@@ -343,8 +343,8 @@ def test_the_tree_of_what_a_task_published(app: Any) -> None:
 
 def test_small_things_of_a_result(app: Any) -> None:
     result = done(app, "i", 5)
-    assert result.exists() and not AsyncResult("other", app).exists()
-    assert AsyncResult("i", app, parent=AsyncResult("p", app)).as_list() == ["i", "p"]
+    assert result.exists() and not AsyncResult("other", app=app).exists()
+    assert AsyncResult("i", app=app, parent=AsyncResult("p", app=app)).as_list() == ["i", "p"]
     assert result.as_tuple() == (("i", None), None)
     failed = done(app, "f", exception_codec.to_document(ValueError("x")), "FAILURE")
     with pytest.raises(ValueError, match="x"):
@@ -369,7 +369,7 @@ def test_what_would_end_the_caller_arrives_as_a_failure_that_names_it(
     for raising in (
         result.get,
         result.maybe_throw,
-        AsyncResult("pickled", app).get,
+        AsyncResult("pickled", app=app).get,
         ResultSet(["i"], app).get,
         eager.get,
         eager.maybe_throw,
@@ -413,9 +413,14 @@ def test_the_text_of_an_exception_that_cannot_be_rebuilt_names_it() -> None:
     assert str(exception_codec.from_document(empty)) == "UnicodeDecodeError"
 
 
-def test_what_celery_gives_in_another_place_is_refused(app: Any) -> None:
+def test_arguments_stand_where_celery_has_them(app: Any) -> None:
+    before: AsyncResult[Any] = AsyncResult("before", app=app)
+    made: AsyncResult[Any] = AsyncResult("i", app.backend, "name", app, before)
+    assert (made.backend, made.app, made.parent) == (app.backend, app, before)
+    with pytest.raises(TypeError, match="pass `app=`"):
+        AsyncResult("i", app)
     with pytest.raises(TypeError, match="positional"):
-        AsyncResult("i", app.backend, "name", app)  # type: ignore[misc]
+        ResultSet(["i"], app, "barrier")  # type: ignore[misc]
 
 
 def test_copies_are_of_the_same_kind(app: Any) -> None:
@@ -426,7 +431,7 @@ def test_copies_are_of_the_same_kind(app: Any) -> None:
     for made in (copy.copy(eager), pickle.loads(pickle.dumps(eager))):
         assert type(made) is EagerResult and made.id == "e"
         assert (made.get(), made.state, made.traceback, made.name) == (5, "SUCCESS", "text", "name")
-    assert copy.copy(AsyncResult("i", app)).app is app
+    assert copy.copy(AsyncResult("i", app=app)).app is app
 
 
 def test_an_eager_result_can_be_revoked() -> None:
@@ -438,7 +443,7 @@ def test_an_eager_result_can_be_revoked() -> None:
 
 
 def test_sets_of_the_same_results_are_equal(app: Any) -> None:
-    assert ResultSet(["a", "b"], app) == ResultSet([AsyncResult("a", app), "b"])
+    assert ResultSet(["a", "b"], app) == ResultSet([AsyncResult("a", app=app), "b"])
     assert ResultSet(["a", "b"], app) != ResultSet(["b", "a"], app)
     assert ResultSet(["a"], app) != ["a"]
     with pytest.raises(TypeError, match="unhashable"):
@@ -450,7 +455,7 @@ def test_sets_of_the_same_results_are_equal(app: Any) -> None:
 
 def test_who_is_called_when_a_task_has_ended(app: Any) -> None:
     seen: list[Any] = []
-    result = AsyncResult("i", app)
+    result = AsyncResult("i", app=app)
     doubled = result.then(lambda one: one.result * 2)
     doubled.then(seen.append)
     result.then(seen.append, weak=False)
@@ -480,8 +485,8 @@ def test_a_callback_that_raises_is_told_to_who_asked(app: Any) -> None:
 
 def test_a_weak_callback_does_not_keep_the_result(app: Any) -> None:
     seen: list[Any] = []
-    AsyncResult("i", app).then(seen.append, weak=True)
-    kept = AsyncResult("i", app)
+    AsyncResult("i", app=app).then(seen.append, weak=True)
+    kept = AsyncResult("i", app=app)
     kept.then(seen.append, weak=True)
     done(app, "i", 5)
     assert seen == [kept] and kept.result == 5
@@ -524,9 +529,9 @@ def test_a_result_looks_where_it_is_told_to(app: Any) -> None:
 
     other = Taskcore("other", broker="memory://", backend="memory://", set_as_current=False)
     done(other, "i", 5)
-    result = AsyncResult("i", app, backend=other.backend)
+    result = AsyncResult("i", app=app, backend=other.backend)
     assert result.get() == 5 and copy.copy(result).backend is other.backend
-    result = AsyncResult("i", app)
+    result = AsyncResult("i", app=app)
     result.backend = other.backend
     assert result.exists()
     with pytest.raises(ValueError, match="`None`"):
@@ -534,7 +539,7 @@ def test_a_result_looks_where_it_is_told_to(app: Any) -> None:
 
 
 def test_a_result_may_be_given_up(app: Any) -> None:
-    result = AsyncResult("i", app)
+    result = AsyncResult("i", app=app)
     result.ignored = True
     result.task_id = "j"
     assert result.get() is None and result.id == "j"

@@ -39,10 +39,10 @@ def fail(app: Any, task_id: str, exc: BaseException, state: str = "FAILURE") -> 
 def test_members_are_added_and_taken_out(app: Any) -> None:
     results = ResultSet([], app)
     results.add("a")
-    results.add(AsyncResult("b", app))
-    results.add(AsyncResult("a", app))
+    results.add(AsyncResult("b", app=app))
+    results.add(AsyncResult("a", app=app))
     assert results.ids == ["a", "b"] and "a" in results and AsyncResult("b") in results
-    results.update(["b", AsyncResult("c", app), "d", "d"])
+    results.update(["b", AsyncResult("c", app=app), "d", "d"])
     assert results.ids == ["a", "b", "c", "d"]
     results.remove("b")
     results.remove(AsyncResult("a"))
@@ -57,7 +57,7 @@ def test_members_are_added_and_taken_out(app: Any) -> None:
 
 def test_the_list_of_results_is_that_of_the_set(app: Any) -> None:
     results = ResultSet(["a"], app)
-    results.results.append(AsyncResult("b", app))
+    results.results.append(AsyncResult("b", app=app))
     assert results.ids == ["a", "b"] and results[0] is results.results[0]
     copied = copy.copy(results)
     copied.clear()
@@ -74,8 +74,8 @@ def test_the_app_is_that_of_the_first_result(app: Any) -> None:
     from taskcore import Taskcore
 
     other = Taskcore("other", broker="memory://", set_as_current=False)
-    assert ResultSet([AsyncResult("a", other)]).app is other
-    assert ResultSet([AsyncResult("a", other)], app).app is app
+    assert ResultSet([AsyncResult("a", app=other)]).app is other
+    assert ResultSet([AsyncResult("a", app=other)], app).app is app
     assert ResultSet(["a"]).app is app
 
 
@@ -106,7 +106,7 @@ def test_each_member_is_asked_of_its_own_store(app: Any) -> None:
     done(app, "a")
     done(other, "b")
     results = ResultSet(
-        ["a", AsyncResult("b", other), AsyncResult("b", backend=other.backend)], app
+        ["a", AsyncResult("b", app=other), AsyncResult("b", backend=other.backend)], app
     )
     assert results.completed_count() == 3 and results.get() == ["value of a", *["value of b"] * 2]
 
@@ -215,7 +215,7 @@ def test_each_as_soon_as_it_is_there(app: Any) -> None:
 
 
 def test_an_ignored_member_is_not_waited_for(app: Any) -> None:
-    unwanted = AsyncResult("i", app)
+    unwanted = AsyncResult("i", app=app)
     unwanted.ignored = True
     done(app, "a")
     assert ResultSet(["a", unwanted], app).get() == ["value of a", None]
@@ -379,8 +379,8 @@ def test_tuples_there_and_back(app: Any, stored: Any) -> None:
 
 @pytest.mark.parametrize("how", ["get", "await"])
 def test_a_failure_before_a_group_ends_the_wait_for_it(app: Any, how: str) -> None:
-    first = AsyncResult("first", app)
-    group = GroupResult("g", ["a", "b"], AsyncResult("before", app, parent=first), app=app)
+    first = AsyncResult("first", app=app)
+    group = GroupResult("g", ["a", "b"], AsyncResult("before", app=app, parent=first), app=app)
 
     async def gather() -> Any:
         return await group
@@ -400,7 +400,7 @@ def test_a_failure_before_a_group_ends_the_wait_for_it(app: Any, how: str) -> No
 
 
 def test_a_group_does_not_wait_for_what_was_before(app: Any) -> None:
-    group = GroupResult("g", ["a"], AsyncResult("nobody", app), app=app)
+    group = GroupResult("g", ["a"], AsyncResult("nobody", app=app), app=app)
 
     async def gather() -> Any:
         waiting = asyncio.ensure_future(group._awaited())
@@ -409,7 +409,7 @@ def test_a_group_does_not_wait_for_what_was_before(app: Any) -> None:
         return await waiting
 
     assert asyncio.run(gather()) == ["value of a"] == group.get(timeout=30)
-    assert GroupResult("e", [], AsyncResult("nobody", app), app=app).get(timeout=30) == []
+    assert GroupResult("e", [], AsyncResult("nobody", app=app), app=app).get(timeout=30) == []
 
 
 def test_the_class_of_an_app_is_one(app: Any) -> None:
@@ -419,13 +419,13 @@ def test_the_class_of_an_app_is_one(app: Any) -> None:
 def test_the_lineage_of_a_long_chain_is_no_deep_recursion(app: Any) -> None:
     result: Any = None
     for n in range(5000):
-        result = AsyncResult(str(n), app, parent=result)
+        result = AsyncResult(str(n), app=app, parent=result)
     assert result.as_list()[:2] == ["4999", "4998"] and len(result.as_list()) == 5000
     assert result_from_tuple(result.as_tuple(), app).as_list() == result.as_list()
 
 
 def test_a_group_is_saved_and_found_again(app: Any) -> None:
-    group = app.GroupResult("g", [AsyncResult("a", app), AsyncResult("b", app)])
+    group = app.GroupResult("g", [AsyncResult("a", app=app), AsyncResult("b", app=app)])
     assert group.app is app and isinstance(group, GroupResult) and group.save() is group
     assert app.backend.groups["g"] == {
         "result": [["g", None], [[["a", None], None], [["b", None], None]]]
@@ -458,7 +458,7 @@ def build(app: Any, shape: Any, numbers: Any) -> Any:
     if shape is not None:
         error = exception_codec.to_document(ValueError(task_id))
         app.backend.put(task_id, shape, error if shape in ("FAILURE", "REVOKED") else task_id)
-    return AsyncResult(task_id, app)
+    return AsyncResult(task_id, app=app)
 
 
 def holds(shape: Any, states: set[Any]) -> bool:

@@ -769,7 +769,7 @@ def test_a_state_of_ones_own(app: Any, core: Any) -> None:
 
     app.executor.run(app.executor.plan(work.name), core.Request(id="i", task=work.name), (), {})
     assert app.backend.documents["i"]["status"] == "PROGRESS"
-    assert AsyncResult("i", app).info == {"done": 1}
+    assert AsyncResult("i", app=app).info == {"done": 1}
     with pytest.raises(TypeError, match="task_id"):
         work.update_state(state="X")
 

@@ -28,7 +28,7 @@ def test_of_a_task(app: Any, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(unsupported.RESULT))
 def test_of_a_result(app: Any, name: str) -> None:
     with pytest.raises(NotSupportedError, match=f"`{name}` of Celery's `AsyncResult`"):
-        getattr(AsyncResult("i", app), name)
+        getattr(AsyncResult("i", app=app), name)
 
 
 @pytest.mark.parametrize("name", sorted(unsupported.PACKAGE))
@@ -83,7 +83,7 @@ def test_names_of_celerys_app_that_are_here(app: Any, core: Any) -> None:
 
 
 def test_other_names_are_the_ordinary_error(app: Any) -> None:
-    task, found = app.task(lambda: 1, name="t"), AsyncResult("i", app)
+    task, found = app.task(lambda: 1, name="t"), AsyncResult("i", app=app)
     for owner, name, near in [
         (app, "send_tsk", "send_task"),
         (task, "aply_async", "apply_async"),

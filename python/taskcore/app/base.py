@@ -314,7 +314,7 @@ class Taskcore(Sending):
         """The result of an earlier call, by its id; ValueError when there is none."""
         if not task_id:
             raise ValueError(f"task_id is `{task_id!r}`: expected the id of a task")
-        return AsyncResult(task_id, self, **kwargs)
+        return AsyncResult(task_id, app=self, **kwargs)
 
     def ResultSet(self, results: Sequence[Any]) -> ResultSet[Any]:  # noqa: N802 - Celery's name
         """A set of results, or of ids."""

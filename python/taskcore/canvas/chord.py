@@ -235,7 +235,8 @@ class chord(Signature):  # noqa: N801 - Celery's name
     ) -> Any:
         """Runs header and body here and now; the result of the body."""
         kwargs = dict(kwargs or {})
-        body = maybe_signature(kwargs.pop("body", None), self._app) or self.body
+        given = options.pop("body", None) or kwargs.pop("body", None)
+        body = maybe_signature(given, self._app) or self.body
         body = body.clone()
         own = self.merged((), None, options)[2]
         _link_body(body, own)

@@ -89,15 +89,14 @@ class group(Signature):  # noqa: N801 - Celery's name
         for task in self.tasks:
             task.set_immutable(immutable)
 
-    def link(self, callback: Any) -> Any:
+    def link(self, sig: Any) -> Any:
         """Has the first member followed by it, without a value, as in Celery; what is to follow all
         members is the body of a chord."""
-        sig = maybe_signature(callback).clone().set(immutable=True)
-        return self.tasks[0].link(sig)
+        return self.tasks[0].link(maybe_signature(sig).clone().set(immutable=True))
 
-    def link_error(self, errback: Any) -> Any:
+    def link_error(self, sig: Any) -> Any:
         """Has each member followed by it, when that fails."""
-        sig = maybe_signature(errback)
+        sig = maybe_signature(sig)
         return tuple(task.link_error(sig.clone()) for task in self.tasks)
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:

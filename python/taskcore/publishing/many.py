@@ -49,7 +49,7 @@ def send_calls(
     if parent is not None and options.get("add_to_parent", True):
         for task_id in ids:
             trail.add(app, parent, task_id)
-    return ResultSet(ids, app, fields.get("reply_to") if replies else None, make)
+    return ResultSet(ids, app, reply_to=fields.get("reply_to") if replies else None, make=make)
 
 
 def send_each(
@@ -67,7 +67,7 @@ def send_each(
         if made.ignored
         else made.ids,
         producer.app,
-        results.reply_to if results is not None else None,
+        reply_to=results.reply_to if results is not None else None,
     )
 
 
@@ -148,9 +148,10 @@ class _Made:
         """The result of a call."""
         app = self._producer.app
         if number in self.ignored:
-            return IgnoredResult(self.ids[number], app)
+            return IgnoredResult(self.ids[number], None, None, app)
         results = app.results_or_none
-        return AsyncResult(self.ids[number], app, None if results is None else results.reply_to)
+        reply_to = None if results is None else results.reply_to
+        return AsyncResult(self.ids[number], None, None, app, None, reply_to)
 
     def _messages(self, calls: Iterable[Any]) -> Iterator[Any]:
         producer = self._producer

@@ -136,7 +136,8 @@ class Producer:
             trail.add(self.app, parent, task_id)
         if not isinstance(target, str) and target._fast_path is None:
             self._prepare(target)
-        return make(task_id, self.app, fields.get("reply_to") if replies else None)
+        reply_to = fields.get("reply_to") if replies else None
+        return make(task_id, None, None, self.app, None, reply_to)
 
     def deliver(
         self,
@@ -301,7 +302,7 @@ class Producer:
         if reply_to is None and results is not None and not ignored:
             reply_to = results.reply_to
         make = IgnoredResult if ignored else AsyncResult
-        return make(task_id, self.app, reply_to), reply_to
+        return make(task_id, None, None, self.app, None, reply_to), reply_to
 
     def send_callback(
         self,

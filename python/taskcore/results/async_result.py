@@ -308,7 +308,7 @@ class AsyncResult(StoredResult, Generic[R]):
 
     def __copy__(self) -> AsyncResult[R]:
         parent, backend = self.parent, self._store
-        return type(self)(self.id, self.app, self._reply_to, parent=parent, backend=backend)
+        return type(self)(self.id, backend, None, self.app, parent, self._reply_to)
 
 
 def _restored(kind: type[AsyncResult[Any]], id: str, parent: Any) -> AsyncResult[Any]:
@@ -338,7 +338,7 @@ def result_from_tuple(r: Any, app: Any = None) -> Any:
     result: Any = r
     for id_, members in reversed(lineage):
         if members is None:
-            result = AsyncResult(id_, app, parent=result)
+            result = AsyncResult(id_, app=app, parent=result)
         else:
             children = [result_from_tuple(one, app) for one in members]
             group = (app or current.get_app()).GroupResult

@@ -37,6 +37,7 @@ class ResultSet(ResultBase, Generic[R]):
         self,
         results: Iterable[Any],
         app: Any = None,
+        *,
         reply_to: str | None = None,
         make: type[AsyncResult[Any]] = AsyncResult,
     ) -> None:
@@ -58,7 +59,9 @@ class ResultSet(ResultBase, Generic[R]):
     def _at(self, index: int) -> Any:
         item = self._items[index]
         if isinstance(item, str):
-            item = self._items[index] = self._make(item, self._app, self._reply_to)
+            item = self._items[index] = self._make(
+                item, None, None, self._app, None, self._reply_to
+            )
         return item
 
     @property
@@ -84,7 +87,9 @@ class ResultSet(ResultBase, Generic[R]):
     def __getitem__(self, index: slice) -> ResultSet[R]: ...
     def __getitem__(self, index: int | slice) -> AsyncResult[R] | ResultSet[R]:
         if isinstance(index, slice):
-            return ResultSet(self._items[index], self._app, self._reply_to, self._make)
+            return ResultSet(
+                self._items[index], self._app, reply_to=self._reply_to, make=self._make
+            )
         result: AsyncResult[R] = self._at(index)
         return result
 

@@ -29,20 +29,22 @@ class StoredResult(ResultBase):
     def __init__(
         self,
         id: str,
-        app: Any = None,
-        reply_to: str | None = None,
-        *,
-        parent: Any = None,
         backend: Any = None,
         task_name: str | None = None,
+        app: Any = None,
+        parent: Any = None,
+        reply_to: str | None = None,
     ) -> None:
         """
         Args:
-            app: default: the current one.
-            reply_to: the reply id that the task was published with, when this process published it.
-            parent: the result of what came before, in a chain.
             backend: where to look; default: the app's results.
             task_name: accepted for Celery's sake; the store knows the name.
+            app: default: the current one.
+            parent: the result of what came before, in a chain.
+            reply_to: the reply id that the task was published with, when this process published it.
+        Raises:
+            TypeError: an app as `backend`.
+            ValueError: no id.
         """
         if id is None:
             raise ValueError("the id of a result is `None`: expected the id of a task")
@@ -50,8 +52,14 @@ class StoredResult(ResultBase):
         self.app = app
         self._reply_to = reply_to
         self.parent = parent
-        self._given: dict[str, Any] | None = None if backend is None else {"backend": backend}
+        self._given: dict[str, Any] | None = None
         """What few results have: `backend` and `ignored`, where they were set."""
+        if backend is not None:
+            if hasattr(backend, "tasks"):
+                raise TypeError(
+                    f"backend of result `{id}` is the app `{backend!r}`: expected a result store; pass `app=`"
+                )
+            self._given = {"backend": backend}
         self._document: dict[str, Any] | None = None
 
     # The document

@@ -164,10 +164,12 @@ class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
         if check is not None:
             check(*args, **kwargs)
         if replies is None:
-            result: AsyncResult[R] = make(publish(template, args, kwargs, None), app)
+            result: AsyncResult[R] = make(publish(template, args, kwargs, None), None, None, app)
             return result
         reply_to = replies.reply_to
-        result = make(publish(template, args, kwargs, {"reply_to": reply_to}), app, reply_to)
+        result = make(
+            publish(template, args, kwargs, {"reply_to": reply_to}), None, None, app, None, reply_to
+        )
         return result
 
     def apply_async(
