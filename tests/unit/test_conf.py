@@ -127,6 +127,19 @@ def test_results_are_written_and_read_as_the_settings_say() -> None:
     assert (written.serializer, written.compression) == ("yaml", "gzip")
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_chords_need_not_here_is_accepted() -> None:
+    conf = Config()
+    options = {"result_chord_ordered": False, "global_keyprefix": "k"}
+    conf.update(
+        result_chord_join_timeout=10,
+        CELERY_RESULT_CHORD_RETRY_INTERVAL=2,
+        result_backend_transport_options=options,
+    )
+    assert (conf.result_chord_join_timeout, conf.result_chord_retry_interval) == (10.0, 2.0)
+    assert conf.transport_options("result_backend_transport_options") == {"global_keyprefix": "k"}
+
+
 def test_old_names_are_translated() -> None:
     conf = Config()
     conf.update(CELERY_ALWAYS_EAGER=True, BROKER_URL="memory://", CELERYD_CONCURRENCY=3)

@@ -141,12 +141,8 @@ class Config(ReadAsMapping):
     def transport_options(self, setting: str) -> dict[str, Any]:
         """The transport options that mean something here; others of Celery's were named in a
         warning when they were set."""
-        options = self[setting]
-        return {
-            key: value
-            for key, value in options.items()
-            if key not in settings.TRANSPORT_OPTIONS_IGNORED
-        }
+        dropped = settings.TRANSPORT_OPTIONS_IGNORED | settings.TRANSPORT_OPTIONS_ACCEPTED
+        return {key: value for key, value in self[setting].items() if key not in dropped}
 
     @property
     def protocol(self) -> str:

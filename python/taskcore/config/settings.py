@@ -54,7 +54,9 @@ TABLE: Final = (
        "Time to set up one connection. Celery's name; a publish is bounded by task_publish_timeout as well."),
     _S("result_backend", "CELERY_RESULT_BACKEND", "url?", None,
        "Where results are kept. Default: beside the tasks when no broker is named either, else nowhere."),
-    _S("result_backend_transport_options", "", "dict", {}, "As broker_transport_options, for the result store."),
+    _S("result_backend_transport_options", "", "dict", {},
+       "As broker_transport_options, for the result store. `result_chord_ordered` is accepted: a body gets the results in "
+       "the order of the members, or in that in which they came where stock workers are told not to order theirs."),
     _S("result_expires", "CELERY_TASK_RESULT_EXPIRES CELERY_RESULT_EXPIRES", "seconds?", 86400.0,
        "How long a result is kept; None or 0: for ever."),
     _S("result_extended", "CELERY_RESULT_EXTENDED", "bool", False,
@@ -65,6 +67,10 @@ TABLE: Final = (
     _S("result_accept_content", "", "names?", None,
        "Serializers (or content types) of results that are opened; json always is. Default: accept_content. "
        "`pickle` lets whoever can write to the result store run code."),
+    _S("result_chord_join_timeout", "CELERY_RESULT_CHORD_JOIN_TIMEOUT", "seconds?", 3.0,
+       "Accepted: what it bounds does not take place. Whoever stores the last result of a chord has all of them, and waits for none."),
+    _S("result_chord_retry_interval", "CELERY_RESULT_CHORD_RETRY_INTERVAL", "seconds", 1.0,
+       "Accepted: no task asks again and again whether a chord is complete."),
     _S("result_max_size", "", "count", 64 * 1024 * 1024,
        "The longest encoded result, in bytes; a task that returns more ends as a FAILURE. taskcore's own."),
     # Messages.
@@ -156,13 +162,15 @@ TRANSPORT_OPTIONS_IGNORED: Final = frozenset(
         "retry_on_timeout",
         "max_connections",
         "retry_policy",
-        "result_chord_ordered",
         "polling_interval",
         "confirm_publish",
     ]
 )
 """Transport options of kombu's that change nothing here: taskcore has no visibility timeout and
 does not poll."""
+
+TRANSPORT_OPTIONS_ACCEPTED: Final = frozenset({"result_chord_ordered"})
+"""Transport options whose meaning holds whatever they say."""
 
 IGNORED: Final = frozenset(
     [
@@ -189,8 +197,6 @@ IGNORED: Final = frozenset(
         "result_exchange",
         "result_exchange_type",
         "result_persistent",
-        "result_chord_retry_interval",
-        "result_chord_join_timeout",
         "result_backend_max_sleep_between_retries_ms",
         "result_backend_max_retries",
         "result_backend_base_sleep_between_retries_ms",
