@@ -2,33 +2,16 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from taskcore import _core
+from support.worker import working
 from taskcore.exceptions import TaskRevokedError
 from taskcore.testing import memory_app
-from taskcore.worker.boot import WorkerOptions, configure, make_task_spec
 
 WAIT = 30
-
-
-@contextmanager
-def working(app: Any) -> Iterator[None]:
-    """A worker of two threads for as long as it lasts."""
-    config = configure(app, WorkerOptions(pool="threads", concurrency=2))
-    worker = _core.Worker(
-        config, [make_task_spec(task) for task in app.tasks.values()], app.executor
-    )
-    worker.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        worker.wait()
 
 
 @pytest.fixture

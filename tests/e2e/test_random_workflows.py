@@ -1,14 +1,19 @@
 """Chords, and workflows of all kinds, through real workers: what they mean is told by an interpreter."""
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from random import Random
+from typing import Any, NamedTuple
 
 import pytest
 
 from support.site import Site
-from support.wait import until
-from support.workflows import Failed, build, every_result, meaning, random_spec
+from support.worker import working
+from support.workflows import Maker, check
 from taskcore import chord, group
-from taskcore.exceptions import ChordError
+from taskcore.testing import memory_app
 
 WAIT = 30
 
@@ -23,31 +28,57 @@ def test_a_chord(sqlite_site: Site) -> None:
     assert step.delay().get(timeout=WAIT) == [3, 4]
 
 
+class Place(NamedTuple):
+    """An app of nodes, the lines of its ledger, and what starts a worker for as long as it lasts."""
+
+    app: Any
+    written: Callable[[], list[str]]
+    worker: Callable[[str], AbstractContextManager[Any]]
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    """Over every broker and store."""
+    import nodes
+
+    if request.param == "memory":
+        ledger = tmp_path / "ledger"
+        monkeypatch.setenv("SAMPLE_LEDGER", str(ledger))
+
+        def written() -> list[str]:
+            return ledger.read_text().splitlines() if ledger.exists() else []
+
+        with memory_app() as app:
+            yield Place(nodes.register(app), written, lambda _: working(app))
+        return
+    site = request.getfixturevalue(f"{request.param}_site")
+
+    def worker(pool: str) -> AbstractContextManager[Any]:
+        site.worker("-P", pool, "-c", "2", "-l", "warning", app="nodes")
+        return nullcontext()
+
+    app = nodes.make(broker_url=site.broker, result_backend=site.results)
+    yield Place(app, site.written, worker)
+
+
+@pytest.mark.parametrize("failing", [0.0, 0.12], ids=["whole", "failing"])
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_random_workflows_mean_what_they_say(sqlite_site: Site, pool: str) -> None:
-    sqlite_site.worker("-P", pool, "-c", "2")
-    random = Random(7)
-    specs = [random_spec(random, depth=4) for _ in range(30)]
-    running = [(spec, build(sqlite_site, spec).apply_async((0,))) for spec in specs]
-    for spec, result in running:
-        assert result.get(timeout=WAIT) == meaning(spec, 0), spec
+def test_random_workflows_mean_what_they_say(place: Place, pool: str, failing: float) -> None:
+    """Nodes that fail, are retried and are replaced, in every form; `WORKFLOWS` says how many."""
+    maker = Maker(Random(int(os.environ.get("SEED", "7"))), failing)
+    specs = [maker.make(depth=4) for _ in range(int(os.environ.get("WORKFLOWS", "8")))]
+    with place.worker(pool):
+        check(place.app, specs, place.written)
 
 
-def test_nobody_waits_for_ever_when_parts_of_a_workflow_fail(sqlite_site: Site) -> None:
-    sqlite_site.worker("-P", "prefork", "-c", "2")
-    random = Random(8)
-    specs = [random_spec(random, depth=4, failing=0.2) for _ in range(30)]
-    running = [(spec, build(sqlite_site, spec).apply_async((0,))) for spec in specs]
-    for spec, result in running:
-        try:
-            expected = meaning(spec, 0)
-        except Failed:
-            with pytest.raises((ValueError, ChordError)):
-                result.get(timeout=WAIT)
-        else:
-            assert result.get(timeout=WAIT) == expected, spec
-        for one in every_result(result):
-            until(one.ready, f"a result of {spec}")
+@pytest.mark.parametrize("failing", [0.0, 0.004], ids=["whole", "failing"])
+def test_large_workflows_mean_what_they_say(place: Place, failing: float) -> None:
+    maker = Maker(Random(int(os.environ.get("SEED", "11"))), failing)
+    specs = [maker.make_large(6, 250, 500) for _ in range(int(os.environ.get("LARGE", "1")))]
+    with place.worker("prefork"):
+        check(place.app, specs, place.written)
 
 
 def test_a_member_joins_a_chord(sqlite_site: Site) -> None:
