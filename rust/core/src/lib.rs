@@ -24,6 +24,7 @@ mod sqlite_store;
 pub mod message;
 pub mod publish;
 pub mod broker;
+pub mod event;
 pub mod worker;
 pub mod pool;
 pub mod result;

@@ -41,12 +41,13 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["error", "clock", "future", "url", "redis_connection", "message", "result"],
     ),
     ("pool::process", &["error", "clock", "future", "pool"]),
+    ("event", &["message"]),
     ("publish", &["error", "clock", "fork", "backoff", "future", "message", "broker"]),
     (
         "worker",
         &[
-            "error", "clock", "backoff", "future", "spelling", "message", "broker", "result",
-            "pool", "config",
+            "error", "clock", "backoff", "future", "spelling", "message", "broker", "event",
+            "result", "pool", "config",
         ],
     ),
     (

@@ -100,6 +100,18 @@ pub enum Command {
         /// How many run at a time from now on.
         reply: Reply<usize>,
     },
+    /// Tell monitors what happens to tasks, or do so no longer.
+    Events {
+        /// Which of both.
+        on: bool,
+        /// Whether that is a change.
+        reply: Reply<bool>,
+    },
+    /// Tell monitors out of turn that the worker is there.
+    Heartbeat {
+        /// When it is on its way.
+        reply: Reply<()>,
+    },
     /// Say what is held and done.
     Report {
         /// All of it.

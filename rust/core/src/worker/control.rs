@@ -28,6 +28,11 @@ impl Worker {
             Command::Revoke { ids, terminate, reply } => {
                 reply.send(self.revoke(&ids, terminate, now));
             }
+            Command::Events { on, reply } => reply.send(self.events.switch(on)),
+            Command::Heartbeat { reply } => {
+                self.events.beat();
+                reply.send(Ok(()));
+            }
             Command::RateLimit { task, per_second, reply } => {
                 reply.send(self.limit_rate(&task, per_second, now));
             }
@@ -61,6 +66,7 @@ impl Worker {
     pub(super) fn revoke_request(&mut self, mut request: Request, now: Now) {
         request.revoked = true;
         task_log::revoked(self.shown(&request), &request.id);
+        self.tell_revoked(&request.id, None, false, now);
         self.counts.revoked += 1;
         let spec = self.registry.spec(request.task);
         let decision = settle::revoked(&request, spec, self.context(now));

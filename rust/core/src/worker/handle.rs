@@ -83,6 +83,11 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// The figures.
+    pub(super) fn stats(&self) -> Stats {
+        self.lock().stats.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Board> {
         // The numbers are valid at every instant, so a panic elsewhere while they were locked
         // spoils nothing.
@@ -131,7 +136,7 @@ impl Handle {
 
     /// The figures as of the last turn of the loop.
     pub fn stats(&self) -> Stats {
-        self.shared.lock().stats.clone()
+        self.shared.stats()
     }
 
     /// Blocks until the worker has been connected or has ended, or for `limit`; how far it has

@@ -39,6 +39,8 @@ mod joining;
 mod retry;
 mod handle;
 pub mod task_log;
+mod events;
+mod event_sender;
 mod stop;
 mod connection;
 mod outage;
@@ -50,7 +52,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use crate::{
-    broker::{Broker, Subscription, Want, epoch},
+    broker::{Broadcast, Broker, Subscription, Want, epoch},
     clock::{self, Micros, Millis},
     config::WorkerConfig,
     error::Result,
@@ -63,8 +65,12 @@ pub use compose::Composer;
 pub use handle::{Handle, Standing, Stats, ended as handle_ended};
 pub use shutdown::Stop;
 
+pub use event_sender::EventOptions;
+
 use connection::{Connection, ConnectionNews};
 use eta::EtaHeap;
+use event_sender::EventSender;
+use events::Events;
 use flush::{Flush, FlushNews};
 use handle::Shared;
 use inflight::Inflight;
@@ -144,6 +150,8 @@ pub struct Worker {
     /// What is away. Written and read by outage.
     away: Away,
     counts: Stats,
+    /// What monitors are told. Written by receive and outcome.
+    events: Events,
     children_changed: bool,
     scratch: Vec<u64>,
 }
@@ -211,6 +219,7 @@ impl Worker {
             resubscribe: false,
             away: Away::default(),
             counts: Stats::default(),
+            events: Events::default(),
             children_changed: true,
             scratch: Vec::new(),
         };
@@ -221,6 +230,14 @@ impl Worker {
     #[must_use]
     pub fn composing(mut self, composer: Arc<dyn Composer>) -> Self {
         self.flush.set_composer(composer);
+        self
+    }
+
+    /// With events for monitors, told over `broker`; without, there are none.
+    #[must_use]
+    pub fn telling(mut self, broker: Arc<dyn Broadcast>, options: EventOptions) -> Self {
+        let (hostname, figures) = (&self.config.hostname, Arc::clone(&self.shared));
+        self.events = Events::new(EventSender::new(broker, options, hostname, figures));
         self
     }
 
@@ -236,6 +253,7 @@ impl Worker {
         }
         self.leave().await;
         self.publish();
+        self.events.close().await;
         result.map(|()| self.counts.clone())
     }
 
@@ -298,6 +316,7 @@ impl Worker {
         let consumer = self.connection.consumer().filter(|_| !self.resubscribe);
         self.flush.kick(consumer, idle, now.mono);
         self.subscribe();
+        self.events.flush();
         self.publish();
         Ok(false)
     }

@@ -264,6 +264,7 @@ impl Worker {
             self.retain();
         }
         self.shared.reach(Standing::Started);
+        self.events.online();
     }
 
     /// The broker may have come back in an older state: it learns what is held, and once more what is

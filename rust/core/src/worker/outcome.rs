@@ -93,6 +93,8 @@ impl Worker {
             settle::lost(why, &request, self.registry.spec(request.task), self.context(now));
         let (task, max) = (self.shown(&request), self.config.max_deliveries);
         task_log::lost(task, &request, (child, why), decision.settle.as_ref(), max);
+        let about = (why, decision.end.as_ref());
+        self.tell_lost(&request, about, decision.settle.as_ref(), now);
         self.counts.processed += 1;
         match why {
             Lost::Terminated(_) => self.counts.revoked += 1,
@@ -248,6 +250,7 @@ impl Worker {
         }
         let task = request.task;
         task_log::finished(self.shown(&request), &request, &outcome, self.config.log_tasks);
+        self.tell_outcome(&request, &outcome, now);
         let counts = &mut self.counts;
         counts.processed += 1;
         match outcome.status {
@@ -269,6 +272,7 @@ impl Worker {
         let decision =
             settle::started(request, self.registry.spec(request.task), pid, self.context(now));
         let (tag, lease, acks) = (request.tag, request.lease, decision.settle.is_some());
+        self.tell_started(key, now);
         if let Some(request) = self.inflight.get_mut(key) {
             request.acked |= acks;
         }

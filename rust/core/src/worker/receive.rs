@@ -61,6 +61,7 @@ impl Worker {
     pub(super) fn expire(&mut self, key: u64, now: Now) {
         let Some(request) = self.inflight.remove(key) else { return };
         task_log::expired(self.shown(&request), &request.id);
+        self.tell_revoked(&request.id, None, true, now);
         let mut message = Message::decode(&request.message).unwrap_or_default();
         message.headers.id.clone_from(&request.id);
         let decision = settle::expired(&message, request.ignore_result, self.context(now));
@@ -78,6 +79,7 @@ impl Worker {
             }
             Verdict::Run { task } => {
                 let suspect = delivery.suspect;
+                self.tell_received(message, now);
                 let key = self.accept(task, Place::Ready, delivery, message);
                 if self.rates.limits(task) {
                     self.admit(key, now);
@@ -88,6 +90,7 @@ impl Worker {
                 }
             }
             Verdict::Wait { task, due } if self.eta.len() < window::HELD => {
+                self.tell_received(message, now);
                 let key = self.accept(task, Place::Held, delivery, message);
                 self.eta.push(due, key);
             }
@@ -96,6 +99,8 @@ impl Worker {
             }
             Verdict::Expire { task } => {
                 task_log::expired(message.headers.display_name(), &message.headers.id);
+                self.tell_received(message, now);
+                self.tell_revoked(&message.headers.id, None, true, now);
                 let ignored =
                     message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
                 let decision = settle::expired(message, ignored, self.context(now));
@@ -103,10 +108,12 @@ impl Worker {
                 self.conclude(decision, request);
             }
             Verdict::Revoke { task } => {
+                self.tell_received(message, now);
                 let request = self.request(task, delivery, message);
                 self.revoke_request(request, now);
             }
             Verdict::Exhausted { task } => {
+                self.tell_received(message, now);
                 let request = self.request(task, delivery, message);
                 self.exhaust(request, now);
             }
@@ -127,6 +134,7 @@ impl Worker {
     ) {
         let headers = &message.headers;
         task_log::parked(&headers.task, &headers.id, &delivery.queue, &reason);
+        self.tell_parked(message, task.is_some(), now);
         let context = self.context(now);
         let decision = match task {
             None => settle::unknown(message, reason, context),
@@ -141,6 +149,9 @@ impl Worker {
             settle::exhausted(&request, self.registry.spec(request.task), self.context(now));
         if let Some(Settle::Park { reason, .. }) = &decision.settle {
             task_log::parked(self.shown(&request), &request.id, &request.queue, reason);
+        }
+        if let Some(end) = &decision.end {
+            self.tell_failed(&request.id, end, now);
         }
         self.conclude(decision, request);
     }

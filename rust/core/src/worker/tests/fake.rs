@@ -28,13 +28,14 @@ use crate::{
     clock,
     config::{Prefetch, TaskSpec, WorkerConfig},
     error::{Error, ErrorKind, Result},
+    event::EXCHANGE,
     future::BoxFuture,
     message::{Encoding, Message},
     pool::{Call, EndedTask, FollowUp, Lost, Outcome, Pool, PoolNews, Status, shrunk},
     result::{ResultStore, memory::MemoryResults},
     worker::tests::flaky_results::FlakyResults,
     worker::{
-        Handle, Now, Stats, Stop, Surroundings, Worker,
+        EventOptions, Handle, Now, Stats, Stop, Surroundings, Worker,
         compose::{Composed, Composer, Ending, ErrorCall, Fate},
     },
 };
@@ -62,7 +63,7 @@ struct Faults {
 
 /// The in-process broker behind a cable that can be pulled.
 pub(crate) struct Flaky {
-    inner: MemoryBroker,
+    inner: Arc<MemoryBroker>,
     name: String,
     faults: Mutex<Faults>,
     changed: Notify,
@@ -81,7 +82,9 @@ impl Flaky {
 
     fn to(name: String) -> Arc<Self> {
         Arc::new(Self {
-            inner: MemoryBroker::timed("memory://", &name, || wall_us().div_euclid(1_000)),
+            inner: Arc::new(MemoryBroker::timed("memory://", &name, || {
+                wall_us().div_euclid(1_000)
+            })),
             name,
             faults: Mutex::default(),
             changed: Notify::new(),
@@ -97,6 +100,11 @@ impl Flaky {
     }
 
     /// Pulls or plugs the cable.
+    /// What carries events; it has no faults.
+    pub(crate) fn hears(&self) -> Arc<MemoryBroker> {
+        Arc::clone(&self.inner)
+    }
+
     pub(crate) fn set_down(&self, down: bool) {
         self.faults.lock().expect("whole").down = down;
         self.changed.notify_waiters();
@@ -716,6 +724,18 @@ impl Lab {
         Self::with(broker.beside(), Arc::default(), results, config)
     }
 
+    /// A worker that tells events about tasks, and no heartbeats.
+    pub(crate) fn telling(config: WorkerConfig) -> Self {
+        let (broker, results) = (Flaky::new(), MemoryResults::new("memory://", &fresh()));
+        let telling = EventOptions {
+            tasks: true,
+            heartbeat: None,
+            exchange: EXCHANGE.into(),
+            utcoffset: 0.0,
+        };
+        Self::begun(broker, Arc::default(), Arc::new(results), (config, Some(telling)))
+    }
+
     pub(crate) fn on(broker: Arc<Flaky>, config: WorkerConfig) -> Self {
         let results = Arc::new(MemoryResults::new("memory://", &fresh()));
         Self::with(broker, Arc::default(), results, config)
@@ -726,6 +746,15 @@ impl Lab {
         oracle: Arc<Oracle>,
         results: Arc<MemoryResults>,
         config: WorkerConfig,
+    ) -> Self {
+        Self::begun(broker, oracle, results, (config, None))
+    }
+
+    fn begun(
+        broker: Arc<Flaky>,
+        oracle: Arc<Oracle>,
+        results: Arc<MemoryResults>,
+        (config, events): (WorkerConfig, Option<EventOptions>),
     ) -> Self {
         let zero = Instant::now();
         wall_us();
@@ -747,6 +776,10 @@ impl Lab {
         let (worker, handle) =
             Worker::within(surroundings, config, cable, Some(store.clone()), pool);
         let worker = worker.composing(Arc::new(ScriptedComposer(Arc::clone(&oracle))));
+        let worker = match events {
+            Some(options) => worker.telling(broker.hears(), options),
+            None => worker,
+        };
         Self { broker, results, store, oracle, handle, stopped, run: tokio::spawn(worker.run()) }
     }
 

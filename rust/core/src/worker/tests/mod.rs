@@ -3,6 +3,7 @@
 
 mod commands;
 pub(crate) mod crashes;
+mod events;
 mod fake;
 mod follow;
 mod flaky_results;
