@@ -102,8 +102,32 @@ def test_groups_that_follow_each_other_are_one_level(app: Any, tasks: Any) -> No
     tasks.add.s(1) | chain(steps)
     (tasks.add.s(1) | chain(steps)).apply_async()
     assert len(sent(app)) == 3 and len(sent(app)[2][3]["chain"]) == 100
-    with pytest.raises(ValueError, match="levels deep"):
+    with pytest.raises(ValueError, match="`150` groups that follow each other"):
         chain(steps * 2).apply_async()
+
+
+def test_what_sending_costs_grows_with_the_groups_and_not_with_their_square(
+    app: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = 0
+    merged = Signature.merged
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal copies
+        copies += 1
+        return merged(self, *args, **kwargs)
+
+    monkeypatch.setattr(Signature, "merged", counted)
+
+    def cost(turns: int) -> int:
+        nonlocal copies
+        pair = tasks.total.s(), group(tasks.add.s(1), tasks.add.s(2))
+        sig = chain(*(pair * turns))
+        copies = 0
+        sig.apply_async(([],))
+        return copies
+
+    assert cost(80) < 5 * cost(20)
 
 
 def test_a_signature_inside_of_itself(app: Any, tasks: Any) -> None:

@@ -75,7 +75,11 @@ class chain(Signature):  # noqa: N801 - Celery's name
 
     def unchain_tasks(self) -> list[Any]:
         """Copies of its tasks, each with what the chain links to."""
-        tasks = [task.clone() for task in self.tasks]
+        return self.clone().linked_tasks()
+
+    def linked_tasks(self) -> list[Any]:
+        """Its tasks, each from now on with what the chain links to."""
+        tasks = list(self.tasks)
         self._link_tasks(tasks, self["options"])
         return tasks
 

@@ -32,8 +32,8 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
     Raises:
         NotRegistered: a task that the app does not have, and that is not routed to others.
         ImproperlyConfigured: a chord, and no store that could count its members.
-        ValueError: a chord whose member keeps no result; more than `MAX_DEPTH` levels; a signature
-            inside of itself.
+        ValueError: a chord whose member keeps no result; more than `MAX_DEPTH` levels, or
+            `MAX_TURNS` groups after each other; a signature inside of itself.
         TypeError: a part that is no signature, or a chord without a body.
     """
     known = _Known(app)
@@ -46,7 +46,12 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
         del path[place:]
         if id(one) in path:
             raise ValueError(f"a {kind(one) or 'signature'} is inside of itself: `{one['task']}`")
-        if level >= MAX_DEPTH or place >= 2 * MAX_TURNS:
+        if place >= 2 * MAX_TURNS:
+            raise ValueError(
+                f"the workflow has more than `{MAX_TURNS}` groups that follow each other, expected at most that: "
+                "have the last task of one part start the next"
+            )
+        if level >= MAX_DEPTH:
             raise ValueError(
                 f"the workflow is more than `{MAX_DEPTH}` levels deep, expected at most that: start the inner "
                 "part from a task, or use a chain, which is one level however long it is"

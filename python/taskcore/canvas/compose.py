@@ -94,17 +94,22 @@ def flatten(tasks: Iterable[Any], app: Any = None) -> list[Any]:
 
     An empty group among them is left out; alone, it is the only step.
     """
+    return _flattened([maybe_signature(task, app).clone() for task in tasks])
+
+
+def _flattened(tasks: list[Any]) -> list[Any]:
+    """The same, of tasks that nobody else has: a copy of each at every level would be as many as the
+    square of the levels."""
     steps: list[Any] = []
-    waiting = [maybe_signature(task, app) for task in tasks][::-1]
+    waiting = tasks[::-1]
     nothing = None
     while waiting:
-        task = waiting.pop()._unrolled()
+        task = _unrolled_copy(waiting.pop())
         if is_empty(task):
             nothing = task if kind(task) == "group" else nothing
         elif kind(task) == "chain":
-            waiting += reversed(task.unchain_tasks())
+            waiting += reversed(task.linked_tasks())
         else:
-            task = task.clone()
             if kind(task) == "chord":
                 waiting += reversed(_take_rest(task))
             following = after_group(_unroll_end(steps[-1]), task) if steps else None
@@ -112,15 +117,20 @@ def flatten(tasks: Iterable[Any], app: Any = None) -> list[Any]:
                 steps.append(task)
             else:
                 steps[-1] = following
-    return steps or ([nothing.clone()] if nothing is not None else [])
+    return steps or ([nothing] if nothing is not None else [])
+
+
+def _unrolled_copy(sig: Any) -> Any:
+    """The one member of a group of one, as a copy; otherwise itself."""
+    one = sig._unrolled()
+    return sig if one is sig else one.clone()
 
 
 def _unroll_end(sig: Any) -> Any:
     """The same, where the body of a chord is no group of one: followed by another, that is its
     member."""
     if kind(sig) == "chord" and (body := sig["kwargs"]["body"]) is not None:
-        one = body._unrolled()
-        sig["kwargs"]["body"] = _unroll_end(body if one is body else one.clone())
+        sig["kwargs"]["body"] = _unroll_end(_unrolled_copy(body))
     return sig
 
 
@@ -130,7 +140,7 @@ def _take_rest(chord: Any) -> list[Any]:
     if body is None or kind(body) != "chain":
         return []
     own = {k: v for k, v in body["options"].items() if k not in _OF_THE_LAST}
-    first, *rest = flatten(body.unchain_tasks(), chord._app) or [None]
+    first, *rest = _flattened(body.linked_tasks()) or [None]
     if first is not None:
         inside["body"] = first.clone(**own) if own else first
     return rest
