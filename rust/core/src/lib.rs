@@ -17,6 +17,7 @@ pub mod spelling;
 pub mod config;
 pub mod future;
 pub mod url;
+pub mod beat;
 mod redis_connection;
 
 mod sqlite_store;

@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("url", &["error"]),
     ("redis_connection", &["error", "clock", "url"]),
     ("sqlite_store", &["error", "clock", "fork"]),
+    ("beat", &["error"]),
     ("message", &["error"]),
     ("broker", &["error", "clock", "future", "message"]),
     ("result", &["error", "clock", "future", "message"]),
