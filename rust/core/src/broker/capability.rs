@@ -19,6 +19,8 @@ pub enum Capability {
     Replay,
     /// [`Admin::discard`](super::Admin::discard).
     Discard,
+    /// All of [`Schedule`](super::Schedule).
+    Schedule,
     /// All of [`Broadcast`](super::Broadcast).
     Broadcast,
 }
@@ -36,7 +38,7 @@ impl Capability {
     ];
 
     /// All there are.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Stats,
         Self::Queues,
         Self::Purge,
@@ -44,6 +46,7 @@ impl Capability {
         Self::Dead,
         Self::Replay,
         Self::Discard,
+        Self::Schedule,
         Self::Broadcast,
     ];
 
@@ -57,6 +60,7 @@ impl Capability {
             Self::Dead => "list dead letters",
             Self::Replay => "replay dead letters",
             Self::Discard => "discard dead letters",
+            Self::Schedule => "keep periodic tasks",
             Self::Broadcast => "carry what is said to all workers",
         }
     }
@@ -67,6 +71,9 @@ impl Capability {
         let does = self.does();
         let instead = match self {
             Self::Broadcast => "use `redis://` or `sqlite://`",
+            Self::Schedule => {
+                "set `beat_scheduler` to `taskcore.beat:PersistentScheduler`, which keeps them in a file"
+            }
             _ => "use the tools of its server",
         };
         let sentence =

@@ -18,7 +18,7 @@
 //!   not poll.
 //!
 //! A broker has several ports: [`Broker`] for those who publish and consume, [`Admin`] for
-//! operators, [`Broadcast`] for remote control and events. The first is what makes it a broker; the
+//! operators, [`Broadcast`] for remote control and events, [`Schedule`] for periodic tasks. The first is what makes it a broker; the
 //! others it may have in part, and [`Broker::capabilities`] tells which part.
 //!
 //! Producers call from any thread and block; consumers live in the worker's runtime and are async.
@@ -36,6 +36,7 @@ pub mod epoch;
 pub mod lease;
 pub mod memory;
 pub mod order;
+pub mod schedule;
 pub mod redis;
 pub mod sqlite;
 
@@ -55,6 +56,7 @@ pub use broadcast::Broadcast;
 pub use capability::Capability;
 pub use deadletter::DeadLetter;
 pub use order::QueueOrder;
+pub use schedule::Schedule;
 
 /// How far ahead of its due time a scheduled message may be claimed into a worker's memory.
 pub const HORIZON_MS: Millis = 2_000;
@@ -240,9 +242,9 @@ pub trait Broker: Send + Sync {
 }
 
 /// All ports of one broker.
-pub trait Adapter: Admin + Broadcast {}
+pub trait Adapter: Admin + Broadcast + Schedule {}
 
-impl<T: Admin + Broadcast> Adapter for T {}
+impl<T: Admin + Broadcast + Schedule> Adapter for T {}
 
 /// The worker's side of one connection. All methods take `&self` and may run concurrently with each
 /// other, except that at most one `fetch` is outstanding. Dropping a `fetch` future is safe: what

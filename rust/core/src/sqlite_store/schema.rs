@@ -14,7 +14,8 @@
 //! a row per live worker. `result` is found by a hash of the task id, because an index of
 //! 36-character random ids would be three times the size. `joined` has a row per group or chord that
 //! is counted, `member` one per member that has ended. `said` has what was said to all in the last
-//! seconds, `binding` a row per binding of those who listen.
+//! seconds, `binding` a row per binding of those who listen. `schedule` has a row per app with periodic tasks,
+//! `periodic` one per task.
 //!
 //! A file is brought forward when it is opened to be written. A step only adds: a program of an
 //! older version that has the file open meanwhile goes on with what it knows.
@@ -26,7 +27,7 @@ pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
 /// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is
 /// the same as one that was brought forward. Files have taken these steps, so none is ever edited.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 INSERT INTO counter VALUES (1, 0);
@@ -73,6 +74,12 @@ CREATE INDEX said_at ON said (at);
 CREATE TABLE binding (number INTEGER PRIMARY KEY, subscriber INTEGER NOT NULL, exchange TEXT NOT NULL, kind INTEGER NOT NULL,
     routing_key TEXT NOT NULL, until INTEGER NOT NULL);
 CREATE INDEX binding_subscriber ON binding (subscriber);
+",
+    // Periodic tasks. `done` is the last due time that is done with, in microseconds.
+    "
+CREATE TABLE schedule (name TEXT PRIMARY KEY, revision INTEGER NOT NULL DEFAULT 0, leader TEXT, until INTEGER) WITHOUT ROWID;
+CREATE TABLE periodic (schedule TEXT NOT NULL, name TEXT NOT NULL, definition TEXT NOT NULL, done INTEGER NOT NULL,
+    runs INTEGER NOT NULL DEFAULT 0, sent_at INTEGER, paused INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (schedule, name)) WITHOUT ROWID;
 ",
 ];
 

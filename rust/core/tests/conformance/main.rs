@@ -26,6 +26,7 @@ mod broker;
 mod harness;
 mod redis;
 mod result;
+mod schedule;
 
 /// How long a test waits for what must happen before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,6 +64,8 @@ pub(crate) fn skipped(adapter: &str) {
 
 broker_suite!(memory, crate::harness::memory);
 broker_suite!(sqlite, crate::harness::sqlite);
+schedule_suite!(memory_schedule, crate::harness::memory);
+schedule_suite!(sqlite_schedule, crate::harness::sqlite);
 broadcast_suite!(memory_broadcast, crate::harness::memory);
 broadcast_suite!(sqlite_broadcast, crate::harness::sqlite);
 broadcast_suite!(redis_broadcast, crate::redis::harness);
@@ -70,3 +73,4 @@ result_suite!(memory_results, crate::harness::memory_results);
 result_suite!(sqlite_results, crate::harness::sqlite_results);
 broker_suite!(redis_broker, crate::redis::harness);
 result_suite!(redis_results, crate::redis::harness);
+schedule_suite!(redis_schedule, crate::redis::harness);

@@ -10,6 +10,7 @@
 //! contention, and that is the trade: a fake must be obviously right.
 
 mod broadcast;
+mod schedule;
 mod state;
 
 use std::{
@@ -23,10 +24,11 @@ use tokio::sync::Notify;
 use self::{broadcast::Subscribers, state::State};
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Delivery, HORIZON_MS,
-    Outgoing, QueueStats, Recovered, Settlement, Subscription, Tag, Want,
+    Outgoing, QueueStats, Recovered, Schedule, Settlement, Subscription, Tag, Want,
     broadcast::{Binding, BroadcastMessage, Subscriber},
     encoded,
     order::Turns,
+    schedule::{Definition, Entries, Firing, Leader},
 };
 use crate::{
     clock::{self, Millis},
@@ -189,6 +191,50 @@ impl Broadcast for MemoryBroker {
 
     fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {
         Box::pin(async { Ok(self.store.subscribers.add(bindings)) })
+    }
+}
+
+impl Schedule for MemoryBroker {
+    fn lead(&self, schedule: &str, beat: &str, lease: Millis) -> Result<Leader> {
+        let now = self.store.now();
+        Ok(self.store.lock().schedules.lead(schedule, beat, now + lease, now))
+    }
+
+    fn resign(&self, schedule: &str, beat: &str) -> Result<()> {
+        self.store.lock().schedules.resign(schedule, beat);
+        Ok(())
+    }
+
+    fn entries(&self, schedule: &str) -> Result<Entries> {
+        Ok(self.store.lock().schedules.entries(schedule))
+    }
+
+    fn put(&self, schedule: &str, definitions: &[Definition]) -> Result<()> {
+        self.store.lock().schedules.put(schedule, definitions);
+        Ok(())
+    }
+
+    fn remove(&self, schedule: &str, names: &[String]) -> Result<u64> {
+        Ok(self.store.lock().schedules.remove(schedule, names))
+    }
+
+    fn pause(&self, schedule: &str, name: &str, paused: bool) -> Result<bool> {
+        Ok(self.store.lock().schedules.pause(schedule, name, paused))
+    }
+
+    fn fire(&self, schedule: &str, firings: &[Firing], _deadline: Instant) -> Result<Vec<bool>> {
+        let now = self.store.now();
+        let encoded: Vec<_> =
+            firings.iter().map(|one| one.message.as_ref().map(Outgoing::encoded)).collect();
+        let mut state = self.store.lock();
+        let fire = |(one, message): (&Firing, _)| {
+            let step = (one.name.as_str(), one.from, one.to);
+            one.has_queue() && state.fire(schedule, step, message, now)
+        };
+        let done = firings.iter().zip(encoded).map(fire).collect();
+        drop(state);
+        self.store.changed.notify_waiters();
+        Ok(done)
     }
 }
 

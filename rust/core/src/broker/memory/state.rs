@@ -20,6 +20,7 @@ use super::super::{
     lease::{self, LEASE_MS},
     order::Turns,
 };
+use super::schedule::Schedules;
 use crate::clock::Millis;
 
 /// One message, wherever it is.
@@ -70,6 +71,7 @@ pub(super) struct State {
     leases: HashMap<String, u32>,
     /// The source of every number.
     last: u64,
+    pub(super) schedules: Schedules,
 }
 
 impl State {

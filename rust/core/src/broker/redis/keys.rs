@@ -18,6 +18,10 @@
 //! | `{L}:dead` | hash | key to dead letter |
 //! | `{taskcore}:leases` | zset | epoch to when it was last renewed (ms, by the server's clock); 0: lapsed, being recovered |
 //! | `{taskcore}:queues:<epoch>` | set | names of the queues that an epoch consumes |
+//! | `{taskcore}:beat:<schedule>:leader` | string | name of the beat that leads; ends with its lease |
+//! | `{taskcore}:beat:<schedule>:revision` | string | how often entries were changed |
+//! | `{taskcore}:beat:<schedule>:definitions`, `done`, `runs`, `sent` | hashes | name of an entry to what it says, the due time it is done with, how often and when it was sent |
+//! | `{taskcore}:beat:<schedule>:paused` | set | names of entries |
 //! | `{taskcore}:queues` | set | names of the queues that were ever published to or consumed |
 //!
 //! The count of lost deliveries travels with the message, in front of its bytes (`\0tc<count>\n`),
@@ -46,6 +50,18 @@ pub(super) struct Keys {
     common: Arc<str>,
 }
 
+/// The keys of one schedule.
+#[derive(Clone, Debug)]
+pub(super) struct ScheduleKeys {
+    pub(super) leader: String,
+    pub(super) revision: String,
+    pub(super) definitions: String,
+    pub(super) done: String,
+    pub(super) runs: String,
+    pub(super) sent: String,
+    pub(super) paused: String,
+}
+
 /// One list and the names of its records.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
@@ -70,6 +86,19 @@ impl Keys {
 
     pub(super) fn queues_of(&self, epoch: &str) -> String {
         format!("{}queues:{epoch}", self.common)
+    }
+
+    pub(super) fn schedule(&self, schedule: &str) -> ScheduleKeys {
+        let key = |what: &str| format!("{}beat:{schedule}:{what}", self.common);
+        ScheduleKeys {
+            leader: key("leader"),
+            revision: key("revision"),
+            definitions: key("definitions"),
+            done: key("done"),
+            runs: key("runs"),
+            sent: key("sent"),
+            paused: key("paused"),
+        }
     }
 
     /// The list of `queue` for a priority, which is all that a producer needs.

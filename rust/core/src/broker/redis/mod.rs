@@ -17,6 +17,7 @@ mod publish;
 mod consumer;
 mod admin;
 mod broadcast;
+mod schedule;
 
 use std::{
     collections::HashMap,
@@ -26,12 +27,13 @@ use std::{
 
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats,
-    Subscription,
+    Schedule, Subscription,
     broadcast::{Binding, BroadcastMessage, Subscriber},
     encoded,
+    schedule::{Definition, Entries, Firing, Leader},
 };
 use crate::{
-    clock,
+    clock::{self, Millis},
     error::Result,
     future::BoxFuture,
     redis_connection::{Pool, Server},
@@ -171,5 +173,56 @@ impl Broadcast for RedisBroker {
 
     fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {
         Box::pin(self.exchanges.subscribe(bindings))
+    }
+}
+
+impl Schedule for RedisBroker {
+    fn lead(&self, schedule: &str, beat: &str, lease: Millis) -> Result<Leader> {
+        let keys = self.keys.schedule(schedule);
+        self.pool.repeat("ask who leads the beats", Self::admin_deadline(), |connection| {
+            schedule::lead(connection, &keys, beat, lease)
+        })
+    }
+
+    fn resign(&self, schedule: &str, beat: &str) -> Result<()> {
+        let keys = self.keys.schedule(schedule);
+        self.pool.repeat("give up the lead of the beats", Self::admin_deadline(), |connection| {
+            schedule::resign(connection, &keys, beat)
+        })
+    }
+
+    fn entries(&self, schedule: &str) -> Result<Entries> {
+        let keys = self.keys.schedule(schedule);
+        self.pool.repeat("list periodic tasks", Self::admin_deadline(), |connection| {
+            schedule::entries(connection, &keys)
+        })
+    }
+
+    fn put(&self, schedule: &str, definitions: &[Definition]) -> Result<()> {
+        let keys = self.keys.schedule(schedule);
+        self.pool.repeat("write periodic tasks", Self::admin_deadline(), |connection| {
+            schedule::put(connection, &keys, definitions)
+        })
+    }
+
+    fn remove(&self, schedule: &str, names: &[String]) -> Result<u64> {
+        let keys = self.keys.schedule(schedule);
+        self.pool.repeat("remove periodic tasks", Self::admin_deadline(), |connection| {
+            schedule::remove(connection, &keys, names)
+        })
+    }
+
+    fn pause(&self, schedule: &str, name: &str, paused: bool) -> Result<bool> {
+        let keys = self.keys.schedule(schedule);
+        self.pool.repeat("pause a periodic task", Self::admin_deadline(), |connection| {
+            schedule::pause(connection, &keys, name, paused)
+        })
+    }
+
+    fn fire(&self, schedule: &str, firings: &[Firing], deadline: Instant) -> Result<Vec<bool>> {
+        let keys = self.keys.schedule(schedule);
+        self.pool.run("send periodic tasks", deadline, |connection| {
+            schedule::fire(connection, (&self.keys, &keys), firings)
+        })
     }
 }

@@ -42,6 +42,12 @@ scripts! {
     PURGE = "lua/purge.lua";
     CANCEL = "lua/cancel.lua";
     REPLAY = "lua/replay.lua";
+    LEAD = "lua/lead.lua";
+    RESIGN = "lua/resign.lua";
+    PUT = "lua/put.lua";
+    REMOVE = "lua/remove.lua";
+    PAUSE = "lua/pause.lua";
+    FIRE = "lua/fire.lua";
 }
 
 impl Lua {

@@ -8,7 +8,7 @@
 //! it is the knowledge of who held a message, and the holder is gone too.
 //!
 //! Files in the order of the path: [`publish`], [`claim`], [`settle`], [`lease`]; [`operate`] for
-//! the operator; [`consumer`] ties claim, settle and lease together, [`epoch`] is what outlives it;
+//! the operator, [`schedule`] for periodic tasks; [`consumer`] ties claim, settle and lease together, [`epoch`] is what outlives it;
 //! [`key`] is the integer by which a message stands in its queue. A trade-off: all writers of a
 //! machine take turns, so this scales with batches, not with processes.
 
@@ -20,6 +20,7 @@ pub(crate) mod key;
 mod lease;
 mod operate;
 mod publish;
+mod schedule;
 mod settle;
 
 use std::{
@@ -32,12 +33,13 @@ use std::{
 use self::{broadcast::SqliteSubscriber, consumer::SqliteConsumer, epoch::Epoch};
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats,
-    Subscription,
+    Schedule, Subscription,
     broadcast::{Binding, BroadcastMessage, ExchangeType, Subscriber},
     encoded,
+    schedule::{Definition, Entries, Firing, Leader},
 };
 use crate::{
-    clock,
+    clock::{self, Millis},
     error::Result,
     future::BoxFuture,
     sqlite_store::{Cost, Handle, Location, TIMEOUT, Tx},
@@ -161,5 +163,54 @@ impl Broadcast for SqliteBroker {
             let subscriber = SqliteSubscriber::new(database, bindings).await?;
             Ok(Arc::new(subscriber) as Arc<dyn Subscriber>)
         })
+    }
+}
+
+impl Schedule for SqliteBroker {
+    fn lead(&self, schedule: &str, beat: &str, lease: Millis) -> Result<Leader> {
+        let (schedule, beat) = (schedule.to_owned(), beat.to_owned());
+        // A lease that the loss of power takes is of a beat that it has taken too.
+        let cost = Cost { rows: 1, ..Cost::default() };
+        self.handle.database().write(cost, clock::instant() + TIMEOUT, move |tx| {
+            schedule::lead(tx, &schedule, &beat, lease)
+        })
+    }
+
+    fn resign(&self, schedule: &str, beat: &str) -> Result<()> {
+        let (schedule, beat) = (schedule.to_owned(), beat.to_owned());
+        self.change(move |tx| schedule::resign(tx, &schedule, &beat))
+    }
+
+    fn entries(&self, schedule: &str) -> Result<Entries> {
+        self.handle.database().read(|connection| schedule::entries(connection, schedule))
+    }
+
+    fn put(&self, schedule: &str, definitions: &[Definition]) -> Result<()> {
+        let (schedule, definitions) = (schedule.to_owned(), definitions.to_vec());
+        self.change(move |tx| schedule::put(tx, &schedule, &definitions))
+    }
+
+    fn remove(&self, schedule: &str, names: &[String]) -> Result<u64> {
+        let (schedule, names) = (schedule.to_owned(), names.to_vec());
+        self.change(move |tx| schedule::remove(tx, &schedule, &names))
+    }
+
+    fn pause(&self, schedule: &str, name: &str, paused: bool) -> Result<bool> {
+        let (schedule, name) = (schedule.to_owned(), name.to_owned());
+        self.change(move |tx| schedule::pause(tx, &schedule, &name, paused))
+    }
+
+    fn fire(&self, schedule: &str, firings: &[Firing], deadline: Instant) -> Result<Vec<bool>> {
+        let prepared: Vec<_> = firings.iter().map(schedule::Prepared::new).collect();
+        let messages = || prepared.iter().filter_map(|one| one.message.as_ref());
+        let cost = Cost {
+            durable: self.handle.durable(),
+            publishes: messages().next().is_some(),
+            rows: 2 * prepared.len(),
+            bytes: messages().map(|message| message.data.len()).sum(),
+        };
+        let schedule = schedule.to_owned();
+        let fire = move |tx: &mut Tx<'_>| schedule::fire(tx, &schedule, &prepared);
+        self.handle.database().write(cost, deadline, fire)
     }
 }
