@@ -79,6 +79,7 @@ _PARTS = frozenset(
     [
         "_core",
         "app",
+        "beat",
         "canvas",
         "context",
         "current",

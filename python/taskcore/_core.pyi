@@ -1,7 +1,8 @@
 """The Rust core behind taskcore: publishing, results, the worker, and the child that runs user
 code.
 
-Only the packages `app`, `publishing`, `results` and `worker` and the module `serialize` import it.
+Only the packages `app`, `beat`, `publishing`, `results`, `schedules` and `worker` and the module
+`serialize` import it.
 Every call that may block releases the interpreter lock and lets Python signal handlers run.
 """
 
@@ -10,9 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, final
 
 __all__ = [
+    "Crontab",
     "Publisher",
     "Request",
     "Results",
+    "Schedule",
     "Steps",
     "Template",
     "Worker",
@@ -187,6 +190,89 @@ class Publisher:
 
     def discard(self, queue: str, keys: list[str] | None = None) -> int:
         """Drops dead letters; how many."""
+
+@final
+class Crontab:
+    """A crontab expression; frozen."""
+
+    def __new__(
+        cls,
+        minutes: list[int],
+        hours: list[int],
+        weekdays: list[int],
+        days: list[int],
+        months: list[int],
+    ) -> Self:
+        """
+        Raises:
+            ValueError: a field is empty or has a number out of range, or no month has such days.
+        """
+
+    def next_after(self, after: int, offset: Callable[[int], int]) -> int | None:
+        """When it is due first after a Unix time; None when it never is.
+
+        Args:
+            offset: gives how many seconds the clock is ahead of UTC at a Unix time.
+        """
+
+    @staticmethod
+    def parse(spec: str, count: int, first: int) -> list[int]:
+        """The numbers of a field that has so many from the first on; ValueError when it cannot be
+        read."""
+
+@final
+class Schedule:
+    """The periodic tasks of an app in the broker's store. Every method may block and raises
+    OperationalError when the broker cannot be reached."""
+
+    def __new__(cls, publisher: Publisher, name: str) -> Self:
+        """
+        Args:
+            publisher: of the broker.
+            name: what those who share the entries know them by.
+        """
+
+    def lead(self, beat: str, lease: float) -> tuple[str, int]:
+        """Takes the lead for a beat, or keeps it, for so many seconds; who leads, and a number that
+        is another one when entries were changed."""
+
+    def resign(self, beat: str) -> None:
+        """Gives up the lead, if that beat has it."""
+
+    def entries(self) -> tuple[int, list[tuple[str, str, int, int, float | None, bool]]]:
+        """The number of `lead`, and each entry: its name, what it says, the due time that it is done
+        with (microseconds since 1970), how often it was sent and when last, whether it is paused."""
+
+    def put(self, definitions: list[tuple[str, str, int, bool]]) -> None:
+        """Adds entries or changes what they say: name, text, the due time that a new one is done
+        with, whether one that exists begins there too."""
+
+    def remove(self, names: list[str]) -> int:
+        """Removes entries; how many there were."""
+
+    def pause(self, entry: str, paused: bool) -> bool:
+        """Pauses an entry or lets it go on; whether there is one."""
+
+    def fire(
+        self,
+        firings: Iterable[
+            tuple[
+                str,
+                int,
+                int,
+                tuple[Template, Sequence[Any], dict[str, Any], dict[str, Any] | None] | None,
+            ]
+        ],
+    ) -> list[str | None]:
+        """Publishes the message of each entry that is done with the first time and not paused, and
+        moves it to the second, in one step.
+
+        Args:
+            firings: name, the two times, and a message as `Publisher.publish` takes it, or None to
+                move the entry and send nothing.
+        Returns:
+            The id of each message, empty where there was none; None for what was not done.
+        """
 
 @final
 class Results:

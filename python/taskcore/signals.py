@@ -252,8 +252,8 @@ class _Unsent(Signal):
     def connect(self, *args: Any, **kwargs: Any) -> Any:
         """Not in this version."""
         raise NotSupportedError(
-            f"signal `{self.name}` is not sent in this version: no Python runs for a task in a worker's parent process, and "
-            "there is no beat; use task_prerun, task_postrun, task_failure or the worker's log"
+            f"signal `{self.name}` is not sent in this version: no Python runs for a task in a worker's parent process; "
+            "use task_prerun, task_postrun, task_failure or the worker's log"
         )
 
 
@@ -264,8 +264,6 @@ task_unknown = _Unsent("task_unknown")
 task_sent = _Unsent("task_sent")
 worker_before_create_process = _Unsent("worker_before_create_process")
 heartbeat_sent = _Unsent("heartbeat_sent")
-beat_init = _Unsent("beat_init")
-beat_embedded_init = _Unsent("beat_embedded_init")
 eventlet_pool_started = _Unsent("eventlet_pool_started")
 eventlet_pool_preshutdown = _Unsent("eventlet_pool_preshutdown")
 eventlet_pool_postshutdown = _Unsent("eventlet_pool_postshutdown")
@@ -289,6 +287,10 @@ worker_shutting_down = Signal("worker_shutting_down")
 """A stop was asked for; `sender` is the node name: sig, how (`Warm` or `Cold`), exitcode."""
 worker_shutdown = Signal("worker_shutdown")
 """The worker has stopped."""
+beat_init = Signal("beat_init")
+"""A beat starts; `sender` is its service."""
+beat_embedded_init = Signal("beat_embedded_init")
+"""The same when it is part of a worker."""
 setup_logging = Signal("setup_logging")
 """A receiver takes over the configuration of logging."""
 after_setup_logger = Signal("after_setup_logger")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _CONTROL: Final = "look at queues with `taskcore -A proj queues`, and stop a worker with SIGTERM"
 _EVENTS: Final = "follow tasks by the worker's log, or by signals"
-_BEAT: Final = "let cron or a systemd timer call `taskcore -A proj call NAME`"
 _START: Final = "start it from a shell: `taskcore -A proj worker`"
 _KOMBU: Final = "taskcore connects by itself; `app.publisher` answers questions about queues"
 _BLUEPRINT: Final = "connect to the signals of `taskcore.signals`"
@@ -30,7 +29,6 @@ _TEST: Final = "run tasks in the test with `taskcore.testing.eager`, or start `t
 _HELPERS: Final = "Celery's helpers are its own: use the standard library"
 
 PACKAGE: Final = {
-    **dict.fromkeys(("crontab", "schedule", "solar"), _BEAT),
     "bugreport": "`taskcore --version`",
 }
 """Of `from taskcore import ...`, `taskcore.canvas` and `taskcore.result`."""
@@ -48,7 +46,6 @@ MODULES: Final = {
     "app.utils": "the settings are in `app.conf`",
     "apps": _START,
     "backends": _STORE,
-    "beat": _BEAT,
     "bin": "the command line is `taskcore`; a program calls `app.send_task`",
     "bootsteps": _BLUEPRINT,
     "concurrency": "choose a pool with `worker -P`",
@@ -95,7 +92,6 @@ MODULES: Final = {
 APP: Final = {
     "control": _CONTROL,
     **dict.fromkeys(("events", "send_event"), _EVENTS),
-    **dict.fromkeys(("add_periodic_task", "Beat"), _BEAT),
     **dict.fromkeys(("worker_main", "start", "Worker", "WorkController"), _START),
     **dict.fromkeys(
         (
@@ -145,7 +141,6 @@ RESULT: Final = {
 COMMANDS: Final = {
     **dict.fromkeys(("inspect", "control", "status"), _CONTROL),
     "events": _EVENTS,
-    "beat": _BEAT,
     "multi": "start several workers by systemd, supervisor or a container each",
     "list": "`queues` shows the queues",
     "amqp": "`queues`, `purge` and `dead` look after queues",
@@ -160,9 +155,6 @@ COMMANDS: Final = {
 
 WORKER_OPTIONS: Final = {
     **dict.fromkeys(("-E", "--task-events", "--events"), _EVENTS),
-    **dict.fromkeys(
-        ("-B", "--beat", "-s", "--schedule-filename", "--schedule", "--scheduler"), _BEAT
-    ),
     **dict.fromkeys(
         ("-D", "--detach", "--pidfile", "--uid", "--gid", "--umask", "--executable"),
         "let systemd, supervisor or a container run it",
@@ -180,6 +172,18 @@ WORKER_OPTIONS: Final = {
     "--heartbeat-interval": "a worker renews its lease by itself",
 }
 """Of `worker`."""
+
+BEAT_OPTIONS: Final = {
+    **dict.fromkeys(
+        ("--detach", "--uid", "--gid", "--umask", "--executable"),
+        "let systemd, supervisor or a container run it",
+    ),
+    **dict.fromkeys(
+        ("--enable-remote-control", "--no-enable-remote-control", "-n", "--hostname"),
+        "a beat answers no remote control: `taskcore -A proj beat list` shows what it has sent",
+    ),
+}
+"""Of `beat`."""
 
 POOLS: Final = dict.fromkeys(
     ("gevent", "eventlet"),

@@ -157,9 +157,9 @@ def test_two_spellings_that_disagree_are_refused() -> None:
 
 
 def test_what_is_not_supported_is_refused_unless_it_is_the_default() -> None:
-    Config().update(worker_send_task_events=False, beat_schedule={}, database_url=None)
+    Config().update(worker_send_task_events=False, worker_direct=False, database_url=None)
     for given in (
-        {"beat_schedule": {"a": 1}},
+        {"worker_direct": True},
         {"worker_send_task_events": True},
         {"s3_bucket": "b"},
     ):
@@ -557,8 +557,11 @@ def test_a_function_is_no_router_here() -> None:
         ("broker_url", ["redis://a", "redis://b"], "several servers"),
         ("broker_use_ssl", {"ssl_cert_reqs": 0}, "rediss://"),
         ("BROKER_HOST", "a", "broker_url"),
-        ("beat_schedule", {"a": {}}, "cron"),
-        ("beat_scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "cron"),
+        ("beat_schedule", {"a": {"schedule": 1.0}}, "`a` needs `task`"),
+        ("beat_schedule", {"a": {"task": "t", "schedul": 1.0}}, "did you mean `schedule`"),
+        ("beat_schedule", {"a": 1}, "name to periodic task"),
+        ("beat_scheduler", 1, "module:name"),
+        ("beat_uid", "nobody", "systemd"),
         ("worker_state_db", "x", "remove it"),
     ],
 )
@@ -587,13 +590,12 @@ def test_what_is_put_into_a_default_is_of_one_configuration() -> None:
     assert other.task_publish_retry_policy["max_retries"] is None
 
 
-def test_a_schedule_for_beat_is_refused_however_it_is_set() -> None:
+def test_periodic_tasks_can_be_added_to_the_setting() -> None:
     conf = Config()
     entry = {"task": "t", "schedule": 1.0}
-    with pytest.raises(ImproperlyConfigured, match="cron"):
-        conf.beat_schedule["x"] = entry
-    with pytest.raises(ImproperlyConfigured, match="cron"):
-        conf.beat_schedule.update(x=entry)
+    conf.beat_schedule["x"] = entry
+    conf.beat_schedule.update(y=entry)
+    assert conf["beat_schedule"] == {"x": entry, "y": entry}
     assert Config().beat_schedule == {}
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import taskcore
 
 PACKAGE = Path(taskcore.__file__).parent
-CORE_USERS = {"__init__.py", "serialize.py", "app", "publishing", "results", "worker"}
+CORE_USERS = {"__init__.py", "serialize.py"} | {
+    *("app", "beat", "publishing", "results", "schedules", "worker"),
+}
 """Modules and packages that may import the core; all else runs and is tested without it."""
 ENVIRONMENT_READERS = {"config/conf.py"}
 

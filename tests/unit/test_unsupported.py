@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import taskcore
-from taskcore import canvas, current, result, schedules, signals, unsupported
+from taskcore import canvas, current, result, signals, unsupported
 from taskcore.exceptions import NotSupportedError
 from taskcore.result import AsyncResult
 
@@ -32,7 +32,7 @@ def test_of_a_result(app: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(unsupported.PACKAGE))
-@pytest.mark.parametrize("module", [taskcore, canvas, result, schedules])
+@pytest.mark.parametrize("module", [taskcore, canvas, result])
 def test_of_a_module(module: Any, name: str) -> None:
     with pytest.raises(NotSupportedError, match=f"`{name}` of Celery's"):
         exec(f"from {module.__name__} import {name}", {})
@@ -97,7 +97,7 @@ def test_other_names_are_the_ordinary_error(app: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["task_received", "task_revoked", "task_unknown", "heartbeat_sent", "beat_init"]
+    "name", ["task_received", "task_revoked", "task_unknown", "heartbeat_sent"]
 )
 def test_a_signal_that_nobody_sends_refuses_receivers(name: str) -> None:
     with pytest.raises(NotSupportedError, match=f"signal `{name}` is not sent"):

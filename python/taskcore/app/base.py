@@ -11,6 +11,7 @@ from __future__ import annotations
 from taskcore import _core, context, current, states
 from taskcore.app import registry
 from taskcore.app.connections import Connections
+from taskcore.app.periodic import Periodic
 from taskcore.app.sending import Sending
 from taskcore.config.conf import Config
 from taskcore.exceptions import NotSupportedError, Reject
@@ -57,7 +58,7 @@ _CONSTRUCTOR = {"config_source": None, "namespace": None, "task_cls": Task, "str
 """Arguments of Celery's constructor that are not settings."""
 
 
-class Taskcore(Sending):
+class Taskcore(Periodic, Sending):
     """An application: `app = Taskcore("proj", broker="redis://...")`."""
 
     def __init__(
@@ -287,6 +288,7 @@ class Taskcore(Sending):
 
     def _complete(self) -> None:
         self.conf.keys()
+        self._take_periodic()
         self.on_after_configure.send(self, source=self.conf)
         from taskcore.app.builtin import register
 

@@ -1,4 +1,4 @@
-"""The command line: `taskcore -A proj worker`, `call`, `result`, `queues`, `purge`, `dead`.
+"""The command line: `taskcore -A proj worker`, `beat`, `call`, `result`, `queues`, `purge`, `dead`.
 
 Options in front of the command say which app and, where they differ from its configuration, which
 broker and result store. The app is imported when a command needs it, so that `--help` works
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from taskcore import __version__, unsupported
+from taskcore.cli.beat import beat
 from taskcore.cli.calls import call, result
 from taskcore.cli.queues import dead, purge, queues
 from taskcore.cli.session import Session, explained
@@ -77,5 +78,5 @@ def main(ctx: click.Context, spec: str | None, broker: str | None, results: str 
     ctx.obj = Session(spec, broker, results)
 
 
-for command in (worker, call, result, queues, purge, dead):
+for command in (worker, beat, call, result, queues, purge, dead):
     main.add_command(command)

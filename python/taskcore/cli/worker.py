@@ -140,6 +140,19 @@ def without(name: str) -> Callable[[F], F]:
     type=click.FloatRange(0, min_open=True),
     help="Raise SoftTimeLimitExceeded in what runs longer.",
 )
+@click.option("-B", "--beat", is_flag=True, help="Also send periodic tasks; any number may.")
+@click.option(
+    "-s",
+    "--schedule-filename",
+    "--schedule",
+    "beat_schedule",
+    metavar="PATH",
+    type=click.Path(dir_okay=False),
+    help="The file of schedulers that have one.",
+)
+@click.option(
+    "--scheduler", "beat_scheduler", metavar="MODULE:NAME", help="Class of the scheduler."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
 @without("--without-gossip")
 @without("--without-mingle")

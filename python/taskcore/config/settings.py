@@ -8,7 +8,6 @@ accept them in silence would be a lie). A kind with `?` also takes None.
 
 from __future__ import annotations
 
-from taskcore.exceptions import ImproperlyConfigured
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -131,6 +130,22 @@ TABLE: Final = (
     _S("worker_hijack_root_logger", "CELERYD_HIJACK_ROOT_LOGGER", "bool?", None,
        "Let the worker configure the root logger: True replaces its handlers, False leaves it alone, None configures it if it has none. "
        "DIFFERENCE: True in Celery."),
+    # Beat.
+    _S("beat_schedule", "CELERYBEAT_SCHEDULE", "entries", {},
+       "Name -> periodic task: `task`, `schedule`, `args`, `kwargs`, `options`, `relative`, and taskcore's own `missed` and `jitter`."),
+    _S("beat_schedule_name", "", "str?", None,
+       "What the beats of one app know its entries by in the broker's store. Default: the app's name, or `default`. taskcore's own."),
+    _S("beat_scheduler", "CELERYBEAT_SCHEDULER", "scheduler", "taskcore.beat:StoreScheduler",
+       "Class of the scheduler, or its name. DIFFERENCE: Celery's default keeps a file, which `taskcore.beat:PersistentScheduler` does."),
+    _S("beat_schedule_filename", "CELERYBEAT_SCHEDULE_FILENAME", "str", "taskcore-beat", "The file of schedulers that have one."),
+    _S("beat_max_loop_interval", "CELERYBEAT_MAX_LOOP_INTERVAL", "seconds", 0.0,
+       "Seconds between two looks at the schedule at most; 0: the scheduler's own."),
+    _S("beat_sync_every", "CELERYBEAT_SYNC_EVERY", "int", 0,
+       "Write the file after so many tasks; 0: every three minutes. The default scheduler has no file."),
+    _S("beat_cron_starting_deadline", "", "seconds?", None,
+       "A time of a crontab that was missed is not sent when it is older than this. Default: however old."),
+    _S("beat_logfile", "", "str?", None, "The log of `taskcore beat`, as its `--logfile`."),
+    _S("beat_pidfile", "", "str?", None, "A file with the number of the process of `taskcore beat`, as its `--pidfile`."),
     # What is loaded.
     _S("imports", "CELERY_IMPORTS", "names", (), "Modules to import when a worker starts."),
     _S("include", "CELERY_INCLUDE", "names", (), "More of the same; what `Taskcore(include=...)` sets."),
@@ -234,10 +249,6 @@ IGNORED: Final = frozenset(
         "task_repr_maxlevels",
         "beat_enable_remote_control",
         "beat_remote_control_max_tick_age",
-        "beat_max_loop_interval",
-        "beat_schedule_filename",
-        "beat_sync_every",
-        "beat_cron_starting_deadline",
         "control_queue_ttl",
         "control_queue_expires",
         "control_queue_exclusive",
@@ -255,32 +266,10 @@ IGNORED: Final = frozenset(
 """Accepted with a warning: they tune machinery that taskcore does not have."""
 
 
-class _Refused(dict[str, "Any"]):
-    """The value of a refused setting that is a dict in Celery: what is put into it would have no
-    effect."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-    def update(self, *mappings: Any, **values: Any) -> None:
-        raise ImproperlyConfigured(
-            f"setting `{self.name}` is not supported in this version of taskcore: {REMEDIES[self.name]}"
-        )
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.update()
-
-    def setdefault(self, key: str, default: Any = None) -> None:
-        self.update()
-
-    def __ior__(self, other: Any) -> Any:  # type: ignore[misc] # it gives nothing back
-        self.update()
-
-
 # fmt: off
 REFUSED: Final[dict[str, Any]] = {
-    "beat_schedule": _Refused("beat_schedule"), "beat_scheduler": "celery.beat:PersistentScheduler", "broker_read_url": None, "broker_write_url": None, "broker_use_ssl": False,
+    "beat_executable": None, "beat_gid": None, "beat_uid": None, "beat_umask": None,
+    "broker_read_url": None, "broker_write_url": None, "broker_use_ssl": False,
     "broker_port": None, "broker_user": None, "broker_password": None, "broker_vhost": None,
     "override_backends": None, "redis_backend_use_ssl": None, "redis_db": None, "redis_host": None, "redis_port": None,
     "redis_username": None, "redis_password": None, "redis_backend_credential_provider": None,
@@ -299,8 +288,8 @@ _IN_THE_URL: Final = "write it into `broker_url` or `result_backend`"
 _SIGNALS: Final = "follow tasks by the worker's log, or by signals"
 REMEDIES: Final = {
     **dict.fromkeys(
-        ("beat_schedule", "beat_scheduler"),
-        "let cron or a systemd timer call `taskcore -A proj call NAME`",
+        ("beat_executable", "beat_gid", "beat_uid", "beat_umask"),
+        "let systemd, supervisor or a container run it",
     ),
     "broker_read_url": "name one server in `broker_url`",
     "broker_write_url": "name one server in `broker_url`",

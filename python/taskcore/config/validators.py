@@ -280,6 +280,29 @@ def _route(pattern: str | re.Pattern[str], route: Any) -> dict[str, Any]:
     return options
 
 
+def _scheduler(value: Any) -> Any:
+    return value if isinstance(value, type) else _text(value)
+
+
+_ENTRY = ("task", "schedule", "args", "kwargs", "options", "relative", "missed", "jitter")
+
+
+def _entries(value: Any) -> dict[str, Any]:
+    """Periodic tasks by name; what each says is checked when it is read."""
+    entries = _dict(value)
+    for name, entry in entries.items():
+        if not is_mapping(entry):
+            if not hasattr(entry, "schedule"):
+                raise TypeError
+            continue  # an entry of a scheduler's own class
+        for key in entry:
+            if key not in _ENTRY:
+                raise ValueError(f"entry `{name}` has the unknown key `{key}`{hint(key, _ENTRY)}")
+        if not isinstance(entry.get("task"), str) or entry.get("schedule") is None:
+            raise ValueError(f"entry `{name}` needs `task`, the name of a task, and `schedule`")
+    return entries
+
+
 CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "bool": ("True or False", _bool),
     "int": ("a whole number, 0 or more", _whole),
@@ -291,6 +314,8 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "names": ("a list of names", _names),
     "queues": ("a list of queue names", _queues),
     "dict": ("a dict", _dict),
+    "entries": ("a dict of name to periodic task", _entries),
+    "scheduler": ("a class of schedulers, or its name as `module:name`", _scheduler),
     "policy": (
         "a dict of max_retries (a whole number, or None), interval_start, interval_step, interval_max (seconds)",
         _policy,

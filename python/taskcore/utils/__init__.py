@@ -24,6 +24,20 @@ def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
     return isinstance(value, Mapping)
 
 
+def symbol_by_name(name: str) -> Any:
+    """What `package.module:name` names, or `package.module.name`.
+
+    Raises:
+        ImportError, AttributeError, ValueError: there is none.
+    """
+    from importlib import import_module
+
+    module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    if not (module and attribute):
+        raise ValueError(f"`{name}` is no name: expected `module:name`")
+    return getattr(import_module(module), attribute)
+
+
 def uuid() -> str:
     """A fresh random task id."""
     from uuid import uuid4

@@ -8,7 +8,8 @@ has both. What runs per task is not here at all: the loop is in the core.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from taskcore import _core, serialize, signals
@@ -36,6 +37,10 @@ class WorkerOptions(NamedTuple):
     max_tasks_per_child: int | None = None
     time_limit: float | None = None
     soft_time_limit: float | None = None
+    beat: bool = False
+    """Also run a beat, in a thread."""
+    beat_schedule: str | None = None
+    beat_scheduler: str | None = None
     on_start: Callable[[WorkerConfig], object] | None = None
     """Called with what was decided, before the worker connects; for the banner."""
     on_ready: Callable[[WorkerConfig], object] | None = None
@@ -135,14 +140,32 @@ def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOp
         raise ImproperlyConfigured(str(exc)) from exc
     node.attach(worker)
     asked = OsSignals(node, worker, zygote and zygote[1])
-    with asked:
+    with asked, embedded_beat(app, options) as start_beat:
         if worker.start():
+            start_beat()
             if options.on_ready is not None:
                 options.on_ready(config)
             signals.worker_ready.send(node)
         worker.wait()
     signals.worker_shutdown.send(node)
     return asked.exit_code
+
+
+@contextmanager
+def embedded_beat(app: Any, options: WorkerOptions) -> Iterator[Callable[[], object]]:
+    """What starts the beat of this worker, which ends with it; without one it does nothing."""
+    if not options.beat:
+        yield lambda: None
+        return
+    from taskcore.beat import EmbeddedService
+
+    beat = EmbeddedService(
+        app, schedule_filename=options.beat_schedule, scheduler_cls=options.beat_scheduler
+    )
+    try:
+        yield beat.start
+    finally:
+        beat.stop()
 
 
 def configure(app: Any, options: WorkerOptions) -> WorkerConfig:

@@ -33,6 +33,8 @@ mod compose;
 mod bulk;
 mod last_published;
 mod publisher;
+mod schedule;
+mod crontab;
 mod results;
 mod read_message;
 
@@ -45,10 +47,12 @@ mod _core {
     #[pymodule_export]
     use super::{
         codec::{Steps, dumps, loads},
+        crontab::Crontab,
         entries::invalidate_tasks,
         publisher::Publisher,
         read_message::read_message,
         results::Results,
+        schedule::Schedule,
         template::Template,
     };
 

@@ -14,7 +14,7 @@ use pyo3::{
 use taskcore::{
     assemble::{self, Options},
     backoff::RetryPolicy,
-    broker::{Admin, Outgoing},
+    broker::{Adapter, Outgoing},
     fork::PerProcess,
     message::{Encoding, Message},
     pool::FollowUp,
@@ -44,7 +44,7 @@ pub(crate) struct Publisher {
 
 struct Connected {
     sender: Arc<publish::Publisher>,
-    admin: Arc<dyn Admin>,
+    adapter: Arc<dyn Adapter>,
 }
 
 impl Publisher {
@@ -53,11 +53,26 @@ impl Publisher {
         Ok(self.connected().map_err(|e| errors::to_python(py, &e))?.sender.clone())
     }
 
+    /// All ports of its broker, in this process.
+    pub(crate) fn adapter(&self) -> taskcore::Result<Arc<dyn Adapter>> {
+        Ok(self.connected()?.adapter.clone())
+    }
+
+    /// How hard it tries.
+    pub(crate) fn effort(&self) -> &Effort {
+        &self.effort
+    }
+
+    /// The longest body that it publishes.
+    pub(crate) fn max_body(&self) -> usize {
+        self.max_body
+    }
+
     fn connected(&self) -> taskcore::Result<&Connected> {
         self.connected.get_or_try_init(|| {
-            let admin = assemble::broker(&self.address, &self.options)?;
-            let sender = Arc::new(publish::Publisher::new(admin.clone()));
-            Ok(Connected { sender, admin })
+            let adapter = assemble::broker(&self.address, &self.options)?;
+            let sender = Arc::new(publish::Publisher::new(adapter.clone()));
+            Ok(Connected { sender, adapter })
         })
     }
 
@@ -65,9 +80,9 @@ impl Publisher {
     fn ask<T: Send>(
         &self,
         py: Python<'_>,
-        f: impl FnOnce(&dyn Admin) -> taskcore::Result<T> + Send,
+        f: impl FnOnce(&dyn Adapter) -> taskcore::Result<T> + Send,
     ) -> PyResult<T> {
-        bridge::blocking(py, || f(&*self.connected()?.admin))
+        bridge::blocking(py, || f(&*self.connected()?.adapter))
     }
 }
 

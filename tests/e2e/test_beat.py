@@ -1,0 +1,152 @@
+"""Beats, workers and the command line: what is due runs, once, and entries change while they run."""
+
+from datetime import datetime
+
+import pytest
+
+from support.beats import Beats, gaps, kill
+from support.site import Site
+from support.wait import until
+
+SECOND = {"tick": {"task": "ticking.tick", "schedule": 1.0, "args": ["a", 1]}}
+
+
+def test_what_is_due_runs_with_its_arguments(site: Site) -> None:
+    beats = Beats(site, SECOND)
+    beats.worker()
+    beats.start().wait_for("sent `tick`", count=2)
+    line = site.wait_written(2)[0].split()
+    assert (line[0], line[2:]) == ("tick", ["a", "1"])
+    assert gaps(beats.due()["tick"]) == {1.0}
+    entry = beats.entries()["tick"]
+    assert entry["total_run_count"] >= 2 and entry["code"] and not entry["paused"]
+
+
+def test_one_beat_leads_and_another_takes_over(site: Site) -> None:
+    beats = Beats(site, {"tick": {**SECOND["tick"], "missed": "all"}})
+    first = beats.start()
+    first.wait_for("leads")
+    second = beats.start()
+    second.wait_for("beat: starting")
+    first.wait_for("sent `tick`", count=2)
+    kill(first)
+    second.wait_for("leads")
+    second.wait_for("sent `tick`", count=4)
+    assert second.stop() == 0
+    beats.worker()
+    site.wait_queue(depth=0, in_flight=0)
+    times = beats.due()["tick"]
+    assert gaps(times) == {1.0} and len(times) == len(set(times)) >= 6
+
+
+def test_who_ends_leaves_the_lead(sqlite_site: Site) -> None:
+    beats = Beats(sqlite_site, SECOND)
+    first = beats.start()
+    first.wait_for("leads")
+    assert first.stop() == 0
+    # At once: the lease has not ended.
+    began = datetime.now()
+    second = beats.start()
+    second.wait_for("leads")
+    assert second.stop() == 0
+    assert (datetime.now() - began).total_seconds() < 60
+
+
+def test_entries_change_while_a_beat_runs(site: Site) -> None:
+    beats = Beats(site, SECOND)
+    beats.worker()
+    beat = beats.start()
+    beat.wait_for("sent `tick`")
+    beats.cli("add", "more", "ticking.tick", "--every", "1", "--args", '["more"]')
+    beat.wait_for("sent `more`", count=2)
+    beats.cli("pause", "more")
+    beats.cli("pause", "tick")
+    until(lambda: beats.entries()["more"]["paused"], "it to be paused")
+    runs = beats.entries()["more"]["total_run_count"]
+    beats.cli("add", "last", "ticking.note", "--every", "1", "--args", '["last"]')
+    beat.wait_for("sent `last`", count=2)
+    assert beats.entries()["more"]["total_run_count"] == runs
+    beats.cli("resume", "more")
+    beat.wait_for("sent `more`", count=runs + 1)
+    beats.cli("remove", "more")
+    assert set(beats.entries()) == {"last", "tick"}
+    task_id = beats.cli("run", "last").strip()
+    assert len(task_id) == 36
+    assert "stands in `beat_schedule`" in beats.cli("remove", "tick", code=1)
+    assert "did you mean `last`" in beats.cli("pause", "lsat", code=1)
+
+
+def test_a_worker_has_a_beat_inside(site: Site) -> None:
+    beats = Beats(site, SECOND)
+    worker = beats.worker("-B")
+    site.wait_written(3)
+    assert gaps(beats.due()["tick"]) == {1.0}
+    assert worker.stop() == 0
+    # It has left the lead.
+    beats.start().wait_for("leads")
+
+
+def test_own_schedules_lazy_arguments_and_what_cannot_be_sent(sqlite_site: Site) -> None:
+    beats = Beats(sqlite_site)
+    beats.env["SAMPLE_OWN_SCHEDULE"] = "1"
+    beats.worker()
+    beat = beats.start()
+    beat.wait_for("sent `own`", count=2)
+    beat.wait_for("sent `lazy`", count=2)
+    beat.wait_for("entry `broken` was not sent", count=2)
+    lines = sqlite_site.wait_written(4)
+    assert {"own schedule", str(beat.pid)} <= set(lines)
+
+
+def test_a_scheduler_of_another_package(sqlite_site: Site) -> None:
+    beats = Beats(sqlite_site, SECOND)
+    beats.worker()
+    beat = beats.start("--scheduler", "ticking:Own", "--max-interval", "1")
+    assert sqlite_site.wait_written(2) == ["own scheduler"] * 2
+    assert beat.stop() == 0
+
+
+def test_a_schedule_in_a_file(sqlite_site: Site) -> None:
+    note = {"tick": {"task": "ticking.note", "schedule": 1.0, "args": ["in a file"]}}
+    beats = Beats(sqlite_site, note)
+    beats.worker()
+    named = ("--scheduler", "celery.beat:PersistentScheduler", "--schedule", "here")
+    first = beats.start(*named)
+    first.wait_for("sending `tick`", count=2)
+    assert first.stop() == 0
+    (sqlite_site.folder / "here").write_bytes(b"no schedule")
+    second = beats.start(*named)
+    second.wait_for("is moved to `here.unreadable`")
+    second.wait_for("sending `tick`")
+    assert second.stop() == 0 and (sqlite_site.folder / "here").read_bytes() != b"no schedule"
+
+
+def test_one_beat_a_pidfile(sqlite_site: Site) -> None:
+    beats = Beats(sqlite_site, SECOND)
+    first = beats.start("--pidfile", "pid")
+    first.wait_for("leads")
+    assert (sqlite_site.folder / "pid").read_text() == f"{first.pid}\n"
+    second = beats.start("--pidfile", "pid")
+    assert second.wait() == 1 and "of a process that runs" in second.output
+    kill(first)
+    third = beats.start("--pidfile", "pid")
+    third.wait_for("taken over")
+    assert third.stop() == 0 and not (sqlite_site.folder / "pid").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["add", "a", "t"], "expected one of --every"),
+        (["add", "a", "t", "--every", "1", "--timezone", "UTC"], "--timezone is the zone"),
+        (["add", "a", "t", "--crontab", "* *"], "has 2 fields"),
+        (["add", "a", "t", "--crontab", "61 * * * *"], "`61`, expected a number from 0 to 59"),
+        (["add", "a", "t", "--crontab", "* * * * *", "--timezone", "Mars"], "Europe/Oslo"),
+        (["--detach"], "systemd"),
+        (["--scheduler", "no.such:Scheduler"], "module:name"),
+    ],
+)
+def test_what_cannot_be_is_said(sqlite_site: Site, words: list[str], told: str) -> None:
+    beats = Beats(sqlite_site)
+    code = 2 if words == ["--detach"] or "expected one of" in told or "--timezone is" in told else 1
+    assert told in beats.cli(*words, code=code)
