@@ -48,12 +48,6 @@ impl Schedule {
         let Some(message) = message else {
             return Ok(Firing { name, from, to, message: None });
         };
-        type Call<'py> = (
-            Bound<'py, Template>,
-            Bound<'py, PyAny>,
-            Bound<'py, PyDict>,
-            Option<Bound<'py, PyDict>>,
-        );
         let (template, args, kwargs, options): Call<'_> = message
             .extract()
             .map_err(|_| PyTypeError::new_err("a message is template, args, kwargs and fields"))?;
@@ -65,7 +59,11 @@ impl Schedule {
     }
 }
 
-/// One entry: name, definition, done, runs, sent_at (seconds), paused.
+/// A message: template, positional arguments, keyword arguments, fields.
+type Call<'py> =
+    (Bound<'py, Template>, Bound<'py, PyAny>, Bound<'py, PyDict>, Option<Bound<'py, PyDict>>);
+
+/// One entry: name, definition, done, runs, when it was sent last (seconds), paused.
 type Entry = (String, String, i64, u64, Option<f64>, bool);
 
 #[pymethods]

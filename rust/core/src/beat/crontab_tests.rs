@@ -172,7 +172,7 @@ fn days_are_those_of_the_calendar() {
     for day in (-200_000..200_000).step_by(97) {
         let date = Timestamp::from_second(day * DAY).unwrap().to_zoned(utc.clone()).date();
         assert_eq!(super::date(day), (date.month() as u32, date.day() as u32));
-        let sunday_is_0 = date.weekday().to_sunday_zero_offset() as i64;
+        let sunday_is_0 = i64::from(date.weekday().to_sunday_zero_offset());
         assert_eq!((day + 4).rem_euclid(7), sunday_is_0);
     }
 }

@@ -42,20 +42,22 @@ pub(super) fn resign(lease: &mut Lease, keys: &ScheduleKeys, beat: &str) -> Redi
     RESIGN.run(lease, RESIGN.call(&[&keys.leader]).arg(beat)).map(drop)
 }
 
+/// Revision, definitions, done, runs, sent, paused.
+type Answer = (
+    Option<u64>,
+    BTreeMap<String, String>,
+    HashMap<String, Due>,
+    HashMap<String, u64>,
+    HashMap<String, Millis>,
+    HashSet<String>,
+);
+
 pub(super) fn entries(lease: &mut Lease, keys: &ScheduleKeys) -> RedisResult<Entries> {
     let mut ask = pipe();
     // One moment for all of them.
     ask.atomic().cmd("GET").arg(&keys.revision).cmd("HGETALL").arg(&keys.definitions);
     ask.cmd("HGETALL").arg(&keys.done).cmd("HGETALL").arg(&keys.runs);
     ask.cmd("HGETALL").arg(&keys.sent).cmd("SMEMBERS").arg(&keys.paused);
-    type Answer = (
-        Option<u64>,
-        BTreeMap<String, String>,
-        HashMap<String, Due>,
-        HashMap<String, u64>,
-        HashMap<String, Millis>,
-        HashSet<String>,
-    );
     let (revision, definitions, done, runs, sent, paused): Answer = ask.query(&mut lease.con)?;
     let entry = |(name, definition): (String, String)| Entry {
         done: done.get(&name).copied().unwrap_or_default(),
