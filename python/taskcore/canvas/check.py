@@ -46,16 +46,7 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
         del path[place:]
         if id(one) in path:
             raise ValueError(f"a {kind(one) or 'signature'} is inside of itself: `{one['task']}`")
-        if place >= 2 * MAX_TURNS:
-            raise ValueError(
-                f"the workflow has more than `{MAX_TURNS}` groups that follow each other, expected at most that: "
-                "have the last task of one part start the next"
-            )
-        if level >= MAX_DEPTH:
-            raise ValueError(
-                f"the workflow is more than `{MAX_DEPTH}` levels deep, expected at most that: start the inner "
-                "part from a task, or use a chain, which is one level however long it is"
-            )
+        _check_depth(place, level)
         path.append(id(one))
         if kind(one) is None:
             if names:
@@ -71,6 +62,19 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
                     kind(one) == "chord" and kind(part) == "chain" and part is one["kwargs"]["body"]
                 )
                 waiting.append((part, place + 1, level - 1 if goes_on else level + 1))
+
+
+def _check_depth(place: int, level: int) -> None:
+    if place >= 2 * MAX_TURNS:
+        raise ValueError(
+            f"the workflow has more than `{MAX_TURNS}` groups that follow each other, expected at most that: "
+            "have the last task of one part start the next"
+        )
+    if level >= MAX_DEPTH:
+        raise ValueError(
+            f"the workflow is more than `{MAX_DEPTH}` levels deep, expected at most that: start the inner "
+            "part from a task, or use a chain, which is one level however long it is"
+        )
 
 
 def check_arguments(members: Any, app: Any) -> None:
