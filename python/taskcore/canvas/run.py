@@ -8,7 +8,6 @@ are handed to the producer as a generator, which writes them in few round trips.
 from __future__ import annotations
 
 from taskcore.canvas.check import check
-from taskcore.publishing import trail
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Run:
     def tell(self, sent: Any) -> None:
         """Records the groups for the running task, as its children."""
         for one in self._groups:
-            trail.add_group(self.app, self._parent, one(sent) if callable(one) else one)
+            self.app.producer.tell_group(self._parent, one(sent) if callable(one) else one)
 
 
 class _Later:

@@ -228,6 +228,10 @@ class Producer:
         told = options.get("add_to_parent", True)
         return context.get_parent_request() if told or not known else None
 
+    def tell_group(self, parent: context.TaskRequest | None, group: Any) -> None:
+        """Records a group, by its result, as a child of the execution that publishes it."""
+        trail.add_group(self.app, parent, group)
+
     def announce(
         self,
         target: Task[..., Any] | str,
