@@ -5,7 +5,7 @@ use std::time::Duration;
 use taskcore::{
     ErrorKind,
     assemble::{self, Options},
-    broker::{QueueStats, Recovered},
+    broker::{Consumer, Delivery, QueueStats, Recovered, Want},
     clock::wall_ms,
 };
 
@@ -281,5 +281,75 @@ fn what_an_older_state_has_and_the_worker_does_not_hold_goes_back() {
         assert_eq!(rest, numbers(0, 700));
         ack(&*second, &held[700..]).await;
         second.release().await.unwrap();
+    });
+}
+
+/// One message that a wait moves.
+async fn waited_for(
+    worker: &dyn Consumer,
+    queue: &str,
+    client: &mut redis::Connection,
+    body: &str,
+) -> Delivery {
+    let mut fetch = worker.fetch(Want::of(1, 0));
+    assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
+    redis::cmd("LPUSH").arg(queue).arg(body).exec(client).unwrap();
+    let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it wakes").unwrap();
+    assert_eq!(bodies(&got), [body]);
+    got.into_iter().next().expect("as many as were pushed")
+}
+
+#[test]
+fn what_is_acknowledged_before_it_was_recorded_is_dropped_and_the_rest_kept() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, epoch) = (broker(server), unique("q"), unique("epoch"));
+            let (mut client, mut look) = (server.client(), server.client());
+            let mut state = || -> (Vec<String>, usize) {
+                let moved = format!("{{{queue}}}:moved:{epoch}:1");
+                let unacked = format!("{{{queue}}}:unacked:{epoch}");
+                let moved = redis::cmd("LRANGE").arg(moved).arg(0).arg(-1).query(&mut look);
+                let unacked: usize = redis::cmd("HLEN").arg(unacked).query(&mut look).unwrap();
+                (moved.unwrap(), unacked - 1) // the number of the session is in it
+            };
+            let first = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            let one = waited_for(&*first, &queue, &mut client, "a").await;
+            let two = waited_for(&*first, &queue, &mut client, "b").await;
+            assert_eq!(state(), (vec!["b".to_owned(), "a".to_owned()], 0));
+            ack(&*first, &[one]).await;
+            assert_eq!(state(), (vec!["b".to_owned()], 0), "the oldest is dropped");
+            let three = waited_for(&*first, &queue, &mut client, "c").await;
+            ack(&*first, &[three]).await;
+            assert_eq!(state(), (vec![], 1), "with an older one in front both are recorded");
+            let four = waited_for(&*first, &queue, &mut client, "d").await;
+            let five = waited_for(&*first, &queue, &mut client, "e").await;
+            ack(&*first, &[two, four]).await;
+            assert_eq!(state(), (vec!["e".to_owned()], 0), "beside one that was recorded");
+            drop(first);
+            let second = broker.consume(subscription(&queue, &epoch)).await.unwrap();
+            assert_eq!(broker.stats(&queue).unwrap().in_flight, 1, "what is held stays held");
+            ack(&*second, &[five]).await;
+            assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
+        });
+    });
+}
+
+#[test]
+fn an_acknowledgement_after_the_lane_was_taken_away_drops_nothing() {
+    let Some(server) = Server::start(&[]) else { return skipped("redis") };
+    run(async {
+        let (broker, queue, mut client) = (broker(&server), unique("q"), server.client());
+        let lost = worker(&*broker, &[&queue]).await;
+        let held = waited_for(&*lost, &queue, &mut client, "held").await;
+        redis::cmd("ZADD")
+            .arg("{taskcore}:leases")
+            .arg(0)
+            .arg(lost.epoch())
+            .exec(&mut client)
+            .unwrap();
+        let heir = worker(&*broker, &[&queue]).await;
+        assert_eq!(heir.recover().await.unwrap(), Recovered { requeued: 1 });
+        ack(&*lost, &[held]).await;
+        assert_eq!(bodies(&take(&*heir, 1).await), ["held"]);
     });
 }

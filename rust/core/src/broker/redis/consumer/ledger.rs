@@ -194,6 +194,29 @@ impl Ledger {
             .collect()
     }
 
+    /// How many messages of a lane need not be recorded, because they are acknowledged already: the
+    /// oldest that a wait has moved to this key. They are taken for recorded.
+    ///
+    /// A session's wait moves one message after the other to a key of its own, and sends no other once
+    /// it has lost a reply. So the oldest in that list are the oldest here.
+    pub(super) fn forget(&self, lane: u32, to: &str, is_acked: impl Fn(Tag) -> bool) -> Vec<Tag> {
+        let mut inner = self.inner();
+        let of_lane = inner.moved.iter_mut();
+        let unsent = of_lane.filter(|m| m.tag.lane == lane && &*m.to == to && !m.sent);
+        unsent
+            .take_while(|moved| is_acked(moved.tag))
+            .map(|moved| {
+                moved.sent = true;
+                moved.tag
+            })
+            .collect()
+    }
+
+    /// Whether one of these is still to be recorded.
+    pub(super) fn is_to_record(&self, is_asked: impl Fn(Tag) -> bool) -> bool {
+        self.inner().moved.iter().any(|moved| !moved.sent && is_asked(moved.tag))
+    }
+
     /// Those were recorded.
     pub(super) fn recorded(&self, tags: &[Tag]) {
         self.inner().moved.retain(|moved| !tags.contains(&moved.tag));
@@ -270,6 +293,23 @@ mod tests {
         ledger.recorded(&[tag]);
         ledger.record_again();
         assert!(ledger.to_record().is_empty());
+    }
+
+    #[test]
+    fn what_is_acknowledged_needs_no_record_while_nothing_older_does() {
+        let ledger = Ledger::new("e");
+        let tag = |seq| Tag { lane: 2, seq };
+        for seq in 1..=4 {
+            ledger.moved(tag(seq), Bytes::from_static(b"m"), "to".into());
+        }
+        assert_eq!(ledger.forget(2, "to", |tag| [1, 2, 4].contains(&tag.seq)), [tag(1), tag(2)]);
+        assert!(ledger.forget(2, "other", |_| true).is_empty());
+        assert!(ledger.forget(3, "to", |_| true).is_empty());
+        let recorded: Vec<Tag> = ledger.to_record().iter().map(|moved| moved.tag).collect();
+        assert_eq!(recorded, [tag(3), tag(4)]);
+        // The connection broke before the server answered: it may have dropped them or not.
+        ledger.record_again();
+        assert_eq!(ledger.to_record().len(), 4);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! A session lasts as long as its connections. Every command that is not part of fetching goes
 //! through [`Session::run`], which puts the recording of freshly moved messages in front: so it
-//! costs no round trip of its own and nothing is settled before it is recorded.
+//! costs no round trip of its own and nothing is settled before it is recorded. Acknowledgements of
+//! others leave them where the wait has put them (`settle`), until they are acknowledged as well.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -126,8 +127,18 @@ impl Session {
     /// As [`Session::run`], where an error is the reply to a command and not the end of all.
     pub(super) async fn replies(&self, what: &str, commands: Pipeline) -> Result<Vec<Value>> {
         let moved = self.ledger.to_record();
+        self.send(what, commands, &moved).await
+    }
+
+    /// Sends the commands behind those that record these messages.
+    pub(super) async fn send(
+        &self,
+        what: &str,
+        commands: Pipeline,
+        moved: &[Moved],
+    ) -> Result<Vec<Value>> {
         let (commands, recording) =
-            if moved.is_empty() { (commands, 0) } else { self.recording(&moved, &commands) };
+            if moved.is_empty() { (commands, 0) } else { self.recording(moved, &commands) };
         let count = commands.len();
         let sent = self.con.clone().req_packed_commands(&commands, 0, count).await;
         let mut replies = sent.map_err(|e| self.server.error(what, e))?;

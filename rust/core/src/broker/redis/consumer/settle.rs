@@ -1,6 +1,11 @@
 //! Settling batches: one `HDEL` per lane for acks, which are nearly everything; one script per lane
 //! for anything else.
 //!
+//! A message that a wait has moved is recorded as unacked when a command is about it, or about
+//! something other than acknowledgements. When the first that is said of it is its acknowledgement,
+//! and nothing older is left where the wait has put it, it is dropped from there instead: it neither
+//! crosses to the server again nor passes through a script, which reads every byte of its arguments.
+//!
 //! The lanes of a batch go out in one pipeline. Within a lane the order of the batch is kept: a
 //! lane with anything but acks is settled by the script alone. What can never be settled, because a
 //! key is of another type, is logged and stays unacked; the rest of the batch goes on. What the
@@ -9,7 +14,7 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, Value, pipe};
+use redis::{Cmd, Pipeline, Value, pipe};
 
 use super::session::{Served, Session};
 use crate::{
@@ -22,6 +27,7 @@ use crate::{
     },
     clock,
     error::Result,
+    redis_connection::is_about_key,
 };
 
 const WHAT: &str = "settle messages";
@@ -37,45 +43,72 @@ pub(super) async fn settle(session: &Arc<Session>, batch: Vec<Settlement>) -> Re
             lanes[*at].extend(of_lane);
         }
     }
-    let lanes = || session.lanes.iter().zip(&lanes).filter(|(_, batch)| !batch.is_empty());
     let mut commands = pipe();
+    let forgotten = forget(session, &mut lanes, &mut commands);
+    let trims = commands.len();
+    let lanes = || session.lanes.iter().zip(&lanes).filter(|(_, batch)| !batch.is_empty());
     for (served, batch) in lanes() {
-        if batch.iter().all(|settlement| matches!(settlement.how, Settle::Ack)) {
-            let mut ack = Cmd::with_capacity(batch.len() + 2, batch.len() * 8 + 64);
-            ack.arg("HDEL").arg(&served.unacked);
-            for settlement in batch {
-                ack.arg(settlement.tag.seq);
-            }
-            commands.add_command(ack);
-        } else {
-            commands.add_command(script(session, served, batch));
-        }
+        commands.add_command(command(session, served, batch));
     }
     if commands.is_empty() {
         return Ok(());
     }
-    let replies = session.replies(WHAT, commands).await?;
-    for ((served, batch), reply) in lanes().zip(replies) {
+    let batches = || lanes().flat_map(|(_, batch)| batch);
+    let about_moved =
+        session.ledger.is_to_record(|tag| batches().any(|settlement| settlement.tag == tag));
+    let moved = if about_moved { session.ledger.to_record() } else { Vec::new() };
+    let mut replies = session.send(WHAT, commands, &moved).await?.into_iter();
+    for reply in replies.by_ref().take(trims) {
         match reply.extract_error() {
-            Ok(Value::Array(failed)) => {
-                for (seq, error) in
-                    session.read::<Vec<(u64, String)>>(WHAT, Some(Value::Array(failed)))?
-                {
-                    let (id, key) = concerned(served, batch, seq);
-                    session.spared_by_script(WHAT, &key, &error)?;
-                    tracing::error!(
-                        id,
-                        key,
-                        error,
-                        "a message could not be settled; it stays with this worker until it ends"
-                    );
-                }
-            }
-            Ok(_) => {}
-            Err(error) => session.spared(WHAT, &served.unacked, error)?,
+            // The lane was taken away, and its messages are somebody else's.
+            Err(error) if is_about_key(&error) => {}
+            other => drop(other.map_err(|e| session.server.error(WHAT, e))?),
         }
     }
+    session.ledger.recorded(&forgotten);
+    for ((served, batch), reply) in lanes().zip(replies) {
+        settled(session, served, batch, reply)?;
+    }
     Ok(())
+}
+
+/// Takes the answer about a lane.
+fn settled(session: &Session, served: &Served, batch: &[&Settlement], reply: Value) -> Result<()> {
+    let failed = match reply.extract_error() {
+        Ok(Value::Array(failed)) => failed,
+        Ok(_) => return Ok(()),
+        Err(error) => return session.spared(WHAT, &served.unacked, error),
+    };
+    for (seq, error) in session.read::<Vec<(u64, String)>>(WHAT, Some(Value::Array(failed)))? {
+        let (id, key) = concerned(served, batch, seq);
+        session.spared_by_script(WHAT, &key, &error)?;
+        tracing::error!(
+            id,
+            key,
+            error,
+            "a message could not be settled; it stays with this worker until it ends"
+        );
+    }
+    Ok(())
+}
+
+/// Takes out of the batches what is acknowledged before it was recorded as unacked, and adds the
+/// commands that drop it from where the waits have put it, the newest in front.
+fn forget(session: &Session, lanes: &mut [Vec<&Settlement>], commands: &mut Pipeline) -> Vec<Tag> {
+    let mut forgotten = Vec::new();
+    for (served, batch) in session.lanes.iter().zip(lanes) {
+        let Some(moved) = served.moved.as_deref().filter(|_| !batch.is_empty()) else { continue };
+        let is_acked =
+            |tag| batch.iter().any(|one| one.tag == tag && matches!(one.how, Settle::Ack));
+        let tags = session.ledger.forget(served.number, moved, is_acked);
+        if tags.is_empty() {
+            continue;
+        }
+        batch.retain(|one| !tags.contains(&one.tag));
+        commands.cmd("LTRIM").arg(moved).arg(0).arg(-1 - tags.len() as i64);
+        forgotten.extend(tags);
+    }
+    forgotten
 }
 
 /// Marks these as begun, a script for each lane.
@@ -119,6 +152,19 @@ pub(super) async fn hand_back(session: &Arc<Session>, tags: &[Tag]) -> Result<()
     settle(session, batch).await?;
     session.ledger.returned(tags);
     Ok(())
+}
+
+/// What settles a lane's batch.
+fn command(session: &Session, served: &Served, batch: &[&Settlement]) -> Cmd {
+    if !batch.iter().all(|settlement| matches!(settlement.how, Settle::Ack)) {
+        return script(session, served, batch);
+    }
+    let mut ack = Cmd::with_capacity(batch.len() + 2, batch.len() * 8 + 64);
+    ack.arg("HDEL").arg(&served.unacked);
+    for settlement in batch {
+        ack.arg(settlement.tag.seq);
+    }
+    ack
 }
 
 /// The call that settles a lane's batch, whatever is in it.
