@@ -96,6 +96,7 @@ soak: $(DEV) $(WHEEL) need-redis ## an hour of mixed load with a growing-memory 
 
 chaos: $(DEV) $(WHEEL) need-redis ## kills workers, children and brokers under load for MINUTES=10 and counts every task
 	$(BIN)/python tests/crash/chaos.py --minutes $(or $(MINUTES),10)
+	BEAT_KILLS=50 $(BIN)/python -m pytest -q tests/crash/test_beat.py
 
 fuzz: need-rust ## searches every parser for what breaks it with libFuzzer, SECONDS=60 each
 	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz

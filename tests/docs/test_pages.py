@@ -22,8 +22,7 @@ def test_the_blocks_of_a_page_run(name: str, tmp_path: Path, redis_url: str) -> 
             runner.run(block)
         runner.stop()
     finally:
-        if runner.worker is not None:
-            runner.worker.kill()
+        runner.end()
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:

@@ -9,7 +9,7 @@ A comment in front of a block says what it is; without one the language decides:
 
 `python` runs in an interpreter of its own, `sh` line by line. A worker is started in the
 background, is ready before the next block runs, and is stopped at the end of the page, or before
-the next worker.
+the next worker; a beat is ended with the page.
 """
 
 import configparser
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from support.process import TASKCORE, Worker
+from support.process import TASKCORE, Process, Worker
 from support.wait import until
 
 BLOCK = re.compile(
@@ -62,6 +62,7 @@ class Runner:
         self.folder = folder
         self.redis_url = redis_url
         self.worker: Worker | None = None
+        self.beat: Process | None = None
         self.printed = ""
 
     def run(self, block: Block) -> None:
@@ -108,6 +109,10 @@ class Runner:
             else:
                 self.worker.ready()
             return
+        if words[0] == "taskcore" and words[-1] == "beat":
+            self.beat = Process([TASKCORE, *words[1:], "-l", "info"], cwd=self.folder)
+            self.beat.wait_for("leads")
+            return
         words[0] = {"taskcore": TASKCORE, "python": sys.executable}.get(words[0], words[0])
         done = self.command(words)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
@@ -127,6 +132,12 @@ class Runner:
             yaml.safe_load(block.text)
         elif block.language == "toml":
             tomllib.loads(block.text)
+
+    def end(self) -> None:
+        """Ends what the page has started, however it went."""
+        for process in (self.worker, self.beat):
+            if process is not None:
+                process.kill()
 
     def stop(self) -> None:
         """StopSignals the worker, if there is one, and checks that it ended well."""

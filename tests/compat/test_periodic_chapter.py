@@ -1,0 +1,137 @@
+"""What Celery's guide does with periodic tasks does the same with only the import changed: each
+program is run with both packages, and the schedules that come of it are compared."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+ON_CONFIGURE = """
+from PACKAGE import Celery
+from PACKAGE.schedules import crontab
+app = Celery(broker="memory://")
+@app.on_after_configure.connect
+def setup_periodic_tasks(sender: Celery, **kwargs):
+    sender.add_periodic_task(10.0, test.s("hello"), name="add every 10")
+    sender.add_periodic_task(30.0, test.s("hello"), name="add every 30", expires=10)
+    sender.add_periodic_task(30.0, test.s("world"), expires=10)
+    sender.add_periodic_task(crontab(hour=7, minute=30, day_of_week=1), test.s("Happy Mondays!"))
+    sender.add_periodic_task(5.0, test, args=("plain",), name="a task")
+@app.task(name="tasks.test")
+def test(arg):
+    print(arg)
+@app.task(name="tasks.add")
+def add(x, y):
+    return x + y
+"""
+
+BEFORE_CONFIGURATION = """
+from PACKAGE import Celery
+app = Celery(broker="memory://")
+@app.task(name="tasks.test")
+def test(arg):
+    print(arg)
+app.add_periodic_task(10.0, test.s("early"), name="early")
+app.conf.timezone = "UTC"
+"""
+
+SETTING = """
+from datetime import timedelta
+from PACKAGE import Celery
+from PACKAGE.schedules import crontab, schedule
+app = Celery(broker="memory://")
+app.conf.beat_schedule = {
+    "add-every-30-seconds": {"task": "tasks.add", "schedule": 30.0, "args": (16, 16)},
+    "delta": {"task": "tasks.add", "schedule": timedelta(seconds=30), "kwargs": {"x": 1, "y": 2},
+              "options": {"queue": "other", "expires": 15.0}},
+    "aligned": {"task": "tasks.add", "schedule": timedelta(hours=1), "relative": True, "args": (1, 2)},
+    "add-every-monday-morning": {"task": "tasks.add", "schedule": crontab(hour=7, minute=30, day_of_week=1),
+                                 "args": (16, 16)},
+}
+app.conf.timezone = "Europe/London"
+"""
+
+OLD_NAMES = """
+from PACKAGE import Celery
+app = Celery(broker="memory://")
+app.config_from_object({
+    "CELERYBEAT_SCHEDULE": {"old": {"task": "tasks.add", "schedule": 5, "args": (1, 2)}},
+    "CELERY_TIMEZONE": "UTC",
+})
+"""
+
+MELBOURNE = """
+from PACKAGE import Celery
+from PACKAGE.schedules import solar
+app = Celery(broker="memory://")
+app.conf.beat_schedule = {
+    "add-at-melbourne-sunset": {"task": "tasks.add", "schedule": solar("sunset", -37.81753, 144.96715), "args": (16, 16)},
+}
+"""
+
+CRONTABS = """
+crontab()
+crontab(minute=0, hour=0)
+crontab(minute=0, hour='*/3')
+crontab(minute=0, hour='0,3,6,9,12,15,18,21')
+crontab(minute='*/15')
+crontab(day_of_week='sunday')
+crontab(minute='*', hour='*', day_of_week='sun')
+crontab(minute='*/10', hour='3,17,22', day_of_week='thu,fri')
+crontab(minute=0, hour='*/2,*/3')
+crontab(minute=0, hour='*/5')
+crontab(minute=0, hour='*/3,8-17')
+crontab(0, 0, day_of_month='2')
+crontab(0, 0, day_of_month='2-30/2')
+crontab(0, 0, day_of_month='1-7,15-21')
+crontab(0, 0, day_of_month='11', month_of_year='5')
+crontab(0, 0, month_of_year='*/3')
+""".strip().splitlines()
+
+
+def run(program: str, package: str) -> Any:
+    space: dict[str, Any] = {"__name__": "proj"}
+    exec(program.replace("PACKAGE", package), space)
+    app = space["app"]
+    app.finalize()
+    _ = app.conf.timezone  # Celery reads its configuration when somebody asks
+    return app
+
+
+@pytest.mark.parametrize(
+    "program", [ON_CONFIGURE, BEFORE_CONFIGURATION, SETTING, OLD_NAMES, MELBOURNE]
+)
+def test_a_program_makes_the_same_schedule(program: str) -> None:
+    if program is MELBOURNE:
+        pytest.importorskip("ephem")
+    made = {}
+    for package in ("celery", "taskcore"):
+        beat = __import__(f"{package}.beat", fromlist=["*"])
+        app = run(program, package)
+        entries = {
+            name: beat.ScheduleEntry(**dict(entry, name=name, app=app))
+            for name, entry in app.conf.beat_schedule.items()
+        }
+        made[package] = {
+            name: (e.task, repr(e.schedule), tuple(e.args), e.kwargs, dict(e.options))
+            for name, e in entries.items()
+        }
+    assert made["taskcore"] == made["celery"] != {}
+
+
+@pytest.mark.parametrize("text", CRONTABS)
+def test_a_crontab_of_the_guide_is_due_at_the_same_times(text: str) -> None:
+    due = {}
+    for package in ("celery", "taskcore"):
+        module = __import__(f"{package}.schedules", fromlist=["*"])
+        app = run(OLD_NAMES, package)
+        when = eval(text, {"crontab": module.crontab})
+        when.app = app
+        at, times = datetime(2026, 1, 1, tzinfo=UTC), []
+        for _ in range(50):
+            when.nowfun = lambda at=at: at
+            at += when.remaining_estimate(at)
+            times.append(at)
+        due[package] = times
+    assert due["taskcore"] == due["celery"]
+    assert due["taskcore"][0] <= datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=366)
