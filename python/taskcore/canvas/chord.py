@@ -314,14 +314,9 @@ def _frozen_body(
 
 
 def _declaring(run: Run, group_id: str, calls: Calls, results: list[Any]) -> Calls:
-    """The calls of a header, of which the last waits until the store knows how many members there
-    are: whoever ends last then finds that it was the last."""
-    held = None
-    for call in calls:
-        if held is not None:
-            yield held
-        held = call
+    """The calls of a header. The store is told how many there are when all are known to be good and
+    the last is not sent yet (see `many.send_workflow`): whoever ends last then finds that it was the
+    last."""
+    yield from calls
     if results:
         run.app.backend.declare_join(group_id, len(results))
-    if held is not None:
-        yield held

@@ -74,7 +74,7 @@ def send_each(
 def send_workflow(producer: Producer, calls: Iterable[Any]) -> Callable[[int], AsyncResult[Any]]:
     """Sends the calls of a workflow, each a task's name, arguments, options, and its place in a
     group where it shares its options with the calls around it; gives the result of each by its
-    number."""
+    number. A call is not sent before the one after it was asked for."""
     app = producer.app
     following = producer.followed()
     known = ((app.tasks.get(call[0]) or call[0], *call[1:]) for call in calls)
@@ -85,7 +85,7 @@ def send_workflow(producer: Producer, calls: Iterable[Any]) -> Callable[[int], A
         made.send(known)
         return made.result
     results = []
-    for target, args, kwargs, options, index in known:
+    for target, args, kwargs, options, index in _ahead(known):
         options = dict(options) if index is None else {**options, "group_index": index}
         if following is not None:
             # A message says what it likes; what is no option here is left out.
@@ -113,7 +113,7 @@ def _send_parts(producer: Producer, calls: Iterable[Any]) -> Callable[[int], Asy
             made.send(part)
             results += map(made.result, range(len(made.ids)))
             continue
-        for task, args, kwargs, options, index in part:
+        for task, args, kwargs, options, index in _ahead(part):
             options = dict(options) if index is None else {**options, "group_index": index}
             results.append(task.apply_async(args, kwargs, **options))
     return results.__getitem__
@@ -121,6 +121,17 @@ def _send_parts(producer: Producer, calls: Iterable[Any]) -> Callable[[int], Asy
 
 def _has_own_call(target: Any) -> bool:
     return not isinstance(target, str) and target.has_own_call
+
+
+def _ahead(calls: Iterable[Any]) -> Iterator[Any]:
+    """The calls, each when the one after it is known."""
+    held = None
+    for call in calls:
+        if held is not None:
+            yield held
+        held = call
+    if held is not None:
+        yield held
 
 
 class _Made:

@@ -1,7 +1,9 @@
 //! Many messages in one call: made into chunks, each chunk one round trip.
 //!
-//! A chunk is sent when it has [`CHUNK`] messages or [`BYTES`] bytes of bodies, or before a message
-//! that is to be sent with another effort; the lock of the interpreter is free meanwhile. When
+//! A chunk that has [`CHUNK`] messages or [`BYTES`] bytes of bodies is sent before the next message is
+//! written, but after that was asked for: so whoever gives the messages knows, when asked for more,
+//! that those before are good, and that the last is not sent yet. It is also sent before a message
+//! that is to be sent with another effort. The lock of the interpreter is free meanwhile. When
 //! something fails, be it the broker, the caller's iterator or a value that cannot be encoded, the
 //! chunk under way is dropped and the exception says in its attribute `published` which ids did go
 //! out. When some messages of a chunk are unroutable the rest of it did go out; the exception
@@ -92,6 +94,9 @@ impl<'py> Bulk<'py> {
     ) -> PyResult<()> {
         for item in items {
             let item = item?;
+            if self.filled >= CHUNK || self.bytes >= BYTES {
+                self.flush()?;
+            }
             if self.filled == self.places.len() {
                 self.places.push(self.empty.clone());
             }
@@ -106,9 +111,6 @@ impl<'py> Bulk<'py> {
             self.ids.push(PyString::new(self.py, &message.headers.id).unbind());
             self.bytes += message.body.len();
             self.filled += 1;
-            if self.filled >= CHUNK || self.bytes >= BYTES {
-                self.flush()?;
-            }
         }
         if self.filled == 0 { Ok(()) } else { self.flush() }
     }
