@@ -179,7 +179,7 @@ class Publisher:
         """Drops what is ready or scheduled; how many."""
 
     def cancel(self, queue: str, task_id: str) -> bool:
-        """Drops a scheduled message."""
+        """Takes a scheduled message back; one that others wait for comes to a worker, which revokes it."""
 
     def dead(self, queue: str, limit: int = 100) -> list[dict[str, Any]]:
         """Newest dead letters: `key`, `id`, `task` (None when it cannot be read), `reason`, `at`

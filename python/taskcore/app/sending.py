@@ -118,7 +118,11 @@ class Sending:
         return signature(*args, app=self, **kwargs)
 
     def cancel(self, task_id: str, queue: str | None = None) -> bool:
-        """Drops a task that is scheduled for later; whether there was one."""
+        """Takes a task back that is scheduled for later; whether there was one.
+
+        Its result becomes REVOKED. Where callbacks, a chain or a chord wait for the task, a worker ends
+        them too.
+        """
         from taskcore.publishing import cancel
 
         return cancel.cancel(self, task_id, queue)

@@ -11,7 +11,8 @@ from taskcore.exceptions import TaskRevokedError
 def cancel(app: Any, task_id: str, queue: str | None) -> bool:
     """Drops the task from `queue`, or from whichever has it; whether there was one.
 
-    Its result becomes REVOKED where the app keeps results.
+    Its result becomes REVOKED where the app keeps results. What follows it is ended by the next worker,
+    to which the broker hands the message instead of dropping it.
     """
     conf, publisher = app.conf, app.publisher
     queues = [queue] if queue else [conf["task_default_queue"], *(conf["task_queues"] or ())]

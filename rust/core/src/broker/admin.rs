@@ -39,7 +39,9 @@ pub trait Admin: Broker {
         Err(Capability::Purge.missing(self.url()))
     }
 
-    /// Drops a scheduled message by its task id; whether there was one.
+    /// Takes a scheduled message back by its task id; whether there was one. It is dropped, or, where
+    /// others wait for its task ([`Message::has_embed`](crate::message::Message::has_embed)), put into
+    /// its queue, marked, in the same step, so that a worker ends it as revoked and them with it.
     fn cancel(&self, _queue: &str, _id: &str) -> Result<bool> {
         Err(Capability::Cancel.missing(self.url()))
     }

@@ -32,6 +32,7 @@ pub mod capability;
 pub mod deadletter;
 mod encoded;
 mod inbox;
+mod cancelled;
 pub mod epoch;
 pub mod lease;
 pub mod memory;

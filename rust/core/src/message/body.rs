@@ -43,6 +43,8 @@ impl Embed {
         match content_type {
             MSGPACK => msgpack_embed(body),
             JSON => json_embed(body),
+            // Text is no list that could hold links.
+            "text/plain" => Some(Self::default()),
             _ => None,
         }
     }

@@ -14,6 +14,7 @@ mod msgpack;
 pub mod pyjson;
 mod body;
 mod list;
+mod revoked;
 mod compression;
 
 #[cfg(test)]

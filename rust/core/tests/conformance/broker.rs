@@ -40,7 +40,7 @@ macro_rules! broker_suite {
             a_tag_that_is_not_held_is_ignored, a_settlement_sent_again_leaves_a_newer_claim_alone, settling_wakes_another_worker,
             far_due_is_not_delivered, near_due_is_in_the_queue, due_is_delivered_within_the_horizon,
             due_wakes_a_blocked_fetch, scheduled_ones_cost_no_fetch, due_order, ready_only_and_due_only,
-            what_is_put_back_overdue_is_the_next_to_be_claimed, what_is_put_back_overdue_wakes_another_worker, cancel_by_id, due_bytes_are_untouched,
+            what_is_put_back_overdue_is_the_next_to_be_claimed, what_is_put_back_overdue_wakes_another_worker, cancel_by_id, what_others_wait_for_comes_marked_when_it_is_cancelled, cancelling_wakes_a_blocked_fetch, due_bytes_are_untouched,
             release_returns_everything_in_order, a_released_consumer_is_refused, the_leases_that_stand_are_known, a_lapsed_lease_is_recovered, a_suspect_is_one_until_it_has_run, a_fetch_takes_no_more_suspects_than_it_wants, suspects_hold_up_nothing_else, a_renewed_lease_is_respected,
             who_is_late_itself_judges_nobody, a_consumer_is_replaced_under_its_lease, the_queues_of_a_consumer_change, a_lease_that_ended_is_followed_by_a_fresh_epoch,
             capabilities_are_true, stats_count, queues_are_listed, purge_drops_ready_and_scheduled, dead_letters_are_listed_newest_first,

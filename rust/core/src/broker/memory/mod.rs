@@ -164,7 +164,9 @@ impl Admin for MemoryBroker {
     }
 
     fn cancel(&self, queue: &str, id: &str) -> Result<bool> {
-        Ok(self.store.lock().cancel(queue, id))
+        let cancelled = self.store.lock().cancel(queue, id);
+        self.store.changed.notify_waiters();
+        Ok(cancelled)
     }
 
     fn dead(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>> {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::super::{
     DeadLetter, Delivery, HORIZON_MS, PRIORITIES, QueueStats, Recovered, Settle, Settlement, Tag,
-    Want,
+    Want, cancelled,
     encoded::Encoded,
     epoch,
     lease::{self, LEASE_MS},
@@ -335,7 +335,12 @@ impl State {
     pub(super) fn cancel(&mut self, queue: &str, id: &str) -> bool {
         let Some(queue) = self.queues.get_mut(queue) else { return false };
         let key = queue.due.iter().find(|(_, m)| &*m.id == id).map(|(key, _)| *key);
-        key.is_some_and(|key| queue.due.remove(&key).is_some())
+        let Some(mut message) = key.and_then(|key| queue.due.remove(&key)) else { return false };
+        if let Some(data) = cancelled::instead(&message.data) {
+            (message.number, message.data) = (self.number(), data);
+            self.make_ready(message);
+        }
+        true
     }
 
     /// The newest dead letters, not opened.

@@ -17,11 +17,13 @@ use super::{
     scripts::{CANCEL, PURGE, REPLAY},
 };
 use crate::{
-    broker::{DeadLetter, QueueStats},
+    broker::{DeadLetter, QueueStats, cancelled},
     clock::Millis,
     redis_connection::{Lease, is_about_key},
 };
 
+/// Digits before a message in its bucket; see `keys::bucket_offset`.
+const OFFSET: usize = 3;
 /// Dead letters, or buckets of the due set, per script.
 const CHUNK: usize = 256;
 
@@ -118,14 +120,37 @@ pub(super) fn cancel(lease: &mut Lease, lanes: &[Lane], id: &str) -> RedisResult
     let mut dropped = 0;
     for lane in lanes {
         for chunk in buckets(lease, lane)?.chunks(CHUNK) {
-            let mut keys = vec![lane.due()];
+            let mut keys = vec![lane.list.clone(), lane.due()];
             keys.extend(chunk.iter().map(|begin| lane.bucket(*begin)));
-            let mut call = CANCEL.call(&keys);
-            call.arg(id).arg(chunk);
-            dropped += redis::from_redis_value::<u64>(CANCEL.run(lease, &call)?)?;
+            dropped += cancel_in(lease, &keys, id, chunk)?;
         }
     }
     Ok(dropped > 0)
+}
+
+/// What becomes of a message is decided here; the script carries it out where the message is still
+/// what it was.
+fn cancel_in(lease: &mut Lease, keys: &[String], id: &str, chunk: &[Millis]) -> RedisResult<u64> {
+    let (mut cancelled, mut seen) = (0, Vec::<(Vec<u8>, Bytes)>::new());
+    loop {
+        let mut call = CANCEL.call(keys);
+        call.arg(id).arg(seen.len());
+        for (raw, instead) in &seen {
+            call.arg(raw).arg(&instead[..]);
+        }
+        call.arg(chunk);
+        let (gone, unseen): (u64, Vec<Vec<u8>>) =
+            redis::from_redis_value(CANCEL.run(lease, &call)?)?;
+        cancelled += gone;
+        if unseen.is_empty() {
+            return Ok(cancelled);
+        }
+        seen.extend(unseen.into_iter().map(|raw| {
+            let message = raw.get(OFFSET..).unwrap_or_default();
+            let instead = cancelled::instead(message).unwrap_or_default();
+            (raw, instead)
+        }));
+    }
 }
 
 /// Where the buckets of a lane's due set begin.

@@ -9,7 +9,7 @@ use super::{
     settle::to_tail,
 };
 use crate::{
-    broker::{DeadLetter, QueueStats},
+    broker::{DeadLetter, QueueStats, cancelled},
     sqlite_store::Tx,
 };
 
@@ -62,7 +62,7 @@ pub(super) fn purge(tx: &mut Tx<'_>, queue: &str) -> rusqlite::Result<u64> {
     Ok((ready + suspects + due) as u64)
 }
 
-/// Drops one scheduled message; whether there was one.
+/// Takes one scheduled message back; whether there was one.
 pub(super) fn cancel(tx: &mut Tx<'_>, queue: &str, id: &str) -> rusqlite::Result<bool> {
     let Some(queue) = tx.find_queue(queue)? else { return Ok(false) };
     let mut next = tx.prepare("SELECT label FROM due WHERE label >= ?1 ORDER BY label LIMIT 1")?;
@@ -81,7 +81,16 @@ pub(super) fn cancel(tx: &mut Tx<'_>, queue: &str, id: &str) -> rusqlite::Result
         if let Some((at, key)) = found {
             tx.prepare("DELETE FROM due WHERE queue = ?1 AND at = ?2 AND key = ?3")?
                 .execute((queue, at, key))?;
-            tx.prepare("DELETE FROM message WHERE number = ?1")?.execute([key & NUMBERS])?;
+            let body: Vec<u8> = tx
+                .prepare("SELECT body FROM message WHERE number = ?1")?
+                .query_row([key & NUMBERS], |row| row.get(0))?;
+            if let Some(body) = cancelled::instead(&body) {
+                tx.prepare("UPDATE message SET body = ?2 WHERE number = ?1")?
+                    .execute((key & NUMBERS, &body[..]))?;
+                to_tail(tx, key)?;
+            } else {
+                tx.prepare("DELETE FROM message WHERE number = ?1")?.execute([key & NUMBERS])?;
+            }
             return Ok(true);
         }
         from = (bucket + 1) << 32;

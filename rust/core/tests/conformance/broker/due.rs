@@ -4,6 +4,7 @@ use bytes::Bytes;
 use taskcore::{
     broker::{HORIZON_MS, QueueStats},
     clock::{Millis, wall_ms},
+    message::JSON,
 };
 
 use super::*;
@@ -183,6 +184,44 @@ pub(crate) async fn cancel_by_id(h: &impl Harness) {
         broker.stats(&queue).unwrap(),
         QueueStats { depth: 1, scheduled: 2, ..QueueStats::default() }
     );
+}
+
+pub(crate) async fn what_others_wait_for_comes_marked_when_it_is_cancelled(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let due = wall_ms() + 3_600_000;
+    let task = |name: &str, embed: &str| {
+        let mut outgoing = scheduled(&queue, name, due);
+        outgoing.message.content_type = JSON.into();
+        outgoing.body(format!("[[], {{}}, {{{embed}}}]"))
+    };
+    let chain = r#""chain": [{"task": "proj.next"}]"#;
+    let batch = [task("alone", r#""chain": null"#), task("followed", chain), task("other", chain)];
+    broker.publish(&batch, soon()).unwrap();
+    for name in ["alone", "followed"] {
+        assert!(broker.cancel(&queue, &format!("id-{name}")).unwrap());
+        assert!(!broker.cancel(&queue, &format!("id-{name}")).unwrap(), "it is scheduled no more");
+    }
+    let expected = QueueStats { depth: 1, scheduled: 1, ..QueueStats::default() };
+    assert_eq!(broker.stats(&queue).unwrap(), expected);
+    let worker = worker(&*broker, &[&queue]).await;
+    let got = take(&*worker, 1).await.remove(0).message().unwrap();
+    assert_eq!(got.headers.id, "id-followed");
+    assert!(got.is_revoked());
+    assert_eq!((got.headers.eta, got.body), (None, batch[1].message.body.clone()));
+}
+
+pub(crate) async fn cancelling_wakes_a_blocked_fetch(h: &impl Harness) {
+    let (broker, queue) = (h.broker(), unique("q"));
+    let mut outgoing = scheduled(&queue, "followed", wall_ms() + 3_600_000);
+    outgoing.message.content_type = JSON.into();
+    let outgoing = outgoing.body(r#"[[], {}, {"errbacks": [{"task": "proj.told"}]}]"#);
+    broker.publish(&[outgoing], soon()).unwrap();
+    let worker = worker(&*h.broker(), &[&queue]).await;
+    let mut fetch = worker.fetch(Want::of(1, 0));
+    assert!(tokio::time::timeout(QUIET, &mut fetch).await.is_err());
+    assert!(broker.cancel(&queue, "id-followed").unwrap());
+    let got = tokio::time::timeout(PATIENCE, fetch).await.expect("it is woken").unwrap();
+    assert!(got[0].message().unwrap().is_revoked());
 }
 
 pub(crate) async fn due_bytes_are_untouched(h: &impl Harness) {

@@ -1,25 +1,43 @@
--- Drops what is scheduled under a task id in some buckets of one lane.
+-- Drops what is scheduled under a task id in some buckets of one lane, or puts something else into
+-- its list instead, where the caller has said which.
 --
--- KEYS  due, then the buckets
--- ARGV  task id, then where each bucket begins
--- Returns how many messages that were. Suffixes (see schedule.lua) may have gaps where one was
--- claimed; eight misses end the search.
-local ID, STEP = ARGV[1], 8
-local dropped = 0
-for i = 2, #KEYS do
-  local n, gone = 0, redis.call('HDEL', KEYS[i], ID)
-  local any = gone
+-- KEYS  list, due, then the buckets
+-- ARGV  task id, how many messages the caller has seen, two for each of these (the message as it lies
+--       in its bucket, what is put into the list, or '' to drop it), then where each bucket begins
+-- Returns how many messages are gone, and those that the caller has not seen, which stay. Suffixes
+-- (see schedule.lua) may have gaps where one was claimed; eight misses end the search.
+local ID, SEEN, STEP = ARGV[1], tonumber(ARGV[2]), 8
+local instead = {}
+for i = 3, 2 * SEEN + 1, 2 do instead[ARGV[i]] = ARGV[i + 1] end
+local gone, unseen = 0, {}
+
+-- Whether a message lay under one of these names.
+local function look(bucket, names)
+  local any, found = false, redis.call('HMGET', bucket, unpack(names))
+  for k = 1, #names do
+    local new = instead[found[k]]
+    if new then
+      redis.call('HDEL', bucket, names[k])
+      if new ~= '' then redis.call('LPUSH', KEYS[1], new) end
+      gone = gone + 1
+    elseif found[k] then
+      unseen[#unseen + 1] = found[k]
+    end
+    any = any or found[k]
+  end
+  return any
+end
+
+for i = 3, #KEYS do
+  local n, names, before = 0, { ID }, gone
   repeat
-    local names = {}
-    for k = 1, STEP do names[k] = ID .. '\31' .. (n + k) end
-    n = n + STEP
-    gone = redis.call('HDEL', KEYS[i], unpack(names))
-    any = any + gone
-  until gone == 0
-  dropped = dropped + any
+    for k = 1, STEP do names[#names + 1] = ID .. '\31' .. (n + k) end
+    local any = look(KEYS[i], names)
+    n, names = n + STEP, {}
+  until not any
   -- An emptied bucket no longer exists.
-  if any > 0 and redis.call('EXISTS', KEYS[i]) == 0 then
-    redis.call('ZREM', KEYS[1], ARGV[i])
+  if gone > before and redis.call('EXISTS', KEYS[i]) == 0 then
+    redis.call('ZREM', KEYS[2], ARGV[2 * SEEN + i])
   end
 end
-return dropped
+return { gone, unseen }
