@@ -68,7 +68,13 @@ class Publisher:
         return ids
 
     def publish_each(self, messages: Any) -> list[str]:
-        return [self.publish(*message) for message in messages]
+        # None is sent before the one after it was asked for.
+        made, held = [], None
+        for message in messages:
+            if held is not None:
+                made.append(self.publish(*held))
+            held = message
+        return made if held is None else [*made, self.publish(*held)]
 
     def queues(self) -> list[str]:
         return sorted(self.scheduled)

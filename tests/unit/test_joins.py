@@ -103,8 +103,8 @@ def test_error_callbacks_are_published_with_the_id_of_the_body_or_called_by_a_ch
     called, _ = app.executor.fail_body(request, "g", (None, "it is too large"))
     sent = [(one[0].task, one[1], one[3].get("task_id")) for one in request.following]
     assert [one[:2] for one in sent[:2]] == [("old", ["b"]), ("elsewhere", ["b"])]
-    # A message that is known to the children, for its error callbacks alone.
-    assert (sent[2][0], called) == ("new", ["b"]) and sent[2][2] == "b"
+    # A message for its error callbacks alone.
+    assert (sent[2][0], called) == ("body", ["b"]) and sent[2][2] == "b"
     assert request.following[2][3]["errbacks"] == [sig("new")]
     request.store_ended(app.backend)
     why = app.backend.documents["b"]["result"]["exc_message"]

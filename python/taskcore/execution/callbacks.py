@@ -8,6 +8,7 @@ to the store at once: a join that nobody enters expires.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from taskcore import context, states
 from taskcore.canvas import Signature, maybe_signature
 from taskcore.canvas.check import check
 from taskcore.canvas.compose import as_chain
+from taskcore.canvas.links import listed
 from taskcore.publishing import argument_check, call_options, trail
 from taskcore.results import exception_codec
 from taskcore.task import retry
@@ -129,9 +131,9 @@ def _publish_composition(
 
 
 def publish_errbacks(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
-    """Fails the rest of the chain with the same exception, then runs or publishes the error callbacks."""
+    """Fails what was to follow with the same exception, then runs or publishes the error callbacks."""
     carried = request.to_dict()
-    end_unrun(app, request, carried.get("chain") or (), states.FAILURE, exc, traceback)
+    end_unrun(app, request, _following(carried), states.FAILURE, exc, traceback)
     old_style = []
     for sig in _spread(carried.get("errbacks") or ()):
         if sig.get("subtask_type"):
@@ -162,9 +164,14 @@ def takes_exception(app: Any, sig: Mapping[str, Any]) -> bool:
     return argument_check.positional_count(task.run) - len(sig.get("args") or ()) > 1
 
 
-def revoke_chain(app: Any, request: Any, exc: BaseException) -> None:
-    """Revokes the rest of the chain of a task that has expired: it will never run either."""
-    end_unrun(app, request, request.to_dict().get("chain") or (), states.REVOKED, exc, None)
+def revoke_following(app: Any, request: Any, exc: BaseException) -> None:
+    """Revokes what was to follow a task that was revoked or has expired: it will never run either."""
+    end_unrun(app, request, _following(request.to_dict()), states.REVOKED, exc, None)
+
+
+def _following(carried: Mapping[str, Any]) -> list[Any]:
+    """What a message says is to run after a success."""
+    return [*(carried.get("chain") or ()), *(carried.get("callbacks") or ())]
 
 
 def call_errback(
@@ -192,7 +199,7 @@ def end_unrun(
         return
     document, extended = exception_codec.to_document(exc), app.conf["result_extended"]
     local = isinstance(request, context.LocalRequest)
-    for sig in all_inside(sigs):
+    for sig in _all_unrun(sigs):
         options = sig.get("options") or {}
         task_id = options.get("task_id")
         if not task_id:
@@ -216,6 +223,15 @@ def _extended(sig: Mapping[str, Any]) -> dict[str, Any]:
         "retries": 0,
         "queue": (sig.get("options") or {}).get("queue"),
     }
+
+
+def _all_unrun(sigs: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    """These signatures, all that is inside of them, and what was to follow each of these."""
+    waiting = deque(sigs)
+    while waiting:
+        for sig in all_inside([waiting.popleft()]):
+            yield sig
+            waiting += listed((sig.get("options") or {}).get("link"))
 
 
 def all_inside(sigs: Iterable[Any]) -> Iterator[Mapping[str, Any]]:

@@ -186,7 +186,7 @@ class Executor:
 
     def handle_ended(
         self,
-        plan: Plan,
+        plan: Plan | None,
         request: Any,
         args: Sequence[Any],
         kwargs: dict[str, Any],
@@ -196,14 +196,18 @@ class Executor:
         rest of the chain.
 
         Args:
+            plan: None: no such task is registered, so there are no hooks.
             end: the exception as in a result document, and the `state`; `errbacks` where the task was
                 never to run here, so that of its own nobody hears but its error callbacks.
         """
         exc = exception_codec.from_document(end)
         token = context.set_request(request)
         try:
-            if end.get("errbacks"):
-                callbacks.publish_errbacks(self.app, request, exc, "")
+            if plan is None or end.get("errbacks"):
+                if end["state"] == states.FAILURE:
+                    callbacks.publish_errbacks(self.app, request, exc, "")
+                else:
+                    callbacks.revoke_following(self.app, request, exc)
                 return
             call = handle_ended(Call(plan, request, args, kwargs), exc, end["state"])
             if after_return in plan.after and call.outcome.state == states.FAILURE:

@@ -56,11 +56,11 @@ def handle_ended(call: Call, exc: BaseException, state: str) -> Call:
         return _failed(call, exc)
     call.outcome = Outcome(outcome.IGNORE, state, None, None, str(exc))
     try:
-        # DIFFERENCE: Celery leaves the rest of the chain PENDING for ever. Error callbacks are for
+        # DIFFERENCE: Celery leaves what was to follow PENDING for ever. Error callbacks are for
         # failures only, as there.
-        callbacks.revoke_chain(call.task.app, call.request, exc)
+        callbacks.revoke_following(call.task.app, call.request, exc)
     except Exception:
-        log("ending the chain of task `%s` failed", call)
+        log("ending what follows task `%s` failed", call)
     return call
 
 

@@ -148,15 +148,14 @@ def _publish_call(
     app: Any, request: Any, carried: Mapping[str, Any], sig: Mapping[str, Any], errbacks: list[Any]
 ) -> None:
     """Makes a message for the pool, under the id of a task that is not run, that has error callbacks."""
-    # Of a task that is known here, for a child must find it.
-    name = sig["task"] if sig["task"] in app.tasks else errbacks[0]["task"]
     fields = {
         "task_id": sig["options"]["task_id"],
         "root_id": request.root_id,
         "parent_id": request.id,
         "errbacks": errbacks,
     }
-    app.producer.deliver(app.tasks[name], (), {}, fields, retry.protocol_of(carried), request)
+    target = app.tasks.get(sig["task"]) or sig["task"]
+    app.producer.deliver(target, (), {}, fields, retry.protocol_of(carried), request)
 
 
 def _repr(document: Any) -> str:

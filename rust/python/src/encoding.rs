@@ -260,6 +260,10 @@ impl Joins for EncodedResults {
         })
     }
 
+    fn renew(&self, joined: &Joined) -> Result<bool, Error> {
+        self.inner.renew(joined)
+    }
+
     fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<(), Error>> {
         self.inner.close(joined)
     }

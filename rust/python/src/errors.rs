@@ -65,7 +65,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let message = error.to_string();
     match error.kind() {
         ErrorKind::Connection | ErrorKind::Storage | ErrorKind::Fenced => {
-            raise(py, &classes.operational, message)
+            away(py, raise(py, &classes.operational, message))
         }
         ErrorKind::Unroutable => raise(py, &classes.unroutable, message),
         ErrorKind::Timeout => raise(py, &classes.timeout, message),
@@ -79,12 +79,22 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-/// An exception of Python's as an error of the core; retryable where a server is away.
+/// The attribute of an exception that came out of the core because one of its servers is away.
+const AWAY: &str = "_server_away";
+
+/// Marks an exception. Code of the user's raises the same class about other servers, as often as it
+/// is run.
+#[cold]
+fn away(py: Python<'_>, error: PyErr) -> PyErr {
+    // A class of the user's may forbid attributes; then it counts as the user's.
+    let _ = error.value(py).setattr(AWAY, true);
+    error
+}
+
+/// An exception of Python's as an error of the core; retryable where a server of the core's is away.
 #[cold]
 pub(crate) fn from_python(py: Python<'_>, error: &PyErr) -> Error {
-    let classes = Classes::get(py);
-    let is = |class: &Py<PyType>| error.is_instance(py, class.bind(py));
-    let away = is(&classes.operational) && !is(&classes.unroutable) || is(&classes.timeout);
+    let away = error.value(py).hasattr(AWAY).unwrap_or(false);
     let kind = if away { ErrorKind::Connection } else { ErrorKind::Encode };
     Error::new(kind, crate::execute::in_words(py, error))
 }
@@ -94,7 +104,7 @@ pub(crate) fn from_python(py: Python<'_>, error: &PyErr) -> Error {
 #[cold]
 pub(crate) fn publishing(py: Python<'_>, error: &Error) -> PyErr {
     match error.kind() {
-        ErrorKind::Timeout => operational(py, error.to_string()),
+        ErrorKind::Timeout => away(py, operational(py, error.to_string())),
         _ => to_python(py, error),
     }
 }

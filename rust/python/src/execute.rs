@@ -59,6 +59,9 @@ pub(crate) trait Host {
     }
 }
 
+/// What is known of a call before it runs: its task, if there is one, and what the task will see.
+type Prepared = (Option<Rc<Entry>>, Py<Request>);
+
 /// Runs calls for one `taskcore.execution.executor.Executor`.
 pub(crate) struct Executor {
     execution: Py<PyAny>,
@@ -102,12 +105,13 @@ impl Executor {
         };
         match self.prepare(py, call) {
             Ok((entry, request)) => {
-                match &call.ended {
-                    None => self.run(&entry, request.bind(py), host, &mut outcome),
-                    Some(end) => {
+                match (&call.ended, &entry) {
+                    (None, Some(entry)) => self.run(entry, request.bind(py), host, &mut outcome),
+                    (None, None) => {}
+                    (Some(end), entry) => {
                         self.rest(py);
                         host.begin(clock::mono_us(), false);
-                        self.tell(&entry, request.bind(py), end, &mut outcome);
+                        self.tell(entry.as_deref(), request.bind(py), end, &mut outcome);
                         host.end();
                     }
                 }
@@ -124,10 +128,14 @@ impl Executor {
         self.current.clear(py);
     }
 
-    /// Reads the message and its body; the reason when that cannot be done.
-    fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<(Rc<Entry>, Py<Request>), String> {
+    /// Reads the message and its body; the reason when that cannot be done. What follows a task that
+    /// has ended is told also where that is not known.
+    fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<Prepared, String> {
         let message = Message::decode(&call.message).map_err(|e| e.to_string())?;
-        let entry = self.entries.find(py, &message.headers.task)?;
+        let entry = match self.entries.find(py, &message.headers.task) {
+            Err(_) if call.ended.is_some() => None,
+            found => Some(found?),
+        };
         let execution = self.execution.bind(py);
         let args = open(execution, &message, || self.rest(py)).map_err(|e| in_words(py, &e))?;
         let request = Request::new(message, call.queue.clone(), call.redeliveries, &args);
@@ -188,11 +196,18 @@ impl Executor {
     }
 
     /// Has Python tell what follows a task that has ended; what goes wrong there is in the log.
-    fn tell(&self, entry: &Entry, request: &Bound<'_, Request>, end: &[u8], outcome: &mut Outcome) {
+    fn tell(
+        &self,
+        entry: Option<&Entry>,
+        request: &Bound<'_, Request>,
+        end: &[u8],
+        outcome: &mut Outcome,
+    ) {
         let (py, this) = (request.py(), request.get());
         outcome.status = Status::Ignore;
         let told = codec::loads_json(py, end).and_then(|end| {
-            let call = (&entry.object, request, this.args(py), this.kwargs(py), end);
+            let plan = entry.map(|entry| entry.object.bind(py));
+            let call = (plan, request, this.args(py), this.kwargs(py), end);
             self.execution.bind(py).call_method1("handle_ended", call)
         });
         if let Err(error) = told {

@@ -13,7 +13,9 @@
 //!   then closes the join, after which nothing completes it again. A claim that is not closed lapses
 //!   after [`CLAIM_MS`], and the next record of any member is answered instead, so the body of a
 //!   chord outlives the worker that was to publish it. The same record stored again, because the
-//!   answer to the first attempt was lost, gets the same answer.
+//!   answer to the first attempt was lost, gets the same answer. A member of a join that another has
+//!   claimed is named in [`Stored::claimed`](super::Stored::claimed): its message is not settled
+//!   before the join is closed, so that somebody can take over.
 //! * **Size and members come in any order**, up to the last member. While a member runs, more may be
 //!   added to its join.
 //! * A join lives as long as results do, counted from the last thing that happened to it.
@@ -30,12 +32,12 @@ use crate::{
     message::pyjson,
 };
 
-/// How long a completed join waits for whoever was told of it. A lease that is renewed every two
-/// seconds outlives a claim made meanwhile by six, so when what a lost worker held runs again, its
-/// claim has lapsed.
+/// How long a completed join waits for whoever was told of it.
 pub const CLAIM_MS: u64 = 5_000;
 /// How long a join that was closed is remembered, where nothing else says that it was.
 pub const DONE_MS: u64 = 300_000;
+/// How long a join is kept whose size nobody has declared, where results are kept for ever.
+pub const UNDECLARED_MS: u64 = 86_400_000;
 
 /// A join to be counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +117,10 @@ pub trait Joins: Send + Sync {
     /// # Errors
     /// `TooLarge` when the results of those that succeeded have more bytes than `most` in all.
     fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>>;
+
+    /// Has a claim last from now on, blocking; whether it stands. One that has lapsed does, unless
+    /// another has claimed the join meanwhile or has closed it.
+    fn renew(&self, joined: &Joined) -> Result<bool>;
 
     /// What follows a join is published: it never completes again, and its members are forgotten.
     /// Nothing happens when the claim has lapsed and is another's.
@@ -219,11 +225,20 @@ impl Counter {
     pub(super) fn extend(&mut self, more: &Join, now: Millis) {
         if !self.closed {
             self.added += more.size;
-            self.expires = more.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
+            let expires = more.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
+            self.expires = self.lives(expires, now);
         }
     }
 
-    /// Counts a member.
+    /// How long it lives: for ever only when its size is known.
+    fn lives(&self, expires: Option<Millis>, now: Millis) -> Option<Millis> {
+        expires.or(match self.size {
+            Some(_) => None,
+            None => Some(now + UNDECLARED_MS as Millis),
+        })
+    }
+
+    /// Counts a member; whose claim the join is when it is complete.
     pub(super) fn count(
         &mut self,
         member: &Member,
@@ -234,7 +249,7 @@ impl Counter {
         if self.closed {
             return None;
         }
-        self.expires = expires;
+        self.expires = self.lives(expires, now);
         let place = (member.index.unwrap_or(i64::MAX), ended.id.clone());
         self.members.entry(place).or_insert(ended);
         self.claim(&member.group, &member.token, now)
@@ -251,6 +266,14 @@ impl Counter {
         }
     }
 
+    pub(super) fn renew(&mut self, token: &str, now: Millis) -> bool {
+        if self.closed || self.claim.as_ref().is_some_and(|(owner, _)| owner != token) {
+            return false;
+        }
+        self.claim = Some((token.to_owned(), now + CLAIM_MS as Millis));
+        true
+    }
+
     pub(super) fn reopen(&mut self, token: &str) {
         self.claim.take_if(|(owner, _)| owner == token);
     }
@@ -263,7 +286,7 @@ impl Counter {
             && owner != token
             && now < *until
         {
-            return None;
+            return Some(Joined { id: id.to_owned(), token: owner.clone() });
         }
         self.claim = Some((token.to_owned(), now + CLAIM_MS as Millis));
         Some(Joined { id: id.to_owned(), token: token.to_owned() })
@@ -304,8 +327,11 @@ mod tests {
         counter.declare(&Join { id: "g".to_owned(), size: 1, expires_ms: None }, 0);
         let result = Bytes::from_static(b"1");
         let ended = Ended { id: "t".to_owned(), state: State::Success, result };
-        let mut count =
-            |now| counter.count(&Member::new("g", Some(0)), ended.clone(), None, now).is_some();
+        let mut count = |now| {
+            let member = Member::new("g", Some(0));
+            let joined = counter.count(&member, ended.clone(), None, now).expect("it is complete");
+            joined.token == member.token
+        };
         assert!(count(0));
         assert!(!count(CLAIM_MS as Millis - 1));
         assert!(count(CLAIM_MS as Millis));

@@ -85,11 +85,13 @@ impl Store {
         let now = clock::wall_ms();
         let mut stored = Stored::default();
         let mut held = self.lock();
-        for record in batch {
+        for (index, record) in batch.iter().enumerate() {
             let expires = record.expires_ms.map(|ms| now.saturating_add_unsigned(ms));
             if let Some((member, ended)) = record.ended().filter(|_| counts) {
                 let join = held.join(&member.group, now);
-                stored.joined.extend(join.count(member, ended, expires, now));
+                if let Some(joined) = join.count(member, ended, expires, now) {
+                    stored.counted(index, member, joined);
+                }
             }
             if held
                 .entries
@@ -187,6 +189,11 @@ impl Joins for MemoryResults {
         let (now, held) = (clock::wall_ms(), self.store.lock());
         let join = held.joins.get(id).filter(|join| join.is_alive(now));
         join.map_or_else(|| Ok(Vec::new()), |join| join.members(most))
+    }
+
+    fn renew(&self, joined: &Joined) -> Result<bool> {
+        let (now, mut held) = (clock::wall_ms(), self.store.lock());
+        Ok(held.join(&joined.id, now).renew(&joined.token, now))
     }
 
     fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {

@@ -69,6 +69,20 @@ pub struct Stored {
     pub later: Vec<(usize, Error)>,
     /// Joins that it completed, claimed for whoever stored it; see [`join`].
     pub joined: Vec<Joined>,
+    /// Members of joins that are complete and claimed by others, by their index in the batch: what
+    /// waits for their records waits until these are stored once more and are not named.
+    pub claimed: Vec<usize>,
+}
+
+impl Stored {
+    /// Takes what counting the record at `index` said: whose claim its join is.
+    fn counted(&mut self, index: usize, member: &Member, joined: Joined) {
+        if joined.token == member.token {
+            self.joined.push(joined);
+        } else {
+            self.claimed.push(index);
+        }
+    }
 }
 
 /// The port of result stores. Blocking methods are callable from any thread; `store` belongs to the

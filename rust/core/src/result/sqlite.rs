@@ -136,34 +136,38 @@ impl SqliteResults {
     fn writing(
         &self,
         batch: &[Record],
-    ) -> impl FnMut(&mut Tx<'_>) -> rusqlite::Result<Vec<Joined>> + Send + 'static {
+    ) -> impl FnMut(&mut Tx<'_>) -> rusqlite::Result<Stored> + Send + 'static {
         let now = clock::wall_ms();
         let clean = now - self.cleaned.load(Ordering::Relaxed) > CLEAN_MS;
         if clean {
             self.cleaned.store(now, Ordering::Relaxed);
         }
-        let batch: Vec<Record> = batch.iter().filter(|record| fits(record)).cloned().collect();
-        let members: Vec<(Member, Ended, Option<u64>)> = batch
+        let members: Vec<(usize, Member, Ended, Option<u64>)> = batch
             .iter()
-            .filter_map(|record| {
+            .enumerate()
+            .filter(|(_, record)| fits(record))
+            .filter_map(|(index, record)| {
                 let (member, ended) = record.ended()?;
-                Some((member.clone(), ended, record.expires_ms))
+                Some((index, member.clone(), ended, record.expires_ms))
             })
             .collect();
+        let batch: Vec<Record> = batch.iter().filter(|record| fits(record)).cloned().collect();
         move |tx| {
             for record in &batch {
                 write(tx, record)?;
             }
-            let mut joined = Vec::new();
-            for (member, ended, expires_ms) in &members {
+            let mut stored = Stored::default();
+            for (index, member, ended, expires_ms) in &members {
                 let expires = expires_ms.map(|ms| tx.now.saturating_add_unsigned(ms));
-                joined.extend(join::count(tx, member, ended, expires)?);
+                if let Some(joined) = join::count(tx, member, ended, expires)? {
+                    stored.counted(*index, member, joined);
+                }
             }
             if clean {
                 sweep(tx)?;
             }
             tx.notify();
-            Ok(joined)
+            Ok(stored)
         }
     }
 
@@ -209,6 +213,11 @@ impl Joins for SqliteResults {
         self.handle.database().read(|connection| join::members(connection, (id, most), now))?
     }
 
+    fn renew(&self, joined: &Joined) -> Result<bool> {
+        let joined = joined.clone();
+        self.change(move |tx| join::renew(tx, &joined))
+    }
+
     fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
         let (cost, joined) = (self.cost(&[]), joined.clone());
         let close = move |tx: &mut Tx<'_>| join::close(tx, &joined);
@@ -227,12 +236,13 @@ impl ResultStore for SqliteResults {
         Box::pin(async move {
             let refused = batch.iter().enumerate().filter(|(_, record)| !fits(record));
             let refused: Vec<_> = refused.map(|(n, r)| (n, self.too_large(r))).collect();
-            let mut joined = Vec::new();
+            let mut stored = Stored::default();
             if refused.len() < batch.len() {
                 let (cost, writing) = (self.cost(batch), self.writing(batch));
-                joined = self.handle.database().write_async(cost, writing).await?;
+                stored = self.handle.database().write_async(cost, writing).await?;
             }
-            Ok(Stored { refused, joined, ..Stored::default() })
+            stored.refused = refused;
+            Ok(stored)
         })
     }
 

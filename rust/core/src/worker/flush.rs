@@ -14,15 +14,12 @@
 //! Nothing is dropped while a server is away: it is kept and sent after, and the loop takes and
 //! begins no more work when too much is kept. The exceptions are settlements under a lapsed lease,
 //! which are void, a record that the store refuses for what it is, and what is left when a worker
-//! must end. A record of [`LARGE`] bytes travels alone, in turn with batches of the others, so that
-//! what its size does to a connection or a server never holds them up.
+//! must end.
 
 use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-
-use bytes::Bytes;
 
 use crate::{
     broker::{Broker, Consumer, Settlement, Tag},
@@ -30,24 +27,21 @@ use crate::{
     error::{Error, Result},
     future::BoxFuture,
     pool::FollowUp,
-    result::{Joined, Record, ResultStore, Stored},
+    result::{Record, ResultStore},
     worker::{
         compose::{Composed, Composer},
         joining::{Completed, JoinNews, Joining},
-        kept::{After, GivenUp, Kept, Refused, next_batch, weight},
+        kept::{After, GivenUp, Refused, next_batch},
         outbox::{Entry, Outbox, Sent},
         retry::Retry,
+        storing::{Batch, Storing},
     },
 };
 
 /// A batch waits for company at most this long after the last one left.
-const GATHER_US: u64 = 2_000;
+pub(super) const GATHER_US: u64 = 2_000;
 /// It waits no longer when it has so many entries.
 const GATHER: usize = 256;
-/// Most records in one batch.
-const STORE_MOST: usize = 2_000;
-/// A document of more bytes is stored alone.
-const LARGE: usize = 1 << 20;
 /// When so many entries or bytes are kept, no more work is begun, until half of them have left.
 const KEPT: usize = 20_000;
 const KEPT_BYTES: usize = 64 << 20;
@@ -78,29 +72,12 @@ pub(super) enum FlushNews {
     SettleFailed(Error),
 }
 
-/// A batch on its way to the store.
-struct Storing {
-    /// Shared with `reply`.
-    records: Arc<Vec<Record>>,
-    after: Vec<After>,
-    reply: BoxFuture<'static, Result<Stored>>,
-}
-
 /// What waits to be stored and settled.
 pub(super) struct Flush {
     outbox: Outbox,
     joining: Joining,
-    results: Option<Arc<dyn ResultStore>>,
-    small: Kept,
-    large: Kept,
-    /// Whether it is the turn of a large record.
-    large_next: bool,
-    storing: Option<Storing>,
-    /// Bytes of all records that are kept or on their way.
-    bytes: usize,
+    storing: Storing,
     full: bool,
-    stored_at: Micros,
-    store_retry: Retry,
     /// Settlements that wait for no record any more.
     ready: Vec<Settlement>,
     settling: Option<BoxFuture<'static, Result<()>>>,
@@ -119,17 +96,10 @@ impl Flush {
         random: Box<dyn FnMut() -> f64 + Send>,
     ) -> Self {
         Self {
-            outbox: Outbox::new(broker),
+            outbox: Outbox::new(broker, results.clone()),
             joining: Joining::new(results.clone()),
-            results,
-            small: Kept::default(),
-            large: Kept::default(),
-            large_next: false,
-            storing: None,
-            bytes: 0,
+            storing: Storing::new(results),
             full: false,
-            stored_at: 0,
-            store_retry: Retry::default(),
             ready: Vec::new(),
             settling: None,
             sent: Vec::new(),
@@ -141,16 +111,13 @@ impl Flush {
 
     /// Takes a record, and what is settled after it.
     pub(super) fn push(&mut self, record: Option<Record>, mut after: After) {
-        match record.filter(|_| self.results.is_some()) {
+        match record.filter(|_| self.storing.stores()) {
             Some(record) => {
                 let early = after.once && record.member.is_none();
                 if early || !record.state.is_ready() {
                     self.ready.extend(after.settlement.take());
                 }
-                self.bytes += weight(&record);
-                let kept =
-                    if record.document.len() > LARGE { &mut self.large } else { &mut self.small };
-                kept.push(record, after);
+                self.storing.push(record, after);
             }
             None => self.release(after),
         }
@@ -167,6 +134,13 @@ impl Flush {
     /// Who composes what follows joins.
     pub(super) fn set_composer(&mut self, composer: Arc<dyn Composer>) {
         self.joining.set_composer(composer);
+    }
+
+    /// What follows a join is not published here: its claim is given back. What must not run again is
+    /// settled, the other messages stay held.
+    pub(super) fn give_back(&mut self, completed: Box<Completed>) {
+        let settled = self.joining.give_back(completed);
+        self.ready.extend(settled.into_iter().filter_map(|after| after.settlement));
     }
 
     /// What follows a join can never be published.
@@ -188,10 +162,7 @@ impl Flush {
 
     /// Adds the messages whose settlements are not confirmed.
     pub(super) fn held(&self, tags: &mut Vec<Tag>) {
-        let storing = self.storing.iter().flat_map(|storing| &storing.after);
-        for after in self.small.after.iter().chain(&self.large.after).chain(storing) {
-            after.held(tags);
-        }
+        self.storing.held(tags);
         tags.extend(self.ready.iter().chain(&self.sent).map(|settlement| settlement.tag));
         self.outbox.held(tags);
         self.joining.held(tags);
@@ -199,19 +170,18 @@ impl Flush {
 
     /// How many are not confirmed.
     pub(super) fn len(&self) -> usize {
-        let storing = self.storing.as_ref().map_or(0, |storing| storing.after.len());
-        let kept = self.waiting() + storing + self.joining.len();
+        let kept = self.storing.len() + self.joining.len();
         self.outbox.len() + kept + self.ready.len() + self.sent.len()
     }
 
     /// Whether something is not stored yet: records, or what becomes of joins.
     pub(super) fn has_unstored(&self) -> bool {
-        self.storing.is_some() || self.waiting() > 0 || self.joining.len() > 0
+        self.storing.len() > 0 || self.joining.len() > 0
     }
 
     /// Bytes of the records and messages that are kept.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.outbox.bytes()
+        self.storing.bytes() + self.outbox.bytes()
     }
 
     /// Whether so much is kept that no more work should be begun.
@@ -225,14 +195,7 @@ impl Flush {
     pub(super) fn kick(&mut self, consumer: Option<&Arc<dyn Consumer>>, idle: bool, now: Micros) {
         self.outbox.kick(now);
         self.joining.kick(now);
-        let stores = self.storing.is_none()
-            && self.waiting() > 0
-            && now >= self.store_retry.at
-            && leaves(idle, self.waiting(), self.stored_at, now);
-        if stores {
-            self.stored_at = now;
-            self.store();
-        }
+        let stores = self.storing.kick(idle, now);
         let Some(consumer) = consumer else { return };
         if self.settling.is_none()
             && !self.ready.is_empty()
@@ -246,11 +209,10 @@ impl Flush {
 
     /// When [`Flush::kick`] should be called again, if nothing happens before.
     pub(super) fn next_wake(&self, connected: bool) -> Option<Micros> {
-        let store = (self.storing.is_none() && self.waiting() > 0)
-            .then(|| (self.stored_at + GATHER_US).max(self.store_retry.at));
         let settle = (connected && self.settling.is_none() && !self.ready.is_empty())
             .then(|| (self.settled_at + GATHER_US).max(self.settle_retry.at));
-        let wakes = [self.outbox.next_wake(), self.joining.next_wake(), store, settle];
+        let wakes =
+            [self.outbox.next_wake(), self.joining.next_wake(), self.storing.next_wake(), settle];
         wakes.into_iter().flatten().min()
     }
 
@@ -282,22 +244,13 @@ impl Flush {
         self.settling = None;
         self.sent.clear();
         self.ready.clear();
-        let storing = self.storing.iter_mut().flat_map(|storing| &mut storing.after);
-        for after in self.small.after.iter_mut().chain(&mut self.large.after).chain(storing) {
-            after.fenced();
-        }
+        self.storing.fenced();
     }
 
     /// Gives up what is not published or not stored. What must not run again is still settled; the other
     /// messages stay held, so that they go back to their queues.
     pub(super) fn give_up(&mut self) -> Vec<GivenUp> {
-        let mut kept = self.storing.take().map_or_else(Kept::default, |storing| Kept {
-            records: Arc::unwrap_or_clone(storing.records),
-            after: storing.after,
-        });
-        kept.append(std::mem::take(&mut self.small));
-        kept.append(std::mem::take(&mut self.large));
-        self.bytes = 0;
+        let kept = self.storing.give_up();
         let mut joins = Vec::new();
         let mut given_up = Vec::with_capacity(self.outbox.len() + kept.records.len());
         for Entry { follow, record, mut after, .. } in self.outbox.give_up() {
@@ -321,23 +274,6 @@ impl Flush {
         given_up
     }
 
-    /// How many records wait to be sent.
-    fn waiting(&self) -> usize {
-        self.small.records.len() + self.large.records.len()
-    }
-
-    fn store(&mut self) {
-        let large =
-            !self.large.records.is_empty() && (self.large_next || self.small.records.is_empty());
-        self.large_next = !large;
-        let batch = if large { self.large.take(1) } else { self.small.take(STORE_MOST) };
-        let store = Arc::clone(self.results.as_ref().expect("records are only kept for a store"));
-        let records = Arc::new(batch.records);
-        let sent = Arc::clone(&records);
-        let reply = Box::pin(async move { store.store(&sent).await });
-        self.storing = Some(Storing { records, after: batch.after, reply });
-    }
-
     fn settle(&mut self, consumer: &Arc<dyn Consumer>) {
         let batch = next_batch(&mut self.ready);
         self.sent.clone_from(&batch);
@@ -352,10 +288,8 @@ impl Flush {
         if let Poll::Ready(news) = self.joining.poll(cx, now, &mut self.random) {
             return Poll::Ready(self.joined(news));
         }
-        if let Some(storing) = &mut self.storing
-            && let Poll::Ready(result) = storing.reply.as_mut().poll(cx)
-        {
-            return Poll::Ready(self.stored(result, now));
+        if let Poll::Ready(batch) = self.storing.poll(cx, now, &mut self.random) {
+            return Poll::Ready(batch.map_or_else(FlushNews::StoreFailed, |one| self.stored(one)));
         }
         if let Some(settling) = &mut self.settling
             && let Poll::Ready(result) = settling.as_mut().poll(cx)
@@ -379,6 +313,12 @@ impl Flush {
             Sent::All(entries) => {
                 for Entry { record, after, .. } in entries {
                     self.push(record, after);
+                }
+                FlushNews::Published
+            }
+            Sent::Superseded(entry) => {
+                for one in entry.after.join.map_or_else(Vec::new, |completed| completed.after) {
+                    self.release(one);
                 }
                 FlushNews::Published
             }
@@ -407,74 +347,20 @@ impl Flush {
         }
     }
 
-    /// Takes the store's answer to the batch that is under way.
-    fn stored(&mut self, result: Result<Stored>, now: Micros) -> FlushNews {
-        let Some(Storing { records, mut after, reply }) = self.storing.take() else {
-            return FlushNews::Stored(Vec::new(), None);
-        };
-        drop(reply);
-        let records = Arc::unwrap_or_clone(records);
-        let stored = match result {
-            Ok(stored) => stored,
-            Err(error) => {
-                self.store_retry.later(now, (self.random)());
-                let large = records.first().is_some_and(|record| record.document.len() > LARGE);
-                let kept = if large { &mut self.large } else { &mut self.small };
-                let later = std::mem::replace(kept, Kept { records, after });
-                kept.append(later);
-                return FlushNews::StoreFailed(error);
-            }
-        };
-        self.bytes -= records.iter().map(weight).sum::<usize>();
-        let later = stored.later.into_iter().map(|(index, error)| {
-            (records[index].clone(), std::mem::take(&mut after[index]), error)
-        });
-        let later: Vec<_> = later.collect();
-        if later.len() < records.len() {
-            self.store_retry = Retry::default();
+    /// Takes the store's answer to a batch.
+    fn stored(&mut self, batch: Batch) -> FlushNews {
+        for completed in batch.completed {
+            self.joining.push(Box::new(completed));
         }
-        let refused = stored.refused.into_iter().map(|(index, error)| Refused {
-            record: records[index].clone(),
-            after: std::mem::take(&mut after[index]),
-            error,
-        });
-        let refused = refused.collect();
-        for joined in stored.joined {
-            self.joining.push(Box::new(completed(joined, &records, &mut after)));
-        }
-        for one in after {
+        for one in batch.released {
             self.release(one);
         }
-        let mut full = None;
-        for (record, after, error) in later {
-            full = Some(error);
-            self.push(Some(record), after);
-        }
-        if full.is_some() {
-            self.store_retry.later(now, (self.random)());
-        }
-        FlushNews::Stored(refused, full)
+        FlushNews::Stored(batch.refused, batch.full)
     }
-}
-
-/// A join that a batch has completed, with what is settled after its members.
-fn completed(joined: Joined, records: &[Record], after: &mut [After]) -> Completed {
-    let mut completed = Completed { message: Bytes::new(), after: Vec::new(), joined, lost: None };
-    for (record, after) in records.iter().zip(after) {
-        let Some(member) = record.member.as_deref() else { continue };
-        if member.group != completed.joined.id {
-            continue;
-        }
-        if member.token == completed.joined.token {
-            completed.message = member.message.clone();
-        }
-        completed.after.push(std::mem::take(after));
-    }
-    completed
 }
 
 /// Whether a batch leaves now.
-fn leaves(idle: bool, count: usize, last: Micros, now: Micros) -> bool {
+pub(super) fn leaves(idle: bool, count: usize, last: Micros, now: Micros) -> bool {
     idle || count >= GATHER || now >= last + GATHER_US
 }
 

@@ -7,7 +7,8 @@ use super::*;
 use crate::{
     broker::{Delivery, Recovered, Settle, Want, memory::MemoryBroker},
     error::ErrorKind,
-    result::{Join, Joined, Joins, State, join::Ended},
+    result::{Join, Joined, Joins, State, Stored, join::Ended},
+    worker::storing::LARGE,
 };
 
 /// A store and a consumer that write down what they get, when they are let.
@@ -46,6 +47,9 @@ impl Joins for Servers {
     }
     fn members(&self, _: &str, _: usize) -> Result<Vec<Ended>> {
         unreachable!("flush never reads")
+    }
+    fn renew(&self, _: &Joined) -> Result<bool> {
+        unreachable!("flush never renews")
     }
     fn close<'a>(&'a self, _: &'a Joined) -> BoxFuture<'a, Result<()>> {
         unreachable!("flush never closes")
@@ -207,7 +211,7 @@ async fn records_are_stored_before_their_settlements_leave() {
 #[tokio::test]
 async fn without_a_store_only_settlements_leave() {
     let mut b = bench(Servers::default());
-    b.flush.results = None;
+    b.flush.storing = Storing::new(None);
     b.both("a", 1);
     b.run(0).await;
     assert_eq!(b.servers.log(), ["settle 1"]);

@@ -15,6 +15,7 @@ use crate::{
     broker::{Settle, Tag},
     clock::Micros,
     result::Member,
+    worker::joining::FailedChord,
 };
 
 /// Where a request is.
@@ -98,6 +99,15 @@ pub struct Ended {
     pub settle: Option<Settle>,
     /// What the pool is told of the end; see [`crate::pool::Call::ended`].
     pub end: Box<[u8]>,
+    /// The failure of a chord of which this call tells.
+    pub(super) chord: Option<Box<FailedChord>>,
+}
+
+impl Request {
+    /// Whether the call only tells of the failure of a chord: it has no message of its own.
+    pub(super) fn tells_chord(&self) -> bool {
+        self.ended.as_ref().is_some_and(|ended| ended.chord.is_some())
+    }
 }
 
 struct Slot {
@@ -190,6 +200,14 @@ impl Inflight {
             self.unstarted_bytes -= bytes;
         }
         slot.held.take()
+    }
+
+    /// The lease lapsed: what is to be settled after the joins of failed chords is void.
+    pub(super) fn fenced(&mut self) {
+        let held = self.slots.iter_mut().filter_map(|slot| slot.held.as_mut()?.ended.as_mut());
+        for chord in held.filter_map(|ended| ended.chord.as_mut()) {
+            chord.completed.fenced();
+        }
     }
 
     /// Keys of the requests for whose place `wanted` holds.

@@ -23,9 +23,10 @@ use crate::{
     clock::Micros,
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
-    result::{Joined, ResultStore},
+    pool::FollowUp,
+    result::{Joined, Record, ResultStore, join::CLAIM_MS},
     worker::{
-        compose::{Composed, Composer, Ending, Fate},
+        compose::{Composed, Composer, Ending, ErrorCall, Fate},
         kept::After,
         members,
         retry::Retry,
@@ -41,8 +42,25 @@ pub(super) struct Completed {
     pub(super) message: Bytes,
     /// What is settled after that: the messages of the members that completed it.
     pub(super) after: Vec<After>,
+    /// Since when it is claimed, at the latest.
+    pub(super) claimed_at: Micros,
+    /// When it may be composed again.
+    retry: Retry,
     /// Why what follows could not be published, if that was tried.
     pub(super) lost: Option<String>,
+}
+
+/// What becomes of a chord that has failed, while its error callbacks are called.
+#[derive(Debug)]
+pub(super) struct FailedChord {
+    /// The claim.
+    pub(super) completed: Box<Completed>,
+    /// Error callbacks that are still to be called in the pool.
+    pub(super) calls: Vec<ErrorCall>,
+    /// What is published after that.
+    pub(super) follow: Vec<FollowUp>,
+    /// What has ended with it.
+    pub(super) ended: Vec<Record>,
 }
 
 /// What came of a step.
@@ -144,51 +162,51 @@ impl Joining {
             .for_each(|completed| completed.fenced());
     }
 
-    /// Gives the claims back of these and of all whose followers are not published; what must be
-    /// settled all the same. The other messages stay held, so that their tasks run again and complete
-    /// their joins.
+    /// Gives one claim back; what must be settled all the same. The other messages stay held, so that
+    /// their tasks run again and complete the join.
+    pub(super) fn give_back(&mut self, mut completed: Box<Completed>) -> Vec<After> {
+        let after = std::mem::take(&mut completed.after);
+        let (once, again): (Vec<_>, Vec<_>) = after.into_iter().partition(|after| after.once);
+        if again.iter().all(|after| after.settlement.is_none()) {
+            tracing::error!(
+                join = completed.joined.id,
+                "what follows a join could not be published, and none of its members runs again"
+            );
+        }
+        self.published.push_back((completed, End::Reopen));
+        once
+    }
+
+    /// The same for these and all that are not composed.
     pub(super) fn give_up(
         &mut self,
         published: impl IntoIterator<Item = Box<Completed>>,
     ) -> Vec<After> {
         let composing = self.composing.take().map(|(completed, _)| completed);
-        let mut settled = Vec::new();
         let waiting = std::mem::take(&mut self.waiting);
-        for mut completed in waiting.into_iter().chain(composing).chain(published) {
-            let after = std::mem::take(&mut completed.after);
-            let (once, again): (Vec<_>, Vec<_>) = after.into_iter().partition(|after| after.once);
-            if again.iter().all(|after| after.settlement.is_none()) {
-                tracing::error!(
-                    join = completed.joined.id,
-                    "what follows a join could not be published, and none of its members runs again"
-                );
-            }
-            settled.extend(once);
-            self.published.push_back((completed, End::Reopen));
-        }
-        settled
+        let all = waiting.into_iter().chain(composing).chain(published);
+        all.collect::<Vec<_>>().into_iter().flat_map(|one| self.give_back(one)).collect()
     }
 
     /// When [`Joining::kick`] should be called again, if nothing happens before.
     pub(super) fn next_wake(&self) -> Option<Micros> {
-        let composes = self.composing.is_none() && !self.waiting.is_empty();
+        let composes = self.waiting.iter().filter(|_| self.composing.is_none());
         let closes = self.closing.is_none() && !self.published.is_empty();
-        (composes || closes).then_some(self.retry.at)
+        composes.map(|completed| completed.retry.at).chain(closes.then_some(self.retry.at)).min()
     }
 
     /// Begins what can be begun.
     pub(super) fn kick(&mut self, now: Micros) {
-        if now < self.retry.at {
-            return;
-        }
         let Some(store) = &self.store else { return };
         if self.composing.is_none()
-            && let Some(completed) = self.waiting.pop_front()
+            && let Some(at) = self.waiting.iter().position(|one| one.retry.at <= now)
+            && let Some(completed) = self.waiting.remove(at)
         {
             let work = compose(Arc::clone(store), self.composer.clone(), &completed);
             self.composing = Some((completed, work));
         }
         if self.closing.is_none()
+            && now >= self.retry.at
             && let Some((completed, end)) = self.published.pop_front()
         {
             let (store, joined) = (Arc::clone(store), completed.joined.clone());
@@ -225,22 +243,23 @@ impl Joining {
 
     fn composed(
         &mut self,
-        completed: Box<Completed>,
+        mut completed: Box<Completed>,
         Work { composed, because }: Work,
         now: Micros,
         random: &mut dyn FnMut() -> f64,
     ) -> JoinNews {
-        let join = completed.joined.id.as_str();
+        let join = completed.joined.id.clone();
         match composed {
             Ok(composed) => {
-                self.retry = Retry::default();
+                completed.retry = Retry::default();
                 if let Some(error) = because {
                     tracing::error!(join, %error, "what follows a join cannot be had, it ends as a failure");
                 }
                 JoinNews::Composed(completed, composed)
             }
             Err(error) if error.is_retryable() => {
-                self.retry.later(now, random());
+                // It alone waits: the error may be about what is composed.
+                completed.retry.later(now, random());
                 self.waiting.push_back(completed);
                 JoinNews::Failed(error)
             }
@@ -277,6 +296,17 @@ impl Joining {
 }
 
 impl Completed {
+    /// Of a join that was claimed at this time, at the earliest.
+    pub(super) fn new(joined: Joined, claimed_at: Micros) -> Self {
+        let (message, after, lost) = (Bytes::new(), Vec::new(), None);
+        Self { joined, message, after, lost, claimed_at, retry: Retry::default() }
+    }
+
+    /// Whether its claim may have lapsed before what follows is published.
+    pub(super) fn is_stale(&self, now: Micros) -> bool {
+        now >= self.claimed_at + CLAIM_MS * 1_000 / 2
+    }
+
     /// Adds the messages that are settled after it.
     pub(super) fn held(&self, tags: &mut Vec<Tag>) {
         self.after.iter().for_each(|after| after.held(tags));

@@ -32,6 +32,7 @@ mod outcome;
 mod document;
 mod flush;
 mod kept;
+mod storing;
 mod outbox;
 pub mod compose;
 mod members;
@@ -305,7 +306,9 @@ impl Worker {
                 self.fetch();
             }
         } else {
-            let left = Left { at_pool: self.inflight.at_pool(), unsettled: self.flush.len() };
+            self.tell_the_rest(now)?;
+            let at_pool = self.inflight.at_pool() + self.ready.len();
+            let left = Left { at_pool, unsettled: self.flush.len() };
             let step = self.phase.turn(left, now.mono);
             if self.step(step).await {
                 return Ok(true);

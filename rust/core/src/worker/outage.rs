@@ -6,7 +6,7 @@
 //! certainly stands; after that it waits, for another worker may have been given it. A lapsed lease
 //! voids everything that was held under it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
     broker::{Settle, Settlement, epoch, lease::LEASE_MS},
@@ -207,13 +207,14 @@ impl Worker {
     }
 
     /// The broker will never take what follows a task: one that has not failed ends as a failure that
-    /// says so, and its own message is parked where it is still held, so that it can run again.
+    /// says so, and its own message is parked where it is still held, so that it can run again. So does
+    /// what was to follow, with all that was to follow that.
     fn unpublishable(&mut self, mut entry: Entry, error: &Error, now: Now) {
         if let Some(completed) = entry.after.join.take() {
             return self.unpublishable_join(completed, entry.record, error);
         }
-        let id = entry.record.as_ref().map_or("", |record| &record.id);
-        let parked = settle::park_unpublishable(&mut entry.after, Arc::from(id), error);
+        let id = Arc::from(entry.record.as_ref().map_or("", |record| &record.id));
+        let parked = settle::park_unpublishable(&mut entry.after, Arc::clone(&id), error);
         for message in &entry.follow {
             let (task_id, queue) = (&*message.id, &*message.queue);
             if parked {
@@ -227,6 +228,9 @@ impl Worker {
             _ => record,
         });
         self.flush.push(record, entry.after);
+        for message in entry.follow {
+            self.unpublished(message, &id, error, now);
+        }
     }
 
     /// The store will never take a record. For its size it ends as a failure that says so; else
@@ -277,6 +281,9 @@ impl Worker {
                     let again = Settlement { tag: *tag, how: Settle::Ack };
                     self.flush.push(None, Some(again).into());
                 }
+                Some(Request { ended: Some(ended), .. }) if ended.settle.is_none() => {
+                    ended.chord.iter().for_each(|chord| chord.completed.held(&mut held));
+                }
                 Some(request) => held.push(request.tag),
                 None => {}
             }
@@ -326,10 +333,17 @@ impl Worker {
                 "lease lapsed, others have its messages"
             );
         }
+        let mut kept = VecDeque::new();
         for key in lost {
-            self.forget(key);
+            if self.inflight.get(key).is_some_and(Request::tells_chord) {
+                kept.push_back(key);
+            } else {
+                self.forget(key);
+            }
         }
         self.forget_waiting();
+        self.ready = kept;
+        self.inflight.fenced();
         self.flush.fenced();
         self.pool.recall();
     }

@@ -25,7 +25,7 @@ use crate::{
     future::BoxFuture,
     message::{Encoding, Message},
     pool::FollowUp,
-    result::Record,
+    result::{Joined, Record, ResultStore},
     worker::{kept::After, retry::Retry},
 };
 
@@ -62,6 +62,8 @@ pub(super) struct Entry {
 pub(super) enum Sent {
     /// It is published.
     All(Vec<Entry>),
+    /// What follows this join is another worker's to publish: that took over when the claim lapsed.
+    Superseded(Box<Entry>),
     /// The broker will never take this one.
     Refused(Box<Entry>, Error),
     /// It will be tried again.
@@ -74,9 +76,13 @@ struct Answers {
     kept: Result<()>,
 }
 
+/// The answers to what is being sent; `None` when it is another worker's to publish.
+type Reply = BoxFuture<'static, Result<Option<Answers>>>;
+
 /// What waits to be published.
 pub(super) struct Outbox {
     broker: Arc<dyn Broker>,
+    results: Option<Arc<dyn ResultStore>>,
     waiting: VecDeque<Entry>,
     /// How many at the front of `waiting` are sent alone.
     alone: usize,
@@ -84,7 +90,7 @@ pub(super) struct Outbox {
     refused: Vec<Entry>,
     /// Whether it is the turn of one that was refused.
     refused_next: bool,
-    sending: Option<(Vec<Entry>, BoxFuture<'static, Result<Answers>>)>,
+    sending: Option<(Vec<Entry>, Reply)>,
     bytes: usize,
     /// How many entries there were.
     numbered: u64,
@@ -97,9 +103,10 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(broker: Arc<dyn Broker>) -> Self {
+    pub(super) fn new(broker: Arc<dyn Broker>, results: Option<Arc<dyn ResultStore>>) -> Self {
         Self {
             broker,
+            results,
             waiting: VecDeque::new(),
             alone: 0,
             refused: Vec::new(),
@@ -175,12 +182,21 @@ impl Outbox {
         }
         let follow: Vec<FollowUp> = batch.iter().flat_map(|entry| &entry.follow).cloned().collect();
         let broker = Arc::clone(&self.broker);
+        let claim = batch.first().and_then(|entry| entry.stale(now)).cloned();
+        let claim = claim.zip(self.results.clone());
         let reply = Box::pin(async move {
             if follow.is_empty() {
-                return Ok(Answers { answers: Vec::new(), kept: Ok(()) });
+                return Ok(Some(Answers { answers: Vec::new(), kept: Ok(()) }));
             }
             let deadline = clock::instant() + ATTEMPT;
-            match spawn_blocking(move || publish(&*broker, follow, deadline)).await {
+            let work = move || {
+                // A store that is away keeps everybody from taking over.
+                if claim.is_some_and(|(claim, store)| !store.renew(&claim).unwrap_or(true)) {
+                    return Ok(None);
+                }
+                publish(&*broker, follow, deadline).map(Some)
+            };
+            match spawn_blocking(work).await {
                 Ok(result) => result,
                 Err(e) => Err(Error::caused(ErrorKind::Internal, "the publish was broken off", e)),
             }
@@ -208,12 +224,19 @@ impl Outbox {
         let Poll::Ready(result) = reply.as_mut().poll(cx) else { return Poll::Pending };
         let batch = self.sending.take().map_or_else(Vec::new, |(batch, _)| batch);
         Poll::Ready(match result {
-            Ok(answers) => {
+            Ok(None) => {
+                self.bytes -= batch.iter().map(weight).sum::<usize>();
+                batch
+                    .into_iter()
+                    .next()
+                    .map_or(Sent::All(Vec::new()), |entry| Sent::Superseded(Box::new(entry)))
+            }
+            Ok(Some(answers)) => {
                 self.retry = Retry::default();
                 let went =
                     |answer: &Answer| matches!(answer, Answer::Confirmed | Answer::Duplicate);
                 self.published += u64::from(answers.answers.iter().any(went));
-                self.answered(batch, answers)
+                self.answered(batch, answers, now, random())
             }
             Err(error) => self.failed(batch, error, now, random()),
         })
@@ -221,7 +244,14 @@ impl Outbox {
 
     /// Takes the answers. What the broker does not have is sent alone, where it is not alone
     /// already, without the messages beside it that the broker has.
-    fn answered(&mut self, batch: Vec<Entry>, Answers { answers, kept }: Answers) -> Sent {
+    fn answered(
+        &mut self,
+        batch: Vec<Entry>,
+        Answers { answers, kept }: Answers,
+        now: Micros,
+        random: f64,
+    ) -> Sent {
+        let refused = answers.iter().all(|answer| matches!(answer, Answer::Refused(_)));
         let (mut sent, mut lost, mut answers) = (Vec::new(), Vec::new(), answers.into_iter());
         for mut entry in batch {
             let own: Vec<Answer> = answers.by_ref().take(entry.follow.len()).collect();
@@ -244,6 +274,10 @@ impl Outbox {
                 let entry = lost.swap_remove(0);
                 self.bytes -= weight(&entry);
                 return Sent::Refused(Box::new(entry), error);
+            }
+            // Nothing is left beside it that could be the reason.
+            Err(error) if sent.is_empty() && lost.len() == 1 && refused => {
+                return self.failed(lost, error, now, random);
             }
             _ => {}
         }
@@ -310,16 +344,27 @@ impl Outbox {
         let (mut count, mut bytes) = (0, 0);
         for entry in self.waiting.iter().take(MOST) {
             bytes += weight(entry);
-            if count > 0 && bytes > BYTES {
+            // One whose claim must be looked at again is sent alone.
+            let stale = entry.stale(now).is_some();
+            if count > 0 && (bytes > BYTES || stale) {
                 break;
             }
             count += 1;
+            if stale {
+                break;
+            }
         }
         self.waiting.drain(..count).collect()
     }
 }
 
 impl Entry {
+    /// The claim of the join that these messages follow, if that may have lapsed.
+    fn stale(&self, now: Micros) -> Option<&Joined> {
+        let join = self.after.join.as_deref().filter(|join| join.is_stale(now))?;
+        Some(&join.joined)
+    }
+
     /// When it may be sent, if it was refused.
     fn at(&self) -> Micros {
         self.retry.map_or(0, |retry| retry.at)

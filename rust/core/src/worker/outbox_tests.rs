@@ -66,7 +66,7 @@ fn bench() -> Bench {
         away: Mutex::default(),
         poison: Mutex::default(),
     });
-    Bench { outbox: Outbox::new(server.clone()), server, now: 0 }
+    Bench { outbox: Outbox::new(server.clone(), None), server, now: 0 }
 }
 
 fn message(id: &str) -> FollowUp {
@@ -166,6 +166,7 @@ async fn what_the_broker_will_never_take_holds_up_no_other() {
                     assert_eq!(error.kind(), kind);
                     break entry;
                 }
+                Sent::Superseded(_) => unreachable!("there is no join"),
             }
         };
         assert_eq!(refusals, attempts, "the whole batch once, then alone");

@@ -10,11 +10,12 @@
 //! in a call that says what happened ([`Call::ended`](crate::pool::Call::ended)). Whoever gets it
 //! does not run the task but calls everybody concerned, and its outcome brings the error callbacks
 //! to publish. The record is stored at once, because that call may wait long behind others; the
-//! message is settled after it, so a worker that dies meanwhile leaves it to the next. Where a
-//! shutdown is under way the pool takes no more calls, and only the record remains.
+//! message is settled after it, so a worker that dies meanwhile leaves it to the next. A warm shutdown
+//! waits for these calls. Where the pool was killed only the record remains.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{
@@ -26,12 +27,13 @@ use crate::{
     result::{Record, State},
     worker::{
         Now, Worker,
-        compose::{Composed, ErrorCall},
+        compose::Composed,
         inflight::{Ended, Place, Request},
-        joining::Completed,
+        joining::{Completed, FailedChord},
         kept::After,
         settle::{self, Context, Decision},
         task_log,
+        triage::UNKNOWN,
     },
 };
 
@@ -140,7 +142,7 @@ impl Worker {
     /// Carries out the decision about a request that ended without a word of the pool's, and has
     /// what follows told.
     pub(super) fn conclude(&mut self, mut decision: Decision, request: Request) {
-        let end = decision.end.take().filter(|_| self.phase.works());
+        let end = decision.end.take().filter(|_| self.phase.tells());
         let Some(end) = end else { return self.carry_out(decision, &request) };
         let Ok(message) = Message::decode(&request.message) else {
             return self.carry_out(decision, &request);
@@ -152,7 +154,8 @@ impl Worker {
             self.carry_out(decision, &request);
             let mut described = end.describe();
             described["state"] = Value::from(end.state.as_str());
-            self.tell(request, settle, described.to_string().into_bytes().into());
+            let end = described.to_string().into_bytes().into();
+            self.tell(request, Ended { settle, end, chord: None });
         } else {
             self.carry_out(decision, &request);
         }
@@ -167,7 +170,13 @@ impl Worker {
     ) -> bool {
         let Some(ended) = request.ended.take() else { return false };
         let ended_too = settle::ended(others, &request.message, self.config.result_expires_ms);
-        let settle = ended.settle;
+        let Ended { settle, chord, .. } = *ended;
+        if let Some(mut chord) = chord {
+            chord.follow.extend(follow);
+            chord.ended.extend(ended_too);
+            self.fail_chord(chord);
+            return true;
+        }
         let decision = Decision { settle, follow, ended: ended_too, ..Decision::default() };
         self.carry_out(decision, request);
         true
@@ -177,6 +186,9 @@ impl Worker {
     /// late-acked task the message goes back, and the next worker comes to the same end and tells
     /// them; not of one that was revoked, which that worker may not know.
     pub(super) fn not_told(&mut self, mut request: Request) {
+        if let Some(chord) = request.ended.as_mut().and_then(|ended| ended.chord.take()) {
+            return self.flush.give_back(chord.completed);
+        }
         let late = self.registry.spec(request.task).acks_late && !request.revoked;
         let settle = request.ended.as_ref().and_then(|ended| ended.settle.as_ref());
         if late && matches!(settle, Some(Settle::Ack | Settle::Park { .. })) {
@@ -192,16 +204,37 @@ impl Worker {
     /// What follows a join is composed: it is published, what ends because of it is stored, and then
     /// the join is closed.
     pub(super) fn composed(&mut self, completed: Box<Completed>, composed: Composed) {
-        let ttl = self.config.result_expires_ms;
-        for call in composed.calls {
-            self.call_errbacks(call);
+        let Composed { follow, ended, calls } = composed;
+        let ended = settle::ended(ended, &completed.message, self.config.result_expires_ms);
+        if !calls.is_empty() {
+            // Whoever waits for the body learns it at once; the calls may wait long behind others.
+            for record in &ended {
+                self.flush.push(Some(record.clone()), After::default());
+            }
         }
-        let mut ended = settle::ended(composed.ended, &completed.message, ttl);
+        self.fail_chord(Box::new(FailedChord { completed, calls, follow, ended }));
+    }
+
+    /// Has the error callbacks of a chord called, one call after the other, and then the rest
+    /// published. Only after that its join is closed, so that a worker that is lost meanwhile leaves
+    /// all of it to another. Of a chord that has not failed there is only the rest.
+    fn fail_chord(&mut self, mut chord: Box<FailedChord>) {
+        while let Some(call) = chord.calls.pop() {
+            if !self.phase.tells() {
+                return self.flush.give_back(chord.completed);
+            }
+            let end = call.end;
+            if let Some(request) = self.unqueued(call.message) {
+                let ended = Ended { settle: None, end, chord: Some(chord) };
+                return self.tell(request, ended);
+            }
+        }
+        let FailedChord { completed, follow, mut ended, .. } = *chord;
         let last = ended.pop();
         for record in ended {
             self.flush.push(Some(record), After::default());
         }
-        self.flush.follow(composed.follow, last, completed.into());
+        self.flush.follow(follow, last, completed.into());
     }
 
     /// What follows a join can never be published. What it would have done ends as a failure; that of
@@ -220,22 +253,29 @@ impl Worker {
         self.flush.lost_join(completed, error);
     }
 
-    /// Has error callbacks called that cannot be published.
-    fn call_errbacks(&mut self, ErrorCall { message: raw, end }: ErrorCall) {
-        let Ok(mut message) = Message::decode(&raw) else { return };
-        let (task, id) = (&message.headers.task, &message.headers.id);
-        let known = self.registry.number(task).filter(|_| self.phase.works());
-        let Some(task) = known else { return task_log::not_told(task, id) };
-        let tag = Tag { lane: 0, seq: 0 };
-        let queue = Arc::from("");
+    /// A request for a message that is in no queue, to tell what follows it.
+    fn unqueued(&self, raw: Bytes) -> Option<Request> {
+        let mut message = Message::decode(&raw).ok()?;
+        let task = self.registry.number(&message.headers.task).unwrap_or(UNKNOWN);
+        let (tag, queue) = (Tag { lane: 0, seq: 0 }, Arc::from(""));
         let delivery = Delivery { tag, queue, redeliveries: 0, suspect: false, raw };
-        let request = self.request(task, delivery, &mut message);
-        self.tell(request, None, end);
+        Some(self.request(task, delivery, &mut message))
     }
 
-    /// Has a child tell of an end; the message is settled after that.
-    fn tell(&mut self, mut request: Request, settle: Option<Settle>, end: Box<[u8]>) {
-        request.ended = Some(Box::new(Ended { settle, end }));
+    /// Ends a message that follows the task `id` and that the broker will never take.
+    pub(super) fn unpublished(&mut self, message: FollowUp, id: &str, error: &Error, now: Now) {
+        let Ok(read) = Message::decode(&message.data) else { return };
+        let mut decision = settle::unpublished(&read, error, self.context(now));
+        // Of a retry the task has ended already.
+        decision.store = decision.store.filter(|record| record.id != id);
+        if let Some(request) = self.unqueued(read.compact(message.data)) {
+            self.conclude(decision, request);
+        }
+    }
+
+    /// Has a child tell of an end.
+    fn tell(&mut self, mut request: Request, ended: Ended) {
+        request.ended = Some(Box::new(ended));
         // It has expired or begun, and does not again.
         (request.expires, request.started, request.seen) = (None, None, None);
         let key = self.inflight.insert(Place::Ready, request);
@@ -281,7 +321,7 @@ impl Worker {
 
     fn returned(&mut self, key: u64, now: Now) {
         let Some(request) = self.inflight.get(key) else { return };
-        if request.lease != self.lease {
+        if request.lease != self.lease && !request.tells_chord() {
             self.forget(key);
         } else if request.ended.is_none() && (request.revoked || self.is_revoked(&request.id, now))
         {
@@ -290,7 +330,7 @@ impl Worker {
             let alone = self.is_last_chance(request);
             self.inflight.move_to(key, Place::Suspect);
             self.suspects.line.push_front((key, alone));
-        } else if self.phase.works() {
+        } else if self.phase.works() || (self.phase.tells() && request.ended.is_some()) {
             self.inflight.move_to(key, Place::Ready);
             self.ready.push_front(key);
         } else {

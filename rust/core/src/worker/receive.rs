@@ -13,9 +13,8 @@ use crate::{
         Now, Worker, deadline, document,
         inflight::{Place, Request},
         rate::Admission,
-        settle::{self, Decision},
-        task_log,
-        triage::{self, Verdict},
+        settle, task_log,
+        triage::{self, UNKNOWN, Verdict},
         window,
     },
 };
@@ -117,30 +116,30 @@ impl Worker {
                 let request = self.request(task, delivery, message);
                 self.exhaust(request, now);
             }
-            Verdict::Unknown { reason } => self.park(&delivery, message, (None, reason), now),
-            Verdict::Park { task, reason } => {
-                self.park(&delivery, message, (Some(task), reason), now);
-            }
+            Verdict::Unknown { reason } => self.park(delivery, message, (UNKNOWN, reason), now),
+            Verdict::Park { task, reason } => self.park(delivery, message, (task, reason), now),
         }
     }
 
     /// Parks a message that can never run here, of a known task or not.
     fn park(
         &mut self,
-        delivery: &Delivery,
-        message: &Message,
-        (task, reason): (Option<u32>, String),
+        delivery: Delivery,
+        message: &mut Message,
+        (task, reason): (u32, String),
         now: Now,
     ) {
         let headers = &message.headers;
         task_log::parked(&headers.task, &headers.id, &delivery.queue, &reason);
-        self.tell_parked(message, task.is_some(), now);
+        self.tell_parked(message, task != UNKNOWN, now);
         let context = self.context(now);
-        let decision = match task {
-            None => settle::unknown(message, reason, context),
-            Some(task) => settle::refused(message, reason, self.registry.spec(task), context),
+        let mut decision = match task {
+            UNKNOWN => settle::unknown(message, reason, context),
+            _ => settle::refused(message, reason, self.registry.spec(task), context),
         };
-        self.refuse(delivery, decision);
+        decision.end = decision.end.filter(|_| self.registry.opens(&message.content_type));
+        let request = self.request(task, delivery, message);
+        self.conclude(decision, request);
     }
 
     /// Parks a request that cost as many workers their life as it may.
@@ -190,11 +189,13 @@ impl Worker {
             member.message = compact.clone();
         }
         let ignored = message.headers.ignore_result.unwrap_or(spec.ignore_result);
+        let shadow = message.headers.rare.as_ref().and_then(|rare| rare.shadow.as_deref());
+        let shadow = shadow.or((task == UNKNOWN).then_some(message.headers.task.as_str()));
         Request {
             tag: delivery.tag,
             lease: self.lease,
             task,
-            shadow: message.headers.rare.as_ref().and_then(|r| r.shadow.as_deref().map(Box::from)),
+            shadow: shadow.map(Box::from),
             queue: delivery.queue,
             redeliveries: delivery.redeliveries,
             suspect: delivery.suspect,
@@ -221,11 +222,6 @@ impl Worker {
         if let Some(request) = self.inflight.remove(key) {
             self.give(request.tag, Settle::Defer { id: Arc::from(request.id), due });
         }
-    }
-
-    fn refuse(&mut self, delivery: &Delivery, decision: Decision) {
-        let settlement = decision.settle.map(|how| Settlement { tag: delivery.tag, how });
-        self.flush.push(decision.store, settlement.into());
     }
 
     /// Settles a message under the present lease that leaves no record.

@@ -231,7 +231,8 @@ pub fn refused(message: &Message, reason: String, spec: &TaskSpec, ctx: Context<
     let store = wants_failure(ignored, spec)
         .then(|| document::of_message(message, &Told::Raised(&raised), ctx.now, ctx.ttl));
     let id = Arc::from(message.headers.id.as_str());
-    Decision { store, settle: Some(Settle::Park { id, reason }), ..Decision::default() }
+    let settle = Some(Settle::Park { id, reason });
+    Decision { store, settle, end: Some(raised), ..Decision::default() }
 }
 
 /// Its time had passed before it began, at receipt or later.
@@ -251,7 +252,8 @@ pub fn unknown(message: &Message, reason: String, ctx: Context<'_>) -> Decision 
     let store = (!message.headers.id.is_empty())
         .then(|| document::of_message(message, &told, ctx.now, ctx.ttl));
     let id = Arc::from(message.headers.id.as_str());
-    Decision { store, settle: Some(Settle::Park { id, reason }), ..Decision::default() }
+    let settle = Some(Settle::Park { id, reason });
+    Decision { store, settle, end: Some(raised), ..Decision::default() }
 }
 
 /// What follows the task of `record` can never be published, so it has not succeeded; who waits for
@@ -261,6 +263,15 @@ pub fn unpublishable(record: &Record, error: &Error, now: i64) -> Record {
     let raised =
         Raised { state: State::Failure, exc_type: "OperationalError", args, module: KOMBU };
     document::instead_of(record, &raised, now)
+}
+
+/// A message that follows a task can never be published: its task fails without having run.
+pub fn unpublished(message: &Message, error: &Error, ctx: Context<'_>) -> Decision {
+    let args = json!([format!("cannot publish it: {error}")]);
+    let raised =
+        Raised { state: State::Failure, exc_type: "OperationalError", args, module: KOMBU };
+    let store = Some(document::of_message(message, &Told::Raised(&raised), ctx.now, ctx.ttl));
+    Decision { store, end: Some(raised), ..Decision::default() }
 }
 
 /// The retry of `record`'s task could not be published, and the worker must end: it does not come,

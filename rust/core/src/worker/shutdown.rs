@@ -29,10 +29,12 @@ pub enum Phase {
         /// When it becomes cold.
         until: Option<Micros>,
     },
-    /// Nothing runs any more; it settles what is left, at most until then.
+    /// No task runs any more; it settles what is left, at most until then.
     Draining {
         /// When it gives up.
         until: Micros,
+        /// Whether the pool was killed.
+        killed: bool,
     },
 }
 
@@ -52,7 +54,7 @@ pub enum Step {
 /// What is still to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Left {
-    /// Calls that the pool has.
+    /// Calls that the pool has, and those that only tell what follows a task that has ended.
     pub at_pool: usize,
     /// Settlements and records that have not been confirmed.
     pub unsettled: usize,
@@ -67,7 +69,7 @@ impl Phase {
                 Step::HandBack
             }
             (Self::Running, Stop::Cold) | (Self::Warm { .. }, _) => {
-                *self = Self::Draining { until: now + DRAIN_US };
+                *self = Self::Draining { until: now + DRAIN_US, killed: true };
                 Step::Kill
             }
             (Self::Draining { .. }, _) => Step::Nothing,
@@ -78,11 +80,11 @@ impl Phase {
     pub fn turn(&mut self, left: Left, now: Micros) -> Step {
         match *self {
             Self::Warm { .. } if left.at_pool == 0 => {
-                *self = Self::Draining { until: now + DRAIN_US };
+                *self = Self::Draining { until: now + DRAIN_US, killed: false };
                 self.turn(left, now)
             }
             Self::Warm { until: Some(until) } if now >= until => self.ask(Stop::Cold, now, None),
-            Self::Draining { until }
+            Self::Draining { until, .. }
                 if now >= until || (left.unsettled == 0 && left.at_pool == 0) =>
             {
                 Step::Leave
@@ -96,13 +98,18 @@ impl Phase {
         match *self {
             Self::Running => None,
             Self::Warm { until } => until,
-            Self::Draining { until } => Some(until),
+            Self::Draining { until, .. } => Some(until),
         }
     }
 
     /// Whether the worker takes and begins tasks.
     pub fn works(&self) -> bool {
         matches!(self, Self::Running)
+    }
+
+    /// Whether the pool can still be had to tell what follows tasks that have ended.
+    pub fn tells(&self) -> bool {
+        !matches!(self, Self::Draining { killed: true, .. })
     }
 }
 
@@ -123,7 +130,7 @@ mod tests {
         assert_eq!(phase.ask(Stop::Warm, 0, None), Step::HandBack);
         assert_eq!(phase.turn(BUSY, u64::MAX / 2), Step::Nothing);
         assert_eq!(phase.turn(UNSETTLED, 10), Step::Nothing);
-        assert_eq!(phase, Phase::Draining { until: 10 + DRAIN_US });
+        assert_eq!(phase, Phase::Draining { until: 10 + DRAIN_US, killed: false });
         assert_eq!(phase.turn(IDLE, 11), Step::Leave);
     }
 
@@ -131,7 +138,9 @@ mod tests {
     fn the_second_request_is_cold_and_the_third_changes_nothing() {
         let mut phase = Phase::Running;
         assert_eq!(phase.ask(Stop::Warm, 0, None), Step::HandBack);
+        assert!(phase.tells());
         assert_eq!(phase.ask(Stop::Warm, 5, None), Step::Kill);
+        assert!(!phase.tells());
         assert_eq!(phase.ask(Stop::Cold, 6, None), Step::Nothing);
         assert_eq!(phase.next_wake(), Some(5 + DRAIN_US));
     }

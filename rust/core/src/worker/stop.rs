@@ -4,16 +4,17 @@
 //! that another worker has been given. Every wait is bounded; what could not be handed back in time
 //! comes back when the lease lapses.
 
-use std::{task::Poll, time::Duration};
+use std::{collections::VecDeque, task::Poll, time::Duration};
 
 use crate::{
     broker::Settle,
+    error::Result,
     message::Message,
     pool::{FollowUp, Lost},
     result::State,
     worker::{
         Now, Worker,
-        inflight::Place,
+        inflight::{Place, Request},
         kept::{After, GivenUp},
         settle,
         shutdown::{Step, Stop},
@@ -74,6 +75,11 @@ impl Worker {
         let force = self.inflight.at_pool() > 0;
         if tokio::time::timeout(LAST, self.pool.shutdown(force)).await.is_err() {
             tracing::warn!("the pool did not end in time");
+        }
+        for key in self.inflight.keys(|_| true) {
+            if let Some(request) = self.inflight.remove(key).filter(Request::tells_chord) {
+                self.not_told(request);
+            }
         }
         self.give_up_results();
         self.drain().await;
@@ -149,12 +155,31 @@ impl Worker {
         }
     }
 
-    fn hand_back_unbegun(&mut self) {
+    /// Gives back what has not begun, but for what only tells of an end and still can.
+    pub(super) fn hand_back_unbegun(&mut self) {
         self.pool.recall();
+        let mut kept = VecDeque::new();
         for key in self.inflight.keys(|place| !matches!(place, Place::Pool | Place::Running)) {
-            self.hand_back(key);
+            let request = self.inflight.get(key);
+            if self.phase.tells() && request.is_some_and(|request| request.ended.is_some()) {
+                kept.push_back(key);
+            } else {
+                self.hand_back(key);
+            }
         }
         self.forget_waiting();
+        self.ready = kept;
+    }
+
+    /// In a shutdown: what still waits only tells of ends. Without a lease others do that.
+    pub(super) fn tell_the_rest(&mut self, now: Now) -> Result<()> {
+        if self.ready.is_empty() || (self.phase.tells() && self.holds_lease(now)) {
+            return self.dispatch(now);
+        }
+        while let Some(key) = self.ready.pop_front() {
+            self.hand_back(key);
+        }
+        Ok(())
     }
 
     /// Empties the places where requests wait; the requests were taken out of the table before.

@@ -12,7 +12,7 @@ use crate::{
     clock::Millis,
     config::TaskSpec,
     error::{Error, ErrorKind, Result},
-    message::Message,
+    message::{JSON, MSGPACK, Message},
     spelling::distance,
     worker::deadline,
 };
@@ -78,15 +78,22 @@ pub enum Verdict {
 pub struct Registry {
     /// In the order of their names; the place of a task is its number.
     tasks: Vec<(Arc<str>, TaskSpec)>,
+    /// What is behind [`UNKNOWN`].
+    unknown: (Arc<str>, TaskSpec),
     accept: Vec<String>,
 }
+
+/// The number of a task that is not registered, for a request that only has to tell what follows.
+pub const UNKNOWN: u32 = u32::MAX;
 
 impl Registry {
     /// From the worker's configuration: tasks and accepted content types.
     pub fn new(tasks: &HashMap<Arc<str>, TaskSpec>, accept: &[String]) -> Self {
         let mut tasks: Vec<_> = tasks.iter().map(|(n, s)| (Arc::clone(n), s.clone())).collect();
         tasks.sort_by(|a, b| a.0.cmp(&b.0));
-        Self { tasks, accept: accept.to_vec() }
+        // Whoever is asked next may know it: its message goes back.
+        let spec = TaskSpec { acks_late: true, ..TaskSpec::default() };
+        Self { tasks, unknown: (Arc::from("unknown"), spec), accept: accept.to_vec() }
     }
 
     /// The number of the task called `name`.
@@ -96,12 +103,25 @@ impl Registry {
 
     /// Name of task number `task`.
     pub fn name(&self, task: u32) -> &Arc<str> {
-        &self.tasks[task as usize].0
+        &self.entry(task).0
     }
 
     /// What is known about task number `task`.
     pub fn spec(&self, task: u32) -> &TaskSpec {
-        &self.tasks[task as usize].1
+        &self.entry(task).1
+    }
+
+    fn entry(&self, task: u32) -> &(Arc<str>, TaskSpec) {
+        self.tasks.get(task as usize).unwrap_or(&self.unknown)
+    }
+
+    /// Whether a body of this type may be opened, be it only for what follows a task that cannot run.
+    pub fn opens(&self, content_type: &str) -> bool {
+        matches!(content_type, JSON | MSGPACK) || self.accepts(content_type)
+    }
+
+    fn accepts(&self, content_type: &str) -> bool {
+        self.accept.iter().any(|accepted| accepted == content_type)
     }
 
     /// The rate limits of all tasks, by number.
@@ -158,11 +178,12 @@ pub fn triage(
     if revoked {
         return Verdict::Revoke { task };
     }
-    if !registry.accept.iter().any(|accepted| *accepted == message.content_type) {
+    if !registry.accepts(&message.content_type) {
         return Verdict::Park { task, reason: refused(&message.content_type, &registry.accept) };
     }
     if deadline::expired(headers.expires, now) {
-        return Verdict::Expire { task };
+        let revoked = message.is_revoked();
+        return if revoked { Verdict::Revoke { task } } else { Verdict::Expire { task } };
     }
     if left == 0 {
         return Verdict::Exhausted { task };
@@ -284,6 +305,9 @@ mod tests {
             let revoked = triage(&message, (0, true), NOW, &registry);
             assert_eq!(revoked, Verdict::Revoke { task }, "{name}");
         }
+        let mut cancelled = timed(Some(NOW + 9_000_000), None);
+        cancelled.revoke();
+        assert_eq!(triage(&cancelled, (1, false), NOW, &registry), Verdict::Revoke { task });
         for (message, expected) in [
             (timed(None, None), Verdict::Exhausted { task }),
             (timed(Some(NOW + 9_000_000), None), Verdict::Exhausted { task }),

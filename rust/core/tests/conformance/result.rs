@@ -39,7 +39,7 @@ macro_rules! result_suite {
             a_watch_that_is_dropped_is_not_told,
             a_join_completes_once, the_same_record_again_has_the_same_answer, a_member_counts_once, members_are_read_in_order,
             members_may_come_before_the_size, members_are_added_while_others_run, a_batch_completes_several, stores_race,
-            what_has_not_ended_does_not_count, a_client_counts_nothing, a_join_expires, a_claim_is_given_back, a_claim_lapses,
+            what_has_not_ended_does_not_count, a_client_counts_nothing, a_join_expires, a_claim_is_given_back, a_member_of_a_join_that_another_has_claimed_is_named, a_claim_is_renewed, a_claim_lapses,
             a_join_that_was_closed_begins_anew, a_group_is_kept_under_its_id,
         );
     };

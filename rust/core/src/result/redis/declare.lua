@@ -3,6 +3,8 @@
 -- KEYS   as in join.lua
 -- ARGV   time to live in ms or '', how many members, and in whose name they are added, once; '' to
 --        declare
+-- Of a join whose size nobody has declared, where results are kept for ever: a day.
+local UNDECLARED = 86400000
 local call = redis.call
 local added, size, counted, claim = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
 local ttl, members, token = ARGV[1], ARGV[2], ARGV[3]
@@ -16,6 +18,7 @@ elseif done or call('SADD', counted, token) == 0 then
 else
   call('INCRBY', added, members)
 end
-if ttl ~= '' then
-  for i = 1, 5 do call('PEXPIRE', KEYS[i], ttl) end
+if ttl == '' and call('EXISTS', size) == 0 then ttl = UNDECLARED end
+for i = 1, 5 do
+  if ttl ~= '' then call('PEXPIRE', KEYS[i], ttl) else call('PERSIST', KEYS[i]) end
 end

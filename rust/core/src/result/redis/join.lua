@@ -6,7 +6,9 @@
 --        what was counted, the key of the group itself, .c the claim, or `done`
 -- ARGV   time to live in ms or '', of a claim in ms, then four per member: token, index or `+inf`,
 --        task id, `[1, id, state, result]`
--- Reply  nil, or whose claim it is
+-- Reply  nil, or whose claim it is when it is complete
+-- Of a join whose size nobody has declared, where results are kept for ever: a day.
+local UNDECLARED = 86400000
 local call = redis.call
 local members, added, size, counted, group, claim = unpack(KEYS)
 local ttl, lasts = ARGV[1], ARGV[2]
@@ -20,10 +22,11 @@ for i = 4, #ARGV, 4 do
     if unordered then call('RPUSH', members, member) else call('ZADD', members, index, member) end
   end
 end
+local wanted = call('GET', size)
+if ttl == '' and not wanted then ttl = UNDECLARED end
 if ttl ~= '' then
   for i = 1, 5 do call('PEXPIRE', KEYS[i], ttl) end
 end
-local wanted = call('GET', size)
 if not wanted then return false end
 local ended = unordered and call('LLEN', members) or call('ZCARD', members)
 if ended ~= tonumber(wanted) + tonumber(call('GET', added) or 0) then return false end
@@ -31,10 +34,7 @@ local owner = call('GET', claim)
 if not owner then
   owner = ARGV[3]
   call('SET', claim, owner, 'PX', lasts)
-  return owner
 end
--- The same record once more: the answer to the first attempt was lost.
-for i = 3, #ARGV, 4 do
-  if ARGV[i] == owner then return owner end
-end
-return false
+-- It is one of these tokens also when the same record comes once more, because the answer to the
+-- first attempt was lost.
+return owner

@@ -32,6 +32,9 @@ const DECLARE_SOURCE: &str = include_str!("declare.lua");
 static UNJOIN: LazyLock<Script> = LazyLock::new(|| Script::new(UNJOIN_SOURCE));
 const UNJOIN_SOURCE: &str = include_str!("unjoin.lua");
 
+static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_SOURCE));
+const RENEW_SOURCE: &str = include_str!("renew.lua");
+
 /// How many members are read at a time, because each may be large.
 const READ: usize = 500;
 
@@ -47,25 +50,36 @@ impl RedisResults {
         if batch.iter().all(|record| record.member.is_none()) {
             return Ok(());
         }
-        let mut joins: Vec<(&str, Cmd)> = Vec::new();
+        let mut joins: Vec<(&str, Cmd, Vec<usize>)> = Vec::new();
         for (index, record) in batch.iter().enumerate() {
             let Some((member, ended)) = record.ended() else { continue };
             if stored.refused.iter().chain(&stored.later).any(|(lost, _)| *lost == index) {
                 continue;
             }
-            let known = joins.iter().position(|(id, _)| *id == member.group);
+            let known = joins.iter().position(|(id, ..)| *id == member.group);
             let of = known.unwrap_or_else(|| {
                 let mut call = self.join_call(&JOIN, &member.group, record.expires_ms);
                 call.arg(CLAIM_MS);
-                joins.push((&member.group, call));
+                joins.push((&member.group, call, Vec::new()));
                 joins.len() - 1
             });
             add_member(&mut joins[of].1, member, &ended);
+            joins[of].2.push(index);
         }
-        for (id, call) in joins {
+        for (id, call, members) in joins {
             let mut con = self.connection().await?;
             match run(&mut con, &call).await {
-                Ok(claimed) => stored.joined.extend(joined(id, claimed)),
+                Ok(None) => {}
+                Ok(Some(token)) => {
+                    let own = |index: &usize| {
+                        batch[*index].member.as_ref().is_some_and(|member| member.token == token)
+                    };
+                    if members.iter().any(own) {
+                        stored.joined.push(Joined { id: id.to_owned(), token });
+                    } else {
+                        stored.claimed.extend(members);
+                    }
+                }
                 Err(error) if error.to_string().contains("WRONGTYPE") => {
                     // It will never work, and must not hold up the results of others.
                     tracing::error!(join = id, %error, "a key of a join holds a value of another type, its members are not counted");
@@ -192,6 +206,21 @@ impl Joins for RedisResults {
         Ok(members)
     }
 
+    fn renew(&self, joined: &Joined) -> Result<bool> {
+        let mut call = cmd("EVALSHA");
+        call.arg(RENEW.get_hash()).arg(SUFFIXES.len()).arg(self.join_keys(&joined.id));
+        call.arg(&joined.token).arg(CLAIM_MS);
+        self.pool.repeat("renew the claim of a join", Self::soon(), |lease| {
+            match call.query(&mut lease.con) {
+                Err(error) if error.code() == Some("NOSCRIPT") => {
+                    load(RENEW_SOURCE).exec(&mut lease.con)?;
+                    call.query(&mut lease.con)
+                }
+                done => done,
+            }
+        })
+    }
+
     fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.unjoin(joined, Some(DONE_MS)))
     }
@@ -225,10 +254,6 @@ fn load(source: &str) -> Cmd {
     let mut load = cmd("SCRIPT");
     load.arg("LOAD").arg(source);
     load
-}
-
-fn joined(id: &str, claimed: Claimed) -> Option<Joined> {
-    Some(Joined { id: id.to_owned(), token: claimed? })
 }
 
 /// A member as Celery writes it, byte for byte: in a sorted set the bytes tell members apart.

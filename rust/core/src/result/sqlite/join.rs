@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     result::{
         Join, Joined, Member, State,
-        join::{CLAIM_MS, Ended, Size},
+        join::{CLAIM_MS, DONE_MS, Ended, Size, UNDECLARED_MS},
     },
     sqlite_store::Tx,
 };
@@ -31,10 +31,11 @@ pub(super) fn declare(tx: &Tx<'_>, join: &Join) -> rusqlite::Result<()> {
 pub(super) fn extend(tx: &Tx<'_>, more: &Join) -> rusqlite::Result<()> {
     forget(tx, &more.id, false)?;
     tx.prepare(
-        "INSERT INTO joined (id, added, expires) VALUES (?1, ?2, ?3) ON CONFLICT (id) \
-         DO UPDATE SET added = added + ?2, expires = ?3 WHERE NOT closed",
+        "INSERT INTO joined (id, added, expires) VALUES (?1, ?2, coalesce(?3, ?4)) ON CONFLICT (id) \
+         DO UPDATE SET added = added + ?2, expires = coalesce(?3, iif(size IS NULL, ?4, NULL)) \
+         WHERE NOT closed",
     )?
-    .execute((&more.id, more.size as i64, expires(tx, more)))
+    .execute((&more.id, more.size as i64, expires(tx, more), undeclared(tx)))
     .map(drop)
 }
 
@@ -42,7 +43,12 @@ fn expires(tx: &Tx<'_>, join: &Join) -> Option<Millis> {
     join.expires_ms.map(|ms| tx.now.saturating_add_unsigned(ms))
 }
 
-/// Counts a member; the answer if it is the last.
+/// Until when a join is kept whose size is not known.
+fn undeclared(tx: &Tx<'_>) -> Millis {
+    tx.now.saturating_add_unsigned(UNDECLARED_MS)
+}
+
+/// Counts a member; whose claim the join is when it is complete.
 pub(super) fn count(
     tx: &Tx<'_>,
     member: &Member,
@@ -73,22 +79,44 @@ pub(super) fn count(
             "INSERT OR IGNORE INTO member (joined, place, id, state, result) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute((number, place, &ended.id, ended.state.as_str(), &ended.result[..]))?;
-    tx.prepare("UPDATE joined SET ended = ended + ?2, expires = ?3 WHERE number = ?1")?
-        .execute((number, new as i64, expires))?;
+    tx.prepare(
+        "UPDATE joined SET ended = ended + ?2, expires = coalesce(?3, iif(size IS NULL, ?4, NULL)) \
+         WHERE number = ?1",
+    )?
+    .execute((number, new as i64, expires, undeclared(tx)))?;
     claim(tx, number, &member.group, &member.token)
 }
 
-/// Claims a join that is complete, unless somebody else has.
+/// Claims a join that is complete, unless somebody else has; whose claim it is.
 fn claim(tx: &Tx<'_>, number: i64, id: &str, token: &str) -> rusqlite::Result<Option<Joined>> {
-    tx.prepare(
-        "UPDATE joined SET token = ?2, claimed = ?3 WHERE number = ?1 AND size + added = ended \
-         AND (token IS NULL OR token = ?2 OR claimed <= ?4)",
-    )?
-    .execute((number, token, tx.now.saturating_add_unsigned(CLAIM_MS), tx.now))
-    .map(|claimed| {
-        let (id, token) = (id.to_owned(), token.to_owned());
-        (claimed == 1).then_some(Joined { id, token })
-    })
+    let owner: Option<String> = tx
+        .prepare(
+            "UPDATE joined SET token = iif(token <> ?2 AND claimed > ?4, token, ?2), \
+             claimed = iif(token <> ?2 AND claimed > ?4, claimed, ?3) \
+             WHERE number = ?1 AND size + added = ended RETURNING token",
+        )?
+        .query_row((number, token, tx.now.saturating_add_unsigned(CLAIM_MS), tx.now), |row| {
+            row.get(0)
+        })
+        .optional()?;
+    Ok(owner.map(|token| Joined { id: id.to_owned(), token }))
+}
+
+/// Has a claim last; whether it is not another's by now.
+pub(super) fn renew(tx: &Tx<'_>, joined: &Joined) -> rusqlite::Result<bool> {
+    let claimed = tx.now.saturating_add_unsigned(CLAIM_MS);
+    let renewed = tx
+        .prepare(
+            "UPDATE joined SET token = ?2, claimed = ?3 \
+             WHERE id = ?1 AND NOT closed AND (token IS NULL OR token = ?2)",
+        )?
+        .execute((&joined.id, &joined.token, claimed))?;
+    let unknown = tx
+        .prepare("SELECT 1 FROM joined WHERE id = ?1")?
+        .query_row([&joined.id], |_| Ok(()))
+        .optional()?
+        .is_none();
+    Ok(renewed == 1 || unknown)
 }
 
 /// The members that have ended, in order; an error when they have more than `most` bytes of results.
@@ -121,10 +149,12 @@ pub(super) fn members(
 pub(super) fn close(tx: &Tx<'_>, joined: &Joined) -> rusqlite::Result<()> {
     let number: Option<i64> = tx
         .prepare(
-            "UPDATE joined SET closed = 1, size = NULL, added = 0, token = NULL \
-             WHERE id = ?1 AND token = ?2 RETURNING number",
+            "UPDATE joined SET closed = 1, size = NULL, added = 0, token = NULL, \
+             expires = coalesce(expires, ?3) WHERE id = ?1 AND token = ?2 RETURNING number",
         )?
-        .query_row((&joined.id, &joined.token), |row| row.get(0))
+        .query_row((&joined.id, &joined.token, tx.now.saturating_add_unsigned(DONE_MS)), |row| {
+            row.get(0)
+        })
         .optional()?;
     match number {
         Some(number) => drop_members(tx, number),

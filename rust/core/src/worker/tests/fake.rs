@@ -55,6 +55,8 @@ struct Faults {
     down: bool,
     refuses: Option<ErrorKind>,
     publish: Option<ErrorKind>,
+    /// The task whose message no queue takes.
+    unroutable: Option<String>,
     fenced: bool,
     marks: bool,
     epochs: usize,
@@ -118,6 +120,11 @@ impl Flaky {
     /// Refuses what is published with this error, or not.
     pub(crate) fn refuse_publish(&self, kind: Option<ErrorKind>) {
         self.faults.lock().expect("whole").publish = kind;
+    }
+
+    /// Has no queue for the message of this task.
+    pub(crate) fn lose_route(&self, id: &str) {
+        self.faults.lock().expect("whole").unroutable = Some(id.to_owned());
     }
 
     /// Loses marks with their connection, or not.
@@ -209,7 +216,17 @@ impl Broker for Cable {
             return Err(Error::new(kind, "refused"));
         }
         self.0.trouble().map_or(Ok(()), Err)?;
-        self.0.inner.publish(batch, deadline)
+        let unroutable = self.0.faults.lock().expect("whole").unroutable.clone();
+        let is_lost = |one: &Outgoing| unroutable.as_deref() == Some(&one.message.headers.id);
+        let (mut answers, mut taken) = (Vec::new(), Vec::new());
+        for one in batch {
+            answers.push(is_lost(one).then_some(Answer::Unroutable));
+            if !is_lost(one) {
+                taken.push(one.clone());
+            }
+        }
+        let mut published = self.0.inner.publish(&taken, deadline)?.into_iter();
+        Ok(answers.into_iter().filter_map(|one| one.or_else(|| published.next())).collect())
     }
     fn url(&self) -> &'static str {
         "flaky://"
@@ -399,7 +416,8 @@ struct Run {
 }
 
 /// Composes what follows joins: `after-<group>`, which runs what is said in the embed of the member
-/// that completes it in the place of a body; `garbled` cannot be composed, `hostile` not even ended.
+/// that completes it in the place of a body; `garbled` cannot be composed, `hostile` not even ended,
+/// `unreachable` needs a server that is away, and `pair` is two messages.
 struct ScriptedComposer(Arc<Oracle>);
 
 impl Composer for ScriptedComposer {
@@ -422,21 +440,31 @@ impl Composer for ScriptedComposer {
         };
         self.0.begin(&told);
         let failed = !matches!(ending.fate, Fate::Succeeded(_));
+        if script == "unreachable" {
+            return Err(Error::new(ErrorKind::Connection, script));
+        }
         if script == "hostile" || (script == "garbled" && !failed) {
             return Err(Error::new(ErrorKind::Encode, script));
         }
         let id = format!("after-{group}");
         if failed {
             let document = Bytes::from_static(b"unrun");
-            let ended = vec![EndedTask { id: id.clone(), revoked: false, document, member: None }];
+            let end =
+                |id| EndedTask { id, revoked: false, document: document.clone(), member: None };
+            let more = (script == "pair").then(|| end(format!("{id}-2")));
+            let ended = [end(id.clone())].into_iter().chain(more).collect();
             let message = message(&id, "early", "0 ok").encode(Encoding::Compact);
             let end = Box::from(&br#"{"state": "FAILURE", "exc_type": "ChordError"}"#[..]);
             let calls = vec![ErrorCall { message, end }];
             return Ok(Composed { ended, calls, ..Composed::default() });
         }
-        let data = message(&id, "early", script).encode(Encoding::Compact);
-        let follow = vec![FollowUp { queue: QUEUE.into(), id: id.as_str().into(), data }];
-        Ok(Composed { follow, ..Composed::default() })
+        let ids = if script == "pair" { vec![id.clone(), format!("{id}-2")] } else { vec![id] };
+        let script = if script == "pair" { "0 ok" } else { script };
+        let follow = ids.into_iter().map(|id| {
+            let data = message(&id, "early", script).encode(Encoding::Compact);
+            FollowUp { queue: QUEUE.into(), id: id.as_str().into(), data }
+        });
+        Ok(Composed { follow: follow.collect(), ..Composed::default() })
     }
 }
 

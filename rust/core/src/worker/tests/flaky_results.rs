@@ -63,6 +63,10 @@ impl Joins for FlakyResults {
     fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>> {
         self.inner.members(id, most)
     }
+    fn renew(&self, joined: &Joined) -> Result<bool> {
+        self.trouble()?;
+        self.inner.renew(joined)
+    }
     fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.trouble()?;
@@ -88,8 +92,9 @@ impl ResultStore for FlakyResults {
                 } else if record.document.len() > self.room.load(Ordering::Relaxed) {
                     stored.later.push((n, Error::new(ErrorKind::Storage, "full")));
                 } else {
-                    let one = std::slice::from_ref(record);
-                    stored.joined.extend(self.inner.store(one).await?.joined);
+                    let one = self.inner.store(std::slice::from_ref(record)).await?;
+                    stored.joined.extend(one.joined);
+                    stored.claimed.extend(one.claimed.iter().map(|_| n));
                 }
             }
             Ok(stored)

@@ -1,6 +1,6 @@
 //! Members of joins are counted however they end, and their messages are settled after that.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::{
     config::TaskSpec,
     error::ErrorKind,
     message::Message,
-    result::{Join, Joins, join::CLAIM_MS},
+    result::{Join, Joins, Member, Record, ResultStore, State, join::CLAIM_MS},
     worker::Stop,
 };
 
@@ -117,17 +117,13 @@ async fn the_last_member_has_the_body_published_and_is_settled_after_that() {
 }
 
 #[tokio::test(start_paused = true)]
-#[allow(clippy::disallowed_methods)] // what it waits for is a time of the machine's
 async fn a_worker_that_is_lost_before_the_body_is_published_leaves_it_to_the_next() {
     let lab = Lab::new(config());
     lab.broker.refuse_publish(Some(ErrorKind::Connection));
     chord(&lab, "g", "0 ok", &[("late", "0 ok"), ("late", "0 ok")]);
     lab.oracle.until(|o| o.begun().contains(&"g null null".to_owned())).await;
-    // Its lease outlives its claim, which lapses by the clock of the store, the machine's.
-    let lapsed = clock::wall_ms() + CLAIM_MS as i64;
-    while clock::wall_ms() <= lapsed {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    // Its lease outlives its claim.
+    let_claims_lapse();
     let lab = lab.crash(config()).await;
     lab.until_idle().await;
     let body = lab.oracle.begun().into_iter().filter(|one| one == "after-g");
@@ -215,4 +211,144 @@ async fn a_store_that_is_away_delays_the_body() {
     lab.until_idle().await;
     assert_eq!(lab.settlements(), ["ack", "ack"]);
     lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+/// Lets the claim of a join lapse, by the clock of the store, the machine's.
+#[allow(clippy::disallowed_methods)] // what it waits for is a time of the machine's
+fn let_claims_lapse() {
+    let lapsed = clock::wall_ms() + CLAIM_MS as i64;
+    while clock::wall_ms() <= lapsed {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A record of member `index`, as another worker that ran it once more stores it.
+fn again(group: &str, index: i64) -> Record {
+    Record {
+        id: format!("{group}-{index}"),
+        state: State::Success,
+        document: Bytes::from_static(b"ok"),
+        reply_to: None,
+        expires_ms: None,
+        member: Some(Box::new(Member::new(group, Some(index)))),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_another_has_taken_over_is_not_published_twice() {
+    for closed in [true, false] {
+        let lab = Lab::new(config());
+        lab.broker.refuse_publish(Some(ErrorKind::Connection));
+        chord(&lab, "g", "0 ok", &[("late", "0 ok")]);
+        lab.oracle.until(|o| o.begun().contains(&"g null".to_owned())).await;
+        let_claims_lapse();
+        let claim = lab.results.store(&[again("g", 0)]).await.expect("memory").joined.remove(0);
+        if closed {
+            lab.results.close(&claim).await.expect("memory");
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        lab.broker.refuse_publish(None);
+        lab.until_idle().await;
+        assert_eq!(lab.document("after-g"), None, "it is the other's to publish");
+        assert_eq!(lab.settlements(), ["ack"]);
+        lab.stop(Stop::Warm).await.expect("a clean end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_has_lapsed_and_is_nobody_elses_is_published() {
+    let lab = Lab::new(config());
+    lab.broker.refuse_publish(Some(ErrorKind::Connection));
+    chord(&lab, "g", "0 ok", &[("late", "0 ok")]);
+    lab.oracle.until(|o| o.begun().contains(&"g null".to_owned())).await;
+    let_claims_lapse();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    lab.broker.refuse_publish(None);
+    lab.oracle.until(|o| o.ended().contains(&"after-g".to_owned())).await;
+    lab.until_idle().await;
+    assert_eq!(lab.settlements(), ["ack", "ack"]);
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_is_not_settled_while_another_worker_has_the_claim() {
+    let lab = Lab::new(config());
+    lab.results.declare(&Join { id: "g".into(), size: 1, expires_ms: None }).expect("memory");
+    // A worker that has lost its lease has run it, has claimed the join, and is lost.
+    assert_eq!(lab.results.store(&[again("g", 0)]).await.expect("memory").joined.len(), 1);
+    let mut late = member("g", 0, "late", "0 ok");
+    late.body = Bytes::from_static(br#"[[], {}, {"chord": {"task": "0 ok"}}]"#);
+    lab.broker.put(&[late]);
+    lab.oracle.until(|o| o.ended().len() == 1).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(lab.settlements(), [""; 0], "nobody else would know what follows");
+    let_claims_lapse();
+    lab.oracle.until(|o| o.begun().contains(&"g null".to_owned())).await;
+    until_closed(&lab, "g").await;
+    lab.until_idle().await;
+    assert!(!lab.settlements().is_empty());
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_composition_that_always_finds_its_server_away_holds_up_no_other() {
+    let lab = Lab::new(config());
+    chord(&lab, "g", "unreachable", &[("late", "0 ok")]);
+    lab.oracle.until(|o| o.begun().iter().filter(|one| *one == "g null").count() == 3).await;
+    chord(&lab, "h", "0 ok", &[("late", "0 ok")]);
+    lab.oracle.until(|o| o.ended().contains(&"after-h".to_owned())).await;
+    lab.stop(Stop::Cold).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_which_the_broker_refuses_a_part_fails_as_a_whole() {
+    let lab = Lab::new(config());
+    lab.broker.lose_route("after-g-2");
+    chord(&lab, "g", "pair", &[("late", "0 ok")]);
+    lab.oracle.until(|o| o.begun().iter().any(|one| one.starts_with("g lost"))).await;
+    until_closed(&lab, "g").await;
+    lab.until_idle().await;
+    assert_eq!(lab.document("after-g-2").as_deref(), Some("unrun"));
+    assert!(lab.document("after-g").is_some());
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_stop_waits_for_the_error_callbacks_of_a_chord() {
+    let lab = Lab::new(config());
+    chord(&lab, "g", "0 ok", &[("late", "50 fail")]);
+    lab.oracle.until(|o| o.begun().len() == 1).await;
+    let oracle = Arc::clone(&lab.oracle);
+    let broker = Arc::clone(&lab.broker);
+    lab.stop(Stop::Warm).await.expect("a clean end");
+    let begun = oracle.begun();
+    assert!(begun.contains(&"after-g FAILURE ChordError".to_owned()), "{begun:?}");
+    assert_eq!(broker.figures().depth, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_killed_leaves_the_error_callbacks_of_a_chord_to_another() {
+    for lost in ["stop", "crash"] {
+        let lab = Lab::new(config());
+        // They wait behind these.
+        chord(&lab, "g", "0 ok", &[("late", "0 fail")]);
+        lab.broker.put(&[message("x", "early", "forever ok"), message("y", "early", "forever ok")]);
+        lab.oracle.until(|o| o.begun().contains(&"g failed g-0".to_owned())).await;
+        while lab.document("after-g").is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let told = "after-g FAILURE ChordError".to_owned();
+        assert!(!lab.oracle.begun().contains(&told), "{lost}");
+        let lab = if lost == "stop" {
+            let (broker, results) = (Arc::clone(&lab.broker), Arc::clone(&lab.results));
+            lab.stop(Stop::Cold).await.expect("a clean end");
+            Lab::over(&broker, results, config())
+        } else {
+            let_claims_lapse();
+            lab.crash(config()).await
+        };
+        lab.oracle.until(|o| o.begun().contains(&told)).await;
+        until_closed(&lab, "g").await;
+        lab.stop(Stop::Cold).await.expect("a clean end");
+    }
 }

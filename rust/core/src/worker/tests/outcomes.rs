@@ -144,7 +144,7 @@ async fn a_stop_does_not_hand_back_what_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_hands_back_a_late_one_that_has_ended_when_its_callbacks_are_not_told() {
+async fn a_cold_stop_hands_back_a_late_one_that_has_ended_when_its_callbacks_are_not_told() {
     let lab = Lab::new(config());
     let long: Vec<_> = (0..4).map(|n| message(&format!("long{n}"), "early", "100 ok")).collect();
     let mut x = message("x", "late", "0 ok");
@@ -157,7 +157,7 @@ async fn a_stop_hands_back_a_late_one_that_has_ended_when_its_callbacks_are_not_
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     let broker = std::sync::Arc::clone(&lab.broker);
-    lab.stop(Stop::Warm).await.expect("a clean end");
+    lab.stop(Stop::Cold).await.expect("a clean end");
     let mut back = broker.take_all().await;
     back.sort();
     assert_eq!(back, ["long2", "long3", "x"]);

@@ -3,7 +3,7 @@
 use redis::Connection;
 use taskcore::{
     assemble::{self, Options},
-    result::{Member, Record, ResultStore, State},
+    result::{Join, Member, Record, ResultStore, State},
 };
 
 use super::server::{Server, with_server};
@@ -126,6 +126,38 @@ fn members_are_celerys_byte_for_byte_and_expire() {
             assert_eq!(left, [key(".c")]);
             let done: String = redis::cmd("GET").arg(key(".c")).query(con).unwrap();
             assert_eq!(done, "done", "a stock worker counts no more either");
+        });
+    });
+}
+
+/// The longest time that a key of the join lives; `None` for ever.
+fn lives(con: &mut Connection, id: &str) -> Option<i64> {
+    let pattern = format!("celery-taskset-meta-{id}*");
+    let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query(con).unwrap();
+    assert!(!keys.is_empty());
+    let times = keys.iter().map(|key| redis::cmd("PTTL").arg(key).query::<i64>(con).unwrap());
+    times.map(|ms| (ms >= 0).then_some(ms)).reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b))).flatten()
+}
+
+#[test]
+fn a_join_whose_size_is_not_known_expires_where_results_do_not() {
+    with_server(|server| {
+        run(async {
+            let (results, con, id) = (results(server), &mut server.client(), unique("chord"));
+            let kept = |index| Record { expires_ms: None, ..member(&id, index) };
+            let of = |size| Join { id: id.to_string(), size, expires_ms: None };
+            results.extend(&of(1)).unwrap();
+            assert!(lives(con, &id).is_some());
+            results.store(&[kept(0)]).await.unwrap();
+            assert!(lives(con, &id).is_some());
+            results.declare(&of(1)).unwrap();
+            assert!(lives(con, &id).is_none(), "it waits as long as it takes");
+            let joined = results.store(&[kept(1)]).await.unwrap().joined.remove(0);
+            results.close(&joined).await.unwrap();
+            // A duplicate, after it is forgotten that the join was closed.
+            redis::cmd("DEL").arg(format!("celery-taskset-meta-{id}.c")).exec(con).unwrap();
+            results.store(&[kept(1)]).await.unwrap();
+            assert!(lives(con, &id).is_some());
         });
     });
 }

@@ -236,6 +236,35 @@ pub(crate) fn a_claim_is_given_back(s: &impl Stores) {
     assert_eq!(handle.members(&id, usize::MAX).unwrap(), []);
 }
 
+pub(crate) fn a_member_of_a_join_that_another_has_claimed_is_named(s: &impl Stores) {
+    let (handle, id) = (s.store(), unique("g"));
+    declare(&*handle, &id, 2);
+    let joined = count(&*handle, &[member(&id, 0), member(&id, 1)]).remove(0);
+    let batch = [record(&unique("t"), State::Success, ""), member(&id, 1)];
+    let stored = crate::run(s.store().store(&batch)).unwrap();
+    assert_eq!((stored.joined, stored.claimed), (Vec::new(), vec![1]));
+    crate::run(handle.close(&joined)).unwrap();
+    let stored = crate::run(handle.store(&batch)).unwrap();
+    assert_eq!((stored.joined, stored.claimed), (Vec::new(), Vec::new()));
+}
+
+pub(crate) fn a_claim_is_renewed(s: &impl Stores) {
+    let (handle, id) = (s.store(), unique("g"));
+    declare(&*handle, &id, 1);
+    let joined = count(&*handle, &[member(&id, 0)]).remove(0);
+    assert!(handle.renew(&joined).unwrap());
+    // Given back it is nobody else's, and then another's.
+    crate::run(handle.reopen(&joined)).unwrap();
+    assert!(handle.renew(&joined).unwrap());
+    assert_eq!(count(&*handle, &[member(&id, 0)]), []);
+    crate::run(handle.reopen(&joined)).unwrap();
+    let next = count(&*handle, &[member(&id, 0)]).remove(0);
+    assert!(!handle.renew(&joined).unwrap());
+    assert!(handle.renew(&next).unwrap());
+    crate::run(handle.close(&next)).unwrap();
+    assert!(!handle.renew(&next).unwrap());
+}
+
 pub(crate) fn a_claim_lapses(s: &impl Stores) {
     let (handle, id) = (s.store(), unique("g"));
     declare(&*handle, &id, 1);

@@ -1,0 +1,137 @@
+"""A workflow ends whichever part of it does not run: nobody waits for what cannot come."""
+
+from typing import Any
+
+import pytest
+import redis
+
+from support.site import Site
+from support.wait import until
+from taskcore import chain, chord, group, signature
+from taskcore.exceptions import ChordError, EncodeError, NotRegistered, TaskRevokedError
+from taskcore.result import AsyncResult
+
+WAIT = 30
+FAR = 3600
+
+
+def of(site: Site, task_id: str) -> AsyncResult[Any]:
+    return AsyncResult(task_id, app=site.app)
+
+
+def mourners(site: Site) -> list[Any]:
+    return [site.task("mourn").s(), site.task("bury").s()]
+
+
+def test_a_scheduled_step_that_is_cancelled_ends_the_rest_of_its_chain(site: Site) -> None:
+    site.worker("-c", "1")
+    add = site.task("add")
+    later = add.s(1, 2).set(countdown=FAR)
+    later.link(add.s(5).set(task_id="linked"))
+    result = chain(later, add.s(10), group(add.s(1), add.s(2))).apply_async()
+    assert site.app.cancel(result.parent.parent.id)
+    assert result.parent.parent.state == "REVOKED"
+    for one in (result, result.parent, of(site, "linked")):
+        with pytest.raises(TaskRevokedError, match="revoked"):
+            one.get(timeout=WAIT)
+    site.wait_queue(depth=0, in_flight=0, scheduled=0, dead=0)
+
+
+def test_a_scheduled_member_that_is_cancelled_ends_its_chord(site: Site) -> None:
+    site.worker("-c", "1")
+    add, log = site.task("add"), site.task("log")
+    body = site.task("echo").s().on_error(log.si("told"))
+    header = [add.s(1, 1), add.s(2, 2).set(countdown=FAR), add.s(3, 3)]
+    result = (chord(header, body) | add.s(1)).apply_async()
+    result.parent.parent.results[1].revoke()
+    for one in (result, result.parent):
+        with pytest.raises(ChordError, match=r"TaskRevokedError\('revoked'\)"):
+            one.get(timeout=WAIT)
+    assert site.wait_written(1) == ["told"]
+
+
+def test_a_task_that_nothing_follows_leaves_the_broker_when_it_is_cancelled(site: Site) -> None:
+    result = site.task("add").apply_async((1, 2), countdown=FAR)
+    result.revoke()
+    assert result.state == "REVOKED"
+    site.wait_queue(depth=0, scheduled=0)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_what_follows_a_task_that_nobody_registered_fails(sqlite_site: Site, pool: str) -> None:
+    site = sqlite_site
+    site.worker("-P", pool, "-c", "1")
+    add = site.task("add")
+    nobody = signature("sample.nobody", queue="taskcore", app=site.app)
+    steps = chain(nobody, add.s(1), group(add.s(2), add.s(3)))
+    result = steps.apply_async(link_error=mourners(site))
+    first = result.parent.parent
+    for one in (result, result.parent, first):
+        with pytest.raises(NotRegistered):
+            one.get(timeout=WAIT)
+    told = {f"mourned {first.id}", f"buried {first.id} NotRegistered"}
+    until(lambda: told <= set(site.written()), f"{told} in {site.written()}")
+    site.wait_queue(depth=0, in_flight=0, dead=1)
+
+
+def test_callbacks_of_a_failure_end_with_it(sqlite_site: Site) -> None:
+    site = sqlite_site
+    site.worker("-c", "1")
+    add = site.task("add")
+    linked = add.s(1).set(task_id="linked")
+    linked.link(add.s(2).set(task_id="linked further"))
+    last = add.s(1)
+    last.link(add.s(3).set(task_id="linked to the last"))
+    failing = site.task("fail").s("x")
+    failing.link(linked)
+    chain(failing, last).apply_async()
+    for task_id in ("linked", "linked further", "linked to the last"):
+        with pytest.raises(ValueError, match="x"):
+            of(site, task_id).get(timeout=WAIT)
+
+
+HOSTILE = """
+import sample
+from taskcore import Signature, Task
+from taskcore.exceptions import OperationalError, TimeoutError
+
+app = sample.make()
+
+
+class Away(Task):
+    def apply_async(self, *args, **options):
+        raise {error}("of another server")
+
+
+@app.task(name="away", base=Away)
+def away(values):
+    pass
+"""
+
+
+@pytest.mark.parametrize("error", ["OperationalError", "TimeoutError", "ConnectionError"])
+def test_a_body_whose_own_code_raises_ends_its_chord_and_holds_up_no_other(
+    sqlite_site: Site, error: str
+) -> None:
+    site = sqlite_site
+    (site.folder / "hostile.py").write_text(HOSTILE.format(error=error))
+    site.worker("-c", "1", app="hostile")
+    add, echo = site.task("add"), site.task("echo")
+    stuck = chord([add.s(1, 2)], signature("away", queue="taskcore")).apply_async()
+    others = [chord([add.s(n, n)], echo.s()).apply_async() for n in range(3)]
+    assert [one.get(timeout=WAIT) for one in others] == [[0], [2], [4]]
+    with pytest.raises(ChordError, match="of another server"):
+        stuck.get(timeout=WAIT)
+
+
+def test_a_chord_that_is_refused_at_the_call_leaves_nothing(redis_site: Site) -> None:
+    site = redis_site
+    add, echo = site.task("add"), site.task("echo")
+    header = [add.s(1, 1), add.s(2, object())]
+    with pytest.raises(EncodeError):
+        chord(header, echo.s()).apply_async()
+    with pytest.raises(EncodeError):
+        group(chord(header, echo.s()), add.s(1, 1)).apply_async()
+    with redis.Redis.from_url(site.results) as client:
+        assert client.keys("celery-taskset-meta-*") == []
+    site.wait_queue(depth=0)
