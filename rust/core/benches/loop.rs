@@ -131,6 +131,7 @@ fn config() -> WorkerConfig {
         log_tasks: false,
         shutdown_timeout_ms: None,
         disable_rate_limits: false,
+        revokes: taskcore::config::Revokes::default(),
     }
 }
 

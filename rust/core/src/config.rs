@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::broker::QueueOrder;
+use crate::{broker::QueueOrder, clock::Micros};
 
 /// Everything the worker loop needs to know. Built by the Python layer from the app's frozen
 /// configuration.
@@ -33,6 +33,23 @@ pub struct WorkerConfig {
     pub shutdown_timeout_ms: Option<u64>,
     /// Whether rate limits are ignored (`worker_disable_rate_limits`).
     pub disable_rate_limits: bool,
+    /// How many revoked ids are remembered, and for how long.
+    pub revokes: Revokes,
+}
+
+/// How many revoked ids a worker remembers, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revokes {
+    /// At most so many. Default 100,000, which take 15 MiB at their usual length.
+    pub most: usize,
+    /// Microseconds. Default three hours, as in Celery.
+    pub expires_us: Micros,
+}
+
+impl Default for Revokes {
+    fn default() -> Self {
+        Self { most: 100_000, expires_us: 10_800 * 1_000_000 }
+    }
 }
 
 /// How many messages a worker claims beyond what runs.

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::{
     clock::Millis,
@@ -50,6 +51,25 @@ pub enum Command {
         terminate: Option<i32>,
         /// What became of them.
         reply: Reply<RevokeAnswer>,
+    },
+    /// The same for tasks that carry one of these stamps.
+    RevokeByStamps {
+        /// Names of stamps, and which values of each.
+        stamps: Vec<(String, Vec<Value>)>,
+        /// The signal for a task that runs; `None` lets it finish.
+        terminate: Option<i32>,
+        /// What became of them.
+        reply: Reply<StampsAnswer>,
+    },
+    /// Remember these ids as revoked, beside what others tell; nothing that is held is looked for.
+    Remember {
+        /// Task ids.
+        ids: Vec<Arc<str>>,
+    },
+    /// Say which ids are dropped when they come.
+    Revoked {
+        /// The ids, the oldest first.
+        reply: Reply<Vec<Arc<str>>>,
     },
     /// Let so many executions of a task begin in a second.
     RateLimit {
@@ -140,6 +160,15 @@ pub struct RevokeAnswer {
     pub running: Vec<String>,
 }
 
+/// What became of tasks that were revoked by their stamps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StampsAnswer {
+    /// By task.
+    pub tasks: RevokeAnswer,
+    /// The stamps of those that were sent the signal: names, and values of each.
+    pub terminated: Vec<(String, Vec<Value>)>,
+}
+
 /// What a worker holds and has done.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -153,8 +182,8 @@ pub struct Report {
     pub reserved: Vec<Held>,
     /// What waits here for its due time.
     pub scheduled: Vec<Held>,
-    /// Ids that are dropped when they come, the oldest first.
-    pub revoked: Vec<Arc<str>>,
+    /// How many executions of each task have ended, of those that have.
+    pub total: Vec<(Arc<str>, u64)>,
     /// Executions per second of the tasks that have a limit, by name.
     pub rate_limits: Vec<(Arc<str>, f64)>,
     /// The queues it consumes from.

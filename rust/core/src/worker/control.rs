@@ -4,19 +4,17 @@
 //! cannot be carried out changes nothing. Names are checked here, so that who asks learns what
 //! would have been right.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     error::{Error, ErrorKind, Result},
     message::Message,
     worker::{
         Now, Worker,
-        command::{Command, Held, Limits, Report, RevokeAnswer},
+        command::{Command, Held, Limits, Report},
         deadline,
         inflight::{Place, Request},
-        settle,
         shutdown::Step,
-        task_log,
     },
 };
 
@@ -33,6 +31,15 @@ impl Worker {
                 self.events.beat();
                 reply.send(Ok(()));
             }
+            Command::RevokeByStamps { stamps, terminate, reply } => {
+                reply.send(self.revoke_stamped(&stamps, terminate, now));
+            }
+            Command::Remember { ids } => {
+                for id in ids {
+                    self.revoked.insert(id, now.mono);
+                }
+            }
+            Command::Revoked { reply } => reply.send(Ok(self.revoked.ids(now.mono))),
             Command::RateLimit { task, per_second, reply } => {
                 reply.send(self.limit_rate(&task, per_second, now));
             }
@@ -46,77 +53,6 @@ impl Worker {
             Command::Report { reply } => reply.send(Ok(self.report(now))),
         }
         Step::Nothing
-    }
-
-    /// Whether a request's task was revoked.
-    pub(super) fn is_revoked(&self, id: &str, now: Now) -> bool {
-        self.revoked.contains(id, now.mono)
-    }
-
-    /// Stores REVOKED for a request that waits, and settles it; places where its key is left find
-    /// nothing under it.
-    pub(super) fn drop_revoked(&mut self, key: u64, now: Now) {
-        let Some(mut request) = self.inflight.remove(key) else { return };
-        if !self.told(&mut request, <_>::default()) {
-            self.revoke_request(request, now);
-        }
-    }
-
-    /// The same for one that is in the table no more, or not yet.
-    pub(super) fn revoke_request(&mut self, mut request: Request, now: Now) {
-        request.revoked = true;
-        task_log::revoked(self.shown(&request), &request.id);
-        self.tell_revoked(&request.id, None, false, now);
-        self.counts.revoked += 1;
-        let spec = self.registry.spec(request.task);
-        let decision = settle::revoked(&request, spec, self.context(now));
-        self.conclude(decision, request);
-    }
-
-    fn revoke(
-        &mut self,
-        ids: &[Arc<str>],
-        terminate: Option<i32>,
-        now: Now,
-    ) -> Result<RevokeAnswer> {
-        if let Some(signal) = terminate {
-            self.pool.can_terminate(signal)?;
-        }
-        for id in ids {
-            self.revoked.insert(Arc::clone(id), now.mono);
-        }
-        let wanted: HashSet<&str> = ids.iter().map(|id| &**id).collect();
-        let named = |request: &Request| wanted.contains(request.id.as_str());
-        let mut answer = RevokeAnswer::default();
-        for (key, place, id) in self.inflight.select(named) {
-            match place {
-                Place::Held => self.eta.forget(key),
-                Place::Limited => self.rates.forget(key),
-                Place::Suspect => self.suspects.forget(key),
-                Place::Ready => {}
-                Place::Pool if self.pool.cancel(key) => {
-                    // It comes back with the pool's next news, and is dropped then.
-                    if let Some(request) = self.inflight.get_mut(key) {
-                        request.revoked = true;
-                    }
-                    answer.dropped.push(id);
-                    continue;
-                }
-                Place::Pool | Place::Running => {
-                    match terminate {
-                        Some(signal) => {
-                            self.pool.terminate(key, signal);
-                            answer.terminated.push(id);
-                        }
-                        None => answer.running.push(id),
-                    }
-                    continue;
-                }
-            }
-            self.drop_revoked(key, now);
-            answer.dropped.push(id);
-        }
-        Ok(answer)
     }
 
     fn limit_rate(&mut self, task: &str, per_second: Option<f64>, now: Now) -> Result<Option<f64>> {
@@ -229,7 +165,7 @@ impl Worker {
         let mut report = Report {
             stats: self.counts.clone(),
             slots: self.pool.slots(),
-            revoked: self.revoked.ids(now.mono),
+            total: self.registry.numbered(&self.total),
             rate_limits: self.registry.limited().collect(),
             queues: self.config.queues.clone(),
             ..Report::default()

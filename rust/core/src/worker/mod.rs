@@ -28,6 +28,7 @@ pub mod suspect;
 pub mod shutdown;
 pub mod command;
 mod control;
+mod revoking;
 mod outcome;
 mod document;
 mod flush;
@@ -134,6 +135,8 @@ pub struct Worker {
     rates: Rates,
     /// What is dropped when it comes. Written by control, read by receive, outcome and dispatch.
     revoked: Revoked,
+    /// The same by stamps: names and values. Written by control, read by receive.
+    revoked_stamps: Revoked,
     /// What may have killed a worker. Written by receive, outcome and recovery.
     suspects: Suspects,
     ready: VecDeque<u64>,
@@ -153,6 +156,9 @@ pub struct Worker {
     counts: Stats,
     /// What monitors are told. Written by receive and outcome.
     events: Events,
+    /// How many executions of each task have ended, by its number. Written by outcome, read by
+    /// control.
+    total: Vec<u64>,
     children_changed: bool,
     scratch: Vec<u64>,
 }
@@ -194,6 +200,7 @@ impl Worker {
         let registry = Registry::new(&config.tasks, &config.accept_content);
         let limits: Vec<_> =
             registry.rate_limits().map(|l| l.filter(|_| !config.disable_rate_limits)).collect();
+        let (total, revokes) = (vec![0; registry.len()], config.revokes);
         let (sender, commands) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
         let handle = Handle::new(sender, Arc::clone(&shared));
@@ -210,7 +217,8 @@ impl Worker {
             shared,
             inflight: Inflight::new(),
             eta: EtaHeap::new(),
-            revoked: Revoked::default(),
+            revoked: Revoked::new(revokes),
+            revoked_stamps: Revoked::new(revokes),
             suspects: Suspects::default(),
             ready: VecDeque::new(),
             phase: Phase::Running,
@@ -221,6 +229,7 @@ impl Worker {
             away: Away::default(),
             counts: Stats::default(),
             events: Events::default(),
+            total,
             children_changed: true,
             scratch: Vec::new(),
         };

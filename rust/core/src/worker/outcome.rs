@@ -98,6 +98,7 @@ impl Worker {
         let about = (why, decision.end.as_ref());
         self.tell_lost(&request, about, decision.settle.as_ref(), now);
         self.counts.processed += 1;
+        self.total[request.task as usize] += 1;
         match why {
             Lost::Terminated(_) => self.counts.revoked += 1,
             _ => self.counts.failed += 1,
@@ -293,6 +294,7 @@ impl Worker {
         self.tell_outcome(&request, &outcome, now);
         let counts = &mut self.counts;
         counts.processed += 1;
+        self.total[task as usize] += 1;
         match outcome.status {
             Status::Success => counts.succeeded += 1,
             Status::Failure | Status::Undecodable => counts.failed += 1,

@@ -69,7 +69,7 @@ impl Worker {
 
     fn judge(&mut self, delivery: Delivery, message: &mut Message, now: Now) {
         let left = self.config.max_deliveries.saturating_sub(delivery.redeliveries);
-        let revoked = self.is_revoked(&message.headers.id, now);
+        let revoked = self.is_unwanted(message, now);
         match triage::triage(message, (left, revoked), now.wall, &self.registry) {
             Verdict::Run { .. } if message.headers.eta.is_some() && !self.has_room() => {
                 // It was claimed as a scheduled one, beyond what the window asked for.

@@ -9,16 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use crate::clock::Micros;
-
-/// How many ids are remembered.
-pub const MOST: usize = 50_000;
-/// For how long: three hours.
-pub const EXPIRES_US: u64 = 10_800 * 1_000_000;
+use crate::{clock::Micros, config::Revokes};
 
 /// The ids, each with when it was revoked last.
 #[derive(Debug, Default)]
 pub struct Revoked {
+    memory: Revokes,
     since: HashMap<Arc<str>, Micros>,
     /// In the order of revoking. An id that was revoked again has an older entry here that counts
     /// for nothing.
@@ -26,6 +22,11 @@ pub struct Revoked {
 }
 
 impl Revoked {
+    /// None yet.
+    pub fn new(memory: Revokes) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
     /// Remembers an id from now on.
     pub fn insert(&mut self, id: Arc<str>, now: Micros) {
         if self.since.insert(Arc::clone(&id), now) == Some(now) {
@@ -34,7 +35,7 @@ impl Revoked {
         self.order.push_back((now, id));
         while let Some((at, id)) = self.order.front() {
             let current = self.since.get(id) == Some(at);
-            if current && !expired(*at, now) && self.since.len() <= MOST {
+            if current && !self.expired(*at, now) && self.since.len() <= self.memory.most {
                 break;
             }
             if current {
@@ -42,7 +43,7 @@ impl Revoked {
             }
             self.order.pop_front();
         }
-        if self.order.len() > 2 * MOST {
+        if self.order.len() > 2 * self.memory.most {
             let since = &self.since;
             self.order.retain(|(at, id)| since.get(id) == Some(at));
         }
@@ -50,19 +51,25 @@ impl Revoked {
 
     /// Whether a task of this id is to be dropped.
     pub fn contains(&self, id: &str, now: Micros) -> bool {
-        !self.since.is_empty() && self.since.get(id).is_some_and(|at| !expired(*at, now))
+        !self.since.is_empty() && self.since.get(id).is_some_and(|at| !self.expired(*at, now))
     }
 
     /// The ids, the oldest first.
     pub fn ids(&self, now: Micros) -> Vec<Arc<str>> {
-        let current =
-            |(at, id): &&(Micros, Arc<str>)| self.since.get(id) == Some(at) && !expired(*at, now);
+        let current = |(at, id): &&(Micros, Arc<str>)| {
+            self.since.get(id) == Some(at) && !self.expired(*at, now)
+        };
         self.order.iter().filter(current).map(|(_, id)| Arc::clone(id)).collect()
     }
-}
 
-fn expired(at: Micros, now: Micros) -> bool {
-    now.saturating_sub(at) >= EXPIRES_US
+    /// Whether there are none, expired ones among them.
+    pub fn is_empty(&self) -> bool {
+        self.since.is_empty()
+    }
+
+    fn expired(&self, at: Micros, now: Micros) -> bool {
+        now.saturating_sub(at) >= self.memory.expires_us
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +77,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const EXPIRES_US: u64 = 10_800 * 1_000_000;
 
     #[test]
     fn an_id_is_remembered_for_its_time_from_when_it_was_revoked_last() {
@@ -89,7 +98,8 @@ mod tests {
 
     #[test]
     fn the_oldest_are_forgotten_and_repetition_takes_no_memory() {
-        let mut revoked = Revoked::default();
+        const MOST: usize = 1_000;
+        let mut revoked = Revoked::new(Revokes { most: MOST, ..Revokes::default() });
         for n in 0..MOST + 10 {
             revoked.insert(n.to_string().into(), n as u64);
         }

@@ -155,6 +155,22 @@ impl Registry {
         self.tasks.iter().filter_map(limit)
     }
 
+    /// Counts by number as counts by name, without those of 0.
+    pub fn numbered(&self, counts: &[u64]) -> Vec<(Arc<str>, u64)> {
+        let named = self.tasks.iter().zip(counts).filter(|(_, count)| **count > 0);
+        named.map(|((name, _), count)| (Arc::clone(name), *count)).collect()
+    }
+
+    /// How many tasks there are.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     fn nearest(&self, name: &str) -> Option<&str> {
         let most = (name.chars().count() / 3).max(2);
         let near = self.tasks.iter().map(|(known, _)| (distance(name, known), &**known));

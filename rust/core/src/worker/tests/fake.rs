@@ -708,6 +708,7 @@ pub(crate) fn config() -> WorkerConfig {
         log_tasks: true,
         shutdown_timeout_ms: None,
         disable_rate_limits: false,
+        revokes: <_>::default(),
     }
 }
 
