@@ -7,11 +7,14 @@
 //! decode arguments and does not judge them: a body that it cannot make sense of is one that may
 //! have links, and whoever decodes it says what is wrong.
 
+use serde_json::Value;
+
 use super::{
     Message,
     msgpack::{Head, Reader},
     pyjson,
 };
+use crate::error::{Error, ErrorKind, Result};
 
 /// Content type of JSON.
 pub const JSON: &str = "application/json";
@@ -27,6 +30,23 @@ pub fn natural_encoding(content_type: &str) -> &'static str {
     match content_type {
         JSON | YAML | "text/plain" => "utf-8",
         _ => "binary",
+    }
+}
+
+/// What a document says that is no task: JSON or MessagePack, plain data.
+///
+/// # Errors
+/// `Decode`: it is malformed, nested too deeply, or another serializer's.
+pub fn decode_value(content_type: &str, document: &[u8]) -> Result<Value> {
+    match content_type {
+        JSON => serde_json::from_slice(document)
+            .map_err(|e| Error::caused(ErrorKind::Decode, "a document is no JSON", e)),
+        MSGPACK => Reader::new(document).value(0),
+        other => {
+            let other: String = other.chars().take(100).collect();
+            let text = format!("content type `{other}`, expected `{JSON}` or `{MSGPACK}`");
+            Err(Error::new(ErrorKind::Decode, text))
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-pub use body::{Embed, JSON, MSGPACK, PICKLE, YAML, natural_encoding};
+pub use body::{Embed, JSON, MSGPACK, PICKLE, YAML, decode_value, natural_encoding};
 pub use compression::Compression;
 pub use headers::{Headers, Properties, Rare, TimeLimit};
 pub use list::List;
