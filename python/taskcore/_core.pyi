@@ -169,6 +169,35 @@ class Publisher:
         """As `publish_many`, each item with its own template, args, kwargs and fields. Neighbours
         with the same `timeout`, `retry` and `retry_policy` share a chunk."""
 
+    def broadcast(
+        self,
+        exchange: str,
+        kind: str,
+        routing_key: str,
+        body: bytes,
+        headers: str = "{}",
+        content_type: str = "application/json",
+        timeout: float = 5.0,
+    ) -> None:
+        """Says something to all who hear it now; nobody hearing is no error. Blocks.
+
+        Args:
+            kind: how the exchange routes: `direct`, `fanout` or `topic`.
+            headers: a JSON map.
+            timeout: seconds.
+        Raises:
+            OperationalError: the broker is away.
+            NotSupportedError: it carries no broadcasts.
+        """
+    def subscribe(self, bindings: Sequence[tuple[str, str, str]]) -> Subscriber:
+        """Hears what is said from when this returns. Blocks.
+
+        Args:
+            bindings: exchange, how it routes (as of `broadcast`), routing key or pattern.
+        Raises:
+            OperationalError: the broker is away.
+            NotSupportedError: it carries no broadcasts.
+        """
     def stats(self, queue: str) -> dict[str, int]:
         """`depth`, `in_flight`, `scheduled`, `dead` of a queue."""
 
@@ -272,6 +301,23 @@ class Schedule:
                 move the entry and send nothing.
         Returns:
             The id of each message, empty where there was none; None for what was not done.
+        """
+
+@final
+class Subscriber:
+    """One who hears what is said to all; see `Publisher.subscribe`. It belongs to the process that made
+    it."""
+
+    def receive(
+        self, timeout: float | None = None
+    ) -> tuple[list[tuple[str, str, str, str, bytes]], int]:
+        """What was said since the last call, and how many messages were lost before it because this
+        subscriber did not keep up. Waits while there is nothing, at most `timeout` seconds; Python's
+        signal handlers run meanwhile. Each message is exchange, routing key, headers (a JSON map),
+        content type, body.
+
+        Raises:
+            OperationalError: the link is gone, and with it what was said since: subscribe again.
         """
 
 @final
@@ -485,6 +531,7 @@ class Worker:
         executor: object,
         *,
         zygote: tuple[int, int] | None = None,
+        program: object | None = None,
     ) -> Self:
         """
         Args:
@@ -495,7 +542,8 @@ class Worker:
                 `max_deliveries`, `result_expires` (seconds or None), `log_level` (int, as in
                 logging), `log_file` (str or None), `max_tasks_per_child` (int or None),
                 `time_limit`, `soft_time_limit` (seconds or None), `shutdown_timeout` (seconds or
-                None), `disable_rate_limits`.
+                None), `disable_rate_limits`, `revokes_max`, `revoke_expires` (seconds), `control`
+                (see `taskcore.worker.description`, or None for no remote control).
             tasks: objects with `name`, `acks_late`, `acks_on_failure_or_timeout`,
                 `reject_on_worker_lost`, `ignore_result`, `store_errors_even_if_ignored`,
                 `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit`
@@ -504,6 +552,7 @@ class Worker:
                 process.
             zygote: file descriptor of the control socket of the zygote, and its process id, for
                 `prefork`.
+            program: `taskcore.worker.commands.Commands`, which answers what only Python can.
         """
     def start(self) -> bool:
         """Connects and starts the loop on its own thread. Returns true when the first connection
@@ -523,8 +572,8 @@ class Worker:
         (pids), `succeeded`, `failed`, `retried`, `revoked`, as of the last turn of the loop. Does
         not block."""
     def revoke(self, ids: Sequence[str], signal: int | None = None) -> dict[str, list[str]]:
-        """Drops tasks wherever they wait here, and when they come within three hours; at most 50,000
-        ids are remembered. This and the methods below wait for the loop to carry out the command,
+        """Drops tasks wherever they wait here, and when they come within three hours; at most
+        `revokes_max` ids are remembered. This and the methods below wait for the loop to carry out the command,
         which takes a moment; Python's signal handlers run meanwhile.
 
         Args:
@@ -577,10 +626,12 @@ class Worker:
         Raises:
             ValueError: none would be left.
         """
+    def revoked(self) -> list[str]:
+        """Ids that are dropped when they come, the oldest first."""
     def report(self) -> dict[str, Any]:
         """Everything that the worker holds and has done: `stats` (as above), `slots`, `active`,
         `reserved`, `scheduled` (lists of dicts of `id`, `name`, `queue`, `redeliveries`,
-        `acknowledged`, `time_start`, `worker_pid`, `message`), `revoked` (ids), `rate_limits` (per
+        `acknowledged`, `time_start`, `worker_pid`, `message`), `total` (executions by task), `rate_limits` (per
         second, by task), `queues`."""
 
 def invalidate_tasks() -> None:

@@ -263,6 +263,10 @@ class NotConfigured(ImproperlyConfigured, TaskcoreWarning):
     """A shared task, or the current app, was used to send or to wait although no app was made."""
 
 
+class DuplicateNodenameWarning(TaskcoreWarning):
+    """Several workers that answered have one name."""
+
+
 class DuplicateTaskNameWarning(TaskcoreWarning):
     """Two functions have one task name; the first keeps it."""
 

@@ -15,7 +15,6 @@ from taskcore.utils import hint
 if TYPE_CHECKING:
     from typing import Final
 
-_CONTROL: Final = "look at queues with `taskcore -A proj queues`, and stop a worker with SIGTERM"
 _EVENTS: Final = "follow tasks by the worker's log, or by signals"
 _START: Final = "start it from a shell: `taskcore -A proj worker`"
 _KOMBU: Final = "taskcore connects by itself; `app.publisher` answers questions about queues"
@@ -38,7 +37,6 @@ MODULES: Final = {
     "app.autoretry": "pass `autoretry_for` to the task",
     "app.backends": _STORE,
     "app.builtins": "chains, groups and chords are in `taskcore.canvas`",
-    "app.control": _CONTROL,
     "app.defaults": "the settings are in `app.conf`",
     "app.events": _EVENTS,
     "app.routes": "set `task_routes`",
@@ -63,7 +61,6 @@ MODULES: Final = {
     **dict.fromkeys(
         ("worker.autoscale", "worker.components", "worker.consumer", "worker.heartbeat"), _HOOKS
     ),
-    "worker.control": "ask a worker by the methods of the `sender` of `worker_ready`",
     **dict.fromkeys(
         ("worker.pidbox", "worker.request", "worker.state", "worker.strategy", "worker.worker"),
         _HOOKS,
@@ -90,7 +87,6 @@ MODULES: Final = {
 """Modules, as they are named below `celery`."""
 
 APP: Final = {
-    "control": _CONTROL,
     **dict.fromkeys(("events", "send_event"), _EVENTS),
     **dict.fromkeys(("worker_main", "start", "Worker", "WorkController"), _START),
     **dict.fromkeys(
@@ -139,7 +135,6 @@ RESULT: Final = {
 
 
 COMMANDS: Final = {
-    **dict.fromkeys(("inspect", "control", "status"), _CONTROL),
     "events": _EVENTS,
     "multi": "start several workers by systemd, supervisor or a container each",
     "list": "`queues` shows the queues",
@@ -147,7 +142,7 @@ COMMANDS: Final = {
     "migrate": "read from one app and publish with `send_many` of the other",
     "shell": "`python -i -m proj`",
     "report": "`taskcore --version`",
-    "graph": _CONTROL,
+    "graph": "`taskcore -A proj status` lists the workers",
     "logtool": "search the log by task id",
     "upgrade": "old names of settings are understood as they are",
 }

@@ -39,6 +39,7 @@ from taskcore.typed import (
 if TYPE_CHECKING:
     from typing import TypeVar, overload
 
+    from taskcore.control.control import Control
     from taskcore.execution.call import Call
     from taskcore.execution.executor import Executor
     from taskcore.results.eager_result import EagerResult
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound=Task[..., Any])
 else:
+    Control = later("taskcore.control.control", "Control")
     Call = later("taskcore.execution.call", "Call")
     Executor = later("taskcore.execution.executor", "Executor")
     EagerResult = later("taskcore.results.eager_result", "EagerResult")
@@ -350,6 +352,19 @@ class Taskcore(Periodic, Sending):
             from taskcore.results import user_state
 
             user_state.store(self, task_id, state, meta, request)
+
+    # Other processes
+
+    @property
+    def control(self) -> Control:
+        """Tells workers what to do, and asks them."""
+        made = vars(self).get("_control")
+        if made is None:
+            from taskcore.control.control import Control
+
+            made = self._control = Control(self)
+        control: Control = made
+        return control
 
     # Being the app that is meant
 

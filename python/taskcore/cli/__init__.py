@@ -1,4 +1,5 @@
-"""The command line: `taskcore -A proj worker`, `beat`, `call`, `result`, `queues`, `purge`, `dead`.
+"""The command line: `taskcore -A proj worker`, `beat`, `call`, `result`, `queues`, `purge`, `dead`,
+`status`, `inspect`, `control`, `health`.
 
 Options in front of the command say which app and, where they differ from its configuration, which
 broker and result store. The app is imported when a command needs it, so that `--help` works
@@ -14,6 +15,7 @@ from taskcore import __version__, unsupported
 from taskcore.cli.beat import beat
 from taskcore.cli.calls import call, result
 from taskcore.cli.queues import dead, purge, queues
+from taskcore.cli.remote import control_workers, health, inspect_workers, status
 from taskcore.cli.session import Session, explained
 from taskcore.cli.tracebacks import traceback_of
 from taskcore.cli.worker import worker
@@ -78,5 +80,17 @@ def main(ctx: click.Context, spec: str | None, broker: str | None, results: str 
     ctx.obj = Session(spec, broker, results)
 
 
-for command in (worker, beat, call, result, queues, purge, dead):
+for command in (
+    worker,
+    beat,
+    call,
+    result,
+    queues,
+    purge,
+    dead,
+    status,
+    inspect_workers,
+    control_workers,
+    health,
+):
     main.add_command(command)

@@ -17,7 +17,9 @@ from taskcore.config.validators import database_file, rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.task.options import own
 from taskcore.worker import log_setup, output
+from taskcore.worker.commands import Commands
 from taskcore.worker.controller import WorkController
+from taskcore.worker.description import describe
 from taskcore.worker.os_signals import OsSignals
 
 _INFO = 20
@@ -70,6 +72,10 @@ class WorkerConfig(NamedTuple):
     soft_time_limit: float | None
     shutdown_timeout: float | None
     disable_rate_limits: bool
+    revokes_max: int
+    revoke_expires: float
+    control: str | None = None
+    """What the worker says of itself when it is asked; None: it is not to be asked."""
 
     @property
     def redacted_broker_url(self) -> str:
@@ -130,12 +136,14 @@ def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOp
     log_setup.set_up(app, config.log_level, config.log_file)
     warn_of_misconfiguration(config, specs)
     node = WorkController(app, config.hostname)
+    if app.conf["worker_enable_remote_control"]:
+        config = config._replace(control=describe(app, config))
     signals.worker_init.send(node)
     zygote = fork_zygote(app, config) if config.pool == "prefork" else None
     if options.on_start is not None:
         options.on_start(config)
     try:
-        worker = _core.Worker(config, specs, app.executor, zygote=zygote)
+        worker = _core.Worker(config, specs, app.executor, zygote=zygote, program=Commands(node))
     except ValueError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
     node.attach(worker)
@@ -207,6 +215,8 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         soft_time_limit=options.soft_time_limit or conf["task_soft_time_limit"],
         shutdown_timeout=conf["worker_shutdown_timeout"],
         disable_rate_limits=conf["worker_disable_rate_limits"],
+        revokes_max=conf["worker_revokes_max"],
+        revoke_expires=conf["worker_revoke_expires"],
     )
 
 

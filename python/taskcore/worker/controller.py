@@ -147,7 +147,7 @@ class WorkController:
 
     def revoked(self) -> list[str]:
         """Ids that are dropped when they come, the oldest first."""
-        ids: list[str] = self.core.report()["revoked"]
+        ids: list[str] = self.core.revoked()
         return ids
 
     def active_queues(self) -> list[str]:

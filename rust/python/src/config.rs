@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use pyo3::prelude::*;
 use taskcore::{
     assemble,
-    config::{Prefetch, TaskSpec, WorkerConfig},
+    config::{Prefetch, Revokes, TaskSpec, WorkerConfig},
 };
 
 use crate::{errors, publisher::text_options, worker::PoolParts};
@@ -144,6 +144,10 @@ impl Settings {
             shutdown_timeout_ms: attr::<Option<f64>>(config, "shutdown_timeout")?
                 .map(|s| (s * 1e3) as u64),
             disable_rate_limits: attr(config, "disable_rate_limits")?,
+            revokes: Revokes {
+                most: attr(config, "revokes_max")?,
+                expires_us: micros(attr(config, "revoke_expires")?).unwrap_or(u64::MAX),
+            },
         })
     }
 }

@@ -115,8 +115,12 @@ pub(crate) fn report(py: Python<'_>, report: Report) -> PyResult<Bound<'_, PyDic
         let list = list.iter().map(|one| held(py, one)).collect::<PyResult<Vec<_>>>()?;
         dict.set_item(name, PyList::new(py, list)?)?;
     }
-    dict.set_item("revoked", texts(&report.revoked))?;
     dict.set_item("queues", texts(&report.queues))?;
+    let total = PyDict::new(py);
+    for (task, count) in report.total {
+        total.set_item(&*task, count)?;
+    }
+    dict.set_item("total", total)?;
     let limits = PyDict::new(py);
     for (task, limit) in report.rate_limits {
         limits.set_item(&*task, limit)?;

@@ -23,6 +23,7 @@ mod log;
 mod log_writer;
 mod config;
 mod control;
+mod mailbox;
 mod join_composer;
 mod worker;
 
@@ -32,6 +33,7 @@ mod fields;
 mod compose;
 mod bulk;
 mod last_published;
+mod broadcast;
 mod publisher;
 mod schedule;
 mod crontab;
@@ -46,6 +48,7 @@ mod _core {
 
     #[pymodule_export]
     use super::{
+        broadcast::Subscriber,
         codec::{Steps, dumps, loads},
         crontab::Crontab,
         entries::invalidate_tasks,

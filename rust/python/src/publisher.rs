@@ -16,13 +16,14 @@ use taskcore::{
     backoff::RetryPolicy,
     broker::{Adapter, Outgoing},
     fork::PerProcess,
-    message::{Encoding, Message},
+    message::{Encoding, JSON, Message},
     pool::FollowUp,
     publish::{self, Effort, MAX_BODY},
 };
 
 use crate::{
     bridge,
+    broadcast::{self, Subscriber},
     bulk::Bulk,
     compose::{Writer, positional},
     errors,
@@ -218,6 +219,36 @@ impl Publisher {
             writer.write(&draft.style, place, &positional(&args)?, &kwargs)?;
             Ok(draft.effort.unwrap_or(self.effort))
         })
+    }
+
+    #[pyo3(
+        signature = (exchange, kind, routing_key, body, headers = "{}", content_type = JSON, timeout = 5.0),
+        text_signature = "(exchange, kind, routing_key, body, headers='{}', content_type='application/json', timeout=5.0)"
+    )]
+    #[allow(clippy::too_many_arguments)] // each is a keyword in Python
+    fn broadcast(
+        &self,
+        py: Python<'_>,
+        exchange: String,
+        kind: &str,
+        routing_key: &str,
+        body: &[u8],
+        headers: &str,
+        content_type: &str,
+        timeout: f64,
+    ) -> PyResult<()> {
+        let broker = &self.adapter().map_err(|e| errors::to_python(py, &e))?;
+        let to = (exchange, kind, routing_key);
+        broadcast::say(py, broker, to, (headers, content_type, body), timeout)
+    }
+
+    fn subscribe(
+        &self,
+        py: Python<'_>,
+        bindings: Vec<(String, String, String)>,
+    ) -> PyResult<Subscriber> {
+        let broker = &self.adapter().map_err(|e| errors::to_python(py, &e))?;
+        Subscriber::new(py, broker, bindings)
     }
 
     fn stats<'py>(&self, py: Python<'py>, queue: &str) -> PyResult<Bound<'py, PyDict>> {

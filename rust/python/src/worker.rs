@@ -19,7 +19,7 @@ use std::{
 use pyo3::{prelude::*, types::PyDict};
 use taskcore::{
     Error, ErrorKind, assemble,
-    broker::Broker,
+    broker::{Broker, Capability},
     config::WorkerConfig,
     fork,
     pool::Pool,
@@ -35,6 +35,7 @@ use crate::{
     errors,
     join_composer::JoinComposer,
     log::{self, Log},
+    mailbox::{self, MailboxParts},
     pool_thread::{self, Shared, Slot},
     publisher::text_options,
     threads::ThreadPool,
@@ -55,6 +56,8 @@ struct Parts {
     results: Option<Arc<dyn ResultStore>>,
     composer: JoinComposer,
     pool: PoolParts,
+    /// `None` when remote control is off.
+    mailbox: Option<MailboxParts>,
 }
 
 /// A pool, or what it is made of inside the runtime.
@@ -117,12 +120,13 @@ pub(crate) struct Worker {
 impl Worker {
     #[new]
     #[allow(clippy::needless_pass_by_value)] // a sequence is extracted as a value
-    #[pyo3(signature = (config, tasks, executor, *, zygote=None))]
+    #[pyo3(signature = (config, tasks, executor, *, zygote=None, program=None))]
     fn new(
         config: &Bound<'_, PyAny>,
         tasks: Vec<Bound<'_, PyAny>>,
         executor: &Bound<'_, PyAny>,
         zygote: Option<(i32, u32)>,
+        program: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let py = config.py();
         let settings = Settings::read(config)?;
@@ -155,8 +159,16 @@ impl Worker {
         let url: String = attr(config, "broker_url")?;
         let log = log::open(settings.log_level, attr(config, "log_file")?)?;
         let encoding = ResultEncoding::of(executor)?;
+        let broker = assemble::broker(&url, &broker_options).map_err(argument)?;
+        let node: Option<String> = attr(config, "control")?;
+        let mailbox = node
+            .zip(program)
+            .filter(|_| broker.capabilities().contains(&Capability::Broadcast))
+            .map(|(node, program)| MailboxParts::new(&node, &program, broker.clone()))
+            .transpose()?;
         let parts = Parts {
-            broker: assemble::broker(&url, &broker_options).map_err(argument)?,
+            mailbox,
+            broker,
             results: result_url
                 .map(|url| assemble::results(&url, &result_options))
                 .transpose()
@@ -209,7 +221,7 @@ impl Worker {
             end.reach(caught.unwrap_or_else(panicked));
         };
         std::thread::Builder::new().name("taskcore-loop".into()).spawn(body)?;
-        let Ok(handle) = bridge::detach(py, move || receiver.recv()) else {
+        let Ok((handle, mailbox)) = bridge::detach(py, move || receiver.recv()) else {
             bridge::detach(py, || while !self.end.wait(SIGNALS) {});
             return self.outcome(py).map(|()| false);
         };
@@ -217,7 +229,10 @@ impl Worker {
         loop {
             match bridge::detach(py, || handle.wait_started(SIGNALS)) {
                 Standing::Starting => py.check_signals()?,
-                Standing::Started => return Ok(true),
+                Standing::Started => {
+                    bridge::detach(py, move || mailbox.inspect(mailbox::Stands::wait));
+                    return Ok(true);
+                }
                 Standing::Ended => {
                     bridge::detach(py, || while !self.end.wait(SIGNALS) {});
                     return self.outcome(py).map(|()| false);
@@ -332,6 +347,11 @@ impl Worker {
         self.ask(py, |reply| Command::Shrink { by: n, reply })
     }
 
+    /// Ids that are dropped when they come, the oldest first.
+    fn revoked(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.ask(py, |reply| Command::Revoked { reply }).map(|ids| control::texts(&ids))
+    }
+
     /// Everything that the worker holds and has done.
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let report = self.ask(py, |reply| Command::Report { reply })?;
@@ -367,8 +387,11 @@ impl Worker {
     }
 }
 
+/// A loop that has begun, and the mailbox that it has.
+type Started = (Handle, Option<mailbox::Stands>);
+
 /// The loop's thread.
-fn run_loop(parts: Parts, started: &mpsc::Sender<Handle>) -> taskcore::Result<()> {
+fn run_loop(parts: Parts, started: &mpsc::Sender<Started>) -> taskcore::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|e| Error::caused(ErrorKind::Internal, "cannot start the runtime", e))?;
@@ -382,7 +405,9 @@ fn run_loop(parts: Parts, started: &mpsc::Sender<Handle>) -> taskcore::Result<()
         };
         let (worker, handle) = worker::Worker::new(parts.config, parts.broker, parts.results, pool);
         let worker = worker.composing(Arc::new(parts.composer));
-        let _ = started.send(handle); // whoever started it waits for this
+        let mailbox = parts.mailbox.map(|parts| parts.open(handle.clone())).transpose()?;
+        let (_open, stands) = mailbox.unzip();
+        let _ = started.send((handle, stands)); // whoever started it waits for this
         worker.run().await.map(drop)
     });
     runtime.shutdown_timeout(LAST_BODY);

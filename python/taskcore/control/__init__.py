@@ -1,0 +1,1 @@
+"""Remote control: asking and telling a fleet of workers, in Celery's words."""
