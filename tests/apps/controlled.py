@@ -50,7 +50,7 @@ def block(state: Any, path: str) -> str:
     return "done"
 
 
-app = make()
+app = make(worker_enable_remote_control="TASKCORE_TEST_QUIET" not in os.environ)
 
 
 @signals.worker_ready.connect

@@ -243,7 +243,9 @@ class Worker:
 
     made: "list[Worker]" = []  # noqa: RUF012 - emptied by the fixture of each test
 
-    def __init__(self, config: Any, tasks: Any, executor: Any, *, zygote: Any = None) -> None:
+    def __init__(
+        self, config: Any, tasks: Any, executor: Any, *, zygote: Any = None, program: Any = None
+    ) -> None:
         self.config, self.tasks, self.executor = config, list(tasks), executor
         self.zygote = zygote
         self.stops: list[bool] = []

@@ -64,6 +64,9 @@ def listing(kind: catalog.Kind) -> Callable[[F], F]:
     def show(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         if not value or ctx.resilient_parsing:
             return
+        session = ctx.find_object(Session)
+        if session is not None and session.spec is not None:
+            _ = session.app  # its modules may have commands of their own
         formatter = click.HelpFormatter()
         with formatter.section(f"{kind.capitalize()} Commands"):
             rows = catalog.of_kind(kind).items()

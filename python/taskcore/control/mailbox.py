@@ -14,9 +14,11 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from taskcore import _core
-from taskcore.exceptions import DecodeError
+from taskcore import serialize
+from taskcore.exceptions import ContentDisallowed, DecodeError
 
+_ACCEPTED = ("application/json", "application/x-msgpack")
+"""What replies are read in: nothing that runs code."""
 _CLOCK = itertools.count(1)
 """The logical clock of this process, as far as it asks."""
 
@@ -81,7 +83,7 @@ def _say(app: Any, request: Request, reply: dict[str, Any], timeout: float | Non
     body = {**request._asdict(), **reply}
     expires = time.time() + timeout if timeout else 0
     headers = json.dumps({"clock": next(_CLOCK), "expires": expires})
-    encoded = _core.dumps(body, "json")
+    *_, encoded = serialize.dumps(body, "json")
     app.publisher.broadcast(_exchange(app), "fanout", "", encoded, headers=headers)
 
 
@@ -89,12 +91,9 @@ def _read(headers: str, ticket: str, content_type: str, body: bytes) -> dict[str
     """A reply; None for what is not meant for this request."""
     if json.loads(headers).get("ticket", ticket) != ticket:
         return None
-    serializer = {"application/json": "json", "application/x-msgpack": "msgpack"}.get(content_type)
-    if serializer is None:
-        return None
     try:
-        reply = _core.loads(body, serializer)
-    except DecodeError:
+        reply = serialize.loads(body, content_type, "utf-8", _ACCEPTED)
+    except (ContentDisallowed, DecodeError):
         return None
     return reply if isinstance(reply, dict) else None
 

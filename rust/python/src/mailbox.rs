@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::{bridge, errors};
 
 /// How long the start of a worker waits for its mailbox to stand. What is asked before is lost.
-const OPEN: Duration = Duration::from_secs(2);
+const OPEN: Duration = Duration::from_secs(5);
 /// Threads of its runtime: one for the program's commands, the others for replies.
 const THREADS: usize = 3;
 
