@@ -66,7 +66,7 @@ def listing(kind: catalog.Kind) -> Callable[[F], F]:
             return
         session = ctx.find_object(Session)
         if session is not None and session.spec is not None:
-            _ = session.app  # its modules may have commands of their own
+            session.app.conf.keys()  # its modules may have commands of their own
         formatter = click.HelpFormatter()
         with formatter.section(f"{kind.capitalize()} Commands"):
             rows = catalog.of_kind(kind).items()

@@ -92,7 +92,7 @@ def _read(headers: str, ticket: str, content_type: str, body: bytes) -> dict[str
     if json.loads(headers).get("ticket", ticket) != ticket:
         return None
     try:
-        reply = serialize.loads(body, content_type, "utf-8", _ACCEPTED)
+        reply = serialize.loads(body, content_type, "binary", _ACCEPTED)
     except (ContentDisallowed, DecodeError):
         return None
     return reply if isinstance(reply, dict) else None
