@@ -276,6 +276,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines)] // a table
     fn arguments_are_read_as_celery_writes_them() {
         let ids = |ids: &[&str]| ids.iter().copied().map(Arc::from).collect::<Vec<Arc<str>>>();
         let rate = |text: Option<&str>, per_second| Method::RateLimit {
