@@ -110,6 +110,11 @@ def test_rules_that_do_not_exist_are_refused(name: str, value: Any) -> None:
         entry(60, **{name: value})
 
 
+def test_jitter_is_less_than_the_interval() -> None:
+    with pytest.raises(ValueError, match="less than the 5 seconds"):
+        entry(5, jitter=5)
+
+
 def test_only_the_built_in_classes_are_known_in_advance() -> None:
     class Renamed(schedule):
         pass

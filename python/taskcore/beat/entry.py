@@ -96,6 +96,11 @@ class ScheduleEntry:
         self.kwargs = kwargs or {}
         self.options = options or {}
         self.schedule = maybe_schedule(schedule, relative, app=app)
+        seconds = getattr(self.schedule, "seconds", None)
+        if jitter and seconds is not None and jitter >= seconds:
+            raise ValueError(
+                f"jitter of entry `{name}` is `{jitter!r}`: expected less than the {seconds:g} seconds between two due times"
+            )
         self.missed = missed
         self.jitter = float(jitter)
         self.last_run_at = last_run_at or self.default_now()
