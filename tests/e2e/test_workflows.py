@@ -1,5 +1,6 @@
 """Workflows through a real worker."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -139,9 +140,13 @@ def stuck(values):
 """
 
 
-def test_a_body_whose_own_code_never_returns_does_not_keep_a_worker(sqlite_site: Site) -> None:
+@pytest.mark.parametrize(("pool", "asked"), [("prefork", signal.SIGTERM), ("solo", signal.SIGINT)])
+def test_a_body_whose_own_code_never_returns_does_not_keep_a_worker(
+    sqlite_site: Site, pool: str, asked: signal.Signals
+) -> None:
     (sqlite_site.folder / "stuck.py").write_text(STUCK)
-    worker = sqlite_site.worker("-c", "1", app="stuck")
+    worker = sqlite_site.worker("-P", pool, "-c", "1", app="stuck")
     chord([sqlite_site.task("add").s(1, 2)], signature("stuck", queue="taskcore")).apply_async()
     worker.wait_for("never published")
-    worker.stop()
+    worker.signal(asked)
+    worker.wait()
