@@ -16,9 +16,10 @@ use taskcore::{
     future::BoxFuture,
     message::Compression,
     result::{
-        Join, Joined, Joins, Member, Observer, Origin, Record, ResultStore, State, Stored, Watch,
+        Join, JoinClaim, Joins, Member, Observer, Origin, Record, ResultStore, State, Stored,
+        Watch,
         encoded::{self, is_json},
-        join::Ended,
+        join::MemberEnd,
         record,
     },
 };
@@ -160,13 +161,13 @@ impl ResultEncoding {
     }
 
     /// A member of a join, as far as the worker must know it.
-    fn member(&self, py: Python<'_>, ended: Ended) -> PyResult<Ended> {
+    fn member(&self, py: Python<'_>, ended: MemberEnd) -> PyResult<MemberEnd> {
         let Some(member) = encoded::member(&ended.result) else {
             if !self.is_like_json || ended.state != State::Success {
                 return Ok(ended);
             }
             let member = [b"[1, null, null, ", &ended.result[..], b"]"].concat();
-            return Ok(Ended { result: encoded::mark(&member), ..ended });
+            return Ok(MemberEnd { result: encoded::mark(&member), ..ended });
         };
         let member = record::open(member).map_err(|e| errors::to_python(py, &e))?;
         let told = self.object.bind(py).call_method1("member", (&*member,))?;
@@ -175,7 +176,7 @@ impl ResultEncoding {
             Some(exception) => codec::dumps_json(&exception, "exception")?.into(),
             None => ended.result.clone(),
         };
-        Ok(Ended { id, state: State::from_name(&state), result })
+        Ok(MemberEnd { id, state: State::from_name(&state), result })
     }
 
     /// A document as JSON, where that can be had.
@@ -252,7 +253,7 @@ impl Joins for EncodedResults {
         self.inner.extend(more)
     }
 
-    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>, Error> {
+    fn members(&self, id: &str, most: usize) -> Result<Vec<MemberEnd>, Error> {
         let members = self.inner.members(id, most)?;
         bridge::attach(|py| {
             let told = members.into_iter().map(|ended| self.encoding.member(py, ended));
@@ -260,15 +261,15 @@ impl Joins for EncodedResults {
         })
     }
 
-    fn renew(&self, joined: &Joined) -> Result<bool, Error> {
+    fn renew(&self, joined: &JoinClaim) -> Result<bool, Error> {
         self.inner.renew(joined)
     }
 
-    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<(), Error>> {
+    fn close<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<(), Error>> {
         self.inner.close(joined)
     }
 
-    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<(), Error>> {
+    fn reopen<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<(), Error>> {
         self.inner.reopen(joined)
     }
 }

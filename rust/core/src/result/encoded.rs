@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::{State, join::Ended, record};
+use super::{State, join::MemberEnd, record};
 
 /// Begins the result of a member of a join whose results are not JSON; the whole member as Celery
 /// writes it follows, encoded. No JSON begins so.
@@ -54,13 +54,13 @@ pub fn member(result: &[u8]) -> Option<&[u8]> {
 }
 
 /// A member that is not JSON, of which nothing else is known before it is decoded.
-pub(super) fn unknown(member: &[u8]) -> Ended {
+pub(super) fn unknown(member: &[u8]) -> MemberEnd {
     let state = State::Custom(String::new());
-    Ended { id: String::new(), state, result: mark(member) }
+    MemberEnd { id: String::new(), state, result: mark(member) }
 }
 
 /// Whether nobody has decoded a member.
-pub fn is_unknown(ended: &Ended) -> bool {
+pub fn is_unknown(ended: &MemberEnd) -> bool {
     ended.id.is_empty() && member(&ended.result).is_some()
 }
 

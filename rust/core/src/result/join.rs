@@ -82,7 +82,7 @@ impl Member {
 
 /// A join that is complete, and the claim to publish what follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
+pub struct JoinClaim {
     /// Id of the group.
     pub id: String,
     /// The claim.
@@ -91,7 +91,7 @@ pub struct Joined {
 
 /// How one member ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct MemberEnd {
     /// Task id.
     pub id: String,
     /// A ready state.
@@ -116,18 +116,18 @@ pub trait Joins: Send + Sync {
     ///
     /// # Errors
     /// `TooLarge` when the results of those that succeeded have more bytes than `most` in all.
-    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>>;
+    fn members(&self, id: &str, most: usize) -> Result<Vec<MemberEnd>>;
 
     /// Has a claim last from now on, blocking; whether it stands. One that has lapsed does, unless
     /// another has claimed the join meanwhile or has closed it.
-    fn renew(&self, joined: &Joined) -> Result<bool>;
+    fn renew(&self, joined: &JoinClaim) -> Result<bool>;
 
     /// What follows a join is published: it never completes again, and its members are forgotten.
     /// Nothing happens when the claim has lapsed and is another's.
-    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>>;
+    fn close<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>>;
 
     /// What follows a join could not be published: the next record of any member is answered.
-    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>>;
+    fn reopen<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>>;
 }
 
 /// How much the results of a join may take.
@@ -145,7 +145,7 @@ impl Size {
     ///
     /// # Errors
     /// `TooLarge` when there is no room for it.
-    pub(super) fn add(&mut self, ended: &Ended) -> Result<()> {
+    pub(super) fn add(&mut self, ended: &MemberEnd) -> Result<()> {
         if ended.state != State::Success {
             return Ok(());
         }
@@ -202,7 +202,7 @@ pub(super) struct Counter {
     size: Option<u64>,
     added: u64,
     /// By place and task id.
-    members: BTreeMap<(i64, String), Ended>,
+    members: BTreeMap<(i64, String), MemberEnd>,
     /// In whose name it is claimed, and until when.
     claim: Option<(String, Millis)>,
     closed: bool,
@@ -242,10 +242,10 @@ impl Counter {
     pub(super) fn count(
         &mut self,
         member: &Member,
-        ended: Ended,
+        ended: MemberEnd,
         expires: Option<Millis>,
         now: Millis,
-    ) -> Option<Joined> {
+    ) -> Option<JoinClaim> {
         if self.closed {
             return None;
         }
@@ -255,7 +255,7 @@ impl Counter {
         self.claim(&member.group, &member.token, now)
     }
 
-    pub(super) fn members(&self, most: usize) -> Result<Vec<Ended>> {
+    pub(super) fn members(&self, most: usize) -> Result<Vec<MemberEnd>> {
         let mut size = Size::new(most);
         self.members.values().map(|one| size.add(one).map(|()| one.clone())).collect()
     }
@@ -278,7 +278,7 @@ impl Counter {
         self.claim.take_if(|(owner, _)| owner == token);
     }
 
-    fn claim(&mut self, id: &str, token: &str, now: Millis) -> Option<Joined> {
+    fn claim(&mut self, id: &str, token: &str, now: Millis) -> Option<JoinClaim> {
         if self.size.map(|size| size + self.added) != Some(self.members.len() as u64) {
             return None;
         }
@@ -286,10 +286,10 @@ impl Counter {
             && owner != token
             && now < *until
         {
-            return Some(Joined { id: id.to_owned(), token: owner.clone() });
+            return Some(JoinClaim { id: id.to_owned(), token: owner.clone() });
         }
         self.claim = Some((token.to_owned(), now + CLAIM_MS as Millis));
-        Some(Joined { id: id.to_owned(), token: token.to_owned() })
+        Some(JoinClaim { id: id.to_owned(), token: token.to_owned() })
     }
 }
 
@@ -326,7 +326,7 @@ mod tests {
         let mut counter = Counter::default();
         counter.declare(&Join { id: "g".to_owned(), size: 1, expires_ms: None }, 0);
         let result = Bytes::from_static(b"1");
-        let ended = Ended { id: "t".to_owned(), state: State::Success, result };
+        let ended = MemberEnd { id: "t".to_owned(), state: State::Success, result };
         let mut count = |now| {
             let member = Member::new("g", Some(0));
             let joined = counter.count(&member, ended.clone(), None, now).expect("it is complete");

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Join, Joined, Joins, Origin, Record, ResultStore, State, Stored,
-    join::{Counter, Ended},
+    Join, JoinClaim, Joins, Origin, Record, ResultStore, State, Stored,
+    join::{Counter, MemberEnd},
     watch::{Channel, Heard, Observer, Watch, Watchers},
 };
 use crate::{
@@ -185,18 +185,18 @@ impl Joins for MemoryResults {
         Ok(())
     }
 
-    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>> {
+    fn members(&self, id: &str, most: usize) -> Result<Vec<MemberEnd>> {
         let (now, held) = (clock::wall_ms(), self.store.lock());
         let join = held.joins.get(id).filter(|join| join.is_alive(now));
         join.map_or_else(|| Ok(Vec::new()), |join| join.members(most))
     }
 
-    fn renew(&self, joined: &Joined) -> Result<bool> {
+    fn renew(&self, joined: &JoinClaim) -> Result<bool> {
         let (now, mut held) = (clock::wall_ms(), self.store.lock());
         Ok(held.join(&joined.id, now).renew(&joined.token, now))
     }
 
-    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn close<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         Box::pin(async {
             if let Some(join) = self.store.lock().joins.get_mut(&joined.id) {
                 join.close(&joined.token);
@@ -205,7 +205,7 @@ impl Joins for MemoryResults {
         })
     }
 
-    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn reopen<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         Box::pin(async {
             if let Some(join) = self.store.lock().joins.get_mut(&joined.id) {
                 join.reopen(&joined.token);

@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-pub use join::{Join, Joined, Joins, Member};
+pub use join::{Join, JoinClaim, Joins, Member};
 pub use record::{Record, State};
 pub use watch::{Observer, Watch};
 
@@ -68,7 +68,7 @@ pub struct Stored {
     /// Records that it has no memory for, by their index in the batch: they may be stored later.
     pub later: Vec<(usize, Error)>,
     /// Joins that it completed, claimed for whoever stored it; see [`join`].
-    pub joined: Vec<Joined>,
+    pub joined: Vec<JoinClaim>,
     /// Members of joins that are complete and claimed by others, by their index in the batch: what
     /// waits for their records waits until these are stored once more and are not named.
     pub claimed: Vec<usize>,
@@ -76,7 +76,7 @@ pub struct Stored {
 
 impl Stored {
     /// Takes what counting the record at `index` said: whose claim its join is.
-    fn counted(&mut self, index: usize, member: &Member, joined: Joined) {
+    fn counted(&mut self, index: usize, member: &Member, joined: JoinClaim) {
         if joined.token == member.token {
             self.joined.push(joined);
         } else {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     encoded,
-    join::{self, Ended, Member},
+    join::{self, Member, MemberEnd},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -185,13 +185,13 @@ pub struct Record {
 
 impl Record {
     /// The member that ended with this record, and how.
-    pub(super) fn ended(&self) -> Option<(&Member, Ended)> {
+    pub(super) fn ended(&self) -> Option<(&Member, MemberEnd)> {
         let member = self.member.as_deref().filter(|_| self.state.is_ready())?;
         let result = match &member.encoded {
             Some(member) => encoded::mark(member),
             None => join::result_of(&self.document, &self.state),
         };
-        Some((member, Ended { id: self.id.clone(), state: self.state.clone(), result }))
+        Some((member, MemberEnd { id: self.id.clone(), state: self.state.clone(), result }))
     }
 }
 

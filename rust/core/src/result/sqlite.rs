@@ -22,8 +22,8 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    Join, Joined, Joins, Member, Origin, Record, ResultStore, State, Stored,
-    join::Ended,
+    Join, JoinClaim, Joins, Member, Origin, Record, ResultStore, State, Stored,
+    join::MemberEnd,
     watch::{Channel, Heard, Observer, Watch, Watchers},
 };
 use crate::{
@@ -142,7 +142,7 @@ impl SqliteResults {
         if clean {
             self.cleaned.store(now, Ordering::Relaxed);
         }
-        let members: Vec<(usize, Member, Ended, Option<u64>)> = batch
+        let members: Vec<(usize, Member, MemberEnd, Option<u64>)> = batch
             .iter()
             .enumerate()
             .filter(|(_, record)| fits(record))
@@ -208,23 +208,23 @@ impl Joins for SqliteResults {
         self.change(move |tx| join::extend(tx, &more))
     }
 
-    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>> {
+    fn members(&self, id: &str, most: usize) -> Result<Vec<MemberEnd>> {
         let now = clock::wall_ms();
         self.handle.database().read(|connection| join::members(connection, (id, most), now))?
     }
 
-    fn renew(&self, joined: &Joined) -> Result<bool> {
+    fn renew(&self, joined: &JoinClaim) -> Result<bool> {
         let joined = joined.clone();
         self.change(move |tx| join::renew(tx, &joined))
     }
 
-    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn close<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         let (cost, joined) = (self.cost(&[]), joined.clone());
         let close = move |tx: &mut Tx<'_>| join::close(tx, &joined);
         Box::pin(self.handle.database().write_async(cost, close))
     }
 
-    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn reopen<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         let (cost, joined) = (self.cost(&[]), joined.clone());
         let reopen = move |tx: &mut Tx<'_>| join::reopen(tx, &joined);
         Box::pin(self.handle.database().write_async(cost, reopen))

@@ -31,7 +31,7 @@ use crate::{
     worker::{
         compose::{Composed, Composer},
         joining::{Completed, JoinNews, Joining},
-        kept::{After, GivenUp, Refused, next_batch},
+        kept::{GivenUp, Refused, SettleAfter, next_batch},
         outbox::{Entry, Outbox, Sent},
         retry::Retry,
         storing::{Batch, Storing},
@@ -110,7 +110,7 @@ impl Flush {
     }
 
     /// Takes a record, and what is settled after it.
-    pub(super) fn push(&mut self, record: Option<Record>, mut after: After) {
+    pub(super) fn push(&mut self, record: Option<Record>, mut after: SettleAfter) {
         match record.filter(|_| self.storing.stores()) {
             Some(record) => {
                 let early = after.once && record.member.is_none();
@@ -124,7 +124,7 @@ impl Flush {
     }
 
     /// Lets go what waited for a record.
-    fn release(&mut self, after: After) {
+    fn release(&mut self, after: SettleAfter) {
         self.ready.extend(after.settlement);
         if let Some(completed) = after.join {
             self.joining.close(completed);
@@ -149,7 +149,12 @@ impl Flush {
     }
 
     /// Takes what is published before a record is stored, and what is settled after it.
-    pub(super) fn follow(&mut self, follow: Vec<FollowUp>, record: Option<Record>, after: After) {
+    pub(super) fn follow(
+        &mut self,
+        follow: Vec<FollowUp>,
+        record: Option<Record>,
+        after: SettleAfter,
+    ) {
         self.outbox.push(follow, record, after);
     }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     broker::{Delivery, Recovered, Settle, Want, memory::MemoryBroker},
     error::ErrorKind,
-    result::{Join, Joined, Joins, State, Stored, join::Ended},
+    result::{Join, JoinClaim, Joins, State, Stored, join::MemberEnd},
     worker::storing::LARGE,
 };
 
@@ -45,16 +45,16 @@ impl Joins for Servers {
     fn extend(&self, _: &Join) -> Result<()> {
         unreachable!("the loop never adds members")
     }
-    fn members(&self, _: &str, _: usize) -> Result<Vec<Ended>> {
+    fn members(&self, _: &str, _: usize) -> Result<Vec<MemberEnd>> {
         unreachable!("flush never reads")
     }
-    fn renew(&self, _: &Joined) -> Result<bool> {
+    fn renew(&self, _: &JoinClaim) -> Result<bool> {
         unreachable!("flush never renews")
     }
-    fn close<'a>(&'a self, _: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn close<'a>(&'a self, _: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         unreachable!("flush never closes")
     }
-    fn reopen<'a>(&'a self, _: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn reopen<'a>(&'a self, _: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         unreachable!("flush never opens")
     }
 }
@@ -303,7 +303,7 @@ async fn a_large_record_travels_alone_and_in_turn() {
     b.flush.push(Some(large.clone()), Some(settlement(1, Settle::Ack)).into());
     b.both("a", 2);
     b.both("b", 3);
-    b.flush.push(Some(Record { id: "larger".into(), ..large }), After::default());
+    b.flush.push(Some(Record { id: "larger".into(), ..large }), SettleAfter::default());
     b.servers.refusals.lock().expect("whole").push(ErrorKind::Connection);
     b.run(0).await;
     assert_eq!(b.servers.log(), [""; 0]);
@@ -320,13 +320,16 @@ async fn a_large_record_travels_alone_and_in_turn() {
 async fn what_is_given_up_is_held_unless_it_must_not_run_again() {
     let mut b = bench(Servers { gate: Some(Semaphore::new(0)), ..Servers::default() });
     let of = |state| Record { state, ..record("x") };
-    let ack =
-        |seq, once| After { settlement: Some(settlement(seq, Settle::Ack)), once, join: None };
+    let ack = |seq, once| SettleAfter {
+        settlement: Some(settlement(seq, Settle::Ack)),
+        once,
+        join: None,
+    };
     b.flush.push(Some(of(State::Success)), ack(1, true));
     b.run(0).await; // on its way
     b.flush.push(Some(of(State::Success)), ack(2, false));
     b.flush.push(Some(of(State::Retry)), ack(3, false));
-    b.flush.push(Some(of(State::Success)), After::default());
+    b.flush.push(Some(of(State::Success)), SettleAfter::default());
     let held: Vec<bool> = b.flush.give_up().iter().map(|one| one.held).collect();
     assert_eq!(held, [false, true, false, false]);
     b.servers.gate.as_ref().expect("set").add_permits(9);
@@ -399,8 +402,8 @@ async fn a_backlog_is_noticed_until_half_of_it_is_gone() {
     b.flush.ready.truncate(KEPT / 2 - 1);
     assert!(!b.flush.is_full());
     let half = Record { document: Bytes::from(vec![0; KEPT_BYTES / 2]), ..record("half") };
-    b.flush.push(Some(half.clone()), After::default());
+    b.flush.push(Some(half.clone()), SettleAfter::default());
     assert!(!b.flush.is_full());
-    b.flush.push(Some(half), After::default());
+    b.flush.push(Some(half), SettleAfter::default());
     assert!(b.flush.is_full());
 }

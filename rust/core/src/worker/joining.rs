@@ -24,10 +24,10 @@ use crate::{
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
     pool::FollowUp,
-    result::{Joined, Record, ResultStore, join::CLAIM_MS},
+    result::{JoinClaim, Record, ResultStore, join::CLAIM_MS},
     worker::{
         compose::{Composed, Composer, Ending, ErrorCall, Fate},
-        kept::After,
+        kept::SettleAfter,
         members,
         retry::Retry,
     },
@@ -37,11 +37,11 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Completed {
     /// The claim to publish what follows it.
-    pub(super) joined: Joined,
+    pub(super) joined: JoinClaim,
     /// The message of the member that completed it.
     pub(super) message: Bytes,
     /// What is settled after that: the messages of the members that completed it.
-    pub(super) after: Vec<After>,
+    pub(super) after: Vec<SettleAfter>,
     /// Since when it is claimed, at the latest.
     pub(super) claimed_at: Micros,
     /// When it may be composed again.
@@ -69,7 +69,7 @@ pub(super) enum JoinNews {
     /// What follows a join is to be published.
     Composed(Box<Completed>, Composed),
     /// A join is closed; this may be settled.
-    Closed(Vec<After>),
+    Closed(Vec<SettleAfter>),
     /// A server is away; it will be tried again.
     Failed(Error),
 }
@@ -77,7 +77,7 @@ pub(super) enum JoinNews {
 /// What a thread has composed, and the error for which it is not what was asked for first.
 struct Work {
     composed: Result<Composed>,
-    because: Option<Error>,
+    failure: Option<Error>,
 }
 
 /// How a claim ends.
@@ -164,7 +164,7 @@ impl Joining {
 
     /// Gives one claim back; what must be settled all the same. The other messages stay held, so that
     /// their tasks run again and complete the join.
-    pub(super) fn give_back(&mut self, mut completed: Box<Completed>) -> Vec<After> {
+    pub(super) fn give_back(&mut self, mut completed: Box<Completed>) -> Vec<SettleAfter> {
         let after = std::mem::take(&mut completed.after);
         let (once, again): (Vec<_>, Vec<_>) = after.into_iter().partition(|after| after.once);
         if again.iter().all(|after| after.settlement.is_none()) {
@@ -181,7 +181,7 @@ impl Joining {
     pub(super) fn give_up(
         &mut self,
         published: impl IntoIterator<Item = Box<Completed>>,
-    ) -> Vec<After> {
+    ) -> Vec<SettleAfter> {
         let composing = self.composing.take().map(|(completed, _)| completed);
         let waiting = std::mem::take(&mut self.waiting);
         let all = waiting.into_iter().chain(composing).chain(published);
@@ -244,7 +244,7 @@ impl Joining {
     fn composed(
         &mut self,
         mut completed: Box<Completed>,
-        Work { composed, because }: Work,
+        Work { composed, failure }: Work,
         now: Micros,
         random: &mut dyn FnMut() -> f64,
     ) -> JoinNews {
@@ -252,7 +252,7 @@ impl Joining {
         match composed {
             Ok(composed) => {
                 completed.retry = Retry::default();
-                if let Some(error) = because {
+                if let Some(error) = failure {
                     tracing::error!(join, %error, "what follows a join cannot be had, it ends as a failure");
                 }
                 JoinNews::Composed(completed, composed)
@@ -264,7 +264,7 @@ impl Joining {
                 JoinNews::Failed(error)
             }
             Err(error) => {
-                let error = because.unwrap_or(error);
+                let error = failure.unwrap_or(error);
                 tracing::error!(join, %error, "what follows a join cannot be told, it is lost");
                 JoinNews::Composed(completed, Composed::default())
             }
@@ -297,7 +297,7 @@ impl Joining {
 
 impl Completed {
     /// Of a join that was claimed at this time, at the earliest.
-    pub(super) fn new(joined: Joined, claimed_at: Micros) -> Self {
+    pub(super) fn new(joined: JoinClaim, claimed_at: Micros) -> Self {
         let (message, after, lost) = (Bytes::new(), Vec::new(), None);
         Self { joined, message, after, lost, claimed_at, retry: Retry::default() }
     }
@@ -314,7 +314,7 @@ impl Completed {
 
     /// The lease lapsed: settlements are void.
     pub(super) fn fenced(&mut self) {
-        self.after.iter_mut().for_each(After::fenced);
+        self.after.iter_mut().for_each(SettleAfter::fenced);
     }
 }
 
@@ -327,7 +327,7 @@ fn compose(
     let Some(composer) = composer else {
         let text = "this worker composes nothing, run the last member on one that does";
         let error = Error::new(ErrorKind::Unsupported, text);
-        return Box::pin(async { Work { composed: Err(error), because: None } });
+        return Box::pin(async { Work { composed: Err(error), failure: None } });
     };
     let (group, message) = (completed.joined.id.clone(), completed.message.clone());
     let lost = completed.lost.clone();
@@ -335,7 +335,7 @@ fn compose(
         let work = move || work(&*store, &*composer, (group, message), lost);
         spawn_blocking(work).await.unwrap_or_else(|e| {
             let error = Error::caused(ErrorKind::Internal, "the composition was broken off", e);
-            Work { composed: Err(error), because: None }
+            Work { composed: Err(error), failure: None }
         })
     })
 }
@@ -346,24 +346,24 @@ fn work(
     (group, message): (String, Bytes),
     lost: Option<String>,
 ) -> Work {
-    let mut because = None;
+    let mut failure = None;
     let fate = match lost {
         Some(why) => Fate::Lost(why),
         None => match members::fate(store, &group, composer.limit()) {
             Ok(Some(fate)) => fate,
             // It was closed by another.
-            Ok(None) => return Work { composed: Ok(Composed::default()), because },
-            Err(error) if error.is_retryable() => return Work { composed: Err(error), because },
-            Err(error) => Fate::Lost(because.insert(error).to_string()),
+            Ok(None) => return Work { composed: Ok(Composed::default()), failure },
+            Err(error) if error.is_retryable() => return Work { composed: Err(error), failure },
+            Err(error) => Fate::Lost(failure.insert(error).to_string()),
         },
     };
     let mut ending = Ending { group, message, fate };
     let first = composer.compose(&ending);
     match first {
         Err(error) if !error.is_retryable() && !matches!(ending.fate, Fate::Lost(_)) => {
-            ending.fate = Fate::Lost(because.insert(error).to_string());
-            Work { composed: composer.compose(&ending), because }
+            ending.fate = Fate::Lost(failure.insert(error).to_string());
+            Work { composed: composer.compose(&ending), failure }
         }
-        done => Work { composed: done, because },
+        done => Work { composed: done, failure },
     }
 }

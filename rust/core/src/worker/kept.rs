@@ -17,7 +17,7 @@ const OVERHEAD: usize = 256;
 
 /// What is settled after a record.
 #[derive(Debug, Default)]
-pub(super) struct After {
+pub(super) struct SettleAfter {
     /// What is sent to the broker.
     pub(super) settlement: Option<Settlement>,
     /// The task ran and must not run again: its settlement waits for no record, unless it is the
@@ -27,19 +27,19 @@ pub(super) struct After {
     pub(super) join: Option<Box<Completed>>,
 }
 
-impl From<Option<Settlement>> for After {
+impl From<Option<Settlement>> for SettleAfter {
     fn from(settlement: Option<Settlement>) -> Self {
         Self { settlement, ..Self::default() }
     }
 }
 
-impl From<Box<Completed>> for After {
+impl From<Box<Completed>> for SettleAfter {
     fn from(join: Box<Completed>) -> Self {
         Self { join: Some(join), ..Self::default() }
     }
 }
 
-impl After {
+impl SettleAfter {
     /// Adds the messages whose settlements are here.
     pub(super) fn held(&self, tags: &mut Vec<Tag>) {
         tags.extend(self.settlement.as_ref().map(|settlement| settlement.tag));
@@ -63,7 +63,7 @@ pub(super) struct Refused {
     /// The record.
     pub(super) record: Record,
     /// What was to be settled after it.
-    pub(super) after: After,
+    pub(super) after: SettleAfter,
     /// Why.
     pub(super) error: Error,
 }
@@ -83,11 +83,11 @@ pub(super) struct GivenUp {
 #[derive(Default)]
 pub(super) struct Kept {
     pub(super) records: Vec<Record>,
-    pub(super) after: Vec<After>,
+    pub(super) after: Vec<SettleAfter>,
 }
 
 impl Kept {
-    pub(super) fn push(&mut self, record: Record, after: After) {
+    pub(super) fn push(&mut self, record: Record, after: SettleAfter) {
         self.records.push(record);
         self.after.push(after);
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     error::{Error, ErrorKind, Result},
     message::pyjson::entries,
-    result::{GROUP_PREFIX, ResultStore, State, encoded, join::Ended},
+    result::{GROUP_PREFIX, ResultStore, State, encoded, join::MemberEnd},
     worker::compose::Fate,
 };
 
@@ -25,7 +25,7 @@ pub(super) fn fate(store: &dyn ResultStore, group: &str, most: usize) -> Result<
         let text = "its members are told in another encoding than this worker's, set the same `result_serializer` on all workers";
         return Err(Error::new(ErrorKind::Decode, text));
     }
-    let lost = |one: &&Ended| matches!(one.state, State::Failure | State::Revoked);
+    let lost = |one: &&MemberEnd| matches!(one.state, State::Failure | State::Revoked);
     if let Some(one) = members.iter().find(lost) {
         let (id, exception) = (one.id.clone(), one.result.clone());
         return Ok(Some(Fate::Failed { id, exception }));
@@ -43,7 +43,7 @@ pub(super) fn fate(store: &dyn ResultStore, group: &str, most: usize) -> Result<
 fn nested(
     store: &dyn ResultStore,
     saved: &[u8],
-    members: Vec<Ended>,
+    members: Vec<MemberEnd>,
     most: usize,
 ) -> Result<Vec<Bytes>> {
     let broken = |e| Error::caused(ErrorKind::Decode, "what is stored of the group is not read", e);

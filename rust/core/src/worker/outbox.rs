@@ -25,8 +25,8 @@ use crate::{
     future::BoxFuture,
     message::{Encoding, Message},
     pool::FollowUp,
-    result::{Joined, Record, ResultStore},
-    worker::{kept::After, retry::Retry},
+    result::{JoinClaim, Record, ResultStore},
+    worker::{kept::SettleAfter, retry::Retry},
 };
 
 /// Most entries in one batch.
@@ -46,7 +46,7 @@ const OVERHEAD: usize = 256;
 pub(super) struct Entry {
     pub(super) follow: Vec<FollowUp>,
     pub(super) record: Option<Record>,
-    pub(super) after: After,
+    pub(super) after: SettleAfter,
     /// Its place among all entries.
     number: u64,
     /// How often it was refused although others went through since it was refused before.
@@ -121,7 +121,12 @@ impl Outbox {
     }
 
     /// Takes what follows a task, and what is stored and settled after it.
-    pub(super) fn push(&mut self, follow: Vec<FollowUp>, record: Option<Record>, after: After) {
+    pub(super) fn push(
+        &mut self,
+        follow: Vec<FollowUp>,
+        record: Option<Record>,
+        after: SettleAfter,
+    ) {
         let (number, seen) = (self.numbered, self.published);
         let entry = Entry { follow, record, after, number, refusals: 0, seen, retry: None };
         self.numbered += 1;
@@ -360,7 +365,7 @@ impl Outbox {
 
 impl Entry {
     /// The claim of the join that these messages follow, if that may have lapsed.
-    fn stale(&self, now: Micros) -> Option<&Joined> {
+    fn stale(&self, now: Micros) -> Option<&JoinClaim> {
         let join = self.after.join.as_deref().filter(|join| join.is_stale(now))?;
         Some(&join.joined)
     }

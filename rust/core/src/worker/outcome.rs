@@ -30,7 +30,7 @@ use crate::{
         compose::Composed,
         inflight::{Ended, Place, Request},
         joining::{Completed, FailedChord},
-        kept::After,
+        kept::SettleAfter,
         settle::{self, Context, Decision},
         task_log,
         triage::UNKNOWN,
@@ -125,13 +125,13 @@ impl Worker {
     fn pass_on(&mut self, mut decision: Decision, tag: Tag, lease: u32) {
         let settlement =
             decision.settle.filter(|_| lease == self.lease).map(|how| Settlement { tag, how });
-        let after = After { settlement, once: decision.once, join: None };
+        let after = SettleAfter { settlement, once: decision.once, join: None };
         if decision.store.is_none() {
             // The message waits for the last of them.
             decision.store = decision.ended.pop();
         }
         for record in decision.ended {
-            self.flush.push(Some(record), After::default());
+            self.flush.push(Some(record), SettleAfter::default());
         }
         if !decision.follow.is_empty() {
             self.flush.follow(decision.follow, decision.store, after);
@@ -210,7 +210,7 @@ impl Worker {
         if !calls.is_empty() {
             // Whoever waits for the body learns it at once; the calls may wait long behind others.
             for record in &ended {
-                self.flush.push(Some(record.clone()), After::default());
+                self.flush.push(Some(record.clone()), SettleAfter::default());
             }
         }
         self.fail_chord(Box::new(FailedChord { completed, calls, follow, ended }));
@@ -233,7 +233,7 @@ impl Worker {
         let FailedChord { completed, follow, mut ended, .. } = *chord;
         let last = ended.pop();
         for record in ended {
-            self.flush.push(Some(record), After::default());
+            self.flush.push(Some(record), SettleAfter::default());
         }
         self.flush.follow(follow, last, completed.into());
     }
@@ -249,7 +249,7 @@ impl Worker {
         let join = completed.joined.id.as_str();
         tracing::error!(join, %error, "the broker refuses what follows a join");
         if record.is_some() {
-            self.flush.push(record, After::default());
+            self.flush.push(record, SettleAfter::default());
         }
         self.flush.lost_join(completed, error);
     }

@@ -35,7 +35,7 @@ use crate::{
     worker::{
         document::{self, Raised, Told},
         inflight::Request,
-        kept::After,
+        kept::SettleAfter,
     },
 };
 
@@ -289,7 +289,7 @@ pub fn retry_lost(record: &Record, now: i64) -> Record {
 
 /// The message of a task that may run again, where what follows it can never be published: it is
 /// parked in place of being acknowledged. What must not run twice is acknowledged all the same.
-pub(super) fn park_unpublishable(after: &mut After, id: Arc<str>, error: &Error) -> bool {
+pub(super) fn park_unpublishable(after: &mut SettleAfter, id: Arc<str>, error: &Error) -> bool {
     let Some(settlement) = after.settlement.as_mut().filter(|_| !after.once) else { return false };
     if !matches!(settlement.how, Settle::Ack) {
         return false;

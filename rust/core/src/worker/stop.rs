@@ -15,7 +15,7 @@ use crate::{
     worker::{
         Now, Worker,
         inflight::{Place, Request},
-        kept::{After, GivenUp},
+        kept::{GivenUp, SettleAfter},
         settle,
         shutdown::{Step, Stop},
         suspect::Suspects,
@@ -148,7 +148,7 @@ impl Worker {
             } else if !follow.is_empty() {
                 let lost_retry = record.state == State::Retry;
                 let record = if lost_retry { settle::retry_lost(&record, now) } else { record };
-                self.flush.push(Some(record), After::default());
+                self.flush.push(Some(record), SettleAfter::default());
             } else if record.state.is_ready() {
                 tracing::error!(task_id, state, "a result could not be stored, it is lost");
             }

@@ -16,11 +16,11 @@ use crate::{
     clock::Micros,
     error::{Error, Result},
     future::BoxFuture,
-    result::{Joined, Record, ResultStore, Stored, join::CLAIM_MS},
+    result::{JoinClaim, Record, ResultStore, Stored, join::CLAIM_MS},
     worker::{
         flush,
         joining::Completed,
-        kept::{After, Kept, Refused, weight},
+        kept::{Kept, Refused, SettleAfter, weight},
         retry::Retry,
     },
 };
@@ -34,7 +34,7 @@ pub(super) const LARGE: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// What was waiting for its records.
-    pub(super) released: Vec<After>,
+    pub(super) released: Vec<SettleAfter>,
     /// Joins that it completed.
     pub(super) completed: Vec<Completed>,
     /// What the store will never take.
@@ -47,7 +47,7 @@ pub(super) struct Batch {
 struct UnderWay {
     /// Shared with `reply`.
     records: Arc<Vec<Record>>,
-    after: Vec<After>,
+    after: Vec<SettleAfter>,
     reply: BoxFuture<'static, Result<Stored>>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Storing {
     large_next: bool,
     under_way: Option<UnderWay>,
     /// Members of joins that others have claimed, and when they are stored once more.
-    claimed: Vec<(Micros, Record, After)>,
+    claimed: Vec<(Micros, Record, SettleAfter)>,
     /// Bytes of all records that are kept or on their way.
     bytes: usize,
     stored_at: Micros,
@@ -88,7 +88,7 @@ impl Storing {
     }
 
     /// Takes a record, and what waits for it.
-    pub(super) fn push(&mut self, record: Record, after: After) {
+    pub(super) fn push(&mut self, record: Record, after: SettleAfter) {
         self.bytes += weight(&record);
         self.kept(&record).push(record, after);
     }
@@ -126,7 +126,7 @@ impl Storing {
         let under_way = self.under_way.iter_mut().flat_map(|batch| &mut batch.after);
         let claimed = self.claimed.iter_mut().map(|(.., after)| after);
         let kept = self.small.after.iter_mut().chain(&mut self.large.after);
-        kept.chain(under_way).chain(claimed).for_each(After::fenced);
+        kept.chain(under_way).chain(claimed).for_each(SettleAfter::fenced);
     }
 
     /// Takes out all that is not known to be stored.
@@ -149,7 +149,7 @@ impl Storing {
         if self.claimed.iter().any(|(at, ..)| *at <= now) {
             let (due, later) = self.claimed.drain(..).partition(|(at, ..)| *at <= now);
             self.claimed = later;
-            let due: Vec<(Micros, Record, After)> = due;
+            let due: Vec<(Micros, Record, SettleAfter)> = due;
             for (_, record, after) in due {
                 self.kept(&record).push(record, after);
             }
@@ -213,7 +213,7 @@ impl Storing {
     /// Takes the store's answer to a batch.
     fn stored(
         &mut self,
-        (records, mut after): (Vec<Record>, Vec<After>),
+        (records, mut after): (Vec<Record>, Vec<SettleAfter>),
         stored: Stored,
         now: Micros,
         random: &mut dyn FnMut() -> f64,
@@ -251,7 +251,12 @@ impl Storing {
 }
 
 /// A join that a batch, sent at `at`, has completed, with what is settled after its members.
-fn completed(joined: Joined, records: &[Record], after: &mut [After], at: Micros) -> Completed {
+fn completed(
+    joined: JoinClaim,
+    records: &[Record],
+    after: &mut [SettleAfter],
+    at: Micros,
+) -> Completed {
     let mut completed = Completed::new(joined, at);
     for (record, after) in records.iter().zip(after) {
         let Some(member) = record.member.as_deref() else { continue };

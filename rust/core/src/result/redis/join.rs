@@ -19,8 +19,8 @@ use crate::{
     message::pyjson::write_str,
     redis_connection::Multiplexed,
     result::{
-        Join, Joined, Joins, Member, Record, State, Stored, encoded,
-        join::{self, CLAIM_MS, DONE_MS, Ended, Size},
+        Join, JoinClaim, Joins, Member, Record, State, Stored, encoded,
+        join::{self, CLAIM_MS, DONE_MS, MemberEnd, Size},
         record,
     },
 };
@@ -75,7 +75,7 @@ impl RedisResults {
                         batch[*index].member.as_ref().is_some_and(|member| member.token == token)
                     };
                     if members.iter().any(own) {
-                        stored.joined.push(Joined { id: id.to_owned(), token });
+                        stored.joined.push(JoinClaim { id: id.to_owned(), token });
                     } else {
                         stored.claimed.extend(members);
                     }
@@ -134,7 +134,7 @@ impl RedisResults {
     }
 
     /// Closes a join or gives its claim back.
-    async fn unjoin(&self, joined: &Joined, remember: Option<u64>) -> Result<()> {
+    async fn unjoin(&self, joined: &JoinClaim, remember: Option<u64>) -> Result<()> {
         let mut call = cmd("EVALSHA");
         call.arg(UNJOIN.get_hash()).arg(SUFFIXES.len()).arg(self.join_keys(&joined.id));
         call.arg(&joined.token);
@@ -170,7 +170,7 @@ impl Joins for RedisResults {
         self.set_size(more, &join::token())
     }
 
-    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>> {
+    fn members(&self, id: &str, most: usize) -> Result<Vec<MemberEnd>> {
         let key = &self.join_keys(id)[0];
         let (mut members, mut size) = (Vec::new(), Size::new(most));
         loop {
@@ -206,7 +206,7 @@ impl Joins for RedisResults {
         Ok(members)
     }
 
-    fn renew(&self, joined: &Joined) -> Result<bool> {
+    fn renew(&self, joined: &JoinClaim) -> Result<bool> {
         let mut call = cmd("EVALSHA");
         call.arg(RENEW.get_hash()).arg(SUFFIXES.len()).arg(self.join_keys(&joined.id));
         call.arg(&joined.token).arg(CLAIM_MS);
@@ -221,11 +221,11 @@ impl Joins for RedisResults {
         })
     }
 
-    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn close<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.unjoin(joined, Some(DONE_MS)))
     }
 
-    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn reopen<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.unjoin(joined, None))
     }
 }
@@ -240,7 +240,7 @@ async fn run(con: &mut Multiplexed, call: &Cmd) -> RedisResult<Claimed> {
 }
 
 /// Adds a member to a call of [`JOIN`].
-fn add_member(call: &mut Cmd, member: &Member, ended: &Ended) {
+fn add_member(call: &mut Cmd, member: &Member, ended: &MemberEnd) {
     call.arg(&member.token);
     match member.index {
         Some(index) => call.arg(index),
@@ -257,7 +257,7 @@ fn load(source: &str) -> Cmd {
 }
 
 /// A member as Celery writes it, byte for byte: in a sorted set the bytes tell members apart.
-fn part(ended: &Ended) -> Vec<u8> {
+fn part(ended: &MemberEnd) -> Vec<u8> {
     if let Some(member) = encoded::member(&ended.result) {
         return member.to_vec();
     }
@@ -272,7 +272,7 @@ fn part(ended: &Ended) -> Vec<u8> {
 }
 
 /// A member as it was written.
-fn ended(part: &[u8]) -> Result<Ended> {
+fn ended(part: &[u8]) -> Result<MemberEnd> {
     let broken = |_| Error::new(ErrorKind::Decode, "a member of a join is not what Celery writes");
     let part = record::open(part)?;
     if part.first() != Some(&b'[') {
@@ -287,5 +287,5 @@ fn ended(part: &[u8]) -> Result<Ended> {
     };
     let id: String = serde_json::from_slice(id).map_err(broken)?;
     let state: String = serde_json::from_slice(state).map_err(broken)?;
-    Ok(Ended { id, state: State::from_name(&state), result: Bytes::copy_from_slice(result) })
+    Ok(MemberEnd { id, state: State::from_name(&state), result: Bytes::copy_from_slice(result) })
 }

@@ -7,8 +7,8 @@ use crate::{
     clock::Millis,
     error::Result,
     result::{
-        Join, Joined, Member, State,
-        join::{CLAIM_MS, DONE_MS, Ended, Size, UNDECLARED_MS},
+        Join, JoinClaim, Member, State,
+        join::{CLAIM_MS, DONE_MS, MemberEnd, Size, UNDECLARED_MS},
     },
     sqlite_store::Tx,
 };
@@ -52,9 +52,9 @@ fn undeclared(tx: &Tx<'_>) -> Millis {
 pub(super) fn count(
     tx: &Tx<'_>,
     member: &Member,
-    ended: &Ended,
+    ended: &MemberEnd,
     expires: Option<Millis>,
-) -> rusqlite::Result<Option<Joined>> {
+) -> rusqlite::Result<Option<JoinClaim>> {
     let row = tx
         .prepare("SELECT number, closed, expires <= ?2 FROM joined WHERE id = ?1")?
         .query_row((&member.group, tx.now), |row| {
@@ -88,7 +88,7 @@ pub(super) fn count(
 }
 
 /// Claims a join that is complete, unless somebody else has; whose claim it is.
-fn claim(tx: &Tx<'_>, number: i64, id: &str, token: &str) -> rusqlite::Result<Option<Joined>> {
+fn claim(tx: &Tx<'_>, number: i64, id: &str, token: &str) -> rusqlite::Result<Option<JoinClaim>> {
     let owner: Option<String> = tx
         .prepare(
             "UPDATE joined SET token = iif(token <> ?2 AND claimed > ?4, token, ?2), \
@@ -99,11 +99,11 @@ fn claim(tx: &Tx<'_>, number: i64, id: &str, token: &str) -> rusqlite::Result<Op
             row.get(0)
         })
         .optional()?;
-    Ok(owner.map(|token| Joined { id: id.to_owned(), token }))
+    Ok(owner.map(|token| JoinClaim { id: id.to_owned(), token }))
 }
 
 /// Has a claim last; whether it is not another's by now.
-pub(super) fn renew(tx: &Tx<'_>, joined: &Joined) -> rusqlite::Result<bool> {
+pub(super) fn renew(tx: &Tx<'_>, joined: &JoinClaim) -> rusqlite::Result<bool> {
     let claimed = tx.now.saturating_add_unsigned(CLAIM_MS);
     let renewed = tx
         .prepare(
@@ -124,7 +124,7 @@ pub(super) fn members(
     connection: &Connection,
     (id, most): (&str, usize),
     now: Millis,
-) -> rusqlite::Result<Result<Vec<Ended>>> {
+) -> rusqlite::Result<Result<Vec<MemberEnd>>> {
     let mut statement = connection.prepare_cached(
         "SELECT member.id, state, result FROM joined JOIN member ON joined = number \
          WHERE joined.id = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY place, member.id",
@@ -132,7 +132,7 @@ pub(super) fn members(
     let (mut rows, mut members) = (statement.query((id, now))?, Vec::new());
     let mut size = Size::new(most);
     while let Some(row) = rows.next()? {
-        let ended = Ended {
+        let ended = MemberEnd {
             id: row.get(0)?,
             state: State::from_name(row.get_ref(1)?.as_str()?),
             result: Bytes::copy_from_slice(row.get_ref(2)?.as_blob()?),
@@ -146,7 +146,7 @@ pub(super) fn members(
 }
 
 /// Closes a join that is claimed with this token.
-pub(super) fn close(tx: &Tx<'_>, joined: &Joined) -> rusqlite::Result<()> {
+pub(super) fn close(tx: &Tx<'_>, joined: &JoinClaim) -> rusqlite::Result<()> {
     let number: Option<i64> = tx
         .prepare(
             "UPDATE joined SET closed = 1, size = NULL, added = 0, token = NULL, \
@@ -163,7 +163,7 @@ pub(super) fn close(tx: &Tx<'_>, joined: &Joined) -> rusqlite::Result<()> {
 }
 
 /// Takes the claim back.
-pub(super) fn reopen(tx: &Tx<'_>, joined: &Joined) -> rusqlite::Result<()> {
+pub(super) fn reopen(tx: &Tx<'_>, joined: &JoinClaim) -> rusqlite::Result<()> {
     tx.prepare("UPDATE joined SET token = NULL WHERE id = ?1 AND token = ?2")?
         .execute((&joined.id, &joined.token))
         .map(drop)

@@ -14,8 +14,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
     result::{
-        Join, Joined, Joins, Observer, Origin, Record, ResultStore, Stored, Watch, join::Ended,
-        memory::MemoryResults,
+        Join, JoinClaim, Joins, Observer, Origin, Record, ResultStore, Stored, Watch,
+        join::MemberEnd, memory::MemoryResults,
     },
 };
 
@@ -60,20 +60,20 @@ impl Joins for FlakyResults {
     fn extend(&self, more: &Join) -> Result<()> {
         self.inner.extend(more)
     }
-    fn members(&self, id: &str, most: usize) -> Result<Vec<Ended>> {
+    fn members(&self, id: &str, most: usize) -> Result<Vec<MemberEnd>> {
         self.inner.members(id, most)
     }
-    fn renew(&self, joined: &Joined) -> Result<bool> {
+    fn renew(&self, joined: &JoinClaim) -> Result<bool> {
         self.trouble()?;
         self.inner.renew(joined)
     }
-    fn close<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn close<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.trouble()?;
             self.inner.close(joined).await
         })
     }
-    fn reopen<'a>(&'a self, joined: &'a Joined) -> BoxFuture<'a, Result<()>> {
+    fn reopen<'a>(&'a self, joined: &'a JoinClaim) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.trouble()?;
             self.inner.reopen(joined).await

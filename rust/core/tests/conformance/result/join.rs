@@ -8,7 +8,7 @@ use std::{
 
 use taskcore::{
     clock,
-    result::{Join, Joined, Member, Record, ResultStore, State},
+    result::{Join, JoinClaim, Member, Record, ResultStore, State},
 };
 
 use super::{Stores, record};
@@ -29,7 +29,7 @@ fn member(join: &str, index: i64) -> Record {
     Record { member, ..record(&format!("{join}-{index}"), State::Success, &index.to_string()) }
 }
 
-fn count(store: &dyn ResultStore, batch: &[Record]) -> Vec<Joined> {
+fn count(store: &dyn ResultStore, batch: &[Record]) -> Vec<JoinClaim> {
     let stored = crate::run(store.store(batch)).unwrap();
     assert!(stored.refused.is_empty());
     stored.joined

@@ -39,7 +39,7 @@ use super::{
     request::{Batch, Claimed, Given, Request},
     session::Session,
     settle,
-    wait::{Ended, Wait},
+    wait::{Wait, WaitEnd},
 };
 use crate::{
     broker::{Delivery, HORIZON_MS, Tag, Want, order::QueueOrder},
@@ -75,7 +75,7 @@ enum Task {
 enum Heard {
     Answers(Answers, Named, Vec<Place>),
     Returned,
-    Ended(usize, Ended),
+    WaitEnd(usize, WaitEnd),
     /// What was given to a fetch that was dropped.
     Untaken(Batch),
     /// Nobody waits for the request any more.
@@ -293,7 +293,7 @@ impl Fetcher {
         }
         for (at, wait) in self.waits.iter_mut().enumerate() {
             if let Poll::Ready(ended) = wait.poll(cx, &self.session) {
-                return Poll::Ready(ended.map(|ended| Heard::Ended(at, ended)));
+                return Poll::Ready(ended.map(|ended| Heard::WaitEnd(at, ended)));
             }
         }
         let heard = match &mut self.task {
@@ -316,10 +316,10 @@ impl Fetcher {
             Heard::Untaken(batch) => self.claimed.put_back(batch),
             Heard::Dropped => self.request = None,
             Heard::Answers(answers, claimed, looked) => self.answered(answers, &claimed, &looked),
-            Heard::Ended(at, ended) => {
+            Heard::WaitEnd(at, ended) => {
                 let lane = self.waits[at].lane();
                 self.lanes.uncovered((lane, Part::List));
-                if let Ended::Moved(tag, raw, more) = ended {
+                if let WaitEnd::Moved(tag, raw, more) = ended {
                     if more {
                         self.lanes.changed((lane, Part::List));
                     }

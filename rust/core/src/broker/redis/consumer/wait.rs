@@ -64,7 +64,7 @@ struct Running {
 
 /// How a wait ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum WaitEnd {
     /// With a message, and whether the list holds more.
     Moved(Tag, Bytes, bool),
     /// With nothing.
@@ -123,7 +123,11 @@ impl Wait {
     }
 
     /// Waits for the end of the wait, for ever if none is running.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, session: &Session) -> Poll<Result<Ended>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &Session,
+    ) -> Poll<Result<WaitEnd>> {
         let Some(running) = &mut self.running else { return Poll::Pending };
         let Poll::Ready(answer) = Pin::new(&mut running.answer).poll(cx) else {
             return Poll::Pending;
@@ -141,7 +145,7 @@ impl Wait {
         session: &Session,
         seq: u64,
         answer: RedisResult<Vec<Value>>,
-    ) -> Result<Ended> {
+    ) -> Result<WaitEnd> {
         const WHAT: &str = "wait for messages";
         let served = &session.lanes[self.lane];
         let replies = answer.map(Vec::into_iter);
@@ -152,17 +156,17 @@ impl Wait {
             Ok((moved, more))
         });
         match answer {
-            Ok((Value::Nil, _)) => Ok(Ended::Nothing),
+            Ok((Value::Nil, _)) => Ok(WaitEnd::Nothing),
             Ok((Value::BulkString(raw), more)) => {
                 let (tag, raw) = (Tag { lane: served.number, seq }, Bytes::from(raw));
                 session.ledger.moved(tag, raw.clone(), Arc::clone(&self.to));
-                Ok(Ended::Moved(tag, raw, more))
+                Ok(WaitEnd::Moved(tag, raw, more))
             }
             Ok((other, _)) => Err(session.nonsense(WHAT, &other)),
             Err(error) => {
                 self.rests = Some(clock::instant() + REFUSED);
                 let error = session.server.error(WHAT, error);
-                if error.kind() == ErrorKind::Storage { Ok(Ended::Refused) } else { Err(error) }
+                if error.kind() == ErrorKind::Storage { Ok(WaitEnd::Refused) } else { Err(error) }
             }
         }
     }
