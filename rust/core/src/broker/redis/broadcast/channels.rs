@@ -1,8 +1,4 @@
-//! PUB/SUB: channels as kombu names them, and the one connection on which a process hears them.
-//!
-//! A message on a fanout or topic exchange is published on the channel `/<db>.<exchange>`, followed
-//! by `/<routing key>` on a topic exchange, unless the key is empty. What a topic's pattern fits is
-//! a prefix of channels to the server and judged here.
+//! PUB/SUB: the one connection on which a process hears channels.
 //!
 //! The first who subscribes starts a thread with the connection; it ends when nobody has listened
 //! for [`IDLE`]. A connection that breaks ends all who listen by it, who then subscribe again and
@@ -24,14 +20,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::envelope;
+use super::{
+    envelope,
+    names::{Names, Source},
+};
 use crate::{
-    broker::{
-        broadcast::{Binding, BroadcastMessage, ExchangeType},
-        inbox::Inbox,
-    },
+    broker::{broadcast::ExchangeType, inbox::Inbox},
     error::{Error, ErrorKind, Result},
-    redis_connection::{Multiplexed, Server, glob},
+    redis_connection::{Multiplexed, Server},
 };
 
 /// How long the thread outlives the last subscriber, so that the next one finds its connection.
@@ -42,79 +38,6 @@ const PING: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages that are handed over at once.
 const MANY: usize = 1_000;
-
-/// The names of channels.
-#[derive(Clone, Debug)]
-pub(super) struct Names {
-    /// What stands before the name of an exchange.
-    start: String,
-}
-
-impl Names {
-    pub(super) fn new(prefix: &str, db: i64) -> Self {
-        Self { start: format!("{prefix}/{db}.") }
-    }
-
-    /// Where a message of this routing key is published. A fanout exchange has one channel.
-    pub(super) fn channel(&self, message: &BroadcastMessage) -> String {
-        let key = match message.exchange.kind {
-            ExchangeType::Topic => &*message.routing_key,
-            ExchangeType::Fanout | ExchangeType::Direct => "",
-        };
-        self.keyed(&message.exchange.name, key)
-    }
-
-    fn keyed(&self, exchange: &str, key: &str) -> String {
-        let slash = if key.is_empty() { "" } else { "/" };
-        format!("{}{exchange}{slash}{key}", self.start)
-    }
-
-    /// Where to listen for what a binding wants, and perhaps more.
-    fn sources(&self, binding: &Binding) -> Vec<Source> {
-        let (exchange, key) = (&*binding.exchange.name, &*binding.routing_key);
-        let exact = |key| Source { name: self.keyed(exchange, key), exact: true };
-        match binding.exchange.kind {
-            ExchangeType::Direct => Vec::new(),
-            // kombu publishes a fanout message with a routing key on a channel of that.
-            ExchangeType::Fanout if key.is_empty() => vec![exact("")],
-            ExchangeType::Fanout => vec![exact(""), exact(key)],
-            ExchangeType::Topic => match key.find(['*', '#']) {
-                None => vec![exact(key)],
-                Some(wildcard) => {
-                    // `task.#` fits `task` too.
-                    let literal = key[..wildcard].trim_end_matches('.');
-                    let literal =
-                        if key[wildcard..].starts_with('#') { literal } else { &key[..wildcard] };
-                    let name = format!("{}{exchange}/{literal}", self.start);
-                    let all = Source { name, exact: false };
-                    if wildcard == 0 { vec![all, exact("")] } else { vec![all] }
-                }
-            },
-        }
-    }
-}
-
-/// A channel, or the prefix of many.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Source {
-    name: String,
-    exact: bool,
-}
-
-impl Source {
-    /// Its name to the server.
-    fn subscription(&self) -> String {
-        if self.exact { self.name.clone() } else { glob(&self.name) }
-    }
-
-    fn has(&self, channel: &[u8]) -> bool {
-        if self.exact {
-            self.name.as_bytes() == channel
-        } else {
-            channel.starts_with(self.name.as_bytes())
-        }
-    }
-}
 
 /// The thread and its connection.
 pub(super) struct Channels {

@@ -6,6 +6,7 @@
 
 mod channels;
 mod envelope;
+mod names;
 mod replies;
 
 use std::{sync::Arc, time::Instant};
@@ -13,8 +14,9 @@ use std::{sync::Arc, time::Instant};
 use redis::Pipeline;
 
 use self::{
-    channels::{Channels, Listening, Names},
+    channels::{Channels, Listening},
     envelope::Tags,
+    names::Names,
     replies::{Bound, Replies},
 };
 use crate::{
