@@ -39,6 +39,15 @@ def test_one_beat_leads_and_another_takes_over(site: Site) -> None:
     assert gaps(times) == {1.0} and len(times) == len(set(times)) >= 6
 
 
+def test_another_app_of_the_same_name_is_noticed(sqlite_site: Site) -> None:
+    Beats(sqlite_site, SECOND).start().wait_for("sent `tick`")
+    other = Beats(sqlite_site, {"other": SECOND["tick"]})
+    other.start().wait_for("has other entries \\(`other, tick`\\)")
+    named = Beats(sqlite_site, {"other": SECOND["tick"]}, beat_schedule_name="mine")
+    named.start().wait_for("sent `other`")
+    assert set(named.entries()) == {"other"} and set(other.entries()) == {"tick"}
+
+
 def test_who_ends_leaves_the_lead(sqlite_site: Site) -> None:
     beats = Beats(sqlite_site, SECOND)
     first = beats.start()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskcore.beat import slots
+from taskcore.beat import definition, slots
 from taskcore.beat.entry import ScheduleEntry
 from taskcore.beat.slots import SECOND, Step
 from taskcore.schedules import schedule
@@ -125,3 +125,21 @@ def test_only_the_built_in_classes_are_known_in_advance() -> None:
 
     assert slots.is_known(schedule(1)) and slots.is_known(Renamed(1))
     assert not slots.is_known(Own(1)) and not slots.is_known(object())
+
+
+def test_an_entry_of_the_code_is_shown_whatever_its_arguments() -> None:
+    odd = entry(60, args=({1: "a", "b": object()}, {(1, 2): 3}))
+    said = definition.load(definition.dump(odd, code=True))
+    assert said["task"] == "t" and "(1, 2): 3" in said["args"]
+    for args in ((object(),), ({(1, 2): 3},)):
+        with pytest.raises(TypeError):
+            definition.dump(entry(60, args=args), code=False)
+
+
+@given(st.integers(1, 10**9), st.booleans(), st.sampled_from(["once", "skip", "all"]))
+def test_an_entry_that_is_added_is_made_from_its_text(
+    seconds: int, relative: bool, missed: str
+) -> None:
+    one = entry(schedule(seconds, relative), args=(1, "a"), kwargs={"k": None}, missed=missed)
+    again = definition.make(App(), "e", definition.load(definition.dump(one, code=False)))
+    assert again == one and (again.schedule.relative, again.missed) == (relative, missed)

@@ -67,7 +67,13 @@ def dump(entry: Any, code: bool) -> str:
         "jitter": entry.jitter,
         "code": code,
     }
-    return json.dumps(said, default=repr if code else _refuse, sort_keys=True)
+    try:
+        return json.dumps(said, default=repr if code else _refuse, sort_keys=True)
+    except (TypeError, ValueError):
+        if not code:
+            raise
+        shown = {key: repr(said[key]) for key in ("args", "kwargs", "options")}
+        return json.dumps({**said, **shown}, default=repr, sort_keys=True)
 
 
 def load(text: str) -> dict[str, Any]:

@@ -114,8 +114,10 @@ class Entries:
     def run(self, name: str) -> Any:
         """Sends an entry now, beside its due times; gives the result. KeyError when there is none."""
         code = self.app.conf["beat_schedule"].get(name)
-        if code is not None:
-            entry = ScheduleEntry(**{**code, "name": name, "app": self.app})
+        if isinstance(code, Mapping):
+            entry: Any = ScheduleEntry(**{**code, "name": name, "app": self.app})
+        elif code is not None:
+            entry = code
         else:
             entry = definition.make(self.app, name, self._known(name).said)
         args, kwargs = arguments(entry)

@@ -41,6 +41,8 @@ class PersistentScheduler(Scheduler):
             "utc_enabled": utc,
             "entries": self._store.get("entries", {}),
         }
+        for entry in self.schedule.values():
+            entry.app = self.app
         self.merge_inplace(self.app.conf["beat_schedule"])
         self.install_default_entries(self.schedule)
         self.sync()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,7 +61,13 @@ class Beat:
         if self._set_up_logging is not None:
             self._set_up_logging()
         service = self.Service(self.app, **self._options)
-        before = signal.signal(signal.SIGTERM, lambda *_: service.stop())
+
+        def stop(*_: object) -> None:
+            # A handler runs in the middle of whatever the main thread does, perhaps of its wait for
+            # `stop`, whose lock it would wait for in vain.
+            start_new_thread(service.stop, ())
+
+        before = signal.signal(signal.SIGTERM, stop)
         try:
             with _pid_in(self.pidfile):
                 if not self.quiet:

@@ -64,6 +64,8 @@ class StoreScheduler(Scheduler):
         self._refused: dict[str, int] = {}
         """Where entries were that the store did not send, until they are read again."""
         self._away = False
+        self._compared = False
+        """Whether it has looked, as one who waits, at what the leader sends."""
         super().__init__(app, *args, **kwargs)
 
     # The schedule
@@ -123,6 +125,21 @@ class StoreScheduler(Scheduler):
             self._kept, self._due = {}, []
         if self._revision != revision:
             self._revision = None
+        if not self.leads and not self._compared:
+            self._compared = True
+            self._compare()
+
+    def _compare(self) -> None:
+        """Says when the beat that leads has other entries in its code: it may be another app's."""
+        others = {
+            name for name, text, *_ in self.store.entries()[1] if definition.load(text)["code"]
+        }
+        if others != set(self.data):
+            logger.warning(
+                "the beat that leads has other entries (`%s`): expected another version of this app; give different "
+                "apps on one broker different names, or set `beat_schedule_name`",
+                ", ".join(sorted(others ^ set(self.data))),
+            )
 
     def _lost(self, exc: Exception) -> None:
         # What was sent is known again when the entries are read.

@@ -2,7 +2,10 @@
 
 use taskcore::{
     ErrorKind,
-    broker::{Answer, Outgoing, QueueStats, Settle},
+    broker::{
+        Answer, Outgoing, QueueStats, Settle,
+        schedule::{Definition, Firing},
+    },
     clock::wall_ms,
 };
 
@@ -185,5 +188,33 @@ fn of_a_batch_with_a_key_of_another_type_the_rest_is_published_and_answered() {
             let error = broker.publish(&batch[1..2], soon()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Storage);
         });
+    });
+}
+
+#[test]
+fn a_periodic_task_whose_queue_is_of_another_type_stays_and_spares_the_rest() {
+    with_server(|server| {
+        let (broker, queue, bad) = (broker(server), unique("q"), unique("bad"));
+        let schedule = unique("schedule");
+        redis::cmd("SET").arg(&*bad).arg("text").exec(&mut server.client()).unwrap();
+        let names = ["first", "bad", "last"];
+        let definition = |name: &str| Definition {
+            name: name.to_owned(),
+            definition: String::new(),
+            done: 0,
+            restart: false,
+        };
+        broker.put(&schedule, &names.map(definition)).unwrap();
+        let firing = |name: &str| {
+            let queue = if name == "bad" { &bad } else { &queue };
+            let message = Some(message(queue, name));
+            Firing { name: name.to_owned(), from: 0, to: 1, message }
+        };
+        let done = broker.fire(&schedule, &names.map(firing), soon()).unwrap();
+        assert_eq!(done, [true, false, true]);
+        let entries = broker.entries(&schedule).unwrap().entries;
+        let done: Vec<_> = entries.iter().map(|one| (&*one.name, one.done, one.runs)).collect();
+        assert_eq!(done, [("bad", 0, 0), ("first", 1, 1), ("last", 1, 1)]);
+        assert_eq!(broker.stats(&queue).unwrap().depth, 2);
     });
 }
