@@ -542,8 +542,10 @@ class Worker:
                 `max_deliveries`, `result_expires` (seconds or None), `log_level` (int, as in
                 logging), `log_file` (str or None), `max_tasks_per_child` (int or None),
                 `time_limit`, `soft_time_limit` (seconds or None), `shutdown_timeout` (seconds or
-                None), `disable_rate_limits`, `revokes_max`, `revoke_expires` (seconds), `control`
-                (see `taskcore.worker.description`, or None for no remote control).
+                None), `disable_rate_limits`, `revokes_max`, `revoke_expires` (seconds),
+                `event_exchange`, `task_events`, `heartbeat` (seconds or None for none), `utcoffset`
+                (hours west of Greenwich), `control` (see `taskcore.worker.description`, or None for
+                no remote control).
             tasks: objects with `name`, `acks_late`, `acks_on_failure_or_timeout`,
                 `reject_on_worker_lost`, `ignore_result`, `store_errors_even_if_ignored`,
                 `track_started`, `rate_limit` (per second or None), `time_limit`, `soft_time_limit`

@@ -149,7 +149,6 @@ COMMANDS: Final = {
 """Of the command line."""
 
 WORKER_OPTIONS: Final = {
-    **dict.fromkeys(("-E", "--task-events", "--events"), _EVENTS),
     **dict.fromkeys(
         ("-D", "--detach", "--pidfile", "--uid", "--gid", "--umask", "--executable"),
         "let systemd, supervisor or a container run it",

@@ -153,10 +153,18 @@ def without(name: str) -> Callable[[F], F]:
 @click.option(
     "--scheduler", "beat_scheduler", metavar="MODULE:NAME", help="Class of the scheduler."
 )
+@click.option(
+    "-E",
+    "--task-events",
+    "--events",
+    is_flag=True,
+    default=None,
+    help="Tell monitors what happens to tasks.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
 @without("--without-gossip")
 @without("--without-mingle")
-@without("--without-heartbeat")
+@click.option("--without-heartbeat", is_flag=True, help="Do not tell monitors that it is there.")
 @click.option(
     "-O", "--optimization", type=click.Choice(["default", "fair"]), hidden=True, expose_value=False
 )

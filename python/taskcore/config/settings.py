@@ -132,6 +132,12 @@ TABLE: Final = (
     _S("control_exchange", "", "str", "celery", "The name that workers are asked under; a fleet of its own name is asked alone."),
     _S("worker_revokes_max", "", "count", 100_000, "How many revoked ids a worker remembers. The environment may say it: CELERY_WORKER_REVOKES_MAX."),
     _S("worker_revoke_expires", "", "seconds", 10_800.0, "For how long. The environment may say it: CELERY_WORKER_REVOKE_EXPIRES."),
+    _S("worker_send_task_events", "CELERY_SEND_EVENTS", "bool", False,
+       "Tell monitors what happens to tasks, as `worker -E` does."),
+    _S("task_send_sent_event", "CELERY_SEND_TASK_SENT_EVENT", "bool", False,
+       "Tell monitors of each task that is published."),
+    _S("event_exchange", "", "str", "celeryev", "The name that events are told under."),
+    _S("event_serializer", "", "json", "json", "Events are JSON, which every monitor reads; nothing else is accepted."),
     _S("worker_hijack_root_logger", "CELERYD_HIJACK_ROOT_LOGGER", "bool?", None,
        "Let the worker configure the root logger: True replaces its handlers, False leaves it alone, None configures it if it has none. "
        "DIFFERENCE: True in Celery."),
@@ -262,8 +268,6 @@ IGNORED: Final = frozenset(
         "event_queue_prefix",
         "event_queue_exclusive",
         "event_queue_durable",
-        "event_serializer",
-        "event_exchange",
     ]
 )
 """Accepted with a warning: they tune machinery that taskcore does not have."""
@@ -278,17 +282,16 @@ REFUSED: Final[dict[str, Any]] = {
     "redis_username": None, "redis_password": None, "redis_backend_credential_provider": None,
     "task_acks_on_failure": None,
     "task_acks_on_timeout": None, "task_create_missing_queues": True,
-    "task_store_eager_result": False, "task_remote_tracebacks": False, "task_send_sent_event": False,
+    "task_store_eager_result": False, "task_remote_tracebacks": False,
     "worker_agent": None, "worker_deduplicate_successful_tasks": False, "worker_direct": False,
     "worker_max_memory_per_child": None, "worker_pool_start_method": "fork", "broker_host": None,
     "result_failure_expires": None, "task_retry_on_worker_lost": False, "worker_pool_restarts": False,
-    "worker_send_task_events": False, "worker_soft_shutdown_timeout": 0.0, "worker_state_db": None,
+    "worker_soft_shutdown_timeout": 0.0, "worker_state_db": None,
 }
 # fmt: on
 """Refused unless set to the default given here."""
 
 _IN_THE_URL: Final = "write it into `broker_url` or `result_backend`"
-_SIGNALS: Final = "follow tasks by the worker's log, or by signals"
 REMEDIES: Final = {
     **dict.fromkeys(
         ("beat_executable", "beat_gid", "beat_uid", "beat_umask"),
@@ -316,8 +319,6 @@ REMEDIES: Final = {
     "task_acks_on_failure": "use `task_acks_on_failure_or_timeout`",
     "task_acks_on_timeout": "use `task_acks_on_failure_or_timeout`",
     "task_create_missing_queues": "a queue exists once something is in it",
-    "task_send_sent_event": _SIGNALS,
-    "worker_send_task_events": _SIGNALS,
     "worker_max_memory_per_child": "use `worker_max_tasks_per_child`",
     "worker_soft_shutdown_timeout": "use `worker_shutdown_timeout`",
     "worker_direct": "give the worker a queue of its own with `-Q`",

@@ -27,9 +27,7 @@ _FAMILIES = {
 """How old names begin, and how the new ones may."""
 _RENAMED = {
     "CELERY_MAX_CACHED_RESULTS": "result_cache_max",
-    "CELERY_SEND_TASK_SENT_EVENT": "task_send_sent_event",
     "CELERYD_WORKER_LOST_WAIT": "worker_lost_wait",
-    "CELERY_SEND_EVENTS": "worker_send_task_events",
     "CELERY_RESULT_DBURI": "database_url",
     "CELERY_RESULT_ENGINE_OPTIONS": "database_engine_options",
     "CELERY_RESULT_DB_SHORT_LIVED_SESSIONS": "database_short_lived_sessions",

@@ -90,3 +90,10 @@ def shorten(value: object, size: int = 1024) -> str:
     except Exception:
         return f"<unprintable {type(value).__name__}>"
     return text if len(text) <= size else text[: size - 3] + "..."
+
+
+def utcoffset() -> float:
+    """Hours that this machine's time is west of Greenwich now, as Celery's events say it."""
+    import time
+
+    return -time.localtime().tm_gmtoff / 3600

@@ -16,6 +16,7 @@ from taskcore import _core, serialize, signals
 from taskcore.config.validators import database_file, rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.task.options import own
+from taskcore.utils import utcoffset
 from taskcore.worker import log_setup, output
 from taskcore.worker.commands import Commands
 from taskcore.worker.controller import WorkController
@@ -23,6 +24,8 @@ from taskcore.worker.description import describe
 from taskcore.worker.os_signals import OsSignals
 
 _INFO = 20
+HEARTBEAT = 2.0
+"""Seconds between two heartbeats, as in Celery."""
 
 
 class WorkerOptions(NamedTuple):
@@ -43,6 +46,8 @@ class WorkerOptions(NamedTuple):
     """Also run a beat, in a thread."""
     beat_schedule: str | None = None
     beat_scheduler: str | None = None
+    task_events: bool | None = None
+    without_heartbeat: bool = False
     on_start: Callable[[WorkerConfig], object] | None = None
     """Called with what was decided, before the worker connects; for the banner."""
     on_ready: Callable[[WorkerConfig], object] | None = None
@@ -74,6 +79,12 @@ class WorkerConfig(NamedTuple):
     disable_rate_limits: bool
     revokes_max: int
     revoke_expires: float
+    event_exchange: str
+    task_events: bool
+    heartbeat: float | None
+    """Seconds between two heartbeats; None: the worker tells none."""
+    utcoffset: float
+    """Hours west of Greenwich, as Celery's events have it."""
     control: str | None = None
     """What the worker says of itself when it is asked; None: it is not to be asked."""
 
@@ -217,6 +228,12 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         disable_rate_limits=conf["worker_disable_rate_limits"],
         revokes_max=conf["worker_revokes_max"],
         revoke_expires=conf["worker_revoke_expires"],
+        event_exchange=conf["event_exchange"],
+        task_events=conf["worker_send_task_events"]
+        if options.task_events is None
+        else options.task_events,
+        heartbeat=None if options.without_heartbeat else HEARTBEAT,
+        utcoffset=utcoffset(),
     )
 
 
@@ -321,7 +338,7 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[int, int]:
 
     return start_zygote(
         make_executor,
-        log_tasks=config.log_level <= _INFO,
+        log_tasks=config.log_level <= _INFO or config.task_events,
         on_exit=on_exit,
         dumps=log_setup.descriptor(config.log_file),
     )

@@ -5,12 +5,13 @@
 //! `taskcore.worker.boot`. Refused here is only what a pool cannot keep: a hard time limit without
 //! a process to kill.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use pyo3::prelude::*;
 use taskcore::{
     assemble,
     config::{Prefetch, Revokes, TaskSpec, WorkerConfig},
+    worker::EventOptions,
 };
 
 use crate::{errors, publisher::text_options, worker::PoolParts};
@@ -79,6 +80,17 @@ impl Settings {
             has_failure_handlers: attr(task, "has_failure_handlers")?,
         };
         Ok((name.into(), spec))
+    }
+
+    /// What monitors are told.
+    pub(crate) fn events(&self, config: &Bound<'_, PyAny>) -> PyResult<EventOptions> {
+        let exchange: String = attr(config, "event_exchange")?;
+        Ok(EventOptions {
+            tasks: attr(config, "task_events")?,
+            heartbeat: attr::<Option<f64>>(config, "heartbeat")?.map(Duration::from_secs_f64),
+            exchange: exchange.into(),
+            utcoffset: attr(config, "utcoffset")?,
+        })
     }
 
     #[cfg(unix)]

@@ -19,12 +19,12 @@ use std::{
 use pyo3::{prelude::*, types::PyDict};
 use taskcore::{
     Error, ErrorKind, assemble,
-    broker::{Broker, Capability},
+    broker::{Broadcast, Broker, Capability},
     config::WorkerConfig,
     fork,
     pool::Pool,
     result::ResultStore,
-    worker::{self, Command, Handle, Standing, Stop, command::Reply},
+    worker::{self, Command, EventOptions, Handle, Standing, Stop, command::Reply},
 };
 
 use crate::{
@@ -58,6 +58,7 @@ struct Parts {
     pool: PoolParts,
     /// `None` when remote control is off.
     mailbox: Option<MailboxParts>,
+    events: (Arc<dyn Broadcast>, EventOptions),
 }
 
 /// A pool, or what it is made of inside the runtime.
@@ -131,7 +132,9 @@ impl Worker {
         let py = config.py();
         let settings = Settings::read(config)?;
         let specs = tasks.iter().map(|t| settings.task(t)).collect::<PyResult<HashMap<_, _>>>()?;
-        let log_tasks = settings.log_level <= INFO;
+        let events = settings.events(config)?;
+        // What is shown of a result is shown to monitors, too.
+        let log_tasks = settings.log_level <= INFO || events.tasks;
         let pool = match settings.pool.as_str() {
             "threads" => {
                 PoolParts::Ready(ThreadPool::threads(executor, settings.concurrency, log_tasks)?)
@@ -168,6 +171,7 @@ impl Worker {
             .transpose()?;
         let parts = Parts {
             mailbox,
+            events: (broker.clone(), events),
             broker,
             results: result_url
                 .map(|url| assemble::results(&url, &result_options))
@@ -405,6 +409,7 @@ fn run_loop(parts: Parts, started: &mpsc::Sender<Started>) -> taskcore::Result<(
         };
         let (worker, handle) = worker::Worker::new(parts.config, parts.broker, parts.results, pool);
         let worker = worker.composing(Arc::new(parts.composer));
+        let worker = worker.telling(parts.events.0, parts.events.1);
         let mailbox = parts.mailbox.map(|parts| parts.open(handle.clone())).transpose()?;
         let (_open, stands) = mailbox.unzip();
         let _ = started.send((handle, stands)); // whoever started it waits for this
