@@ -27,3 +27,11 @@ UNREADY_STATES: Final = frozenset({PENDING, RECEIVED, STARTED, REJECTED, RETRY})
 EXCEPTION_STATES: Final = frozenset({RETRY, FAILURE, REVOKED})
 PROPAGATE_STATES: Final = frozenset({FAILURE, REVOKED})
 ALL_STATES: Final = READY_STATES | UNREADY_STATES
+
+PRECEDENCE: Final = (SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING)
+"""The later in the life of a task, the earlier here; None is a state of the user's own."""
+
+
+def precedence(state: str | None) -> int:
+    """Where a state stands in `PRECEDENCE`."""
+    return PRECEDENCE.index(state if state in PRECEDENCE else None)

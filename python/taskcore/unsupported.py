@@ -15,7 +15,6 @@ from taskcore.utils import hint
 if TYPE_CHECKING:
     from typing import Final
 
-_EVENTS: Final = "follow tasks by the worker's log, or by signals"
 _START: Final = "start it from a shell: `taskcore -A proj worker`"
 _KOMBU: Final = "taskcore connects by itself; `app.publisher` answers questions about queues"
 _BLUEPRINT: Final = "connect to the signals of `taskcore.signals`"
@@ -38,7 +37,6 @@ MODULES: Final = {
     "app.backends": _STORE,
     "app.builtins": "chains, groups and chords are in `taskcore.canvas`",
     "app.defaults": "the settings are in `app.conf`",
-    "app.events": _EVENTS,
     "app.routes": "set `task_routes`",
     "app.trace": _HOOKS,
     "app.utils": "the settings are in `app.conf`",
@@ -53,7 +51,6 @@ MODULES: Final = {
     "contrib.rdb": "run the worker with `-P solo` in a terminal, and call `breakpoint()` in the task",
     "contrib.sphinx": "`sphinx.ext.autodoc` documents the functions of tasks",
     "contrib.testing": _TEST,
-    "events": _EVENTS,
     "fixups": "a worker sets up Django by itself, where DJANGO_SETTINGS_MODULE is set",
     "loaders": "settings are in `app.conf`, modules are imported by `app.import_modules()`",
     "platforms": "use `os` and `signal`",
@@ -87,14 +84,10 @@ MODULES: Final = {
 """Modules, as they are named below `celery`."""
 
 APP: Final = {
-    **dict.fromkeys(("events", "send_event"), _EVENTS),
     **dict.fromkeys(("worker_main", "start", "Worker", "WorkController"), _START),
     **dict.fromkeys(
         (
             "amqp",
-            "connection",
-            "connection_for_read",
-            "connection_for_write",
             "connection_or_acquire",
             "broker_connection",
             "default_connection",
@@ -121,7 +114,6 @@ CONF: Final = {
 """Of `app.conf`, as a mapping."""
 
 TASK: Final = {
-    "send_event": _EVENTS,
     "start_strategy": "what a worker does with a message is decided in its core",
     "push_request": "call the task itself, or `apply()` for a request of its own",
     "pop_request": "call the task itself, or `apply()` for a request of its own",
@@ -135,7 +127,6 @@ RESULT: Final = {
 
 
 COMMANDS: Final = {
-    "events": _EVENTS,
     "multi": "start several workers by systemd, supervisor or a container each",
     "list": "`queues` shows the queues",
     "amqp": "`queues`, `purge` and `dead` look after queues",

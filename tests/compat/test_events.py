@@ -122,3 +122,58 @@ def test_without_heartbeat_a_worker_is_silent(mixed: Any, stock: ModuleType, mon
     monitor.wait("worker-heartbeat", hostname="loud@here")
     assert stock.add.delay(2, 3).get(timeout=WAIT) == 5
     assert {event["hostname"] for event in monitor.events} == {"loud@here"}
+
+
+def test_a_taskcore_monitor_follows_a_stock_worker(mixed: Any, stock: ModuleType) -> None:
+    mixed.celery_worker("-E", "-c", "1", "-n", "stock@here")
+    app = mixed.client()
+    state = app.events.State()
+    told: list[dict[str, Any]] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        state.event(event)
+        told.append(event)
+        if event["type"] == "task-succeeded":
+            receiver.should_stop = True
+
+    receiver = app.events.Receiver(app.connection(), handlers={"*": hear})
+    sent = []
+    for _ in receiver.itercapture(timeout=WAIT):
+        # The heartbeat that was asked for comes before a task is sent.
+        if told and not sent:
+            sent.append(stock.add.delay(2, 3).id)
+    task = state.tasks[sent[0]]
+    assert (task.state, task.name, task.args, task.result) == (
+        "SUCCESS",
+        "sample.add",
+        "(2, 3)",
+        "5",
+    )
+    assert state.workers["stock@here"].sw_ident == "py-celery" and task.ready
+
+
+def test_events_are_switched_by_a_stock_client(mixed: Any, stock: ModuleType, monitor: Any) -> None:
+    mixed.taskcore_worker("-n", "switched@here")
+    monitor.wait("worker-heartbeat", hostname="switched@here")
+    ask = {"reply": True, "timeout": 5, "limit": 1}
+    for _ in range(2):
+        told = stock.app.control.enable_events(**ask)
+        sent = stock.add.delay(2, 3)
+        assert monitor.wait("task-succeeded", uuid=sent.id)["result"] == "5"
+    assert told == [{"switched@here": {"ok": "task events already enabled"}}]
+    told = stock.app.control.disable_events(**ask)
+    assert told == [{"switched@here": {"ok": "task events disabled"}}]
+
+
+def test_what_a_client_sends_is_told(mixed: Any, monitor: Any) -> None:
+    mixed.taskcore_worker("-n", "any@here")
+    monitor.wait("worker-heartbeat", hostname="any@here")
+    client = mixed.client(task_send_sent_event=True)
+    result = client.tasks["sample.add"].delay(2, y=3)
+    sent = monitor.wait("task-sent", uuid=result.id)
+    assert (sent["name"], sent["args"], sent["kwargs"]) == ("sample.add", "(2,)", "{'y': 3}")
+    assert (sent["queue"], sent["routing_key"], sent["exchange"]) == ("celery", "celery", "")
+    with client.events.default_dispatcher(hostname="me@here") as dispatcher:
+        dispatcher.send("task-progress", uuid=result.id, done=3)
+    assert monitor.wait("task-progress", hostname="me@here")["done"] == 3
+    assert monitor.state.tasks[result.id].state == "PROGRESS"

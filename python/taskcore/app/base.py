@@ -39,6 +39,7 @@ from taskcore.typed import (
 if TYPE_CHECKING:
     from typing import TypeVar, overload
 
+    from taskcore.app.events import Events
     from taskcore.control.control import Control
     from taskcore.execution.call import Call
     from taskcore.execution.executor import Executor
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound=Task[..., Any])
 else:
+    Events = later("taskcore.app.events", "Events")
     Control = later("taskcore.control.control", "Control")
     Call = later("taskcore.execution.call", "Call")
     Executor = later("taskcore.execution.executor", "Executor")
@@ -365,6 +367,17 @@ class Taskcore(Periodic, Sending):
             made = self._control = Control(self)
         control: Control = made
         return control
+
+    @property
+    def events(self) -> Events:
+        """Events: receivers, dispatchers and states of this app."""
+        made = vars(self).get("_events")
+        if made is None:
+            from taskcore.app.events import Events
+
+            made = self._events = Events(self)
+        events: Events = made
+        return events
 
     # Being the app that is meant
 

@@ -10,11 +10,48 @@ from __future__ import annotations
 from taskcore import _core
 from taskcore.config import settings
 from taskcore.config.conf import Config
+from taskcore.config.validators import redact
 from taskcore.exceptions import ImproperlyConfigured, NotConfigured
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
+
+
+class Connection:
+    """What `app.connection()` gives.
+
+    `publisher` is None where it is the app's own.
+    """
+
+    def __init__(self, connections: Connections, url: str | None = None) -> None:
+        self._connections = connections
+        self._url = url
+        self.publisher = None if url is None else connections.make_publisher(url)
+
+    def as_uri(self) -> str:
+        """The URL with its password hidden."""
+        return redact(self._connections.broker_url if self._url is None else self._url)
+
+    def ensure_connection(self, errback: Any = None, **options: Any) -> Connection:
+        """Itself: connections are made when they are needed."""
+        return self
+
+    def clone(self) -> Connection:
+        """Another one to the same broker."""
+        return Connection(self._connections, self._url)
+
+    def close(self) -> None:
+        """Lets go of it."""
+        self.publisher = None
+
+    release = close
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 class Connections:
@@ -30,17 +67,25 @@ class Connections:
         """Drops the results; the next use makes them again."""
         self._results = None
 
-    def make_publisher(self) -> Any:
+    @property
+    def broker_url(self) -> str:
+        """Where tasks are queued."""
+        return str(self._conf["broker_url"])
+
+    def make_publisher(self, url: str | None = None) -> Any:
         """The core's publisher: publishing, and what can be asked of queues.
 
+        Args:
+            url: of another broker than the app's.
         Raises:
             NotConfigured: nobody made the app, and no broker is named.
         """
-        self._require("broker_url")
+        if url is None:
+            self._require("broker_url")
         conf = self._conf
         policy = {**settings.RETRY_POLICY, **conf["task_publish_retry_policy"]}
         return _core.Publisher(
-            conf["broker_url"],
+            url or conf["broker_url"],
             timeout=conf["task_publish_timeout"],
             max_retries=policy["max_retries"] if conf["task_publish_retry"] else 0,
             interval_start=float(policy["interval_start"] or 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskcore.app.connections import Connection, Connections
 from taskcore.publishing import call_options
 from taskcore.publishing.producer import warn_eager
 from taskcore.typed import TYPE_CHECKING, Any, Iterable, Mapping, Sequence, Unpack, later
@@ -28,12 +29,25 @@ class Sending:
     if TYPE_CHECKING:
         conf: Config
         producer: Producer
+        _connections: Connections
         tasks: TaskRegistry
 
     @property
     def publisher(self) -> Any:
         """The core's publisher: publishing, and what can be asked of queues."""
         return self.producer.publisher
+
+    def connection(self, url: str | None = None) -> Connection:
+        """Stands for a connection to the broker in a `with` block of a monitor; what is sent and heard
+        by it goes over the app's own connections.
+
+        Args:
+            url: of another broker.
+        """
+        return Connection(self._connections, url)
+
+    connection_for_read = connection
+    connection_for_write = connection
 
     def send_task(
         self,

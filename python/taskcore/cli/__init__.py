@@ -14,6 +14,7 @@ import click
 from taskcore import __version__, unsupported
 from taskcore.cli.beat import beat
 from taskcore.cli.calls import call, result
+from taskcore.cli.events import events
 from taskcore.cli.queues import dead, purge, queues
 from taskcore.cli.remote import control_workers, health, inspect_workers, status
 from taskcore.cli.session import Session, explained
@@ -92,5 +93,6 @@ for command in (
     inspect_workers,
     control_workers,
     health,
+    events,
 ):
     main.add_command(command)

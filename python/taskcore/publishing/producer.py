@@ -161,11 +161,19 @@ class Producer:
             def publish(*message: Any) -> Any:
                 return self.publisher.follow(following, *message)
 
-        if not (signals.before_task_publish.receivers or signals.after_task_publish.receivers):
-            return str(publish(template, args, kwargs, fields or None))
-        sent = self.announce(target, args, kwargs, fields, protocol)
-        task_id = str(publish(template, args, kwargs, fields))
-        sent()
+        tells = self.app.conf["task_send_sent_event"]
+        if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
+            sent = self.announce(target, args, kwargs, fields, protocol)
+            task_id = str(publish(template, args, kwargs, fields))
+            sent()
+        else:
+            task_id = str(publish(template, args, kwargs, fields or None))
+        if tells:
+            queue = (
+                fields.get("queue")
+                or self._shared(target, protocol or self.app.conf.protocol)["queue"]
+            )
+            self.app.events.sent(_name(target), task_id, (args, kwargs), fields, queue)
         return task_id
 
     def follow_again(
@@ -252,7 +260,9 @@ class Producer:
         # configuration.
         registered = self.app.tasks.get(task.name) is task
         plain = task._has_plain_delay and not self.app.has_own_send
-        if plain and registered and not self.app.conf["task_always_eager"]:
+        conf = self.app.conf
+        told = conf["task_always_eager"] or conf["task_send_sent_event"]
+        if plain and registered and not told:
             ignored = task.ignore_result
             replies = None if ignored else self.app.results_or_none
             task._fast_path = (

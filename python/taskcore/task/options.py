@@ -85,7 +85,7 @@ NOT_YET = frozenset(
 
 
 WITHOUT_EFFECT = {
-    "send_events": "there are no events in this version; follow tasks by the worker's log, or by signals",
+    "send_events": "a worker tells events of all of its tasks, or of none: start it with or without `-E`",
 }
 """Options of Celery's that are accepted with a warning, and why."""
 

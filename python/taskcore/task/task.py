@@ -292,6 +292,23 @@ class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
         finally:
             del exc  # or this frame and its exception would keep each other
 
+    def send_event(
+        self, type_: str, retry: bool = True, retry_policy: Any = None, **fields: Any
+    ) -> None:
+        """Tells monitors something about the running execution.
+
+        Args:
+            type_: `task-` and a name of your own, which becomes the state that monitors show.
+            fields: plain data.
+        Raises:
+            OperationalError: the broker is away.
+        """
+        request = context.get_request()
+        if request is None:
+            raise TypeError("send_event outside of an execution: use `app.events.Dispatcher`")
+        with self.app.events.default_dispatcher(getattr(request, "hostname", None)) as dispatcher:
+            dispatcher.send(type_, uuid=request.id, **fields)
+
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
     ) -> None:

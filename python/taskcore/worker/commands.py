@@ -59,9 +59,6 @@ class Commands:
             "objgraph": self._objgraph,
             "pool_restart": self._pool_restart,
             "autoscale": self._autoscale,
-            "enable_events": self._events,
-            "disable_events": self._events,
-            "heartbeat": self._heartbeat,
         }
 
     def answer(self, method: str, arguments: str) -> bytes:
@@ -130,12 +127,6 @@ class Commands:
 
     def _autoscale(self, **_: Any) -> Any:
         raise ValueError("Autoscale not enabled")
-
-    def _events(self, **_: Any) -> Any:
-        return {"error": "event dispatcher unavailable"}
-
-    def _heartbeat(self, **_: Any) -> Any:
-        return None
 
 
 def described(task: Any, items: list[str]) -> str:

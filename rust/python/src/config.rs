@@ -82,17 +82,6 @@ impl Settings {
         Ok((name.into(), spec))
     }
 
-    /// What monitors are told.
-    pub(crate) fn events(&self, config: &Bound<'_, PyAny>) -> PyResult<EventOptions> {
-        let exchange: String = attr(config, "event_exchange")?;
-        Ok(EventOptions {
-            tasks: attr(config, "task_events")?,
-            heartbeat: attr::<Option<f64>>(config, "heartbeat")?.map(Duration::from_secs_f64),
-            exchange: exchange.into(),
-            utcoffset: attr(config, "utcoffset")?,
-        })
-    }
-
     #[cfg(unix)]
     pub(crate) fn prefork(&self, zygote: Option<(i32, u32)>) -> PyResult<PoolParts> {
         use std::os::fd::{FromRawFd, OwnedFd};
@@ -162,6 +151,17 @@ impl Settings {
             },
         })
     }
+}
+
+/// What monitors are told.
+pub(crate) fn events(config: &Bound<'_, PyAny>) -> PyResult<EventOptions> {
+    let exchange: String = attr(config, "event_exchange")?;
+    Ok(EventOptions {
+        tasks: attr(config, "task_events")?,
+        heartbeat: attr::<Option<f64>>(config, "heartbeat")?.map(Duration::from_secs_f64),
+        exchange: exchange.into(),
+        utcoffset: attr(config, "utcoffset")?,
+    })
 }
 
 fn micros(seconds: Option<f64>) -> Option<u64> {

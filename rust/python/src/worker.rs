@@ -19,7 +19,7 @@ use std::{
 use pyo3::{prelude::*, types::PyDict};
 use taskcore::{
     Error, ErrorKind, assemble,
-    broker::{Broadcast, Broker, Capability},
+    broker::{Adapter, Broadcast, Broker, Capability},
     config::WorkerConfig,
     fork,
     pool::Pool,
@@ -29,7 +29,7 @@ use taskcore::{
 
 use crate::{
     bridge,
-    config::{INFO, Settings, attr},
+    config::{INFO, Settings, attr, events},
     control,
     encoding::{EncodedResults, ResultEncoding},
     errors,
@@ -132,7 +132,7 @@ impl Worker {
         let py = config.py();
         let settings = Settings::read(config)?;
         let specs = tasks.iter().map(|t| settings.task(t)).collect::<PyResult<HashMap<_, _>>>()?;
-        let events = settings.events(config)?;
+        let events = events(config)?;
         // What is shown of a result is shown to monitors, too.
         let log_tasks = settings.log_level <= INFO || events.tasks;
         let pool = match settings.pool.as_str() {
@@ -163,12 +163,7 @@ impl Worker {
         let log = log::open(settings.log_level, attr(config, "log_file")?)?;
         let encoding = ResultEncoding::of(executor)?;
         let broker = assemble::broker(&url, &broker_options).map_err(argument)?;
-        let node: Option<String> = attr(config, "control")?;
-        let mailbox = node
-            .zip(program)
-            .filter(|_| broker.capabilities().contains(&Capability::Broadcast))
-            .map(|(node, program)| MailboxParts::new(&node, &program, broker.clone()))
-            .transpose()?;
+        let mailbox = mailbox_of(config, program, &broker)?;
         let parts = Parts {
             mailbox,
             events: (broker.clone(), events),
@@ -389,6 +384,19 @@ impl Worker {
             _ => Ok(()),
         }
     }
+}
+
+/// The mailbox of a worker that is to be asked, where the broker carries one.
+fn mailbox_of(
+    config: &Bound<'_, PyAny>,
+    program: Option<Bound<'_, PyAny>>,
+    broker: &Arc<dyn Adapter>,
+) -> PyResult<Option<MailboxParts>> {
+    let node: Option<String> = attr(config, "control")?;
+    node.zip(program)
+        .filter(|_| broker.capabilities().contains(&Capability::Broadcast))
+        .map(|(node, program)| MailboxParts::new(&node, &program, broker.clone()))
+        .transpose()
 }
 
 /// A loop that has begun, and the mailbox that it has.

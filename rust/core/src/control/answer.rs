@@ -163,6 +163,16 @@ impl Answerer {
                 worker.ask(|reply| Command::Shrink { by, reply }).await?;
                 render::ok("pool will shrink")
             }
+            Method::Events { on } => {
+                let changed = worker.ask(|reply| Command::Events { on, reply }).await?;
+                let already = if changed { "" } else { "already " };
+                let state = if on { "enabled" } else { "disabled" };
+                render::ok(format!("task events {already}{state}"))
+            }
+            Method::Heartbeat => {
+                worker.ask(|reply| Command::Heartbeat { reply }).await?;
+                Value::Null
+            }
             _ => Value::Null,
         })
     }

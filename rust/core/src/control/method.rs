@@ -67,13 +67,17 @@ pub enum Method {
     PoolShrink {
         by: usize,
     },
+    Events {
+        on: bool,
+    },
+    Heartbeat,
     /// Takes part in no election: see the documentation.
     Election,
     Shutdown,
 }
 
 /// Names and aliases.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 30] = [
     "ping",
     "clock",
     "hello",
@@ -99,6 +103,9 @@ const NAMES: [&str; 27] = [
     "cancel_consumer",
     "pool_grow",
     "pool_shrink",
+    "enable_events",
+    "disable_events",
+    "heartbeat",
     "election",
     "shutdown",
 ];
@@ -159,6 +166,9 @@ impl Method {
             }
             "pool_grow" => Self::PoolGrow { by: given.count("n")? },
             "pool_shrink" => Self::PoolShrink { by: given.count("n")? },
+            "enable_events" => Self::Events { on: true },
+            "disable_events" => Self::Events { on: false },
+            "heartbeat" => Self::Heartbeat,
             "election" => Self::Election,
             "shutdown" => Self::Shutdown,
             _ => return Err(repr::exception("KeyError", name)),
