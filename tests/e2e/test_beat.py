@@ -5,6 +5,7 @@ from datetime import datetime
 import pytest
 
 from support.beats import Beats, gaps, kill
+from support.redis_server import RedisServer
 from support.site import Site
 from support.wait import until
 
@@ -128,6 +129,28 @@ def test_a_schedule_in_a_file(sqlite_site: Site) -> None:
     second.wait_for("is moved to `here.unreadable`")
     second.wait_for("sending `tick`")
     assert second.stop() == 0 and (sqlite_site.folder / "here").read_bytes() != b"no schedule"
+
+
+def test_a_store_that_is_emptied_is_filled_again(
+    redis_site: Site, redis_server: RedisServer
+) -> None:
+    beats = Beats(redis_site, SECOND)
+    beat = beats.start()
+    beat.wait_for("sent `tick`", count=2)
+    redis_server.command("FLUSHALL")
+    sent = len([line for line in beat.lines if "sent `tick`" in line])
+    beat.wait_for("sent `tick`", count=sent + 3)
+    assert set(beats.entries()) == {"tick"}
+
+
+def test_options_without_effect_are_said(sqlite_site: Site) -> None:
+    beats = Beats(sqlite_site, SECOND)
+    beat = beats.start("--schedule", "here")
+    beat.wait_for("schedule file `here` is not used")
+    beat.wait_for("leads")
+    assert beat.stop() == 0 and not (sqlite_site.folder / "here").exists()
+    worker = beats.worker("--schedule", "here")
+    assert "add -B for a beat" in worker.output
 
 
 def test_one_beat_a_pidfile(sqlite_site: Site) -> None:

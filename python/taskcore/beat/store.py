@@ -21,6 +21,7 @@ from taskcore.beat import definition, slots
 from taskcore.beat.entries import store_of
 from taskcore.beat.entry import ScheduleEntry, arguments
 from taskcore.beat.scheduler import Scheduler, logger, message_options
+from taskcore.config.settings import BY_NAME
 from taskcore.exceptions import OperationalError, TimeoutError
 from taskcore.publishing.prepared import prepare
 from taskcore.utils import uuid
@@ -66,6 +67,13 @@ class StoreScheduler(Scheduler):
         self._away = False
         self._compared = False
         """Whether it has looked, as one who waits, at what the leader sends."""
+        file = kwargs.get("schedule_filename")
+        if file not in (None, BY_NAME["beat_schedule_filename"].default):
+            logger.warning(
+                "schedule file `%s` is not used, the entries are kept in the broker's store: leave it out, or use the "
+                "scheduler `taskcore.beat:PersistentScheduler`",
+                file,
+            )
         super().__init__(app, *args, **kwargs)
 
     # The schedule
@@ -170,6 +178,10 @@ class StoreScheduler(Scheduler):
     def _read(self) -> None:
         """Takes the entries over as they are in the store."""
         revision, found = self.store.entries()
+        if self.data.keys() - {name for name, *_ in found}:
+            # The store was emptied, or came back without its data.
+            self._write_code()
+            revision, found = self.store.entries()
         kept = {}
         for name, text, done, runs, sent_at, paused in found:
             entry = self._entry(name, text)

@@ -91,13 +91,6 @@ def beat(
     app = session.app
     level = logging.getLevelNamesMapping()[loglevel.upper()]
     path = log_setup.path_of(logfile or app.conf["beat_logfile"], f"beat@{socket.gethostname()}")
-    scheduler = options["scheduler"] or app.conf["beat_scheduler"]
-    if options["schedule"] and str(scheduler).endswith(":StoreScheduler"):
-        click.echo(
-            f"--schedule `{options['schedule']}` has no effect: the entries are kept in the broker's store; leave it "
-            "out, or add --scheduler taskcore.beat:PersistentScheduler",
-            err=True,
-        )
     from taskcore.beat.program import Beat
 
     try:

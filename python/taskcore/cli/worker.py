@@ -184,6 +184,8 @@ def worker(
     begun go back in order. The second stops it cold.
     """
     app = session.app
+    if not options["beat"] and (options["beat_schedule"] or options["beat_scheduler"]):
+        click.echo("--schedule and --scheduler have no effect: add -B for a beat", err=True)
     django.connect()
     level = logging.getLevelNamesMapping()[loglevel.upper()]
     # At `info` the log says it, on the same terminal.
