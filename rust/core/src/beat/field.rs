@@ -111,7 +111,17 @@ impl Field<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(spec in "(\\PC*|[-*/,0-9a-z]{0,12})", count in 1_u32..70, first in 0_u32..2) {
+            let numbers = parse(&spec, count, first).unwrap_or_default();
+            prop_assert!(numbers.iter().all(|number| (first..first + count).contains(number)));
+        }
+    }
 
     #[test]
     fn fields_stand_for_what_celery_says() {
