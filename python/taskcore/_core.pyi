@@ -198,6 +198,16 @@ class Publisher:
             OperationalError: the broker is away.
             NotSupportedError: it carries no broadcasts.
         """
+    def revoke(self, ids: list[str], expires: float, timeout: float = 5.0) -> None:
+        """Remembers ids as revoked for so many seconds, for workers that start later. Blocks at most
+        `timeout` seconds.
+
+        Raises:
+            OperationalError: the broker is away.
+            NotSupportedError: it remembers nothing.
+        """
+    def revoked(self, timeout: float = 5.0) -> list[str]:
+        """What is remembered as revoked, in the order in which it will be forgotten."""
     def stats(self, queue: str) -> dict[str, int]:
         """`depth`, `in_flight`, `scheduled`, `dead` of a queue."""
 

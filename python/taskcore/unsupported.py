@@ -120,9 +120,7 @@ TASK: Final = {
 }
 """Of a task."""
 
-RESULT: Final = {
-    "revoke_by_stamped_headers": "cancel scheduled tasks by id with `app.cancel()`",
-}
+RESULT: Final[dict[str, str]] = {}
 """Of an AsyncResult."""
 
 
@@ -149,10 +147,6 @@ WORKER_OPTIONS: Final = {
     **dict.fromkeys(("-I", "--include"), "name the modules in the setting `include`"),
     **dict.fromkeys(("-X", "--exclude-queues"), "name the queues to serve with `-Q`"),
     **dict.fromkeys(("--purge", "--discard"), "`taskcore -A proj purge` before it starts"),
-    **dict.fromkeys(
-        ("-S", "--statedb"),
-        "revoked ids are remembered by the running worker, not across restarts: revoke again",
-    ),
     "--pool-start-method": "processes are forked from one that has the app loaded",
     "--heartbeat-interval": "a worker renews its lease by itself",
 }

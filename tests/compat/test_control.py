@@ -97,7 +97,7 @@ def test_stock_celery_asks_a_taskcore_worker(mixed: Any, stock: ModuleType) -> N
     for method in ("scheduled", "revoked", "conf", "clock", "memsample", "memdump", "report"):
         asked(method)
     assert "no graph" in asked("objgraph")["error"]
-    told = {"reply": True, "limit": 1, "timeout": WAIT}
+    told: dict[str, Any] = {"reply": True, "limit": 1, "timeout": WAIT}
     control = stock.app.control
     for call, answer in (
         (control.rate_limit("sample.add", "10/s", **told), "new rate limit set successfully"),

@@ -38,6 +38,16 @@ class Publisher:
         self.sent: list[tuple[Template, list[Any], dict[str, Any], dict[str, Any]]] = []
         self.error: Exception | None = None
         self.scheduled: dict[str, list[str]] = {}
+        self.kept: list[str] = []
+        self.said: list[tuple[str, dict[str, Any]]] = []
+
+    def revoke(self, ids: list[str], expires: float, timeout: float = 5.0) -> None:
+        self.kept += ids
+
+    def broadcast(
+        self, exchange: str, kind: str, routing_key: str, body: bytes, **options: Any
+    ) -> None:
+        self.said.append((exchange, json.loads(body)))
 
     def publish(self, template: Template, args: Any, kwargs: Any, fields: Any = None) -> str:
         if self.error is not None:

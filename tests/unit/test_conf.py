@@ -233,9 +233,9 @@ def test_foreign_names_of_a_namespace_are_warned_of(
         ),
         ("CELERY_TASK_ACKS_LATE", 7, "setting `CELERY_TASK_ACKS_LATE` in `SimpleNamespace` is `7`"),
         (
-            "celery_worker_state_db",
+            "celery_worker_direct",
             "x",
-            "setting `celery_worker_state_db` in `SimpleNamespace` is not supported",
+            "setting `celery_worker_direct` in `SimpleNamespace` is not supported",
         ),
     ],
 )
@@ -562,7 +562,6 @@ def test_a_function_is_no_router_here() -> None:
         ("beat_schedule", {"a": 1}, "name to periodic task"),
         ("beat_scheduler", 1, "module:name"),
         ("beat_uid", "nobody", "systemd"),
-        ("worker_state_db", "x", "remove it"),
     ],
 )
 def test_what_is_refused_says_what_to_do(name: str, value: Any, told: str) -> None:

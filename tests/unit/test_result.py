@@ -136,17 +136,24 @@ def test_forget(app: Any) -> None:
     assert result.state == "PENDING"
 
 
-def test_only_what_is_scheduled_can_be_revoked(app: Any) -> None:
+def test_revoking_is_kept_for_later_workers_told_to_others_and_takes_back_what_is_scheduled(
+    app: Any,
+) -> None:
     result = AsyncResult("i", app=app)
-    with pytest.raises(exceptions.NotSupportedError, match="not scheduled"):
-        result.revoke()
-    with pytest.raises(exceptions.NotSupportedError, match="not scheduled"):
-        ResultSet([result], app).revoke(terminate=True, signal="SIGKILL")
     app.publisher.scheduled["somewhere"] = ["i"]
     result.revoke(terminate=False)
+    assert app.publisher.kept == ["i"]
+    [(exchange, said)] = app.publisher.said
+    assert exchange == "celery.pidbox" and said["method"] == "revoke"
+    assert said["arguments"]["task_id"] == "i" and said["arguments"]["terminate"] is False
     assert result.state == "REVOKED"
     with pytest.raises(exceptions.TaskRevokedError):
         result.get()
+    ResultSet([AsyncResult("j", app=app)], app).revoke(terminate=True, signal="SIGKILL")
+    told = app.publisher.said[-1][1]["arguments"]
+    assert (told["task_id"], told["terminate"], told["signal"]) == ("j", True, "SIGKILL")
+    app.control.revoke("k", destination=["w@host"])
+    assert app.publisher.kept == ["i", "j"], "of what only some are told nothing is kept"
 
 
 def test_identity(app: Any) -> None:

@@ -25,12 +25,6 @@ def test_of_a_task(app: Any, name: str) -> None:
         getattr(task, name)
 
 
-@pytest.mark.parametrize("name", sorted(unsupported.RESULT))
-def test_of_a_result(app: Any, name: str) -> None:
-    with pytest.raises(NotSupportedError, match=f"`{name}` of Celery's `AsyncResult`"):
-        getattr(AsyncResult("i", app=app), name)
-
-
 @pytest.mark.parametrize("name", sorted(unsupported.PACKAGE))
 @pytest.mark.parametrize("module", [taskcore, canvas, result])
 def test_of_a_module(module: Any, name: str) -> None:

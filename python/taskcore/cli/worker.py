@@ -165,6 +165,7 @@ def without(name: str) -> Callable[[F], F]:
 @without("--without-gossip")
 @without("--without-mingle")
 @click.option("--without-heartbeat", is_flag=True, help="Do not tell monitors that it is there.")
+@click.option("-S", "--statedb", metavar="PATH", hidden=True, expose_value=False)
 @click.option(
     "-O", "--optimization", type=click.Choice(["default", "fair"]), hidden=True, expose_value=False
 )

@@ -30,9 +30,18 @@ if TYPE_CHECKING:
 _ENVIRONMENT = {
     "broker_url": ("TASKCORE_BROKER_URL", "CELERY_BROKER_URL"),
     "result_backend": ("TASKCORE_RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
+    "worker_revokes_max": ("CELERY_WORKER_REVOKES_MAX",),
+    "worker_revoke_expires": ("CELERY_WORKER_REVOKE_EXPIRES",),
     # Not a setting: the module with them, of an app that names no source.
     "config_module": ("TASKCORE_CONFIG_MODULE", "CELERY_CONFIG_MODULE"),
 }
+
+
+_NUMBERS: dict[str, Callable[[str], Any]] = {
+    "worker_revokes_max": int,
+    "worker_revoke_expires": float,
+}
+"""Those that are no text."""
 
 
 class Config(ReadAsMapping):
@@ -299,7 +308,13 @@ def uses_django() -> bool:
     )
 
 
-def _from_environment(name: str) -> str | None:
-    return next(
-        (value for key in _ENVIRONMENT.get(name, ()) if (value := os.environ.get(key))), None
-    )
+def _from_environment(name: str) -> Any:
+    for key in _ENVIRONMENT.get(name, ()):
+        if value := os.environ.get(key):
+            try:
+                return _NUMBERS.get(name, str)(value)
+            except ValueError as exc:
+                raise ImproperlyConfigured(
+                    f"environment variable `{key}` is `{value}`: expected a number"
+                ) from exc
+    return None

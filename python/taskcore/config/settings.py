@@ -240,6 +240,7 @@ IGNORED: Final = frozenset(
         "worker_cancel_long_running_tasks_on_connection_loss",
         "worker_consumer",
         "worker_log_color",
+        "worker_state_db",
         "worker_log_format",
         "worker_task_log_format",
         "worker_lost_wait",
@@ -286,7 +287,7 @@ REFUSED: Final[dict[str, Any]] = {
     "worker_agent": None, "worker_deduplicate_successful_tasks": False, "worker_direct": False,
     "worker_max_memory_per_child": None, "worker_pool_start_method": "fork", "broker_host": None,
     "result_failure_expires": None, "task_retry_on_worker_lost": False, "worker_pool_restarts": False,
-    "worker_soft_shutdown_timeout": 0.0, "worker_state_db": None,
+    "worker_soft_shutdown_timeout": 0.0,
 }
 # fmt: on
 """Refused unless set to the default given here."""

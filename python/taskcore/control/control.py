@@ -13,6 +13,9 @@ from taskcore import current
 from taskcore.control import mailbox
 from taskcore.control.inspect import Inspect
 
+_CANCELLED = 100
+"""Of more ids than these what is scheduled is dropped when it is due, instead of being looked for."""
+
 
 class Control:
     """Tells workers what to do, and asks them.
@@ -110,15 +113,29 @@ class Control:
         signal: str | int = "SIGTERM",
         **kwargs: Any,
     ) -> Any:
-        """Has tasks dropped wherever they wait, and when they come.
+        """Has tasks dropped wherever they wait, and when they come, also by workers that start within
+        `worker_revoke_expires`; what is scheduled for later in the broker is taken back at once.
 
         Args:
             task_id: an id, or several.
+            destination: only these workers are told, and nothing is kept for others.
             terminate: also end those that run, with `signal`.
         """
-        ids = task_id if isinstance(task_id, str) else list(task_id)
-        arguments = {"task_id": ids, "terminate": terminate, "signal": signal}
-        return self.broadcast("revoke", arguments, destination, **kwargs)
+        ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        kept = destination is None and not kwargs.get("pattern")
+        arguments: dict[str, Any] = {
+            "task_id": task_id if isinstance(task_id, str) else ids,
+            "terminate": terminate,
+            "signal": signal,
+        }
+        if kept and ids:
+            self.app.publisher.revoke(ids, self.app.conf["worker_revoke_expires"])
+            arguments["kept"] = True  # a worker that hears it need not keep it again
+        replies = self.broadcast("revoke", arguments, destination, **kwargs)
+        if kept and len(ids) <= _CANCELLED:
+            for one in ids:
+                self.app.cancel(one)
+        return replies
 
     def revoke_by_stamped_headers(
         self,
@@ -128,7 +145,8 @@ class Control:
         signal: str | int = "SIGTERM",
         **kwargs: Any,
     ) -> Any:
-        """The same for tasks that carry one of these stamps: names, and one value or several."""
+        """The same for tasks that carry one of these stamps: names, and one value or several. A task
+        that is scheduled in the broker is dropped when it is due."""
         plain = {
             name: list(value) if isinstance(value, (set, frozenset, tuple)) else value
             for name, value in headers.items()

@@ -254,18 +254,38 @@ class AsyncResult(StoredResult, Generic[R]):
         wait: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Cancels the task while it is scheduled for later; at once, so none of Celery's arguments
-        changes what it does.
+        """Has the task dropped wherever it waits, and when it comes; see `Control.revoke`.
 
-        Raises:
-            NotSupportedError: it is not scheduled; this version cannot stop a task that is queued
-                or runs.
+        Args:
+            connection: not needed.
+            terminate: also end it if it runs, with `signal`; default: SIGTERM.
+            wait: wait for the workers to answer, up to `timeout` seconds; default: 1.
         """
-        if not self._app.cancel(self.id):
-            raise exceptions.NotSupportedError(
-                f"cannot revoke task `{self.id}`: it is not scheduled for later, and this version cannot revoke "
-                "a task that is queued or runs"
-            )
+        self._app.control.revoke(
+            self.id,
+            terminate=terminate,
+            signal=signal or "SIGTERM",
+            reply=wait,
+            timeout=1.0 if timeout is None else timeout,
+        )
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: dict[str, Any],
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Has all tasks dropped that carry one of these stamps; arguments as of `revoke`."""
+        self._app.control.revoke_by_stamped_headers(
+            headers,
+            terminate=terminate,
+            signal=signal or "SIGTERM",
+            reply=wait,
+            timeout=1.0 if timeout is None else timeout,
+        )
 
     def as_list(self) -> list[str]:
         """The ids of this result and its parents."""

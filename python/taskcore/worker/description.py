@@ -24,6 +24,7 @@ def describe(app: Any, config: Any) -> str:
             "tasks": {task.name: _attributes(task) for task in app.tasks.values()},
             "broker": _broker(app, config.broker_url),
             "pool": _pool(config),
+            "revoke_expires": config.revoke_expires,
             "overridden": list(Panel.data),
         }
     )

@@ -132,6 +132,7 @@ fn config() -> WorkerConfig {
         shutdown_timeout_ms: None,
         disable_rate_limits: false,
         revokes: taskcore::config::Revokes::default(),
+        awaits_revoked: false,
     }
 }
 

@@ -35,6 +35,9 @@ pub struct WorkerConfig {
     pub disable_rate_limits: bool,
     /// How many revoked ids are remembered, and for how long.
     pub revokes: Revokes,
+    /// Whether nothing is claimed before [`Command::Remember`](crate::worker::Command::Remember) says
+    /// what was revoked while no worker was there to hear it.
+    pub awaits_revoked: bool,
 }
 
 /// How many revoked ids a worker remembers, and for how long.

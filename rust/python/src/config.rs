@@ -149,6 +149,7 @@ impl Settings {
                 most: attr(config, "revokes_max")?,
                 expires_us: micros(attr(config, "revoke_expires")?).unwrap_or(u64::MAX),
             },
+            awaits_revoked: false,
         })
     }
 }

@@ -10,13 +10,13 @@ use std::{
 use pyo3::{prelude::*, types::PyBytes};
 use serde_json::{Map, Value, json};
 use taskcore::{
-    broker::Broadcast,
+    broker::{Adapter, Broadcast, Capability},
     control::{Mailbox, Node, Program},
     worker::Handle,
 };
 use tokio::sync::oneshot;
 
-use crate::{bridge, errors};
+use crate::{bridge, config::attr, errors};
 
 /// How long the start of a worker waits for its mailbox to stand. What is asked before is lost.
 const OPEN: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const THREADS: usize = 3;
 pub(crate) struct MailboxParts {
     node: Node,
     program: PythonProgram,
-    pub(crate) broker: Arc<dyn Broadcast>,
+    broker: Arc<dyn Broadcast>,
 }
 
 /// A mailbox is open as long as this is kept.
@@ -37,8 +37,25 @@ pub(crate) struct Open(#[allow(dead_code)] oneshot::Sender<()>); // it is droppe
 pub(crate) struct Stands(mpsc::Receiver<()>);
 
 impl MailboxParts {
-    /// From the description of the worker (see `taskcore.control.node`) and who answers for Python.
-    pub(crate) fn new(
+    /// Of a worker that is to be asked, if its broker carries requests.
+    pub(crate) fn of(
+        config: &Bound<'_, PyAny>,
+        program: Option<&Bound<'_, PyAny>>,
+        broker: &Arc<dyn Adapter>,
+    ) -> PyResult<Option<Self>> {
+        let description: Option<String> = attr(config, "control")?;
+        let able = broker.capabilities().contains(&Capability::Broadcast);
+        match (description, program) {
+            (Some(said), Some(program)) if able => {
+                Self::new(&said, program, broker.clone()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// From the description of the worker (see `taskcore.worker.description`) and who answers for
+    /// Python.
+    fn new(
         description: &str,
         program: &Bound<'_, PyAny>,
         broker: Arc<dyn Broadcast>,
@@ -133,6 +150,7 @@ fn node(description: &str) -> Option<Node> {
         tasks,
         broker: take("broker")?,
         pool: take("pool")?,
+        revoke_expires: take("revoke_expires")?.as_f64().map(|seconds| (seconds * 1e3) as i64)?,
         overridden: overridden.collect(),
     })
 }

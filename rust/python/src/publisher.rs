@@ -15,6 +15,7 @@ use taskcore::{
     assemble::{self, Options},
     backoff::RetryPolicy,
     broker::{Adapter, Outgoing},
+    clock,
     fork::PerProcess,
     message::{Encoding, JSON, Message},
     pool::FollowUp,
@@ -249,6 +250,21 @@ impl Publisher {
     ) -> PyResult<Subscriber> {
         let broker = &self.adapter().map_err(|e| errors::to_python(py, &e))?;
         Subscriber::new(py, broker, bindings)
+    }
+
+    #[pyo3(signature = (ids, expires, timeout = 5.0))]
+    fn revoke(&self, py: Python<'_>, ids: Vec<String>, expires: f64, timeout: f64) -> PyResult<()> {
+        let ids: Vec<Arc<str>> = ids.into_iter().map(Arc::from).collect();
+        let until = clock::wall_ms() + duration("expires", expires)?.as_millis() as i64;
+        let deadline = clock::instant() + duration("timeout", timeout)?;
+        self.ask(py, |broker| broker.revoke(&ids, until, deadline))
+    }
+
+    #[pyo3(signature = (timeout = 5.0))]
+    fn revoked(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<String>> {
+        let deadline = clock::instant() + duration("timeout", timeout)?;
+        let ids = self.ask(py, |broker| broker.revoked(deadline))?;
+        Ok(ids.iter().map(ToString::to_string).collect())
     }
 
     fn stats<'py>(&self, py: Python<'py>, queue: &str) -> PyResult<Bound<'py, PyDict>> {

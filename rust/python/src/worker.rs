@@ -19,7 +19,7 @@ use std::{
 use pyo3::{prelude::*, types::PyDict};
 use taskcore::{
     Error, ErrorKind, assemble,
-    broker::{Adapter, Broadcast, Broker, Capability},
+    broker::{Broadcast, Broker},
     config::WorkerConfig,
     fork,
     pool::Pool,
@@ -163,9 +163,8 @@ impl Worker {
         let log = log::open(settings.log_level, attr(config, "log_file")?)?;
         let encoding = ResultEncoding::of(executor)?;
         let broker = assemble::broker(&url, &broker_options).map_err(argument)?;
-        let mailbox = mailbox_of(config, program, &broker)?;
+        let mailbox = MailboxParts::of(config, program.as_ref(), &broker)?;
         let parts = Parts {
-            mailbox,
             events: (broker.clone(), events),
             broker,
             results: result_url
@@ -174,8 +173,12 @@ impl Worker {
                 .map_err(argument)?
                 .map(|store| EncodedResults::around(store, encoding)),
             composer: JoinComposer::new(executor)?,
-            config: settings.finish(config, specs)?,
+            config: WorkerConfig {
+                awaits_revoked: mailbox.is_some(),
+                ..settings.finish(config, specs)?
+            },
             pool,
+            mailbox,
         };
         Ok(Self {
             solo,
@@ -384,19 +387,6 @@ impl Worker {
             _ => Ok(()),
         }
     }
-}
-
-/// The mailbox of a worker that is to be asked, where the broker carries one.
-fn mailbox_of(
-    config: &Bound<'_, PyAny>,
-    program: Option<Bound<'_, PyAny>>,
-    broker: &Arc<dyn Adapter>,
-) -> PyResult<Option<MailboxParts>> {
-    let node: Option<String> = attr(config, "control")?;
-    node.zip(program)
-        .filter(|_| broker.capabilities().contains(&Capability::Broadcast))
-        .map(|(node, program)| MailboxParts::new(&node, &program, broker.clone()))
-        .transpose()
 }
 
 /// A loop that has begun, and the mailbox that it has.

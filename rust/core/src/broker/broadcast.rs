@@ -15,13 +15,15 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{Broker, Capability};
-use crate::{error::Result, future::BoxFuture};
+use crate::{clock::Millis, error::Result, future::BoxFuture};
 
 /// Messages that wait for one subscriber at most.
 pub const WAITING_MAX: usize = 10_000;
 /// Bytes of bodies that wait for one subscriber at most; the newest message waits whatever its
 /// size.
 pub const WAITING_BYTES: usize = 16 << 20;
+/// Revoked ids that a broker remembers at most.
+pub const REVOKED_MAX: usize = 100_000;
 
 /// How an exchange routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +96,18 @@ pub trait Broadcast: Broker {
     /// bindings is heard once.
     fn subscribe(&self, _bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {
         Box::pin(async { Err(Capability::Broadcast.missing(self.url())) })
+    }
+
+    /// Remembers these as revoked until a time, for workers that do not hear it now: task ids, or
+    /// whatever else workers know them by. Of what is revoked again the last time counts; of more
+    /// than [`REVOKED_MAX`] those are forgotten whose time comes first. Blocking.
+    fn revoke(&self, _ids: &[Arc<str>], _until: Millis, _deadline: Instant) -> Result<()> {
+        Err(Capability::Broadcast.missing(self.url()))
+    }
+
+    /// What is remembered as revoked, in the order in which it will be forgotten. Blocking.
+    fn revoked(&self, _deadline: Instant) -> Result<Vec<Arc<str>>> {
+        Err(Capability::Broadcast.missing(self.url()))
     }
 }
 

@@ -12,11 +12,11 @@ use serde_json::{Map, Value, json};
 
 use super::{method::Method, render, repr};
 use crate::{
-    clock::{self, Micros},
+    clock::{self, Micros, Millis},
     error::{Error, ErrorKind, Result},
     worker::{
         Command, Handle, Stop,
-        command::{Limits, Report, RevokeAnswer},
+        command::{Limits, Report, RevokeAnswer, is_stamp},
     },
 };
 
@@ -33,6 +33,8 @@ pub struct Node {
     pub broker: Value,
     /// `pool` of `stats`, without what changes.
     pub pool: Value,
+    /// How long what is revoked is remembered.
+    pub revoke_expires: Millis,
     /// Commands of the program's that stand in the place of those here.
     pub overridden: HashSet<String>,
 }
@@ -64,6 +66,25 @@ impl Answerer {
         // Nobody's clock may run this one over.
         self.clock.fetch_max(clock.min(u64::MAX / 2), Ordering::Relaxed);
         self.tick();
+    }
+
+    /// Tells the worker what was revoked before its start.
+    pub(super) fn remember(&self, ids: Vec<Arc<str>>) {
+        self.worker.send(Command::Remember { ids });
+    }
+
+    /// Tells the worker what may have been revoked while it did not hear.
+    pub(super) async fn revoke_again(&self, ids: Vec<Arc<str>>) {
+        let (stamps, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| is_stamp(id));
+        self.remember(stamps);
+        let ask = |reply| Command::Revoke { ids, terminate: None, reply };
+        // A worker that has ended needs no answer.
+        let _ = self.worker.ask(ask).await;
+    }
+
+    /// When what is revoked now is forgotten.
+    pub(super) fn forgotten(&self) -> Millis {
+        clock::wall_ms() + self.node.revoke_expires
     }
 
     /// The reply; `None` when there is none.

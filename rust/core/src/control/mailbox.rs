@@ -5,7 +5,12 @@
 //! nothing waits behind it. A mailbox that loses its broker comes back by itself; what was said
 //! meanwhile was said to nobody.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 use tokio::{
@@ -26,7 +31,7 @@ use crate::{
         broadcast::{Binding, BroadcastMessage},
     },
     clock,
-    error::Result,
+    error::{Error, ErrorKind, Result},
     worker::Handle,
 };
 
@@ -34,6 +39,8 @@ pub use super::answer::Node;
 
 /// How long a reply may take to be sent; whoever asked waits a second.
 const REPLY: Duration = Duration::from_secs(2);
+/// How long the broker may take to read or write what is revoked.
+const STORE: Duration = Duration::from_secs(5);
 /// First and last ceiling of the wait before it subscribes again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
 /// Requests that wait for the program at most.
@@ -56,6 +63,8 @@ pub struct Mailbox {
     waiting: JoinSet<(Option<ReplyTo>, Value)>,
     /// Whether a malformed request was logged: one is enough.
     complained: bool,
+    /// A hash of what was read as revoked; `None` before the worker knows what was before its start.
+    read: Option<u64>,
 }
 
 impl Mailbox {
@@ -68,7 +77,7 @@ impl Mailbox {
     ) -> Self {
         let (turn, waiting) = (Arc::default(), JoinSet::new());
         let answerer = Answerer::new(node, worker);
-        Self { broker, answerer, program, turn, waiting, complained: false }
+        Self { broker, answerer, program, turn, waiting, complained: false, read: None }
     }
 
     /// Answers for ever. Calls `open` once, when it hears for the first time or has failed to.
@@ -98,7 +107,14 @@ impl Mailbox {
     async fn hear(&mut self, open: &mut impl FnMut()) -> Result<Infallible> {
         let (exchange, _) = request::exchanges(&self.answerer.node.mailbox);
         let binding = Binding { exchange, routing_key: "".into() };
-        let subscriber = self.broker.subscribe(vec![binding]).await?;
+        let listening = self.broker.subscribe(vec![binding]).await;
+        // After that, so that nothing is revoked between both. A broker may let a worker read and not
+        // hear.
+        let away = |e: &Error| e.kind() == ErrorKind::Connection;
+        if !listening.as_ref().is_err_and(away) {
+            self.catch_up().await?;
+        }
+        let subscriber = listening?;
         open();
         loop {
             tokio::select! {
@@ -120,6 +136,38 @@ impl Mailbox {
         }
     }
 
+    /// Has the worker know what was revoked while nobody heard it here.
+    async fn catch_up(&mut self) -> Result<()> {
+        let broker = Arc::clone(&self.broker);
+        let read = move || broker.revoked(clock::instant() + STORE);
+        let ids = match spawn_blocking(read).await.unwrap_or_else(|_| Ok(Vec::new())) {
+            Err(error) if error.kind() != ErrorKind::Connection => {
+                let cause = error.to_string();
+                tracing::warn!(cause, "what was revoked before cannot be read");
+                Vec::new()
+            }
+            read => read?,
+        };
+        let mut hasher = DefaultHasher::new();
+        ids.hash(&mut hasher);
+        match self.read.replace(hasher.finish()) {
+            None => self.answerer.remember(ids),
+            Some(before) if before == hasher.finish() => {}
+            Some(_) => self.answerer.revoke_again(ids).await,
+        }
+        Ok(())
+    }
+
+    /// Keeps what is revoked for workers that do not hear it now.
+    async fn keep(&self, ids: Vec<Arc<str>>) {
+        let (broker, until) = (Arc::clone(&self.broker), self.answerer.forgotten());
+        let keep = move || broker.revoke(&ids, until, clock::instant() + STORE);
+        if let Ok(Err(error)) = spawn_blocking(keep).await {
+            let cause = error.to_string();
+            tracing::warn!(cause, "what was revoked is not kept for workers that start later");
+        }
+    }
+
     /// One message of the mailbox.
     async fn take(&mut self, message: &BroadcastMessage) {
         let request = match Request::parse(message) {
@@ -136,13 +184,23 @@ impl Mailbox {
         if !request.is_for(&self.answerer.node.hostname) {
             return;
         }
+        let everybody = request.is_for_everybody();
         let Request { method: name, arguments, reply_to, .. } = request;
         let overridden = self.answerer.node.overridden.contains(&name);
         if overridden || !Method::is_known(&name, &arguments) {
             return self.ask_program(name, arguments, reply_to).await;
         }
+        let kept = arguments.get("kept").is_some_and(|kept| *kept == true);
         let answer = match Method::parse(&name, arguments) {
-            Ok(method) => self.answerer.answer(method).await,
+            Ok(method) => {
+                if everybody
+                    && !kept
+                    && let Some(ids) = method.revokes()
+                {
+                    self.keep(ids).await;
+                }
+                self.answerer.answer(method).await
+            }
             Err(refusal) => Some(refused(&name, refusal)),
         };
         if let (Some(to), Some(answer)) = (reply_to, answer) {

@@ -11,6 +11,7 @@ use super::{
     arguments::{Arguments, Refusal, list, wrong},
     repr, signal,
 };
+use crate::worker::command::stamp;
 
 /// What is answered here; a program may put a command of its own in its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,6 +174,22 @@ impl Method {
             "shutdown" => Self::Shutdown,
             _ => return Err(repr::exception("KeyError", name)),
         })
+    }
+}
+
+impl Method {
+    /// What it revokes, as it is remembered.
+    pub fn revokes(&self) -> Option<Vec<Arc<str>>> {
+        match self {
+            Self::Revoke { ids, .. } => Some(ids.clone()),
+            Self::RevokeByStamps { stamps, .. } => {
+                let one = |(name, values): &(String, Vec<Value>)| {
+                    values.iter().map(|value| stamp(name, value).into()).collect::<Vec<_>>()
+                };
+                Some(stamps.iter().flat_map(one).collect())
+            }
+            _ => None,
+        }
     }
 }
 

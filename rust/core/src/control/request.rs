@@ -82,6 +82,11 @@ impl Request {
         Ok(Self { method, arguments, clock, reply_to, audience })
     }
 
+    /// Whether no worker is left out.
+    pub fn is_for_everybody(&self) -> bool {
+        self.audience == Audience::All
+    }
+
     /// Whether the worker of this name is meant.
     pub fn is_for(&self, hostname: &str) -> bool {
         match &self.audience {

@@ -16,6 +16,7 @@
 //! is counted, `member` one per member that has ended. `said` has what was said to all in the last
 //! seconds, `binding` a row per binding of those who listen. `schedule` has a row per app with periodic tasks,
 //! `periodic` one per task.
+//! `revoked` has the ids of tasks that are to be dropped when they come.
 //!
 //! A file is brought forward when it is opened to be written. A step only adds: a program of an
 //! older version that has the file open meanwhile goes on with what it knows.
@@ -27,7 +28,7 @@ pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
 /// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is
 /// the same as one that was brought forward. Files have taken these steps, so none is ever edited.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 INSERT INTO counter VALUES (1, 0);
@@ -80,6 +81,11 @@ CREATE INDEX binding_subscriber ON binding (subscriber);
 CREATE TABLE schedule (name TEXT PRIMARY KEY, revision INTEGER NOT NULL DEFAULT 0, leader TEXT, until INTEGER) WITHOUT ROWID;
 CREATE TABLE periodic (schedule TEXT NOT NULL, name TEXT NOT NULL, definition TEXT NOT NULL, done INTEGER NOT NULL,
     runs INTEGER NOT NULL DEFAULT 0, sent_at INTEGER, paused INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (schedule, name)) WITHOUT ROWID;
+",
+    // What was revoked, for workers that start later.
+    "
+CREATE TABLE revoked (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX revoked_until ON revoked (until);
 ",
 ];
 

@@ -61,9 +61,10 @@ pub enum Command {
         /// What became of them.
         reply: Reply<StampsAnswer>,
     },
-    /// Remember these ids as revoked, beside what others tell; nothing that is held is looked for.
+    /// Remember these as revoked, from before; nothing that is held is looked for. A worker that
+    /// awaits the first of these claims nothing before.
     Remember {
-        /// Task ids.
+        /// Task ids, and stamps as [`stamp`] writes them.
         ids: Vec<Arc<str>>,
     },
     /// Say which ids are dropped when they come.
@@ -137,6 +138,19 @@ pub enum Command {
         /// All of it.
         reply: Reply<Report>,
     },
+}
+
+/// What no task id begins with.
+const STAMP: char = '\u{1f}';
+
+/// A stamp, written like an id: how it is remembered as revoked.
+pub fn stamp(name: &str, value: &Value) -> String {
+    format!("{STAMP}{name}={value}")
+}
+
+/// Whether that is a stamp.
+pub fn is_stamp(id: &str) -> bool {
+    id.starts_with(STAMP)
 }
 
 /// Time limits of a task in microseconds.

@@ -34,11 +34,7 @@ impl Worker {
             Command::RevokeByStamps { stamps, terminate, reply } => {
                 reply.send(self.revoke_stamped(&stamps, terminate, now));
             }
-            Command::Remember { ids } => {
-                for id in ids {
-                    self.revoked.insert(id, now.mono);
-                }
-            }
+            Command::Remember { ids } => self.remember(ids, now),
             Command::Revoked { reply } => reply.send(Ok(self.revoked.ids(now.mono))),
             Command::RateLimit { task, per_second, reply } => {
                 reply.send(self.limit_rate(&task, per_second, now));

@@ -369,7 +369,8 @@ impl Worker {
 
     fn fetch(&mut self) {
         let suspects = self.window.want_suspects(self.held_suspects());
-        if !self.connection.can_fetch(suspects > 0) || self.config.queues.is_empty() {
+        let waits = self.config.awaits_revoked || self.config.queues.is_empty();
+        if waits || !self.connection.can_fetch(suspects > 0) {
             return;
         }
         let claimed = self.inflight.claimed();

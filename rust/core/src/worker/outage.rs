@@ -259,10 +259,11 @@ impl Worker {
         }
         if lapsed || epoch != self.epoch {
             self.lease += 1;
-            if std::mem::replace(&mut self.epoch, epoch).is_empty() {
-                tracing::info!(note = self.config.hostname, "ready");
-            } else {
+            let first = std::mem::replace(&mut self.epoch, epoch).is_empty();
+            if !first {
                 self.fenced();
+            } else if !self.config.awaits_revoked {
+                self.say_ready();
             }
         } else {
             self.retain();
@@ -320,6 +321,11 @@ impl Worker {
     /// as they were.
     pub(super) fn holds_lease(&self, now: Now) -> bool {
         !self.away.lapsed && now.mono < self.renewed + LEASE_MS as u64 * 1_000
+    }
+
+    /// It takes tasks from now on, and may be asked.
+    pub(super) fn say_ready(&self) {
+        tracing::info!(note = self.config.hostname, "ready");
     }
 
     /// The lease lapsed: what had not begun belongs to others now; what runs finishes, but its

@@ -9,7 +9,7 @@ use crate::{
     message::Message,
     worker::{
         Now, Worker,
-        command::{RevokeAnswer, StampsAnswer},
+        command::{RevokeAnswer, StampsAnswer, is_stamp, stamp},
         inflight::{Place, Request},
         settle, task_log,
     },
@@ -51,6 +51,17 @@ impl Worker {
         let spec = self.registry.spec(request.task);
         let decision = settle::revoked(&request, spec, self.context(now));
         self.conclude(decision, request);
+    }
+
+    /// Remembers what was revoked before.
+    pub(super) fn remember(&mut self, ids: Vec<Arc<str>>, now: Now) {
+        if std::mem::take(&mut self.config.awaits_revoked) && !self.epoch.is_empty() {
+            self.say_ready();
+        }
+        for id in ids {
+            let set = if is_stamp(&id) { &mut self.revoked_stamps } else { &mut self.revoked };
+            set.insert(id, now.mono);
+        }
     }
 
     /// Revokes tasks by their ids.
@@ -171,9 +182,4 @@ fn grouped(stamps: Vec<(String, Value)>) -> Vec<(String, Vec<Value>)> {
         }
     }
     out
-}
-
-/// What a stamp is remembered under.
-fn stamp(name: &str, value: &Value) -> String {
-    format!("{name}={value}")
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use taskcore::broker::{
     Adapter,
     broadcast::{
-        Binding, BroadcastMessage, Exchange, ExchangeType, Heard, Subscriber, WAITING_BYTES,
-        WAITING_MAX,
+        Binding, BroadcastMessage, Exchange, ExchangeType, Heard, REVOKED_MAX, Subscriber,
+        WAITING_BYTES, WAITING_MAX,
     },
 };
 
@@ -20,7 +20,7 @@ macro_rules! broadcast_suite {
         $crate::broadcast_suite!(@ $adapter, $start,
             a_fanout_reaches_everybody, a_direct_message_reaches_one, topics_are_heard_by_pattern, what_is_said_is_heard_as_it_was,
             who_comes_late_has_missed_it, what_fits_twice_is_heard_once, saying_wakes_who_waits, a_dropped_receive_loses_nothing,
-            who_does_not_keep_up_loses_the_oldest, large_messages_are_bounded_too,
+            who_does_not_keep_up_loses_the_oldest, large_messages_are_bounded_too, what_is_revoked_is_remembered_for_its_time,
         );
     };
     (@ $adapter:ident, $start:path, $($test:ident),* $(,)?) => {
@@ -244,4 +244,26 @@ pub(crate) async fn large_messages_are_bounded_too(h: &impl Harness) {
     let huge = message(&all, "", &"x".repeat(WAITING_BYTES + 1));
     say(h, std::slice::from_ref(&huge));
     assert_eq!(until(&*listener, &huge).await, (1, 0), "one is heard whatever its size");
+}
+
+pub(crate) async fn what_is_revoked_is_remembered_for_its_time(h: &impl Harness) {
+    let broker = h.broker();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_millis()).unwrap();
+    let revoke = |ids: &[&str], until| {
+        let ids: Vec<Arc<str>> = ids.iter().copied().map(Arc::from).collect();
+        broker.revoke(&ids, until, soon()).unwrap();
+    };
+    let revoked = || h.broker().revoked(soon()).unwrap().join(" ");
+    assert_eq!(revoked(), "");
+    revoke(&["c", "a"], now + 60_000);
+    revoke(&["b", "a"], now + 50_000);
+    revoke(&["gone"], now - 1);
+    assert_eq!(revoked(), "a b c", "by when it is forgotten, the last time counts");
+    revoke(&["b"], now + 70_000);
+    assert_eq!(revoked(), "a c b");
+    let many: Vec<Arc<str>> = (0..REVOKED_MAX).map(|n| format!("id{n}").into()).collect();
+    broker.revoke(&many, now + 65_000, soon()).unwrap();
+    let kept = broker.revoked(soon()).unwrap();
+    assert_eq!((kept.len(), &*kept[REVOKED_MAX - 1]), (REVOKED_MAX, "b"));
 }

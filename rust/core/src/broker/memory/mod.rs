@@ -21,7 +21,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::{broadcast::Subscribers, state::State};
+use self::{
+    broadcast::{Remembered, Subscribers},
+    state::State,
+};
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Delivery, HORIZON_MS,
     Outgoing, QueueStats, Recovered, Schedule, Settlement, Subscription, Tag, Want,
@@ -45,6 +48,8 @@ struct Store {
     changed: Notify,
     /// Who hears what is said to all.
     subscribers: Subscribers,
+    /// What is revoked, and until when.
+    revoked: Mutex<Remembered>,
     /// Where its time comes from.
     clock: fn() -> Millis,
 }
@@ -71,6 +76,7 @@ fn store(name: &str, clock: fn() -> Millis) -> Arc<Store> {
                 state: Mutex::default(),
                 changed: Notify::new(),
                 subscribers: Subscribers::default(),
+                revoked: Mutex::default(),
                 clock,
             })
         })
@@ -87,6 +93,10 @@ impl MemoryBroker {
     /// A handle on the store called `name`; `url` is what is shown.
     pub fn new(url: &str, name: &str) -> Self {
         Self { url: url.to_owned(), store: store(name, clock::wall_ms) }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.store.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for a test whose time is not the machine's.
@@ -193,6 +203,15 @@ impl Broadcast for MemoryBroker {
 
     fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {
         Box::pin(async { Ok(self.store.subscribers.add(bindings)) })
+    }
+
+    fn revoke(&self, ids: &[Arc<str>], until: Millis, _deadline: Instant) -> Result<()> {
+        self.remembered().add(ids, until, self.store.now());
+        Ok(())
+    }
+
+    fn revoked(&self, _deadline: Instant) -> Result<Vec<Arc<str>>> {
+        Ok(self.remembered().ids(self.store.now()))
     }
 }
 

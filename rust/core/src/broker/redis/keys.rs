@@ -22,6 +22,7 @@
 //! | `{taskcore}:beat:<schedule>:revision` | string | how often entries were changed |
 //! | `{taskcore}:beat:<schedule>:definitions`, `done`, `runs`, `sent` | hashes | name of an entry to what it says, the due time it is done with, how often and when it was sent |
 //! | `{taskcore}:beat:<schedule>:paused` | set | names of entries |
+//! | `{taskcore}:revoked` | zset | ids that are dropped when they come, by when that is forgotten |
 //! | `{taskcore}:queues` | set | names of the queues that were ever published to or consumed |
 //!
 //! The count of lost deliveries travels with the message, in front of its bytes (`\0tc<count>\n`),
@@ -78,6 +79,10 @@ impl Keys {
 
     pub(super) fn queues(&self) -> String {
         format!("{}queues", self.common)
+    }
+
+    pub(super) fn revoked(&self) -> String {
+        format!("{}revoked", self.common)
     }
 
     pub(super) fn leases(&self) -> String {

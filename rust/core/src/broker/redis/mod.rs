@@ -18,6 +18,7 @@ mod consumer;
 mod admin;
 mod broadcast;
 mod schedule;
+mod revoked;
 
 use std::{
     collections::HashMap,
@@ -36,7 +37,7 @@ use crate::{
     clock::{self, Millis},
     error::Result,
     future::BoxFuture,
-    redis_connection::{Pool, Server},
+    redis_connection::{Lease, Pool, Server},
     url::RedisUrl,
 };
 use broadcast::Exchanges;
@@ -173,6 +174,18 @@ impl Broadcast for RedisBroker {
 
     fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {
         Box::pin(self.exchanges.subscribe(bindings))
+    }
+
+    fn revoke(&self, ids: &[Arc<str>], until: Millis, deadline: Instant) -> Result<()> {
+        let (key, times) = (self.keys.revoked(), (until, clock::wall_ms()));
+        let add = |lease: &mut Lease| revoked::add(lease, &key, ids, times);
+        self.pool.repeat("remember what is revoked", deadline, add)
+    }
+
+    fn revoked(&self, deadline: Instant) -> Result<Vec<Arc<str>>> {
+        let (key, now) = (self.keys.revoked(), clock::wall_ms());
+        let all = |lease: &mut Lease| revoked::all(lease, &key, now);
+        self.pool.repeat("read what is revoked", deadline, all)
     }
 }
 

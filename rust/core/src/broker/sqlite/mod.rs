@@ -13,6 +13,7 @@
 //! machine take turns, so this scales with batches, not with processes.
 
 mod broadcast;
+mod revoked;
 mod claim;
 mod consumer;
 mod epoch;
@@ -163,6 +164,16 @@ impl Broadcast for SqliteBroker {
             let subscriber = SqliteSubscriber::new(database, bindings).await?;
             Ok(Arc::new(subscriber) as Arc<dyn Subscriber>)
         })
+    }
+
+    fn revoke(&self, ids: &[Arc<str>], until: clock::Millis, deadline: Instant) -> Result<()> {
+        let ids = ids.to_vec();
+        let cost = Cost { durable: self.handle.durable(), rows: ids.len(), ..Cost::default() };
+        self.handle.database().write(cost, deadline, move |tx| revoked::add(tx, &ids, until))
+    }
+
+    fn revoked(&self, _deadline: Instant) -> Result<Vec<Arc<str>>> {
+        self.handle.database().read(|connection| revoked::all(connection, clock::wall_ms()))
     }
 }
 

@@ -709,6 +709,7 @@ pub(crate) fn config() -> WorkerConfig {
         shutdown_timeout_ms: None,
         disable_rate_limits: false,
         revokes: <_>::default(),
+        awaits_revoked: false,
     }
 }
 
