@@ -297,3 +297,17 @@ async fn what_was_said_to_be_dropped_does_not_run_however_many_are_revoked_with_
     assert_eq!(lab.oracle.begun(), ["run1", "run2", "pool2"]);
     lab.stop(Stop::Cold).await.expect("a clean end");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_claimed_before_it_is_known_what_was_revoked() {
+    let mut config = config();
+    config.awaits_revoked = true;
+    let lab = Lab::new(config);
+    lab.broker.put(&[message("gone", "early", "0 ok"), message("kept", "early", "0 ok")]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(lab.broker.figures().depth, 2);
+    lab.handle.send(Command::Remember { ids: vec!["gone".into()] });
+    lab.until_idle().await;
+    assert_eq!(lab.oracle.begun(), ["kept"]);
+    assert!(lab.document("gone").expect("stored").contains("TaskRevokedError"));
+}
