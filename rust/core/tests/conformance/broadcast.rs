@@ -248,8 +248,7 @@ pub(crate) async fn large_messages_are_bounded_too(h: &impl Harness) {
 
 pub(crate) async fn what_is_revoked_is_remembered_for_its_time(h: &impl Harness) {
     let broker = h.broker();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let now = i64::try_from(now.as_millis()).unwrap();
+    let now = taskcore::clock::wall_ms();
     let revoke = |ids: &[&str], until| {
         let ids: Vec<Arc<str>> = ids.iter().copied().map(Arc::from).collect();
         broker.revoke(&ids, until, soon()).unwrap();
