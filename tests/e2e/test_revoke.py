@@ -4,11 +4,11 @@ import sys
 from typing import Any
 
 import pytest
+from tests.e2e.test_control import WAIT, Controlled, controlled
 
 from support.wait import until
 from taskcore import canvas
 from taskcore.exceptions import TaskRevokedError
-from tests.e2e.test_control import WAIT, Controlled, controlled
 
 __all__ = ["controlled"]
 
