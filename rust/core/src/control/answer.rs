@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// How many of the ids that it was told a reply repeats.
+const SHOWN: usize = 1_000;
+
 /// What does not change while a worker runs, and what only the program knows of it.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
@@ -204,8 +207,10 @@ impl Answerer {
         let answer = self.worker.ask(ask).await?;
         Ok(match terminate {
             None => {
-                let ids = repr::set(ids.iter().map(|id| &**id));
-                render::ok(format!("tasks {ids} flagged as revoked"))
+                let more = ids.len().saturating_sub(SHOWN);
+                let ids = repr::set(ids.iter().take(SHOWN).map(|id| &**id));
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                render::ok(format!("tasks {ids}{more} flagged as revoked"))
             }
             Some(_) => ended(&answer),
         })
