@@ -122,5 +122,5 @@ def test_a_hundred_thousand_ids_cost_little_memory(controlled: Controlled) -> No
     assert reply["w1@host"]["ok"].endswith("} and 99000 more flagged as revoked")
     cost = resident() - before
     assert len(controlled.app.publisher.revoked(30.0)) == 100_000
-    assert cost < 60, "what is left over of reading them among it"
+    assert cost < 40, "what is left over of reading them among it"
     print(f"{cost:.1f} MiB")
