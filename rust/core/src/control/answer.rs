@@ -10,10 +10,11 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{method::Method, render, repr};
+use super::{method::Method, render};
 use crate::{
     clock::{self, Micros, Millis},
     error::{Error, ErrorKind, Result},
+    message::repr,
     worker::{
         Command, Handle, Stop,
         command::{Limits, Report, RevokeAnswer, is_stamp},

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::repr;
+use crate::message::repr;
 
 /// Why a command is refused: an exception as Python shows it.
 pub(super) type Refusal = String;

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     answer::Answerer,
     method::Method,
-    render, repr,
+    render,
     request::{self, ReplyTo, Request},
 };
 use crate::{
@@ -32,6 +32,7 @@ use crate::{
     },
     clock,
     error::{Error, ErrorKind, Result},
+    message::repr,
     worker::Handle,
 };
 

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 
 use super::{
     arguments::{Arguments, Refusal, list, wrong},
-    repr, signal,
+    signal,
 };
-use crate::worker::command::stamp;
+use crate::{message::repr, worker::command::stamp};
 
 /// What is answered here; a program may put a command of its own in its place.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,7 +16,6 @@ mod arguments;
 pub mod method;
 mod signal;
 mod glob;
-mod repr;
 mod render;
 mod answer;
 mod mailbox;

@@ -2,14 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::repr;
 use crate::{
-    message::{self, Compression, Message, format_iso},
+    message::{Message, format_iso, repr},
     worker::command::{Held, Report},
 };
-
-/// The longest body whose arguments are shown; of a longer one its sender's own words are.
-const SHOWN: usize = 64 << 10;
 
 /// It was done.
 pub(super) fn ok(what: impl Into<Value>) -> Value {
@@ -58,8 +54,7 @@ pub(super) fn scheduled(held: &Held, hostname: &str) -> Value {
 fn arguments(message: &Message, safe: bool) -> (Value, Value) {
     let rare = message.headers.rare();
     let said = |text: &Option<String>| Value::from(text.as_deref().unwrap_or("..."));
-    let opened = open(message);
-    match opened {
+    match message.arguments() {
         None => (said(&rare.argsrepr), said(&rare.kwargsrepr)),
         Some((args, kwargs)) if safe => {
             let (args, kwargs) = (repr::tuple(&args), repr::of(&Value::Object(kwargs)));
@@ -67,27 +62,6 @@ fn arguments(message: &Message, safe: bool) -> (Value, Value) {
             (own(&rare.argsrepr, args), own(&rare.kwargsrepr, kwargs))
         }
         Some((args, kwargs)) => (args.into(), kwargs.into()),
-    }
-}
-
-/// The arguments in a body, where it is short plain data.
-fn open(message: &Message) -> Option<(Vec<Value>, Map<String, Value>)> {
-    if message.body.len() > SHOWN {
-        return None;
-    }
-    let body = match &message.headers.compression {
-        None => message.body.to_vec(),
-        Some(name) => {
-            Compression::from_content_type(name).ok()?.decompress(&message.body, SHOWN).ok()?
-        }
-    };
-    let Value::Array(parts) = message::decode_value(&message.content_type, &body).ok()? else {
-        return None;
-    };
-    let mut parts = parts.into_iter();
-    match (parts.next(), parts.next()) {
-        (Some(Value::Array(args)), Some(Value::Object(kwargs))) => Some((args, kwargs)),
-        _ => None,
     }
 }
 

@@ -7,14 +7,17 @@
 //! decode arguments and does not judge them: a body that it cannot make sense of is one that may
 //! have links, and whoever decodes it says what is wrong.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
-    Message,
+    Compression, Message,
     msgpack::{Head, Reader},
     pyjson,
 };
 use crate::error::{Error, ErrorKind, Result};
+
+/// The longest body whose arguments are shown.
+const SHOWN: usize = 64 << 10;
 
 /// Content type of JSON.
 pub const JSON: &str = "application/json";
@@ -104,6 +107,27 @@ impl Embed {
 }
 
 impl Message {
+    /// The arguments in its body, where that is short plain data: what can be shown of them. Of a longer
+    /// one its sender's own words are.
+    pub fn arguments(&self) -> Option<(Vec<Value>, Map<String, Value>)> {
+        if self.body.len() > SHOWN {
+            return None;
+        }
+        let unpacked = match &self.headers.compression {
+            None => None,
+            Some(name) => Some(
+                Compression::from_content_type(name).ok()?.decompress(&self.body, SHOWN).ok()?,
+            ),
+        };
+        let body = unpacked.as_deref().unwrap_or(&self.body);
+        let Value::Array(parts) = decode_value(&self.content_type, body).ok()? else { return None };
+        let mut parts = parts.into_iter();
+        match (parts.next(), parts.next()) {
+            (Some(Value::Array(args)), Some(Value::Object(kwargs))) => Some((args, kwargs)),
+            _ => None,
+        }
+    }
+
     /// Whether the body may carry callbacks, errbacks, a chain or a chord. `false` is certain; of a
     /// body that is compressed or that only Python reads it is always `true`: open it and ask
     /// [`Embed::of`], or look.

@@ -12,6 +12,7 @@ mod protocol1;
 mod compact;
 mod msgpack;
 pub mod pyjson;
+pub(crate) mod repr;
 mod body;
 mod list;
 mod revoked;

@@ -6,11 +6,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::Value;
+
 use crate::{
     broker::Settle,
     error::{Error, ErrorKind, Result},
     event::{Field, Kind},
-    message::{Message, format_iso, pyjson},
+    message::{Message, format_iso, pyjson, repr},
     pool::{Lost, Outcome, Status},
     worker::{Now, Worker, document::Raised, event_sender::EventSender, inflight::Request},
 };
@@ -126,11 +128,19 @@ impl Worker {
         }
         let (headers, rare) = (&message.headers, message.headers.rare());
         let (eta, expires) = (headers.eta.map(format_iso), headers.expires.map(format_iso));
+        let (mut args, mut kwargs) = (None, None);
+        if rare.argsrepr.is_none() || rare.kwargsrepr.is_none() {
+            // A compact message says it in its body alone.
+            if let Some((given, named)) = message.arguments() {
+                args = Some(repr::tuple(&given));
+                kwargs = Some(repr::of(&Value::Object(named)));
+            }
+        }
         let fields = [
             Field::Text(&headers.id),
             Field::Text(headers.display_name()),
-            rare.argsrepr.as_deref().into(),
-            rare.kwargsrepr.as_deref().into(),
+            rare.argsrepr.as_deref().or(args.as_deref()).into(),
+            rare.kwargsrepr.as_deref().or(kwargs.as_deref()).into(),
             Field::Text(headers.root()),
             headers.parent_id.as_deref().into(),
             Field::Int(i64::from(headers.retries)),
@@ -165,7 +175,8 @@ impl Worker {
         let traceback = Some(outcome.traceback.as_str()).filter(|text| !text.is_empty()).into();
         match outcome.status {
             Status::Success => {
-                let result = if outcome.note.is_empty() { stored(outcome) } else { note };
+                let stored = if outcome.note.is_empty() { stored(outcome) } else { None };
+                let result = if outcome.note.is_empty() { stored.as_deref().into() } else { note };
                 let fields = [uuid, result, Field::Micros(runtime)];
                 self.events.tell(Kind::TaskSucceeded, now.wall, &fields);
             }
@@ -244,20 +255,16 @@ impl Worker {
     }
 }
 
-/// The result as it is stored, where nobody has made it printable: text alone.
-fn stored(outcome: &Outcome) -> Field<'_> {
-    let document = outcome.document.as_deref().unwrap_or_default();
-    let entries = pyjson::entries(document).unwrap_or_default();
-    let result = entries.into_iter().find(|(name, _)| name == "result").map(|(_, value)| value);
-    result.and_then(|value| std::str::from_utf8(value).ok()).into()
+/// The result as it is stored, where nobody has made it printable.
+fn stored(outcome: &Outcome) -> Option<String> {
+    let entries = pyjson::entries(outcome.document.as_deref()?).ok()?;
+    let (_, result) = entries.into_iter().find(|(name, _)| name == "result")?;
+    serde_json::from_slice(result).ok().map(|result| repr::of(&result))
 }
 
 /// An exception as Python shows it.
 fn shown(raised: &Raised) -> String {
     let args = raised.args.as_array().map(Vec::as_slice).unwrap_or_default();
-    let args: Vec<String> = args
-        .iter()
-        .map(|arg| arg.as_str().map_or_else(|| arg.to_string(), |text| format!("'{text}'")))
-        .collect();
+    let args: Vec<String> = args.iter().map(repr::of).collect();
     format!("{}({})", raised.exc_type, args.join(", "))
 }

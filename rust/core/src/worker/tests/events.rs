@@ -126,6 +126,14 @@ async fn what_is_received_says_what_was_called() {
         "eta": null, "expires": null,
     });
     assert_eq!(events[0].1, expected);
+    let mut compact: Message = message("y", "early", "0 ok");
+    compact.body = (&br#"[[2, "x"], {"y": null}, {}]"#[..]).into();
+    lab.broker.put(&[compact]);
+    let events = events_of(&*listener, "y", "task-received").await;
+    assert_eq!(
+        (&events[0].1["args"], &events[0].1["kwargs"]),
+        (&json!("(2, 'x')"), &json!("{'y': None}"))
+    );
     lab.stop(Stop::Warm).await.unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 /// Appends `value` as Python's `repr` shows it.
-pub(super) fn write(out: &mut String, value: &Value) {
+pub(crate) fn write(out: &mut String, value: &Value) {
     match value {
         Value::Null => out.push_str("None"),
         Value::Bool(true) => out.push_str("True"),
@@ -33,14 +33,14 @@ pub(super) fn write(out: &mut String, value: &Value) {
 }
 
 /// As `write`, given back.
-pub(super) fn of(value: &Value) -> String {
+pub(crate) fn of(value: &Value) -> String {
     let mut out = String::new();
     write(&mut out, value);
     out
 }
 
 /// A list of arguments as Python shows a tuple.
-pub(super) fn tuple(items: &[Value]) -> String {
+pub(crate) fn tuple(items: &[Value]) -> String {
     let mut out = "(".to_owned();
     list(&mut out, items);
     out.push_str(if items.len() == 1 { ",)" } else { ")" });
@@ -48,7 +48,7 @@ pub(super) fn tuple(items: &[Value]) -> String {
 }
 
 /// A set of texts, in their order.
-pub(super) fn set<'t>(texts: impl Iterator<Item = &'t str>) -> String {
+pub(crate) fn set<'t>(texts: impl Iterator<Item = &'t str>) -> String {
     let mut out = String::new();
     for text in texts {
         out.push_str(if out.is_empty() { "{" } else { ", " });
@@ -58,7 +58,7 @@ pub(super) fn set<'t>(texts: impl Iterator<Item = &'t str>) -> String {
 }
 
 /// An exception of Python's with one argument.
-pub(super) fn exception(class: &str, argument: &str) -> String {
+pub(crate) fn exception(class: &str, argument: &str) -> String {
     let mut out = format!("{class}(");
     quote(&mut out, argument);
     out.push(')');
