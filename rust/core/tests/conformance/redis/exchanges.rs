@@ -229,3 +229,31 @@ fn a_lost_connection_is_told_and_another_one_hears() {
         assert_eq!(receive(&*again).await.unwrap(), [said]);
     });
 }
+
+#[test]
+fn what_is_large_and_nobody_hears_is_not_sent() {
+    let Some(server) = Server::start(&[]) else { return crate::skipped("redis") };
+    run(async {
+        let (broker, mut client) = (broker(&server), server.client());
+        let mut published = || -> usize {
+            let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut client).unwrap();
+            let calls = stats.split_once("cmdstat_publish:calls=").map(|(_, rest)| rest);
+            calls.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+        };
+        let mut large = message(ExchangeType::Topic, "events", "task.multi");
+        large.body = Bytes::from(vec![b'x'; 100_000]);
+        let mut other = large.clone();
+        other.routing_key = "task.sent".into();
+        let both = [large, other];
+        broker.broadcast(&both, soon()).unwrap();
+        assert_eq!(published(), 0);
+        let wanted = binding(ExchangeType::Topic, "events", "task.sent");
+        let listener = broker.subscribe(vec![wanted]).await.unwrap();
+        broker.broadcast(&both, soon()).unwrap();
+        assert_eq!(receive(&*listener).await.unwrap(), both[1..]);
+        assert_eq!(published(), 1, "what is heard is sent");
+        let every = broker.subscribe(vec![binding(ExchangeType::Topic, "events", "#")]).await;
+        broker.broadcast(&both, soon()).unwrap();
+        assert_eq!(receive(&*every.unwrap()).await.unwrap()[0], both[0]);
+    });
+}

@@ -222,12 +222,34 @@ impl Hub {
         let (channels, patterns) = self.unheard(sources);
         let Some((con, _)) = &mut self.con else { return Ok(()) };
         let subscribed = async {
+            if channels.is_empty() && patterns.is_empty() {
+                return cmd("PING").exec_async(con).await;
+            }
             if !channels.is_empty() {
                 con.subscribe(&channels).await?;
             }
             if patterns.is_empty() { Ok(()) } else { con.psubscribe(&patterns).await }
         };
-        subscribed.await.map_err(|e| server.error("subscribe", e))
+        subscribed.await.map_err(|e| server.error("subscribe", e))?;
+        self.hear_earlier()
+    }
+
+    /// Hands over what came before the server's last reply: it is not for who subscribes only now.
+    fn hear_earlier(&mut self) -> Result<()> {
+        let mut pushes = Vec::new();
+        if let Some((_, incoming)) = &mut self.con {
+            while let Ok(push) = incoming.try_recv() {
+                pushes.push(push);
+            }
+        }
+        if !pushes.is_empty() {
+            self.hear(pushes);
+        }
+        if self.con.is_some() {
+            return Ok(());
+        }
+        let end = RedisError::from(io::Error::from(io::ErrorKind::ConnectionAborted));
+        Err(self.channels.server.error("subscribe", end))
     }
 
     async fn unsubscribe(&mut self, sources: &[Source]) -> Result<()> {

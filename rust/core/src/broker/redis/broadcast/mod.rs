@@ -9,7 +9,7 @@ mod envelope;
 mod names;
 mod replies;
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use redis::Pipeline;
 
@@ -33,6 +33,8 @@ use crate::{
 const PIECE: usize = 500;
 /// Bytes per pipeline, unless one message has more.
 const PIECE_BYTES: usize = 1 << 20;
+/// A batch of so many bytes is worth the question who listens: what nobody does is not encoded.
+const ASK: usize = 8 << 10;
 
 /// The broadcast port of one broker.
 pub(super) struct Exchanges {
@@ -73,39 +75,67 @@ impl Exchanges {
         batch: &[BroadcastMessage],
         deadline: Instant,
     ) -> Result<()> {
-        // Encoded before a connection is taken.
-        let encoded: Vec<(&BroadcastMessage, Vec<u8>)> = batch
-            .iter()
-            .zip(Tags::new())
-            .map(|(message, tag)| (message, envelope::encode(message, &tag)))
-            .collect();
-        if encoded.is_empty() {
+        let (direct, published): (Vec<_>, Vec<_>) =
+            batch.iter().partition(|message| message.exchange.kind == ExchangeType::Direct);
+        if batch.is_empty() {
             return Ok(());
         }
-        let (direct, published): (Vec<_>, Vec<_>) = encoded
-            .into_iter()
-            .partition(|(message, _)| message.exchange.kind == ExchangeType::Direct);
         pool.run("say something to all", deadline, |lease| {
             self.publish(lease, &published)?;
-            direct.chunks(PIECE).try_for_each(|piece| replies::push(lease, &self.prefix, piece))
+            let mut tags = Tags::new();
+            let mut tag = || tags.next().unwrap_or_default();
+            direct.chunks(PIECE).try_for_each(|piece| {
+                let encoded = |message: &&_| envelope::encode(message, &tag());
+                let encoded: Vec<_> = piece.iter().map(encoded).collect();
+                replies::push(lease, &self.prefix, piece, &encoded)
+            })
         })
     }
 
-    fn publish(
-        &self,
-        lease: &mut Lease,
-        batch: &[(&BroadcastMessage, Vec<u8>)],
-    ) -> redis::RedisResult<()> {
+    fn publish(&self, lease: &mut Lease, batch: &[&BroadcastMessage]) -> redis::RedisResult<()> {
+        let bytes: usize = batch.iter().map(|message| message.body.len()).sum();
+        let unheard = if bytes >= ASK { self.unheard(lease, batch)? } else { HashSet::new() };
         let (mut piece, mut bytes) = (Pipeline::new(), 0);
-        for (message, envelope) in batch {
-            piece.cmd("PUBLISH").arg(self.names.channel(message)).arg(envelope);
+        for (message, tag) in batch.iter().zip(Tags::new()) {
+            let channel = self.names.channel(message);
+            if unheard.contains(&channel) {
+                continue;
+            }
+            let envelope = envelope::encode(message, &tag);
             bytes += envelope.len();
+            piece.cmd("PUBLISH").arg(channel).arg(envelope);
             if piece.len() >= PIECE || bytes >= PIECE_BYTES {
                 lease.pipeline(&piece)?;
                 (piece, bytes) = (Pipeline::new(), 0);
             }
         }
         lease.pipeline(&piece).map(drop)
+    }
+
+    /// The channels of a batch on which nobody listens. Who listens by a pattern may listen on all.
+    fn unheard(
+        &self,
+        lease: &mut Lease,
+        batch: &[&BroadcastMessage],
+    ) -> redis::RedisResult<HashSet<String>> {
+        let channels: HashSet<String> =
+            batch.iter().map(|message| self.names.channel(message)).collect();
+        let mut ask = Pipeline::new();
+        ask.cmd("PUBSUB").arg("NUMPAT");
+        let count = ask.cmd("PUBSUB").arg("NUMSUB");
+        for channel in &channels {
+            count.arg(channel);
+        }
+        let mut replies = lease.pipeline(&ask)?.into_iter();
+        let patterns: Option<u64> = replies.next().and_then(|n| redis::from_redis_value(n).ok());
+        let counts: Vec<(String, u64)> =
+            replies.next().and_then(|n| redis::from_redis_value(n).ok()).unwrap_or_default();
+        let silent = counts.into_iter().filter(|(_, listeners)| *listeners == 0);
+        Ok(if patterns == Some(0) {
+            silent.map(|(channel, _)| channel).collect()
+        } else {
+            HashSet::new()
+        })
     }
 
     pub(super) async fn subscribe(&self, bindings: Vec<Binding>) -> Result<Arc<dyn Subscriber>> {

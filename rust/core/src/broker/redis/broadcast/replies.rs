@@ -207,14 +207,16 @@ impl Replies {
 pub(super) fn push(
     lease: &mut Lease,
     prefix: &str,
-    batch: &[(&BroadcastMessage, Vec<u8>)],
+    batch: &[&BroadcastMessage],
+    envelopes: &[Vec<u8>],
 ) -> redis::RedisResult<()> {
     let mut look = Pipeline::new();
-    for (message, _) in batch {
+    for message in batch {
         look.smembers(format!("{prefix}_kombu.binding.{}", message.exchange.name));
     }
     let mut commands = Pipeline::new();
-    for ((message, envelope), members) in batch.iter().zip(lease.pipeline(&look)?) {
+    let messages = batch.iter().zip(envelopes);
+    for ((message, envelope), members) in messages.zip(lease.pipeline(&look)?) {
         let members: Vec<String> = redis::from_redis_value(members)?;
         for queue in members.iter().filter_map(|member| bound(member, &message.routing_key)) {
             let key = format!("{prefix}{queue}");
