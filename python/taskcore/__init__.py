@@ -22,8 +22,9 @@ from taskcore.typed import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+    from taskcore import cli as cli
     from taskcore._core import __version__
-    from taskcore.app import Celery, Taskcore, current_app, current_task, shared_task
+    from taskcore.app import Celery, Taskcore, bugreport, current_app, current_task, shared_task
     from taskcore.canvas.chain import chain
     from taskcore.canvas.chord import chord
     from taskcore.canvas.group import group
@@ -54,6 +55,7 @@ __all__ = [
     "EagerResult",
     "GroupResult",
     "ResultSet",
+    "bugreport",
     "current_app",
     "current_task",
     "uuid",
@@ -63,7 +65,7 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(("Taskcore", "Celery"), "taskcore.app"),
-    **dict.fromkeys(("shared_task", "current_app", "current_task"), "taskcore.app"),
+    **dict.fromkeys(("shared_task", "current_app", "current_task", "bugreport"), "taskcore.app"),
     **dict.fromkeys(("Signature", "signature", "maybe_signature", "subtask"), "taskcore.canvas"),
     **dict.fromkeys(("chain", "group", "chord", "chunks"), "taskcore.canvas"),
     **dict.fromkeys(("xmap", "xstarmap", "StampingVisitor"), "taskcore.canvas"),
@@ -81,6 +83,7 @@ _PARTS = frozenset(
         "app",
         "beat",
         "canvas",
+        "cli",
         "context",
         "current",
         "exceptions",

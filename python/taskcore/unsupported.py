@@ -26,11 +26,6 @@ _STORE: Final = "name the result store in `result_backend`, and read results by 
 _TEST: Final = "run tasks in the test with `taskcore.testing.eager`, or start `taskcore -A proj worker` beside it"
 _HELPERS: Final = "Celery's helpers are its own: use the standard library"
 
-PACKAGE: Final = {
-    "bugreport": "`taskcore --version`",
-}
-"""Of `from taskcore import ...`, `taskcore.canvas` and `taskcore.result`."""
-
 MODULES: Final = {
     "app.amqp": _KOMBU,
     "app.autoretry": "pass `autoretry_for` to the task",
@@ -84,7 +79,7 @@ MODULES: Final = {
 """Modules, as they are named below `celery`."""
 
 APP: Final = {
-    **dict.fromkeys(("worker_main", "start", "Worker", "WorkController"), _START),
+    **dict.fromkeys(("Worker", "WorkController"), _START),
     **dict.fromkeys(
         (
             "amqp",
@@ -130,7 +125,6 @@ COMMANDS: Final = {
     "amqp": "`queues`, `purge` and `dead` look after queues",
     "migrate": "read from one app and publish with `send_many` of the other",
     "shell": "`python -i -m proj`",
-    "report": "`taskcore --version`",
     "graph": "`taskcore -A proj status` lists the workers",
     "logtool": "search the log by task id",
     "upgrade": "old names of settings are understood as they are",
@@ -185,10 +179,6 @@ class _UnsupportedAttribute(NotSupportedError, AttributeError):
     """An attribute of Celery's that this version does not have."""
 
 
-class _UnsupportedImport(NotSupportedError, ImportError):
-    """A name of Celery's that cannot be imported from here."""
-
-
 class _UnsupportedModule(NotSupportedError, ModuleNotFoundError):
     """A module of Celery's that is not here. Without the attribute `name`, by which Python would take
     it for a name that a package does not have."""
@@ -229,8 +219,6 @@ def check_module(name: str) -> None:
         )
 
 
-def import_error(module: str, name: str) -> Exception:
+def import_error(module: str, name: str) -> AttributeError:
     """The error for a name that is missing from a module."""
-    if name in PACKAGE:
-        return _UnsupportedImport(f"`{name}` of Celery's is not in this version: {PACKAGE[name]}")
     return AttributeError(f"module `{module}` has no attribute `{name}`")

@@ -13,12 +13,26 @@ if TYPE_CHECKING:
 
 Celery = Taskcore
 
-__all__ = ["Celery", "Taskcore", "app_or_default", "current_app", "current_task", "shared_task"]
+__all__ = [
+    "Celery",
+    "Taskcore",
+    "app_or_default",
+    "bugreport",
+    "current_app",
+    "current_task",
+    "shared_task",
+]
 
 
 def app_or_default(app: Any = None) -> Any:
     """The app itself, or the current one when there is none."""
     return current.get_app() if app is None else app
+
+
+def bugreport(app: Any = None) -> str:
+    """Versions, system and settings of an app, or of the current one, for a report of an error."""
+    report: str = app_or_default(app).bugreport()
+    return report
 
 
 def __getattr__(name: str) -> NoReturn:

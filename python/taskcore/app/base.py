@@ -12,6 +12,7 @@ from taskcore import _core, context, current, states
 from taskcore.app import registry
 from taskcore.app.connections import Connections
 from taskcore.app.periodic import Periodic
+from taskcore.app.program import Program
 from taskcore.app.sending import Sending
 from taskcore.config.conf import Config
 from taskcore.exceptions import NotSupportedError, Reject
@@ -62,7 +63,7 @@ _CONSTRUCTOR = {"config_source": None, "namespace": None, "task_cls": Task, "str
 """Arguments of Celery's constructor that are not settings."""
 
 
-class Taskcore(Periodic, Sending):
+class Taskcore(Periodic, Sending, Program):
     """An application: `app = Taskcore("proj", broker="redis://...")`."""
 
     def __init__(

@@ -1,5 +1,5 @@
 """The command line: `taskcore -A proj worker`, `beat`, `call`, `result`, `queues`, `purge`, `dead`,
-`status`, `inspect`, `control`, `health`.
+`status`, `inspect`, `control`, `health`, `events`, `report`.
 
 Options in front of the command say which app and, where they differ from its configuration, which
 broker and result store. The app is imported when a command needs it, so that `--help` works
@@ -17,6 +17,7 @@ from taskcore.cli.calls import call, result
 from taskcore.cli.events import events
 from taskcore.cli.queues import dead, purge, queues
 from taskcore.cli.remote import control_workers, health, inspect_workers, status
+from taskcore.cli.report import report
 from taskcore.cli.session import Session, explained
 from taskcore.cli.tracebacks import traceback_of
 from taskcore.cli.worker import worker
@@ -78,7 +79,7 @@ class Commands(click.Group):
 @click.pass_context
 def main(ctx: click.Context, spec: str | None, broker: str | None, results: str | None) -> None:
     """A distributed task queue with a Rust core."""
-    ctx.obj = Session(spec, broker, results)
+    ctx.obj = Session(spec, broker, results, given=ctx.obj)
 
 
 for command in (
@@ -94,5 +95,6 @@ for command in (
     control_workers,
     health,
     events,
+    report,
 ):
     main.add_command(command)

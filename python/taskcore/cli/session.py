@@ -25,6 +25,13 @@ class Session:
     spec: str | None
     broker: str | None
     results: str | None
+    given: "Taskcore | None" = None
+    """The app that runs the command line, where a program does; `-A` wins."""
+
+    @property
+    def names_app(self) -> bool:
+        """Whether there is an app to ask."""
+        return self.spec is not None or self.given is not None
 
     @cached_property
     def app(self) -> "Taskcore":
@@ -34,12 +41,15 @@ class Session:
             click.UsageError: none was named, or none is where it was said to be.
             click.ClickException: importing it failed, or a URL is malformed.
         """
-        if self.spec is None:
+        if self.spec is not None:
+            app = self._find(self.spec)
+        elif self.given is not None:
+            app = self.given
+        else:
             raise click.UsageError(
                 "no app given: name its module in front of the command, "
                 "as in `taskcore -A proj worker`"
             )
-        app = self._find(self.spec)
         changed = {"broker_url": self.broker, "result_backend": self.results}
         app.conf.update({name: value for name, value in changed.items() if value is not None})
         try:
