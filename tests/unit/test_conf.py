@@ -113,7 +113,7 @@ def test_values_are_kept_in_one_form() -> None:
 
 
 def test_results_are_written_and_read_as_the_settings_say() -> None:
-    from taskcore.results.encoding import to_read, to_write
+    from taskcore.results.choose_encoding import to_read, to_write
 
     conf = Config()
     for plain in ({}, {"result_serializer": "json", "result_accept_content": ["json"]}):

@@ -100,7 +100,7 @@ class Connections:
         """The core's results; None when the app keeps none."""
         if self._results is None and (url := self._conf["result_backend"]):
             self._require("result_backend")
-            from taskcore.results.encoding import to_read
+            from taskcore.results.choose_encoding import to_read
 
             options = self._conf.transport_options("result_backend_transport_options")
             self._results = _core.Results(

@@ -22,7 +22,8 @@ from taskcore.execution.call import Call
 from taskcore.execution.failures import handle_ended, handle_exception, log
 from taskcore.execution.outcome import Outcome
 from taskcore.results import exception_codec
-from taskcore.results.encoding import Encoding, to_write
+from taskcore.results.choose_encoding import to_write
+from taskcore.results.encoding import Encoding
 from taskcore.utils import shorten
 
 Step = Callable[[Call], Call]

@@ -15,7 +15,6 @@ from taskcore.exceptions import ContentDisallowed, DecodeError
 from taskcore.results import exception_codec
 
 _BUILT_IN = frozenset({"json", "msgpack", "pickle", "yaml"})
-_JSON = frozenset({"json", "application/json"})
 
 
 class Encoding:
@@ -100,26 +99,3 @@ def _written_by(data: bytes) -> str:
     if first == b"\x80":
         return "pickle"  # in MessagePack an empty dict, which is no document
     return "msgpack" if first > b"\x80" else "yaml"
-
-
-def to_write(conf: Any) -> Encoding | None:
-    """How the tasks of an app store their results; None for plain JSON, which the core writes itself.
-
-    Raises:
-        SerializerNotInstalled: `result_serializer` is not known.
-    """
-    is_json = conf["result_serializer"] in _JSON and not conf["result_compression"]
-    return None if is_json else to_read(conf)
-
-
-def to_read(conf: Any) -> Encoding | None:
-    """How a client of an app reads and stores results; None where all it opens is plain JSON.
-
-    Raises:
-        SerializerNotInstalled: `result_serializer` is not known.
-    """
-    serializer, compression = conf["result_serializer"], conf["result_compression"]
-    accept = conf["result_accept_content"]
-    if serializer in _JSON and not compression and _JSON.issuperset(accept or ()):
-        return None
-    return Encoding(serializer, compression, conf["accept_content"] if accept is None else accept)
