@@ -17,6 +17,7 @@ __all__ = [
     "Results",
     "Schedule",
     "Steps",
+    "Subscriber",
     "Template",
     "Worker",
     "__version__",

@@ -224,7 +224,7 @@ impl Publisher {
 
     #[pyo3(
         signature = (exchange, kind, routing_key, body, headers = "{}", content_type = JSON, timeout = 5.0),
-        text_signature = "(exchange, kind, routing_key, body, headers='{}', content_type='application/json', timeout=5.0)"
+        text_signature = "($self, exchange, kind, routing_key, body, headers='{}', content_type='application/json', timeout=5.0)"
     )]
     #[allow(clippy::too_many_arguments)] // each is a keyword in Python
     fn broadcast(
