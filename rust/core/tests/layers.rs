@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("broker", &["error", "clock", "future", "message"]),
     ("result", &["error", "clock", "future", "message"]),
     ("pool", &["error", "clock", "future"]),
-    ("config", &["broker"]),
+    ("config", &["clock", "broker"]),
     ("broker::memory", &["error", "clock", "future", "message", "broker"]),
     ("broker::sqlite", &["error", "clock", "future", "sqlite_store", "message", "broker"]),
     (
@@ -51,6 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "result", "pool", "config",
         ],
     ),
+    ("control", &["error", "clock", "backoff", "message", "broker", "worker"]),
     (
         "assemble",
         &[
