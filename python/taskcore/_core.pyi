@@ -429,7 +429,6 @@ class Results:
         """Deletes expired documents where the store does not do it itself."""
 
 @final
-@final
 class Steps:
     """The rest of a chain as a message carries it: signatures in reverse order. `steps[-1]`, the next
     to run, is decoded; `steps[:-1]` are the others as they came, without decoding them. Whatever
@@ -445,8 +444,9 @@ class Steps:
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
     def __reversed__(self) -> Iterator[dict[str, Any]]: ...
-    def __getitem__(self, index: Any) -> Any: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
 
+@final
 class Request:
     """One execution as the child sees it; behind `self.request`. Attributes are read-only and
     decoded on access."""
