@@ -133,14 +133,11 @@ COMMANDS: Final = {
 
 WORKER_OPTIONS: Final = {
     **dict.fromkeys(
-        ("-D", "--detach", "--pidfile", "--uid", "--gid", "--umask", "--executable"),
+        ("-D", "--detach", "--uid", "--gid", "--umask", "--executable"),
         "let systemd, supervisor or a container run it",
     ),
     "--autoscale": "`-c` says how many tasks run at the same time",
     "--max-memory-per-child": "`--max-tasks-per-child` replaces processes",
-    **dict.fromkeys(("-I", "--include"), "name the modules in the setting `include`"),
-    **dict.fromkeys(("-X", "--exclude-queues"), "name the queues to serve with `-Q`"),
-    **dict.fromkeys(("--purge", "--discard"), "`taskcore -A proj purge` before it starts"),
     "--pool-start-method": "processes are forked from one that has the app loaded",
     "--heartbeat-interval": "a worker renews its lease by itself",
 }
@@ -165,12 +162,7 @@ POOLS: Final = dict.fromkeys(
 """Of `worker --pool`."""
 
 PROGRAM_OPTIONS: Final = {
-    "--workdir": "change into the folder first",
-    "--config": "call `app.config_from_object` in the module of the app",
     "--loader": "call `app.config_from_object` in the module of the app",
-    **dict.fromkeys(("-C", "--no-color"), "nothing is coloured: leave it out"),
-    **dict.fromkeys(("-q", "--quiet"), "it is an option of `worker`"),
-    "--skip-checks": "nothing is checked: leave it out",
 }
 """Of the program, in front of the command."""
 

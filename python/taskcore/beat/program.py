@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from _thread import start_new_thread
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from taskcore.beat.service import Service
 from taskcore.config.validators import redact
+from taskcore.utils.pid_file import pid_in
 
 
 class Beat:
@@ -69,7 +68,7 @@ class Beat:
 
         before = signal.signal(signal.SIGTERM, stop)
         try:
-            with _pid_in(self.pidfile):
+            with pid_in(self.pidfile, "taskcore.beat"):
                 if not self.quiet:
                     print(self.banner(service), flush=True)
                 service.start()
@@ -88,40 +87,3 @@ class Beat:
             f"  entries      {len(scheduler.schedule)}",
         ]
         return "\n".join(line for line in lines if line)
-
-
-@contextmanager
-def _pid_in(path: str | None) -> Iterator[None]:
-    """Has a file say the number of this process."""
-    if path is None:
-        yield
-        return
-    try:
-        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        if _runs(path):
-            raise FileExistsError(
-                f"pidfile `{path}` is of a process that runs: expected none; stop it, or name another file"
-            ) from None
-        logging.getLogger("taskcore.beat").warning(
-            "pidfile `%s` is of a process that has ended: taken over", path
-        )
-        file = os.open(path, os.O_TRUNC | os.O_WRONLY)
-    with os.fdopen(file, "w") as out:
-        out.write(f"{os.getpid()}\n")
-    try:
-        yield
-    finally:
-        os.unlink(path)
-
-
-def _runs(path: str) -> bool:
-    try:
-        with open(path) as file:
-            pid = int(file.read())
-        os.kill(pid, 0)
-    except (ValueError, ProcessLookupError, FileNotFoundError):
-        return False
-    except PermissionError:
-        return True  # of another user
-    return pid != os.getpid()

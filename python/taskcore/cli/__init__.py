@@ -7,6 +7,7 @@ anywhere. An error that taskcore raises on purpose is one sentence on standard e
 1; a wrong command line is exit code 2, as click does it.
 """
 
+import os
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ from taskcore.cli.remote import control_workers, health, inspect_workers, status
 from taskcore.cli.report import report
 from taskcore.cli.session import Session, explained
 from taskcore.cli.tracebacks import traceback_of
-from taskcore.cli.worker import worker
+from taskcore.cli.worker import without, worker
 from taskcore.exceptions import TaskcoreError
 
 __all__ = ["main"]
@@ -63,6 +64,12 @@ class Commands(click.Group):
             raise click.ClickException(f"{type(error).__name__}, see above") from error
 
 
+def change_folder(_ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
+    """Before anything is looked for."""
+    if path is not None:
+        os.chdir(path)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "-A",
@@ -75,11 +82,28 @@ class Commands(click.Group):
 @click.option(
     "--result-backend", "results", metavar="URL", help="Result store, instead of the app's own."
 )
+@click.option(
+    "--config",
+    metavar="MODULE",
+    help="Settings over those that the app itself reads from a module.",
+)
+@click.option(
+    "--workdir",
+    metavar="PATH",
+    type=click.Path(exists=True, file_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=change_folder,
+    help="Change into this folder first.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No banner.")
+@without("-C", "--no-color")
+@without("--skip-checks")
 @click.version_option(__version__, prog_name="taskcore")
 @click.pass_context
-def main(ctx: click.Context, spec: str | None, broker: str | None, results: str | None) -> None:
+def main(ctx: click.Context, /, **options: Any) -> None:
     """A distributed task queue with a Rust core."""
-    ctx.obj = Session(spec, broker, results, given=ctx.obj)
+    ctx.obj = Session(**options, given=ctx.obj)
 
 
 for command in (

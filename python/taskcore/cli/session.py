@@ -27,6 +27,9 @@ class Session:
     results: str | None
     given: "Taskcore | None" = None
     """The app that runs the command line, where a program does; `-A` wins."""
+    config: str | None = None
+    """A module with settings, over those that the app itself names."""
+    quiet: bool = False
 
     @property
     def names_app(self) -> bool:
@@ -51,6 +54,8 @@ class Session:
                 "as in `taskcore -A proj worker`"
             )
         changed = {"broker_url": self.broker, "result_backend": self.results}
+        if self.config is not None:
+            app.config_from_object(self.config, force=True)
         app.conf.update({name: value for name, value in changed.items() if value is not None})
         try:
             _ = app.publisher, app.results_or_none

@@ -15,7 +15,9 @@ import click
 from taskcore import unsupported
 from taskcore.cli.session import Session, explained, pass_session
 from taskcore.cli.values import Names, Text
+from taskcore.config.command_line import parse
 from taskcore.contrib import django
+from taskcore.exceptions import ImproperlyConfigured
 from taskcore.worker.boot import WorkerOptions, boot
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,9 +69,9 @@ class Pool(click.Choice[str]):
         return {"processes": "prefork"}.get(value) or super().convert(value, param, ctx)
 
 
-def without(name: str) -> Callable[[F], F]:
+def without(*names: str) -> Callable[[F], F]:
     """An option that turns off what taskcore does not have: it is as it asks already."""
-    return click.option(name, is_flag=True, hidden=True, expose_value=False)
+    return click.option(*names, is_flag=True, hidden=True, expose_value=False)
 
 
 @click.command(cls=WorkerCommand)
@@ -94,6 +96,21 @@ def without(name: str) -> Callable[[F], F]:
     help="Queues to serve; default: the app's own.",
 )
 @click.option(
+    "-X",
+    "--exclude-queues",
+    metavar="NAME,...",
+    type=Names(),
+    help="Of those queues, the ones not to serve.",
+)
+@click.option("--purge", "--discard", is_flag=True, help="Drop what waits in its queues first.")
+@click.option(
+    "-I",
+    "--include",
+    metavar="MODULE,...",
+    type=Names(),
+    help="Modules to import, beside those that the app names.",
+)
+@click.option(
     "-n",
     "--hostname",
     metavar="NAME",
@@ -114,6 +131,12 @@ def without(name: str) -> Callable[[F], F]:
     metavar="PATH",
     type=click.Path(dir_okay=False),
     help="Log there, not to standard error.",
+)
+@click.option(
+    "--pidfile",
+    metavar="PATH",
+    type=click.Path(dir_okay=False),
+    help="A file that says the number of its process.",
 )
 @click.option(
     "--prefetch-multiplier",
@@ -169,6 +192,7 @@ def without(name: str) -> Callable[[F], F]:
 @click.option(
     "-O", "--optimization", type=click.Choice(["default", "fair"]), hidden=True, expose_value=False
 )
+@click.argument("changed", metavar="[-- SETTING=VALUE ...]", nargs=-1)
 @pass_session
 def worker(
     session: Session,
@@ -177,6 +201,8 @@ def worker(
     hostname: str | None,
     loglevel: str,
     quiet: bool,
+    include: list[str] | None,
+    changed: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Start a worker.
@@ -185,6 +211,13 @@ def worker(
     begun go back in order. The second stops it cold.
     """
     app = session.app
+    try:
+        app.conf.update(parse(changed, "worker"))
+    except ImproperlyConfigured as error:
+        raise click.UsageError(str(error)) from error
+    if include is not None:
+        app.conf.update(include=[*app.conf["include"], *include])
+    quiet = quiet or session.quiet
     if not options["beat"] and (options["beat_schedule"] or options["beat_scheduler"]):
         click.echo("--schedule and --scheduler have no effect: add -B for a beat", err=True)
     django.connect()

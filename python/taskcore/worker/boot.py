@@ -17,6 +17,7 @@ from taskcore.config.validators import database_file, rate_per_second, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 from taskcore.task.options import own
 from taskcore.utils import utcoffset
+from taskcore.utils.pid_file import pid_in
 from taskcore.worker import log_setup, output
 from taskcore.worker.commands import Commands
 from taskcore.worker.controller import WorkController
@@ -34,9 +35,14 @@ class WorkerOptions(NamedTuple):
     concurrency: int | None = None
     pool: str | None = None
     queues: list[str] | None = None
+    exclude_queues: list[str] | None = None
     hostname: str | None = None
     loglevel: int = 30
     logfile: str | None = None
+    pidfile: str | None = None
+    """A file that says the number of this process; the name of the worker may stand in it."""
+    purge: bool = False
+    """Drop what waits in the worker's queues before it starts."""
     prefetch_multiplier: int | None = None
     disable_prefetch: bool = False
     max_tasks_per_child: int | None = None
@@ -138,7 +144,8 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     app.hostname = config.hostname
     app.conf.freeze()
     signals.celeryd_after_setup.send(name, instance=None, conf=app.conf)
-    with output.guarded():
+    path = log_setup.path_of(options.pidfile, config.hostname)
+    with pid_in(path, log_setup.logger.name, ImproperlyConfigured), output.guarded():
         return run(app, config, specs, options)
 
 
@@ -153,6 +160,12 @@ def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOp
     zygote = fork_zygote(app, config) if config.pool == "prefork" else None
     if options.on_start is not None:
         options.on_start(config)
+    if options.purge:
+        # Not earlier: this opens connections, which must not be there when the zygote is forked.
+        dropped = sum(app.publisher.purge(name) for name in config.queues)
+        log_setup.logger.warning(
+            "purged %d messages from `%s`", dropped, "`, `".join(config.queues)
+        )
     try:
         worker = _core.Worker(config, specs, app.executor, zygote=zygote, program=Commands(node))
     except ValueError as exc:
@@ -198,18 +211,13 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
     # time.
     _ = app.timezone
     pool = options.pool or conf["worker_pool"]
-    queues = list(
-        dict.fromkeys(options.queues or conf["task_queues"] or [conf["task_default_queue"]])
-    )
-    if options.queues is not None and not options.queues:
-        raise ImproperlyConfigured("no queues: name at least one")
     return WorkerConfig(
         broker_url=conf["broker_url"],
         result_url=conf["result_backend"],
         broker_options=conf.transport_options("broker_transport_options"),
         result_options=conf.transport_options("result_backend_transport_options"),
         hostname=options.hostname or f"taskcore@{app.node}",
-        queues=queues,
+        queues=queues_of(conf, options),
         pool=pool,
         concurrency=1
         if pool == "solo"
@@ -235,6 +243,26 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         heartbeat=None if options.without_heartbeat else HEARTBEAT,
         utcoffset=utcoffset(),
     )
+
+
+def queues_of(conf: Any, options: WorkerOptions) -> list[str]:
+    """The queues to serve, in order.
+
+    Raises:
+        ImproperlyConfigured: none is left.
+    """
+    named = options.queues or conf["task_queues"] or [conf["task_default_queue"]]
+    excluded = options.exclude_queues or []
+    queues = [name for name in dict.fromkeys(named) if name not in excluded]
+    if not queues or (options.queues is not None and not options.queues):
+        raise ImproperlyConfigured("no queues: name at least one that is not excluded")
+    if unknown := [name for name in excluded if name not in named]:
+        log_setup.logger.warning(
+            "queues `%s` are excluded, and are none of this worker's `%s`",
+            "`, `".join(unknown),
+            "`, `".join(named),
+        )
+    return queues
 
 
 def warn_of_misconfiguration(config: WorkerConfig, specs: list[TaskSpec]) -> None:
