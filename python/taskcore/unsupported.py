@@ -121,13 +121,10 @@ RESULT: Final[dict[str, str]] = {}
 
 COMMANDS: Final = {
     "multi": "start several workers by systemd, supervisor or a container each",
-    "list": "`queues` shows the queues",
     "amqp": "`queues`, `purge` and `dead` look after queues",
     "migrate": "read from one app and publish with `send_many` of the other",
-    "shell": "`python -i -m proj`",
     "graph": "`taskcore -A proj status` lists the workers",
     "logtool": "search the log by task id",
-    "upgrade": "old names of settings are understood as they are",
 }
 """Of the command line."""
 
@@ -142,6 +139,11 @@ WORKER_OPTIONS: Final = {
     "--heartbeat-interval": "a worker renews its lease by itself",
 }
 """Of `worker`."""
+
+SHELL_OPTIONS: Final = dict.fromkeys(
+    ("--gevent", "--eventlet"), "nothing waits in an event loop of theirs: leave it out"
+)
+"""Of `shell`."""
 
 BEAT_OPTIONS: Final = {
     **dict.fromkeys(

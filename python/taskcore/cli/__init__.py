@@ -1,5 +1,6 @@
 """The command line: `taskcore -A proj worker`, `beat`, `call`, `result`, `queues`, `purge`, `dead`,
-`status`, `inspect`, `control`, `health`, `events`, `report`.
+`status`, `inspect`, `control`, `health`, `events`, `report`, `shell`,
+`list`, `upgrade`.
 
 Options in front of the command say which app and, where they differ from its configuration, which
 broker and result store. The app is imported when a command needs it, so that `--help` works
@@ -16,11 +17,13 @@ from taskcore import __version__, unsupported
 from taskcore.cli.beat import beat
 from taskcore.cli.calls import call, result
 from taskcore.cli.events import events
-from taskcore.cli.queues import dead, purge, queues
+from taskcore.cli.queues import dead, list_broker, purge, queues
 from taskcore.cli.remote import control_workers, health, inspect_workers, status
 from taskcore.cli.report import report
 from taskcore.cli.session import Session, explained
+from taskcore.cli.shell import shell
 from taskcore.cli.tracebacks import traceback_of
+from taskcore.cli.upgrade import upgrade
 from taskcore.cli.worker import without, worker
 from taskcore.exceptions import TaskcoreError
 
@@ -120,5 +123,8 @@ for command in (
     health,
     events,
     report,
+    shell,
+    list_broker,
+    upgrade,
 ):
     main.add_command(command)

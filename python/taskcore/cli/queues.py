@@ -1,4 +1,4 @@
-"""`queues` shows what the broker holds, `purge` empties queues, `dead` lists, replays and drops
+"""`queues` shows what the broker holds, `list` its bindings, `purge` empties queues, `dead` lists, replays and drops
 what was parked."""
 
 import datetime as dt
@@ -44,6 +44,26 @@ def queues(session: Session, /, names: list[str] | None, as_json: bool) -> None:
         )
 
 
+@click.group("list")
+def list_broker() -> None:
+    """Show what the broker knows."""
+
+
+@list_broker.command()
+@pass_session
+def bindings(session: Session, /) -> None:
+    """Show the queues with their exchanges and routing keys: each has those of its own name."""
+    names = dict.fromkeys([*own_queues(session), *session.existing().publisher.queues()])
+    rows = [[printable(name)] * 3 for name in names]
+    click.echo(table(["queue", "exchange", "routing key"], rows))
+
+
+def own_queues(session: Session) -> list[str]:
+    """Those that the app's workers serve."""
+    conf = session.app.conf
+    return list(conf["task_queues"] or [conf["task_default_queue"]])
+
+
 @click.command()
 @click.option(
     "-Q",
@@ -59,8 +79,7 @@ def purge(session: Session, /, names: list[str] | None, force: bool) -> None:
     """Drop what is ready and scheduled. What runs, and dead letters, stay."""
     broker = session.existing().publisher
     # Never all at the broker, which may hold other people's.
-    conf = session.app.conf
-    picked = names or list(conf["task_queues"] or [conf["task_default_queue"]])
+    picked = names or own_queues(session)
     listed = ", ".join(f"`{name}`" for name in picked)
     if not force:
         click.confirm(
