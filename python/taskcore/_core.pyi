@@ -469,6 +469,10 @@ class Request:
     @property
     def has_embed(self) -> bool:
         """Whether the message carries callbacks, errbacks, a chain or a chord."""
+    @property
+    def only_chain(self) -> Steps | list[Any] | None:
+        """The rest of a chain, where the message carries nothing else that follows, and is none of a
+        stock client's."""
     def to_dict(self) -> dict[str, Any]:
         """Everything that Celery's `self.request` shows: id, task, args, kwargs, retries, eta and
         expires (ISO text or None), group, group_index, root_id, parent_id, reply_to,

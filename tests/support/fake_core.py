@@ -216,6 +216,11 @@ class Request:
     def has_embed(self) -> bool:
         return any(self.fields.get(key) for key in ("callbacks", "errbacks", "chain", "chord"))
 
+    @property
+    def only_chain(self) -> Any:
+        more = any(self.fields.get(key) for key in ("callbacks", "errbacks", "chord", "origin"))
+        return None if more else self.fields.get("chain")
+
     def to_dict(self) -> dict[str, Any]:
         return dict(self.fields)
 

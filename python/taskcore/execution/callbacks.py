@@ -18,12 +18,13 @@ from taskcore.canvas.check import check
 from taskcore.canvas.compose import as_chain
 from taskcore.canvas.links import listed
 from taskcore.publishing import argument_check, call_options, trail
+from taskcore.publishing.next_step import plain_step, send_step
 from taskcore.results import exception_codec
 from taskcore.task import retry
 from taskcore.utils import uuid
 
 
-def check_supported(app: Any, request: Mapping[str, Any]) -> None:
+def check_supported(app: Any, request: Any) -> None:
     """Refuses what cannot be carried on.
 
     Raises:
@@ -32,14 +33,17 @@ def check_supported(app: Any, request: Mapping[str, Any]) -> None:
         TypeError, ValueError, ImproperlyConfigured: a composition that could not run, as
             `canvas.check` says.
     """
-    if request.get("chord"):
+    if plain_step(request) is not None:
+        return
+    carried = request.to_dict()
+    if carried.get("chord"):
         app.backend  # noqa: B018 - raises
-    chain = request.get("chain")
+    chain = carried.get("chain")
     # Of the rest of a chain nothing but the next step is looked at: it is not decoded.
-    for sig in [*(request.get("callbacks") or ()), *([chain[-1]] if chain else ())]:
+    for sig in [*(carried.get("callbacks") or ()), *([chain[-1]] if chain else ())]:
         call_options.check_routing(sig.get("options") or {})
         _check_composition(app, sig)
-    for sig in request.get("errbacks") or ():
+    for sig in carried.get("errbacks") or ():
         _check_composition(app, sig)
 
 
@@ -60,6 +64,9 @@ def _spread(sigs: Iterable[Any]) -> Iterator[Any]:
 def publish_callbacks(app: Any, request: Any, retval: Any) -> None:
     """Publishes the callbacks and the next step of the chain, each with the result as its first
     argument."""
+    step = plain_step(request)
+    if step is not None and send_step(app.producer, request, step, retval):
+        return
     carried = request.to_dict()
     # Celery has error callbacks inherit none.
     priority = app.producer.inherited_priority(request)

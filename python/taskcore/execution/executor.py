@@ -236,7 +236,7 @@ class Executor:
 
 def check_supported(call: Call) -> Call:
     """Fails what this version could not finish, before user code has run."""
-    callbacks.check_supported(call.task.app, call.request.to_dict())
+    callbacks.check_supported(call.task.app, call.request)
     return call
 
 

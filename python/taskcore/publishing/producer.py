@@ -134,8 +134,8 @@ class Producer:
         task_id = self.deliver(target, args, kwargs, fields, *self._called.get())
         if options.get("add_to_parent", True):
             trail.add(self.app, parent, task_id)
-        if not isinstance(target, str) and target._fast_path is None:
-            self._prepare(target)
+        if not isinstance(target, str):
+            self.has_short_path(target)
         reply_to = fields.get("reply_to") if replies else None
         return make(task_id, None, None, self.app, None, reply_to)
 
@@ -254,8 +254,10 @@ class Producer:
         defaults = self._shared(target, protocol or self.app.conf.protocol)
         return announce(_name(target), (args, kwargs), fields, defaults, self.app.timezone)
 
-    def _prepare(self, task: Task[..., Any]) -> None:
-        """Gives a task its short path, if its `delay` can take one."""
+    def has_short_path(self, task: Task[..., Any]) -> bool:
+        """Whether all calls of a task are published alike; gives it its short path then."""
+        if task._fast_path is not None:
+            return True
         # The short path of a task that another has replaced would outlive changes of the
         # configuration.
         registered = self.app.tasks.get(task.name) is task
@@ -273,6 +275,7 @@ class Producer:
                 IgnoredResult if ignored else AsyncResult,
                 self.app,
             )
+        return task._fast_path is not None
 
     def call(
         self,

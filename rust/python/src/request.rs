@@ -90,7 +90,7 @@ impl Request {
             redeliveries,
             args: call.args.clone().unbind(),
             kwargs: call.kwargs.clone().unbind(),
-            member: call.embed.as_ref().is_some_and(has_chord),
+            member: call.embed.as_ref().is_some_and(|embed| carries(embed, "chord")),
             embed: call.embed.clone().map(Bound::unbind),
             children: Mutex::default(),
             aftermath: OnceLock::new(),
@@ -211,6 +211,15 @@ impl Request {
         self.embed.is_some()
     }
 
+    /// The rest of a chain, where nothing else follows and no stock client has sent the message.
+    #[getter]
+    fn only_chain<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let embed = self.embed.as_ref().filter(|_| self.message.headers.rare().origin.is_none());
+        let Some(embed) = embed.map(|embed| embed.bind(py)) else { return Ok(None) };
+        let more = ["callbacks", "errbacks", "chord"].iter().any(|name| carries(embed, name));
+        if more { Ok(None) } else { embed.get_item("chain") }
+    }
+
     /// Result tuples of the tasks published during this execution.
     #[getter]
     fn children<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -306,9 +315,9 @@ impl Request {
     }
 }
 
-fn has_chord(embed: &Bound<'_, PyDict>) -> bool {
-    let chord = embed.get_item("chord").ok().flatten();
-    chord.is_some_and(|chord| chord.is_truthy().unwrap_or(true))
+fn carries(embed: &Bound<'_, PyDict>, name: &str) -> bool {
+    let link = embed.get_item(name).ok().flatten();
+    link.is_some_and(|link| link.is_truthy().unwrap_or(true))
 }
 
 /// Whether the message says that it was refused and put back, as Celery's library for brokers does.
