@@ -267,6 +267,13 @@ pub trait Consumer: Send + Sync {
     /// ignored.
     fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>>;
 
+    /// Publishes a message over this connection, without blocking a thread, where one command does it;
+    /// else `None`, and [`Broker::publish`] does it. Errors are those of that.
+    fn publish(&self, message: &Outgoing) -> Option<BoxFuture<'static, Result<()>>> {
+        let _ = message;
+        None
+    }
+
     /// Renews the lease; the worker calls it every [`lease::RENEW_MS`]. `Fenced` when it had
     /// lapsed.
     fn renew(&self) -> BoxFuture<'_, Result<()>>;

@@ -198,7 +198,7 @@ impl Flush {
 
     /// Sends what should leave now. `idle`: the worker has nothing else to do.
     pub(super) fn kick(&mut self, consumer: Option<&Arc<dyn Consumer>>, idle: bool, now: Micros) {
-        self.outbox.kick(now);
+        self.outbox.kick(consumer, now);
         self.joining.kick(now);
         let stores = self.storing.kick(idle, now);
         let Some(consumer) = consumer else { return };

@@ -35,6 +35,7 @@ mod flush;
 mod kept;
 mod storing;
 mod outbox;
+mod publishing;
 pub mod compose;
 mod members;
 mod joining;

@@ -1,9 +1,8 @@
 //! Outbox: messages that follow tasks, published before the records and settlements that wait for
 //! them.
 //!
-//! One publish is under way at a time; what comes meanwhile makes the next batch, and none waits for
-//! company. Publishing blocks, so it happens on a thread that the runtime keeps for such calls.
-//! Nothing is dropped while the broker is away, is full or cannot write for another reason. Where it
+//! One publish is under way at a time (`publishing`); what comes meanwhile makes the next batch, and
+//! none waits for company. Nothing is dropped while the broker is away, is full or cannot write for another reason. Where it
 //! refuses a batch, the entries are sent one by one, so that one that it will never take holds up no
 //! other: each waits for its next attempt by itself, and all wait when two in a row are refused. One
 //! is given back at once when the refusal is about the message, or after [`REFUSALS`] of them
@@ -13,28 +12,25 @@ use std::{
     collections::VecDeque,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
 };
 
-use tokio::task::spawn_blocking;
-
 use crate::{
-    broker::{Answer, Broker, Outgoing, Settlement, Tag, answer},
-    clock::{self, Micros},
-    error::{Error, ErrorKind, Result},
-    future::BoxFuture,
-    message::{Encoding, Message},
+    broker::{Answer, Broker, Consumer, Settlement, Tag},
+    clock::Micros,
+    error::{Error, ErrorKind},
     pool::FollowUp,
     result::{JoinClaim, Record, ResultStore},
-    worker::{kept::SettleAfter, retry::Retry},
+    worker::{
+        kept::SettleAfter,
+        publishing::{Answers, Reply, publish, publish_lone},
+        retry::Retry,
+    },
 };
 
 /// Most entries in one batch.
 const MOST: usize = 500;
 /// A batch takes no more entries when it has so many bytes.
 const BYTES: usize = 4 << 20;
-/// What one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(5);
 /// How often an entry is refused, with others going through meanwhile, before it is given back as one
 /// that the broker will never take.
 const REFUSALS: u32 = 8;
@@ -69,15 +65,6 @@ pub(super) enum Sent {
     /// It will be tried again.
     Failed(Error),
 }
-
-/// What the broker answered for each message of a batch, and the error about what it does not have.
-struct Answers {
-    answers: Vec<Answer>,
-    kept: Result<()>,
-}
-
-/// The answers to what is being sent; `None` when it is another worker's to publish.
-type Reply = BoxFuture<'static, Result<Option<Answers>>>;
 
 /// What waits to be published.
 pub(super) struct Outbox {
@@ -176,8 +163,9 @@ impl Outbox {
         entries
     }
 
-    /// Sends what should leave now.
-    pub(super) fn kick(&mut self, now: Micros) {
+    /// Sends what should leave now; where `consumer` takes it and no attempt failed before, over its
+    /// connection.
+    pub(super) fn kick(&mut self, consumer: Option<&Arc<dyn Consumer>>, now: Micros) {
         if self.sending.is_some() || now < self.retry.at {
             return;
         }
@@ -185,26 +173,16 @@ impl Outbox {
         if batch.is_empty() {
             return;
         }
-        let follow: Vec<FollowUp> = batch.iter().flat_map(|entry| &entry.follow).cloned().collect();
-        let broker = Arc::clone(&self.broker);
         let claim = batch.first().and_then(|entry| entry.stale(now)).cloned();
         let claim = claim.zip(self.results.clone());
-        let reply = Box::pin(async move {
-            if follow.is_empty() {
-                return Ok(Some(Answers { answers: Vec::new(), kept: Ok(()) }));
-            }
-            let deadline = clock::instant() + ATTEMPT;
-            let work = move || {
-                // A store that is away keeps everybody from taking over.
-                if claim.is_some_and(|(claim, store)| !store.renew(&claim).unwrap_or(true)) {
-                    return Ok(None);
-                }
-                publish(&*broker, follow, deadline).map(Some)
-            };
-            match spawn_blocking(work).await {
-                Ok(result) => result,
-                Err(e) => Err(Error::caused(ErrorKind::Internal, "the publish was broken off", e)),
-            }
+        let lone = consumer.filter(|_| claim.is_none()).and_then(|consumer| {
+            let [Entry { follow, refusals: 0, retry: None, .. }] = &batch[..] else { return None };
+            let [message] = &follow[..] else { return None };
+            self.retry.is_first().then(|| publish_lone(consumer, message))?
+        });
+        let reply = lone.unwrap_or_else(|| {
+            let follow = batch.iter().flat_map(|entry| &entry.follow).cloned().collect();
+            publish(Arc::clone(&self.broker), claim, follow)
         });
         self.sending = Some((batch, reply));
     }
@@ -241,7 +219,7 @@ impl Outbox {
                 let went =
                     |answer: &Answer| matches!(answer, Answer::Confirmed | Answer::Duplicate);
                 self.published += u64::from(answers.answers.iter().any(went));
-                self.answered(batch, answers, now, random())
+                self.answered(batch, answers, now, random)
             }
             Err(error) => self.failed(batch, error, now, random()),
         })
@@ -254,7 +232,7 @@ impl Outbox {
         batch: Vec<Entry>,
         Answers { answers, kept }: Answers,
         now: Micros,
-        random: f64,
+        random: &mut dyn FnMut() -> f64,
     ) -> Sent {
         let refused = answers.iter().all(|answer| matches!(answer, Answer::Refused(_)));
         let (mut sent, mut lost, mut answers) = (Vec::new(), Vec::new(), answers.into_iter());
@@ -282,7 +260,7 @@ impl Outbox {
             }
             // Nothing is left beside it that could be the reason.
             Err(error) if sent.is_empty() && lost.len() == 1 && refused => {
-                return self.failed(lost, error, now, random);
+                return self.failed(lost, error, now, random());
             }
             _ => {}
         }
@@ -385,17 +363,6 @@ fn is_about_message(kind: ErrorKind) -> bool {
 fn weight(entry: &Entry) -> usize {
     let follow = entry.follow.iter().map(|message| message.data.len() + OVERHEAD).sum::<usize>();
     follow + entry.record.as_ref().map_or(0, |record| record.document.len() + OVERHEAD)
-}
-
-/// Publishes what follows. No id is claimed to be new: an attempt before may have gone through.
-fn publish(broker: &dyn Broker, follow: Vec<FollowUp>, deadline: Instant) -> Result<Answers> {
-    let outgoing = |FollowUp { queue, data, .. }| {
-        Ok(Outgoing::new(Message::decode(&data)?, queue, Encoding::of(&data)))
-    };
-    let batch = follow.into_iter().map(outgoing).collect::<Result<Vec<_>>>()?;
-    let answers = broker.publish(&batch, deadline)?;
-    let kept = answer::kept(&batch, &answers, broker.url());
-    Ok(Answers { answers, kept })
 }
 
 #[cfg(test)]

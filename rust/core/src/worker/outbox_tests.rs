@@ -2,7 +2,12 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::{
-    broker::{Capability, Consumer, Settle, Subscription, memory::MemoryBroker},
+    broker::{
+        Capability, Delivery, Outgoing, Recovered, Settle, Subscription, Want, memory::MemoryBroker,
+    },
+    error::Result,
+    future::BoxFuture,
+    message::{Encoding, Message},
     result::State,
 };
 
@@ -97,8 +102,13 @@ impl Bench {
 
     /// Lets one batch go, as soon as it may.
     async fn send(&mut self) -> Sent {
+        self.send_over(None).await
+    }
+
+    /// The same, where a consumer may carry it.
+    async fn send_over(&mut self, consumer: Option<&Arc<dyn Consumer>>) -> Sent {
         self.now = self.now.max(self.outbox.next_wake().expect("something waits"));
-        self.outbox.kick(self.now);
+        self.outbox.kick(consumer, self.now);
         let now = self.now;
         std::future::poll_fn(|cx| self.outbox.poll(cx, now, &mut || 1.0)).await
     }
@@ -112,10 +122,10 @@ impl Bench {
 async fn what_comes_while_a_batch_is_under_way_makes_the_next() {
     let mut b = bench();
     b.put(&["a", "b"], 1);
-    b.outbox.kick(0);
+    b.outbox.kick(None, 0);
     b.put(&["c"], 2);
     b.put(&["d"], 3);
-    b.outbox.kick(0);
+    b.outbox.kick(None, 0);
     assert_eq!(b.outbox.len(), 3);
     let mut held = Vec::new();
     b.outbox.held(&mut held);
@@ -248,7 +258,7 @@ async fn a_full_server_that_has_room_again_gets_all() {
 async fn a_lapsed_lease_voids_settlements_and_not_what_follows() {
     let mut b = bench();
     b.put(&["a"], 1);
-    b.outbox.kick(0);
+    b.outbox.kick(None, 0);
     b.put(&["b"], 2);
     b.outbox.fenced();
     let mut entries = Vec::new();
@@ -263,4 +273,76 @@ async fn a_lapsed_lease_voids_settlements_and_not_what_follows() {
     }
     assert!(entries.iter().all(|entry| entry.after.settlement.is_none()));
     assert_eq!(b.log(), ["a", "b"]);
+}
+
+/// A consumer that publishes what is for the queue `q`, or fails.
+#[derive(Default)]
+struct Carrier {
+    log: Mutex<Vec<String>>,
+    away: Mutex<u32>,
+}
+
+impl Consumer for Carrier {
+    fn publish(&self, message: &Outgoing) -> Option<BoxFuture<'static, Result<()>>> {
+        let mut away = self.away.lock().expect("whole");
+        let result = match *away {
+            0 => Ok(()),
+            _ => Err(Error::new(ErrorKind::Connection, "away")),
+        };
+        *away = away.saturating_sub(1);
+        self.log.lock().expect("whole").push(message.message.headers.id.clone());
+        (&*message.queue == "q").then(|| -> BoxFuture<'static, _> { Box::pin(async { result }) })
+    }
+    fn fetch(&self, _: Want) -> BoxFuture<'_, Result<Vec<Delivery>>> {
+        unreachable!("the outbox never fetches")
+    }
+    fn settle(&self, _: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
+        unreachable!("the outbox never settles")
+    }
+    fn renew(&self) -> BoxFuture<'_, Result<()>> {
+        unreachable!("the outbox never renews")
+    }
+    fn begin(&self, _: Vec<Tag>) -> BoxFuture<'_, Result<()>> {
+        unreachable!("the outbox never marks")
+    }
+    fn recover(&self) -> BoxFuture<'_, Result<Recovered>> {
+        unreachable!("the outbox never sweeps")
+    }
+    fn epochs(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        unreachable!("the outbox never asks")
+    }
+    fn release(&self) -> BoxFuture<'_, Result<()>> {
+        unreachable!("the outbox never releases")
+    }
+    fn epoch(&self) -> &'static str {
+        "e"
+    }
+}
+
+#[tokio::test]
+async fn a_lone_message_goes_over_the_connection_of_the_consumer() {
+    let (mut b, carrier) = (bench(), Arc::new(Carrier::default()));
+    let consumer: Arc<dyn Consumer> = carrier.clone();
+    for (ids, by_consumer) in [(&["a"][..], true), (&["b", "c"], false)] {
+        b.put(ids, 1);
+        let sent = b.send_over(Some(&consumer)).await;
+        assert!(matches!(&sent, Sent::All(entries) if entries.len() == 1), "{sent:?}");
+        let log = std::mem::take(&mut *carrier.log.lock().expect("whole"));
+        assert_eq!((!log.is_empty(), b.log().is_empty()), (by_consumer, by_consumer));
+    }
+    assert_eq!((b.outbox.len(), b.outbox.bytes()), (0, 0));
+}
+
+#[tokio::test]
+async fn after_a_failure_it_goes_over_a_connection_of_its_own() {
+    let (mut b, carrier) = (bench(), Arc::new(Carrier::default()));
+    let consumer: Arc<dyn Consumer> = carrier.clone();
+    *carrier.away.lock().expect("whole") = 1;
+    b.put(&["a"], 1);
+    assert!(matches!(b.send_over(Some(&consumer)).await, Sent::Failed(_)));
+    assert!(matches!(b.send_over(Some(&consumer)).await, Sent::All(_)));
+    assert_eq!(b.log(), ["a"], "by the producer's side");
+    b.put(&["b"], 2);
+    assert!(matches!(b.send_over(Some(&consumer)).await, Sent::All(_)));
+    assert_eq!(*carrier.log.lock().expect("whole"), ["a", "b"]);
 }

@@ -16,6 +16,11 @@ pub(super) struct Retry {
 }
 
 impl Retry {
+    /// Whether nothing has failed.
+    pub(super) fn is_first(&self) -> bool {
+        self.failures == 0
+    }
+
     /// Notes a failure. `random` is in `0..1`.
     pub(super) fn later(&mut self, now: Micros, random: f64) {
         let wait = backoff::exponential(self.failures, BACKOFF.0, BACKOFF.1, random);

@@ -6,6 +6,7 @@ use taskcore::{
     assemble::{self, Options},
     broker::{QueueStats, Settle},
     clock::wall_ms,
+    error::ErrorKind,
     message::Message,
     result::{Record, State},
 };
@@ -51,6 +52,37 @@ fn a_foreign_producer_wakes_a_blocked_fetch() {
                 ack(&*worker, &got).await;
                 assert_eq!(broker.stats(&queue).unwrap(), QueueStats::default());
             }
+        });
+    });
+}
+
+#[test]
+fn a_worker_publishes_to_its_own_queue_over_its_own_connection() {
+    with_server(|server| {
+        run(async {
+            let (broker, queue, other) = (broker(server), unique("q"), unique("q"));
+            let worker = worker(&*broker, &[&queue]).await;
+            for (body, priority) in [("a", 0), ("b", 9)] {
+                let push = worker.publish(&message(&queue, body).priority(priority));
+                push.expect("one command does it").await.unwrap();
+                let got = take(&*worker, 1).await;
+                assert_eq!(bodies(&got), [body]);
+                ack(&*worker, &got).await;
+            }
+            let elsewhere = [
+                message(&other, "not consumed here"),
+                message(&queue, "scheduled").due(wall_ms() + 60_000),
+                message(&queue, "routed").exchange("logs"),
+                message(&queue, "long").body(vec![b'x'; 1 << 20]),
+            ];
+            assert!(elsewhere.iter().all(|message| worker.publish(message).is_none()));
+            let wrong = worker.publish(&message(&queue, "refused").priority(3)).unwrap();
+            redis::cmd("SET")
+                .arg(format!("{queue}\x06\x163"))
+                .arg("no list")
+                .exec(&mut server.client())
+                .unwrap();
+            assert_eq!(wrong.await.unwrap_err().kind(), ErrorKind::Storage);
         });
     });
 }

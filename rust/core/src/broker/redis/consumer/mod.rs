@@ -20,7 +20,7 @@
 //!   it.
 //! * [`fetch`] is the task that fetches, with [`lanes`] (what to ask), [`ask`] (asking) and
 //!   [`wait`] (being told at once).
-//! * [`settle`] and [`recover`] are the rest of the port.
+//! * [`settle`], [`publish`] and [`recover`] are the rest of the port.
 //!
 //! However many queues there are, a worker has one connection for fetching, one for all else, and
 //! [`wait::MOST`] for waits.
@@ -30,6 +30,7 @@ mod connect;
 mod fetch;
 mod lanes;
 mod ledger;
+mod publish;
 mod recover;
 mod request;
 mod session;
@@ -48,7 +49,7 @@ pub(super) use self::{connect::consume, ledger::Ledger};
 use self::{recover::Watch, request::Request, session::Session};
 use super::scripts::RELEASE;
 use crate::{
-    broker::{Consumer, Delivery, Recovered, Settlement, Tag, Want},
+    broker::{Consumer, Delivery, Outgoing, Recovered, Settlement, Tag, Want},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
 };
@@ -111,6 +112,10 @@ impl Consumer for RedisConsumer {
 
     fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
         Box::pin(settle::settle(&self.session, batch))
+    }
+
+    fn publish(&self, message: &Outgoing) -> Option<BoxFuture<'static, Result<()>>> {
+        publish::publish(&self.session, message)
     }
 
     fn begin(&self, tags: Vec<Tag>) -> BoxFuture<'_, Result<()>> {
