@@ -102,7 +102,8 @@ impl Worker {
         };
         let running = self.inflight.keys(|place| place == Place::Running);
         let mut found = Vec::new();
-        for request in running.into_iter().filter_map(|key| self.inflight.get(key)) {
+        let held = running.into_iter().filter_map(|key| self.inflight.get(key));
+        for request in held.filter(|request| request.ended.is_none()) {
             found.extend(matching(request));
         }
         let tasks = self.end(|request| !matching(request).is_empty(), terminate, now);
@@ -110,7 +111,8 @@ impl Worker {
         Ok(StampsAnswer { tasks, terminated })
     }
 
-    /// Drops what waits here and is `named`; ends what runs if there is a signal.
+    /// Drops what waits here and is `named`; ends what runs if there is a signal. What has ended
+    /// already, and is held until its callbacks are told, is left alone.
     fn end(
         &mut self,
         named: impl Fn(&Request) -> bool,
@@ -118,7 +120,9 @@ impl Worker {
         now: Now,
     ) -> RevokeAnswer {
         let mut answer = RevokeAnswer::default();
-        for (key, place, id) in self.inflight.select(named) {
+        for (key, place, id) in
+            self.inflight.select(|request| request.ended.is_none() && named(request))
+        {
             match place {
                 Place::Held => self.eta.forget(key),
                 Place::Limited => self.rates.forget(key),

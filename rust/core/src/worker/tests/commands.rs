@@ -311,3 +311,33 @@ async fn nothing_is_claimed_before_it_is_known_what_was_revoked() {
     assert_eq!(lab.oracle.begun(), ["kept"]);
     assert!(lab.document("gone").expect("stored").contains("TaskRevokedError"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_callbacks_of_what_was_revoked_are_told_however_often_it_is_revoked() {
+    let lab = Lab::new(config());
+    let long: Vec<_> = (0..4).map(|n| message(&format!("long{n}"), "early", "100 ok")).collect();
+    let mut x = message("x", "early", "0 followed");
+    x.body = (&br#"[[], {}, {"chain": [{"task": "e"}]}]"#[..]).into();
+    x.headers.rare_mut().stamps.insert("colour".into(), "red".into());
+    lab.broker.put(&long);
+    lab.oracle.until(|o| o.begun().len() == 2).await;
+    lab.broker.put(&[x]);
+    lab.until_figures(|f| f.depth == 0).await;
+    let nothing = RevokeAnswer::default();
+    let stamped = || {
+        let stamps = vec![("colour".to_owned(), vec!["red".into()])];
+        let terminate = Some(libc::SIGTERM);
+        lab.handle.ask(move |reply| Command::RevokeByStamps { stamps, terminate, reply })
+    };
+    assert_eq!(revoke(&lab, &["x"], None).await.expect("revoked").dropped, ["x"]);
+    // It has ended, and waits until the pool has room to tell its callbacks.
+    assert_eq!(revoke(&lab, &["x"], None).await.expect("revoked"), nothing);
+    assert_eq!(stamped().await.expect("revoked").tasks, nothing);
+    lab.oracle.until(|o| o.begun().contains(&"x REVOKED TaskRevokedError".to_owned())).await;
+    // Now a child tells them.
+    assert_eq!(revoke(&lab, &["x"], Some(libc::SIGTERM)).await.expect("revoked"), nothing);
+    let answer = stamped().await.expect("revoked");
+    assert_eq!((answer.tasks, answer.terminated), (nothing, Vec::new()));
+    lab.oracle.until(|o| o.begun().contains(&"after-x".to_owned())).await;
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
