@@ -137,6 +137,10 @@ class LocalRequest:
         return []
 
 
+class PushedRequest(LocalRequest):
+    """The request that `task.push_request` has put in front of the one before it."""
+
+
 class Context:
     """`self.request`: one execution, with Celery's attribute names, and the caller's own headers
     beside them. Unknown names raise AttributeError."""
@@ -246,6 +250,22 @@ def get_parent_request() -> TaskRequest | None:
     while request is not None and request.id is None:
         request = getattr(request, "outer", None)
     return request
+
+
+def push_request(name: str, fields: dict[str, Any]) -> None:
+    """Makes a request of the task `name` the current one: the one before it, where that is of the
+    same task, with these fields."""
+    outer = _current.get()
+    before = outer.to_dict() if outer is not None and outer.task == name else {}
+    pushed = {"called_directly": True, **before, **fields, "task": name}
+    _current.set(PushedRequest(outer, **pushed))
+
+
+def pop_request() -> None:
+    """Takes the request away that was pushed last; without one it does nothing, as in Celery."""
+    request = _current.get()
+    if isinstance(request, PushedRequest):
+        _current.set(request.outer)
 
 
 def get_context(name: str, app: Any) -> Context:

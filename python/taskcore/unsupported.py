@@ -97,21 +97,16 @@ APP: Final = {
     "loader": "settings are in `app.conf`, modules are imported by `app.import_modules()`",
     "log": "connect to the signal `setup_logging`",
     "setup_security": "restrict who can write to the broker",
-    "select_queues": "name the queues with `worker -Q`, or in `task_queues`",
-    "subclass_with_self": "pass `task_cls=` to the app, or `base=` to the task",
 }
 """Of an app."""
 
 CONF: Final = {
-    "setdefault": "every setting has a value; `app.add_defaults({...})` sets one that others override",
-    **dict.fromkeys(("pop", "popitem", "clear"), "set a setting to None for its default"),
+    **dict.fromkeys(("popitem", "clear"), "set a setting to None for its default"),
 }
 """Of `app.conf`, as a mapping."""
 
 TASK: Final = {
     "start_strategy": "what a worker does with a message is decided in its core",
-    "push_request": "call the task itself, or `apply()` for a request of its own",
-    "pop_request": "call the task itself, or `apply()` for a request of its own",
 }
 """Of a task."""
 

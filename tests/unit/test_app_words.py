@@ -9,7 +9,7 @@ import pytest
 
 import taskcore
 from taskcore import Taskcore
-from taskcore.exceptions import NotSupportedError
+from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
 
 
 @pytest.mark.parametrize("way", ["delay", "send_task", "apply", "send_many"])
@@ -65,9 +65,7 @@ def test_the_configuration_is_read_as_a_mapping(app: Taskcore) -> None:
     assert conf["task_time_limit"] is None
 
 
-@pytest.mark.parametrize(
-    ("name", "instead"), [("setdefault", "add_defaults"), ("pop", "None"), ("clear", "None")]
-)
+@pytest.mark.parametrize(("name", "instead"), [("popitem", "None"), ("clear", "None")])
 def test_what_a_configuration_has_not_of_a_dict_says_so(
     app: Taskcore, name: str, instead: str
 ) -> None:
@@ -91,3 +89,75 @@ def test_a_part_is_an_attribute_of_the_package(name: str) -> None:
     script = f"import sys; sys.path[:0] = {sys.path!r}\nimport taskcore; print(taskcore.{name})"
     ran = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True)
     assert f"module 'taskcore.{name}'" in ran.stdout, ran.stderr
+
+
+def test_what_a_program_has_set_is_taken_back(app: Taskcore) -> None:
+    app.config_from_object({"task_time_limit": 5})
+    app.conf.task_time_limit = 7
+    assert app.conf.setdefault("task_time_limit", 9) == 7
+    assert app.conf.pop("CELERYD_TASK_TIME_LIMIT") == 7
+    assert app.conf.task_time_limit == 5
+    assert app.conf.pop("task_time_limit", "none") == "none"
+    with pytest.raises(KeyError):
+        app.conf.pop("task_time_limit")
+    with pytest.raises(KeyError, match="did you mean `task_time_limit`"):
+        app.conf.setdefault("task_time_limt", 1)
+    app.conf.freeze()
+    with pytest.raises(ImproperlyConfigured, match=r"cannot set `broker_url`.*frozen"):
+        app.conf.pop("broker_url")
+    assert app.conf.broker_url == "memory://"
+
+
+def test_queues_are_selected(app: Taskcore) -> None:
+    from taskcore.worker.boot import WorkerOptions, queues_of
+
+    app.conf.task_queues = ["one", "two"]
+    app.select_queues()
+    assert queues_of(app.conf, WorkerOptions()) == ["one", "two"]
+    app.select_queues(["two"])
+    assert queues_of(app.conf, WorkerOptions()) == ["two"]
+    app.select_queues("one")
+    assert queues_of(app.conf, WorkerOptions()) == ["one"]
+
+
+class Owned:
+    """A class of a library, with the app to come."""
+
+    app: Any = None
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce_args__(self) -> tuple[int]:
+        return (self.number,)
+
+
+def test_a_class_belongs_to_an_app(app: Taskcore) -> None:
+    import pickle
+
+    made: Any = app.subclass_with_self(Owned, extra=1)
+    assert issubclass(made, Owned) and (made.app, made.extra, made.__name__) == (app, 1, "Owned")
+    app.Owned = made  # type: ignore[attr-defined]
+    app.set_current()
+    again = pickle.loads(pickle.dumps(made(3)))
+    assert type(again) is made and again.number == 3
+    named: Any = app.subclass_with_self(
+        "collections:Counter", name="Mine", attribute="owner", keep_reduce=True
+    )
+    assert named.owner is app and named.__name__ == "Mine" and "__reduce__" not in vars(named)
+
+
+def test_a_request_is_pushed_for_the_body(app: Taskcore) -> None:
+    @app.task(bind=True, name="t")
+    def body(self: Any) -> tuple[Any, ...]:
+        return self.request.id, self.request.retries, self.request.called_directly
+
+    body.push_request(id="1", retries=2)
+    assert body.request.id == "1" and body() == ("1", 2, True)
+    body.push_request({"retries": 3}, called_directly=False)
+    assert body() == ("1", 3, False)
+    body.pop_request()
+    assert body() == ("1", 2, True)
+    body.pop_request()
+    body.pop_request()
+    assert body() == (None, 0, True) and body.request.id is None

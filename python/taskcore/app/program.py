@@ -1,5 +1,5 @@
-"""An app as a program of its own: `app.start()` and `app.worker_main()` in a script, and what a
-report of an error should say of it."""
+"""An app as a program of its own: `app.start()` and `app.worker_main()` in a script, the queues that
+it serves, classes that belong to it, and what a report of an error should say of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+    from taskcore.config.conf import Config
 
 
 class Program:
-    """What an app does of the command line."""
+    """What an app does of the command line, and of classes of others."""
+
+    if TYPE_CHECKING:
+        conf: Config
 
     def start(self, argv: Sequence[str] | None = None) -> int:
         """Runs a command for this app, as `taskcore` does in a shell; gives the exit code.
@@ -42,6 +48,31 @@ class Program:
                 '["worker", "-l", "info"]; `app.start(argv)` runs other commands'
             )
         return self.start(words)
+
+    def select_queues(self, queues: str | Sequence[str] | None = None) -> None:
+        """Has workers of this app serve these queues alone; `-Q` says otherwise.
+
+        Args:
+            queues: names; None or none: as before.
+        """
+        if queues:
+            names = [queues] if isinstance(queues, str) else list(queues)
+            self.conf.update(task_queues=names)
+
+    def subclass_with_self(self, Class: Any, name: str | None = None, **options: Any) -> type:  # noqa: N803 - Celery's name
+        """A subclass of a class, with this app in an attribute.
+
+        Args:
+            Class: the class, or where it is, as `module:name`.
+            name: of the subclass; default: as the class.
+            options: `attribute` (default `app`), `reverse` (what the current app has under this
+                path makes instances from pickles, with the arguments that `__reduce_args__` gives;
+                default: the name of the class), `keep_reduce` (pickle as the class does), and
+                attributes of the subclass.
+        """
+        from taskcore.app.subclass import subclass_with_app
+
+        return subclass_with_app(self, Class, {"name": name, **options})
 
     def bugreport(self) -> str:
         """Versions, system and settings for a report of an error, without passwords."""

@@ -81,6 +81,35 @@ class Config(ReadAsMapping):
             self._loaded, {k: v for k, v in check(values).items() if k not in self._loaded}
         )
 
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """The value of a setting. Every setting has one, so that none is set by this.
+
+        Raises:
+            ImproperlyConfigured: and KeyError, an unknown setting.
+        """
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Takes back what the program itself has set; what a module says, or the default, applies.
+
+        Returns:
+            what was set, or `default`.
+        Raises:
+            KeyError: nothing was set, and there is no `default`.
+        """
+        known = new_name(name) or name
+        with self._lock:
+            if known not in self._set:
+                if default:
+                    return default[0]
+                raise KeyError(
+                    f"setting `{name}` was not set by the program itself: nothing to take back"
+                )
+            self._check_not_frozen(known)
+            value = self._set.pop(known)
+            self._accept(self._set, {})
+        return value
+
     def load(self, source: object, namespace: str | None = None, silent: bool = False) -> None:
         """Takes values from a module (or its name), an object or a dict. A name is imported on the
         first look at a value.
@@ -205,15 +234,18 @@ class Config(ReadAsMapping):
     # Inside
 
     def _accept(self, layer: dict[str, Any], accepted: dict[str, Any]) -> None:
-        if self._frozen and accepted:
-            names = ", ".join(accepted)
-            raise ImproperlyConfigured(
-                f"cannot set `{names}`: the configuration is frozen once a worker has started"
-            )
+        if accepted:
+            self._check_not_frozen(", ".join(accepted))
         with self._lock:
             layer.update(accepted)
             self.__dict__["_values"] = None
             self._changed()
+
+    def _check_not_frozen(self, names: str) -> None:
+        if self._frozen:
+            raise ImproperlyConfigured(
+                f"cannot set `{names}`: the configuration is frozen once a worker has started"
+            )
 
     def _load_pending(self) -> None:
         """Takes over what was named and not yet read. Whoever needs a value first imports, and so

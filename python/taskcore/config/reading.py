@@ -1,7 +1,6 @@
 """What `app.conf` has of a mapping, as far as it is read.
 
-The methods that change a dict are left out: a setting cannot be missing, so none can be taken out,
-and `setdefault` would never set anything.
+The methods that change a dict are `Config`'s.
 """
 
 from __future__ import annotations

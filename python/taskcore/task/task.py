@@ -104,6 +104,19 @@ class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
         """The execution that runs now; an empty one outside of it."""
         return context.get_context(self.name, self.app)
 
+    def push_request(self, *args: Any, **fields: Any) -> None:
+        """Makes a request with these fields the current one, as a test of the body wants it:
+        `task.push_request(id="1", retries=2)`.
+
+        Args:
+            args: mappings of fields.
+        """
+        context.push_request(self.name, {**dict(*args), **fields})
+
+    def pop_request(self) -> None:
+        """Takes the request away that was pushed last."""
+        context.pop_request()
+
     @property
     def backend(self) -> Any:
         """The app's results."""
@@ -126,11 +139,14 @@ class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
         outer = context.get_request()
         if (
             outer is not None
-            and type(self).__call__ is not Task.__call__
-            and outer.id
+            and (
+                (type(self).__call__ is not Task.__call__ and outer.id)
+                or isinstance(outer, context.PushedRequest)
+            )
             and outer.task == self.name
         ):
-            # An override of `__call__` that the worker runs calls on: this is still that execution.
+            # An override of `__call__` that the worker runs calls on, or the request was pushed for
+            # this call: this is still that execution.
             result: R = self.run(*args, **kwargs)
             return result
         token = context.set_request(
