@@ -108,6 +108,19 @@ def test_a_task_replaces_itself(sqlite_site: Site) -> None:
     assert chained.get(timeout=WAIT) == 113
 
 
+def test_what_replaces_a_task_has_its_id_and_one_value(sqlite_site: Site) -> None:
+    sqlite_site.worker("-P", "solo")
+    add, echo, become = (sqlite_site.task(name) for name in ("add", "echo", "become"))
+    quiet = add.s(1, 1).set(ignore_result=True)
+    instead = [group([add.s(1, 1)]), group([]), add.chunks([(1, 1), (2, 2), (3, 3)], 2), quiet]
+    values: list[Any] = [[2], [], [[2, 4], [6]], 2]
+    for sig, value in zip(instead, values, strict=True):
+        assert become.delay(sig).get(timeout=WAIT) == value
+        assert (become.s(sig) | echo.s()).apply_async().get(timeout=WAIT) == value
+    members = chord([become.s(sig) for sig in instead], echo.s()).apply_async()
+    assert members.get(timeout=WAIT) == values
+
+
 def test_a_failure_ends_the_rest_of_a_chain(sqlite_site: Site) -> None:
     sqlite_site.worker("-P", "solo")
     add, fail = sqlite_site.task("add"), sqlite_site.task("fail")

@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
 def replace(task: Task[..., Any], sig: Any) -> Any:
     """Carries out `Task.replace`; see there."""
-    from taskcore.canvas import chain, maybe_signature
+    from taskcore.canvas import chain, chunks, maybe_signature
     from taskcore.canvas.compose import is_empty, kind, with_one_value
 
     request = _request(task, "replace")
     sig = maybe_signature(sig, task.app)
     if "chord" in sig["options"]:
         raise ImproperlyConfigured("what replaces a task must not be a member of a chord itself")
-    if is_empty(sig):
-        raise ImproperlyConfigured(f"a task cannot be replaced by an empty {kind(sig)}")
+    if kind(sig) == "chain" and is_empty(sig):
+        raise ImproperlyConfigured("a task cannot be replaced by an empty chain")
+    if sig["task"] == "celery.chunks":  # on the wire it is no kind of its own
+        parts: Any = chunks._of(sig, task.app)
+        sig = parts.group().set(**sig["options"])
     carried = request.to_dict()
-    sig = with_one_value(sig._unrolled().clone())
+    sig = with_one_value(sig.clone())
     for callback in carried.get("callbacks") or ():
         sig.link(maybe_signature(callback))
     for errback in carried.get("errbacks") or ():
@@ -38,20 +41,39 @@ def replace(task: Task[..., Any], sig: Any) -> Any:
         "group_id": carried.get("group"),
         "group_index": carried.get("group_index"),
         "root_id": carried.get("root_id"),
-        "reply_to": carried.get("reply_to"),
-        "ignore_result": carried.get("ignore_result"),
     }
     last = sig.tasks[-1] if kind(sig) == "chain" else sig
+    _give_result(_end(sig), task, carried)
     sig.set(**nesting)
     if rest := carried.get("chain"):
         # The steps keep the ids that they have; the group is the last one's, where it was put.
         steps = [maybe_signature(one, task.app).set(**nesting) for one in reversed(rest)]
-        last.set(**{k: more[k] for k in ("root_id", "reply_to") if more[k] is not None})
+        if more["root_id"] is not None:
+            last.set(root_id=more["root_id"])
         sig = chain._of({"kwargs": {"tasks": [sig, *steps]}, "subtask_type": "chain"}, task.app)
         sig["task"] = "celery.chain"
     else:
         sig.set(**{k: v for k, v in more.items() if v is not None})
     return task.on_replace(sig)
+
+
+def _end(sig: Any) -> Any:
+    """The task at the end of a signature: it has the id of the task that is replaced."""
+    from taskcore.canvas.compose import kind
+
+    while kind(sig) in ("chain", "chord"):
+        sig = sig.tasks[-1] if kind(sig) == "chain" else sig.body
+    return sig
+
+
+def _give_result(end: Any, task: Task[..., Any], carried: dict[str, Any]) -> None:
+    """Has the last task give its result as the replaced one would: whoever waits for that hears of
+    it, also where the last task by itself keeps none."""
+    ignored = carried.get("ignore_result")
+    ignored = bool(task.ignore_result if ignored is None else ignored)
+    end.set(ignore_result=ignored)
+    if carried.get("reply_to") is not None:
+        end.set(reply_to=carried["reply_to"])
 
 
 def publish(task: Task[..., Any], sig: Any) -> Any:
