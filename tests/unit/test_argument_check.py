@@ -99,3 +99,5 @@ def test_positional_counts() -> None:
     assert positional_count(plain) == 2
     assert positional_count(Thing().method) == 2
     assert positional_count(many) == float("inf")
+    assert positional_count(plain, ["b"]) == 1 and positional_count(plain, ["b", "a"]) == 0
+    assert positional_count(plain, ["none of its own"]) == 2

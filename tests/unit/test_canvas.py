@@ -345,6 +345,14 @@ def test_stamps_that_are_there_stay_or_are_collected(app: Any, tasks: Any) -> No
     assert sent(app)[0][3]["stamps"] == {"color": ["blue", "red"]}
 
 
+def test_an_error_callback_of_header_tasks_gets_their_ids(app: Any, tasks: Any) -> None:
+    app.conf.task_allow_error_cb_on_chord_header = True
+    sig = chord([tasks.add.s(1)], tasks.total.s()).on_error(tasks.quiet.s())
+    for one in (sig.tasks[0], sig.body):
+        (errback,) = one.options["link_error"]
+        assert not errback.immutable
+
+
 # Here and now
 
 

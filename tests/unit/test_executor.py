@@ -18,7 +18,7 @@ from taskcore.exceptions import (
     Retry,
     TimeLimitExceeded,
 )
-from taskcore.execution import outcome
+from taskcore.execution import callbacks, outcome
 from taskcore.task import Task
 from taskcore.task.retry import backoff
 
@@ -658,16 +658,15 @@ def composed(kind: str, *members: Any) -> dict[str, Any]:
     return {**single(f"celery.{kind}"), "kwargs": inside, "subtask_type": kind}
 
 
-def test_a_group_of_error_callbacks_is_called_one_by_one(app: Any, core: Any) -> None:
-    called: list[str] = []
-    app.task(name="new")(lambda request, exc, traceback: called.append(type(exc).__name__))
+def test_each_of_a_group_of_error_callbacks_is_sent(app: Any, core: Any) -> None:
+    app.task(name="new")(lambda request, exc, traceback: None)
     make(app, failing(KeyError()))
     request = core.Request(
         id="i", task="t", errbacks=[composed("group", single("old"), single("new"))]
     )
     app.executor.run(app.executor.plan("t"), request, (), {})
-    assert called == ["KeyError"]
-    assert [(sent[0].task, sent[1]) for sent in request.following] == [("old", ["i"])]
+    sent = [(sent[0].task, sent[1]) for sent in request.following]
+    assert sent == [("old", ["i"]), ("new", ["i"])], "as in Celery, none is called here"
     assert request.children == [], "error callbacks are no children, as in Celery"
 
 
@@ -680,10 +679,40 @@ def test_a_composed_error_callback_is_published_with_the_id(app: Any, core: Any)
     assert [step["task"] for step in sent[3]["chain"]] == ["v"]
 
 
-def test_an_error_callback_that_raises_changes_nothing(app: Any, core: Any) -> None:
+def test_an_error_callback_that_raises_keeps_no_other_from_being_called(
+    app: Any, core: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
     make(app, failing(ValueError("x")))
-    app.task(failing(RuntimeError()), name="new")
-    run(app, core, errbacks=[{"task": "new", "args": [], "kwargs": {}, "options": {}}])
+    app.task(failing(RuntimeError()), name="broken")
+    app.task(name="new")(lambda request, exc, traceback: called.append("new"))
+    ended = run(app, core, errbacks=[single("broken"), single("old"), single("new")])
+    assert ended.verdict == outcome.FAILURE
+    assert called == ["new"]
+    assert [sent[1] for sent in app.publisher.sent] == [["i"]]
+    logged = [record.getMessage() for record in caplog.records if record.exc_info]
+    assert logged == ["error callback `broken` of task [i] failed"]
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "immutable", "here"),
+    [
+        ((), {}, False, True),
+        ((), {"note": 1}, False, False),
+        ((1,), {}, False, True),
+        ((1, 2), {}, False, False),
+        ((), {"more": 1}, False, True),
+        ((1, 2, 3), {}, True, True),
+    ],
+)
+def test_stored_arguments_take_places_of_an_error_callback(
+    app: Any, args: Any, kwargs: Any, immutable: bool, here: bool
+) -> None:
+    @app.task(name="new")
+    def new(task_id: str, note: str = "", more: str = "") -> None: ...
+
+    sig = {**single("new"), "args": args, "kwargs": kwargs, "immutable": immutable}
+    assert callbacks.takes_exception(app, sig) is here
 
 
 @pytest.mark.parametrize(

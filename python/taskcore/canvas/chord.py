@@ -123,7 +123,7 @@ class chord(Signature):  # noqa: N801 - Celery's name
         each = self.app.conf["task_allow_error_cb_on_chord_header"]
         for task in self._members if each or not isinstance(self._members, Members) else ():
             if each:
-                task.link_error(errback.clone().set(immutable=True))
+                task.link_error(errback.clone())
             if kind(task) == "chord":
                 task.link_error(errback)
         self.body.link_error(errback)

@@ -8,8 +8,10 @@ to the store at once: a join that nobody enters expires.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from taskcore import context, states
@@ -50,15 +52,6 @@ def check_supported(app: Any, request: Any) -> None:
 def _check_composition(app: Any, sig: Mapping[str, Any]) -> None:
     if sig.get("subtask_type"):
         check(maybe_signature(sig), app, names=False)
-
-
-def _spread(sigs: Iterable[Any]) -> Iterator[Any]:
-    """Error callbacks one by one: the members of a group instead of the group."""
-    for sig in sigs:
-        if sig.get("subtask_type") == "group":
-            yield from (sig.get("kwargs") or {}).get("tasks") or ()
-        else:
-            yield sig
 
 
 def publish_callbacks(app: Any, request: Any, retval: Any) -> None:
@@ -142,11 +135,10 @@ def publish_errbacks(app: Any, request: Any, exc: BaseException, traceback: str)
     carried = request.to_dict()
     end_unrun(app, request, _following(carried), states.FAILURE, exc, traceback)
     old_style = []
-    for sig in _spread(carried.get("errbacks") or ()):
-        if sig.get("subtask_type"):
-            old_style.append(sig)
-        elif takes_exception(app, sig):
-            call_errback(app, sig, request, exc, traceback)
+    for sig in carried.get("errbacks") or ():
+        if takes_exception(app, sig):
+            with _logged(sig, request.id):
+                call_errback(app, sig, request, exc, traceback)
         else:
             old_style.append(sig)
     publish_old_style(app, request, carried, old_style, request.id)
@@ -159,16 +151,31 @@ def publish_old_style(
     # As in Celery they are no children of the task: who waits for its result does not wait for them.
     more = {"group_id": uuid() if errbacks else None, "add_to_parent": False}
     for index, sig in enumerate(errbacks):
-        _publish(app, request, carried, sig, (failed_id,), {**more, "group_index": index})
+        with _logged(sig, failed_id):
+            _publish(app, request, carried, sig, (failed_id,), {**more, "group_index": index})
+
+
+@contextmanager
+def _logged(sig: Mapping[str, Any], failed_id: Any) -> Iterator[None]:
+    """Logs what an error callback raises: the others of the task are called all the same."""
+    try:
+        yield
+    except Exception:
+        logging.getLogger("taskcore.task").exception(
+            "error callback `%s` of task [%s] failed", sig["task"], failed_id
+        )
 
 
 def takes_exception(app: Any, sig: Mapping[str, Any]) -> bool:
     """Whether an error callback takes (request, exception, traceback), as it does when it is known
-    here, is not bound and has room for more than one argument."""
+    here, is not bound and has room for more than one argument besides those that are stored."""
     task = app.tasks.get(sig["task"])
     if sig.get("subtask_type") or task is None or task._bound:
         return False
-    return argument_check.positional_count(task.run) - len(sig.get("args") or ()) > 1
+    if sig.get("immutable"):
+        return argument_check.positional_count(task.run) > 1
+    room = argument_check.positional_count(task.run, sig.get("kwargs") or ())
+    return room - len(sig.get("args") or ()) > 1
 
 
 def revoke_following(app: Any, request: Any, exc: BaseException) -> None:

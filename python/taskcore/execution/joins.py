@@ -92,9 +92,8 @@ def fail(
         task_id = sig["options"].get("task_id")
         errbacks = sig["options"]["link_error"]
         errbacks = [errbacks] if isinstance(errbacks, Mapping) else errbacks
-        all_styles = list(callbacks._spread(errbacks))
-        new_style = [one for one in all_styles if callbacks.takes_exception(app, one)]
-        old_style = [one for one in all_styles if one not in new_style]
+        new_style = [one for one in errbacks if callbacks.takes_exception(app, one)]
+        old_style = [one for one in errbacks if one not in new_style]
         callbacks.publish_old_style(app, request, carried, old_style, task_id)
         if new_style and task_id:
             _publish_call(app, request, carried, sig, new_style)

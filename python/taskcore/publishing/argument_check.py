@@ -13,7 +13,7 @@ from types import CodeType, FunctionType, MethodType
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 _FLAGS = 0x04 | 0x08  # *args, **kwargs
@@ -79,11 +79,18 @@ def _from_signature(fun: Callable[..., Any]) -> Callable[..., object] | None:
         return None
 
 
-def positional_count(fun: Callable[..., Any]) -> float:
-    """How many positional arguments a function takes; infinite with `*args`."""
+def positional_count(fun: Callable[..., Any], named: Iterable[str] = ()) -> float:
+    """How many positional arguments a function takes; infinite with `*args`.
+
+    Args:
+        named: parameters that are given by name: neither they nor those after them have a place left.
+    """
     if isinstance(fun, MethodType):
-        return positional_count(fun.__func__) - 1
+        return positional_count(fun.__func__, named) - 1
     code = getattr(fun, "__code__", None)
     if code is None:
         return float("inf")
+    names = code.co_varnames[: code.co_argcount]
+    if taken := [names.index(name) for name in named if name in names]:
+        return int(min(taken))
     return float("inf") if code.co_flags & 0x04 else int(code.co_argcount)
