@@ -149,3 +149,9 @@ def test_arguments() -> None:
 
 def test_the_headers_of_the_protocol_are_those_of_the_core() -> None:
     assert names_in_core("PROTOCOL") == PROTOCOL_HEADERS
+
+
+def test_stamps_come_as_options_or_as_headers() -> None:
+    stamped = {"stamped_headers": ["a"], "stamps": {"a": 1}}
+    assert fields(stamped_headers=["a"], a=1) == stamped
+    assert fields(headers={**stamped, "own": 2}) == {**stamped, "headers": {"own": 2}}

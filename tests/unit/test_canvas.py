@@ -336,6 +336,17 @@ def test_a_visitor_says_part_by_part(tasks: Any) -> None:
         tasks.add.s(1).stamp(StampingVisitor())
 
 
+def test_what_a_visitor_does_not_name_as_a_stamp_is_none(app: Any, tasks: Any) -> None:
+    class Visitor(StampingVisitor):
+        def on_signature(self, sig: Any, **headers: Any) -> dict[str, Any]:
+            return {"mark": 1, "more": 2, "stamped_headers": ["mark"]}
+
+    sig = tasks.add.s(1)
+    sig.stamp(Visitor())
+    sig.delay()
+    assert sent(app)[0][3]["stamps"] == {"mark": 1}
+
+
 def test_stamps_that_are_there_stay_or_are_collected(app: Any, tasks: Any) -> None:
     sig = tasks.add.s(1)
     sig.stamp(color="red")

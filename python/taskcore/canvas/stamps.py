@@ -21,15 +21,19 @@ def merge(
     Of a stamp that two have, the value that came first stays.
 
     Args:
-        more: what the visitor says; None where there is no visitor.
+        more: what the visitor says; None where there is no visitor. Where it names its stamps in
+            `stamped_headers`, the rest is left out.
         append: collect all values of such a stamp in a list instead.
         own: the options of the signature.
     """
     merged = dict(headers)
     names = list(merged.get("stamped_headers", merged))
     if more is not None:
-        names += more.get("stamped_headers", more)
-        _add(merged, {k: v for k, v in more.items() if k != "stamped_headers"}, append)
+        said = more.get("stamped_headers", more)
+        names += said
+        _add(
+            merged, {k: v for k, v in more.items() if k in said and k != "stamped_headers"}, append
+        )
     if own is not None:
         names += own.get("stamped_headers") or ()
         _add(merged, {k: own[k] for k in dict.fromkeys(names) if k in own}, append)

@@ -247,6 +247,10 @@ def to_fields(options: Mapping[str, Any], now: float, zone: tzinfo) -> dict[str,
             fields[field] = signatures(key, value)
     if headers := options.get("headers"):
         fields["headers"] = dict(headers)
+        if "stamped_headers" in headers:  # stamps as they are in a message
+            fields |= stamps(headers)
+            for name in ("stamped_headers", "stamps"):
+                fields["headers"].pop(name, None)
     if options.get("stamped_headers"):
         fields |= stamps(options)
     return fields
