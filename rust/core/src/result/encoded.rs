@@ -12,31 +12,36 @@ use super::{State, join::MemberEnd, record};
 /// Begins the result of a member of a join whose results are not JSON; the whole member as Celery
 /// writes it follows, encoded. No JSON begins so.
 const MARK: u8 = 0;
-/// Bytes between the name of the field and the state, at most: a memo, the type and the length.
-const BETWEEN: usize = 16;
+/// Where the name of the first field ends, at the latest: a pickle's frame takes 16 bytes before it.
+const BEGINNING: usize = 24;
 
 /// Whether a document is JSON.
 pub fn is_json(document: &[u8]) -> bool {
     document.first() == Some(&b'{')
 }
 
-/// The state that a document which is not JSON tells, if it can be seen.
+/// The state that a document which is not JSON tells, if it can be seen: in YAML, which begins with a
+/// name and a colon, in a line of its own, and otherwise at the beginning. `rank_of` of the Redis
+/// adapter's `store.lua` goes by the same rule.
 pub fn state_of(document: &[u8]) -> Option<State> {
     let document = record::open(document).ok()?;
-    let after = |field: &[u8]| find(&document, field).map(|at| &document[at + field.len()..]);
-    // In YAML a value may come before it, which has no line without an indent.
-    let line = document.strip_prefix(b"status:").or_else(|| after(b"\nstatus:"));
-    let found = line.or_else(|| after(b"status"))?;
-    // What comes before it is no capital, except the type of a text in old pickles.
-    let head = &found[..found.len().min(BETWEEN)];
-    let skip = |from: usize| head[from..].iter().position(u8::is_ascii_uppercase).map(|n| from + n);
-    let mut begin = skip(0)?;
-    if head[begin] == b'X' {
-        begin = skip(begin + 1)?;
+    let colon = document.iter().position(|byte| !byte.is_ascii_alphabetic() && *byte != b'_')?;
+    let mut told = if colon > 0 && document[colon] == b':' {
+        // A value that comes before it has no line without an indent.
+        let line = |at: usize| &document[at + b"\nstatus:".len()..];
+        document.strip_prefix(b"status:").or_else(|| find(&document, b"\nstatus:").map(line))?
+    } else {
+        let at = find(&document[..document.len().min(BEGINNING)], b"status")?;
+        &document[at + b"status".len()..]
+    };
+    // The memo of the name and the type of the state, in old pickles.
+    if let [b'q', _, b'X', rest @ ..] = told {
+        told = rest;
     }
-    let word = &found[begin..];
+    let word = &told[told.iter().position(u8::is_ascii_alphabetic)?..];
     let end = word.iter().position(|byte| !byte.is_ascii_uppercase() && *byte != b'_');
-    std::str::from_utf8(&word[..end.unwrap_or(word.len())]).ok().map(State::from_name)
+    let word = &word[..end.unwrap_or(word.len())];
+    (!word.is_empty()).then(|| State::from_name(&String::from_utf8_lossy(word)))
 }
 
 fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
@@ -82,13 +87,26 @@ mod tests {
             // YAML, whose fields are sorted, so that a value may come before.
             (b"children: []\nresult: 'status: FAILURE'\nstatus: SUCCESS\ntask_id: a\n", "SUCCESS"),
             (b"status: STARTED\n", "STARTED"),
+            // What a task returns may look like the field, and has line breaks as they are.
+            (b"\x86\xa6status\xa8PROGRESS\xa6result\xb3job\nstatus: SUCCESS\n", "PROGRESS"),
+            (b"\x86\xa6status\xa7SUCCESS\xa6result\xaekind\nstatus: ok", "SUCCESS"),
+            (b"\x80\x02}q\x00(X\x06\x00\x00\x00statusq\x01X\x07\x00\x00\x00SUCCESSq\x02X\n\nstatus: ok\n", "SUCCESS"),
+            (b"\x86\xa6status\xa8XSUCCESS\xa6result\x05", "XSUCCESS"),
         ] {
             assert_eq!(state(document).as_deref(), Some(expected), "{document:?}");
             let zipped = Compression::Zlib.compress(document);
             let marked = [&b"\0celery-compressed\0application/x-gzip\0"[..], &zipped].concat();
             assert_eq!(state(&marked).as_deref(), Some(expected));
         }
-        for none in [&b""[..], b"\x80", b"status", b"\x80status\0\0\0", b"\0celery-compressed\0x"] {
+        for none in [
+            &b""[..],
+            b"\x80",
+            b"status",
+            b"\x80status\0\0\0",
+            b"status: null\nX: SUCCESS\n",
+            b"\x81\xa6result\xd9\x20and then comes\xa6status\xa7SUCCESS",
+            b"\0celery-compressed\0x",
+        ] {
             assert_eq!(state(none), None, "{none:?}");
         }
     }

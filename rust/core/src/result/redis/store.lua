@@ -2,9 +2,10 @@
 -- never undoes one that is (`State::yields_to`; the state is the first field of a document).
 --
 -- KEYS   the documents' keys, which are also the channels on which Celery's clients wait
--- ARGV   time to live in ms or '', then three per key: document, the channel of the client that
---        published the task or '', and what is said there, or '' for the document itself; at the end
---        `full` for documents that are stored although the server's memory is
+-- ARGV   time to live in ms or '', then four per key: document, the channel of the client that
+--        published the task or '', what is said there, or '' for the document itself, and 1 or 0:
+--        whether its state is ready; at the end `full` for documents that are stored although the
+--        server's memory is
 -- Reply  numbers of the keys that hold a value of another type, which is not touched
 local call, ttl = redis.call, ARGV[1]
 local function set(key, document, ...)
@@ -12,24 +13,33 @@ local function set(key, document, ...)
   return call('SET', key, document, 'PX', ttl, ...)
 end
 local READY = { ['{"status": "SUCCESS"'] = 2, ['{"status": "FAILURE"'] = 1, ['{"status": "REVOKED"'] = 1 }
--- A document in another encoding tells its state as `encoded.rs` says: pickle and MessagePack at its
--- beginning, YAML in a line of its own. That of a compressed one is not seen, so it never stays.
 local RANKS = { SUCCESS = 2, FAILURE = 1, REVOKED = 1 }
+-- A document in another encoding tells its state by the rule of `encoded::state_of`. That of a
+-- compressed one is not seen, so it never stays.
+local BEGINNING = 24
 local function rank_of(document)
-  local rank = READY[string.sub(document, 1, 20)]
-  if rank or string.sub(document, 1, 1) == '{' then return rank end
-  local state = string.match('\n' .. document, '\nstatus:%s*([%u_]+)')
-  return RANKS[state or string.match(document, 'status[^%u]*X?[^%u]*([%u_]+)') or '']
+  if string.sub(document, 1, 1) == '{' then return READY[string.sub(document, 1, 20)] end
+  local last
+  if string.find(document, '^[%a_]+:') then
+    local _, at = string.find('\n' .. document, '\nstatus:', 1, true)
+    last = at and at - 1
+  else
+    local _, at = string.find(string.sub(document, 1, BEGINNING), 'status', 1, true)
+    last = at
+  end
+  if not last then return nil end
+  local told = string.gsub(string.sub(document, last + 1), '^q.X', '')
+  return RANKS[string.match(told, '^%A*(%u[%u_]*)') or '']
 end
-local function stays(old, new)
+local function stays(old, ready)
   local rank = rank_of(old)
-  return rank == 2 or (rank == 1 and not rank_of(new))
+  return rank == 2 or (rank == 1 and ready == '0')
 end
 -- Changes nothing. Redis lets a script grow without memory only after a write of a kind that does not.
-if ARGV[3 * #KEYS + 2] then redis.pcall('HDEL', KEYS[1], '') end
+if ARGV[4 * #KEYS + 2] then redis.pcall('HDEL', KEYS[1], '') end
 local foreign = {}
 for i = 1, #KEYS do
-  local key, document, channel, said = KEYS[i], ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
+  local key, document, channel, said, ready = KEYS[i], unpack(ARGV, 4 * i - 2, 4 * i + 1)
   -- Nearly always nothing is there yet, and one command does it.
   local announced = set(key, document, 'NX')
   if not announced then
@@ -39,7 +49,7 @@ for i = 1, #KEYS do
       foreign[#foreign + 1] = i
     else
       if string.sub(old, 1, 1) ~= '{' then old = call('GET', key) end
-      if not stays(old, document) then
+      if not stays(old, ready) then
         announced = set(key, document)
       else
         -- The very same document: who stored it may have lost its link before it could announce it.

@@ -100,7 +100,7 @@ impl RedisResults {
     pub(super) fn store_call<'a>(&self, records: impl Iterator<Item = &'a Record> + Clone) -> Cmd {
         let (count, bytes) =
             records.clone().fold((0, 0), |(n, bytes), r| (n + 1, bytes + r.document.len() + 128));
-        let mut call = Cmd::with_capacity(count * 4 + 4, bytes + 64);
+        let mut call = Cmd::with_capacity(count * 5 + 4, bytes + 64);
         call.arg("EVALSHA").arg(STORE.get_hash()).arg(count);
         for record in records.clone() {
             call.arg(self.key(&record.id));
@@ -120,6 +120,7 @@ impl RedisResults {
             } else {
                 call.arg("");
             }
+            call.arg(u8::from(record.state.is_ready()));
         }
         call
     }

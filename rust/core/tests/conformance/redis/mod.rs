@@ -12,6 +12,7 @@ mod slow;
 mod slow_proxy;
 mod many;
 mod misused;
+mod stored;
 mod server;
 
 pub(crate) use server::harness;
