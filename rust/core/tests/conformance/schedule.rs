@@ -23,7 +23,7 @@ macro_rules! schedule_suite {
         $crate::schedule_suite!(@ $adapter, $start,
             one_beat_leads, a_lease_ends_and_can_be_given_up, entries_are_as_they_were_put, changes_are_counted,
             what_fires_is_published_and_moves, only_who_knows_where_an_entry_is_fires_it, of_many_one_fires,
-            what_is_paused_or_gone_stays, what_fires_for_later_is_scheduled, nothing_to_send_moves_too,
+            what_is_paused_or_gone_stays, what_fires_for_later_is_scheduled, what_fires_for_later_spares_others_of_its_id, nothing_to_send_moves_too,
             a_schedule_knows_its_own, many_fire_at_once, what_has_no_queue_does_not_fire,
         );
     };
@@ -220,6 +220,20 @@ pub(crate) fn what_fires_for_later_is_scheduled(h: &impl Harness) {
     let stats = broker.stats(&queue).unwrap();
     assert_eq!((stats.depth, stats.scheduled), (0, 1));
     assert!(broker.cancel(&queue, "later").unwrap());
+}
+
+pub(crate) fn what_fires_for_later_spares_others_of_its_id(h: &impl Harness) {
+    let (broker, name, queue) = (h.broker(), unique("schedule"), unique("queue"));
+    let later = clock::wall_us() + 3_600_000_000;
+    let batch = ["a", "b"].map(|entry| {
+        put(&*broker, &name, entry, 0);
+        let mut scheduled = message(&queue, "same");
+        scheduled.message.headers.eta = Some(later);
+        scheduled.message.headers.root_id = Some(entry.into());
+        firing(entry, (0, 1), Some(scheduled))
+    });
+    assert_eq!(broker.fire(&name, &batch, soon()).unwrap(), [true, true]);
+    assert_eq!(broker.stats(&queue).unwrap().scheduled, 2);
 }
 
 pub(crate) fn nothing_to_send_moves_too(h: &impl Harness) {

@@ -17,8 +17,13 @@ local function look(bucket, names)
   for k = 1, #names do
     local new = instead[found[k]]
     if new then
+      if new ~= '' then
+        -- Changes nothing, and lets a server that is full write. What raises here, because the list
+        -- is of another type, leaves the message where it is.
+        redis.call('HDEL', bucket, '')
+        redis.call('LPUSH', KEYS[1], new)
+      end
       redis.call('HDEL', bucket, names[k])
-      if new ~= '' then redis.call('LPUSH', KEYS[1], new) end
       gone = gone + 1
     elseif found[k] then
       unseen[#unseen + 1] = found[k]

@@ -8,6 +8,23 @@
 -- does one whose message cannot be written.
 local done, runs, sent, paused = unpack(KEYS, 1, 4)
 local now, out = ARGV[1], {}
+
+-- Puts a message into its bucket as schedule.lua does, beside others of its id; its answer is a
+-- number unless that fails, and then nothing is left of it.
+local function schedule(due, bucket, begin, id, raw)
+  local member, n = id, 0
+  local new = redis.pcall('HSETNX', bucket, member, raw)
+  while new == 0 and redis.call('HGET', bucket, member) ~= raw do
+    n = n + 1
+    member = id .. '\31' .. n
+    new = redis.pcall('HSETNX', bucket, member, raw)
+  end
+  if type(new) ~= 'number' then return new end
+  local answer = redis.pcall('ZADD', due, begin, begin)
+  if type(answer) ~= 'number' and new == 1 then redis.call('HDEL', bucket, member) end
+  return answer
+end
+
 for i = 2, #ARGV, 6 do
   local name, place, scheduled, raw = ARGV[i], tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5]
   local moved = redis.call('HGET', done, name) == ARGV[i + 1]
@@ -20,8 +37,7 @@ for i = 2, #ARGV, 6 do
         answer = redis.pcall('LPUSH', KEYS[4 + place], raw)
       else
         local begin, id = string.match(scheduled, '^(%S+) (.*)$')
-        answer = redis.pcall('ZADD', KEYS[4 + place], begin, begin)
-        if type(answer) == 'number' then answer = redis.pcall('HSET', KEYS[5 + place], id, raw) end
+        answer = schedule(KEYS[4 + place], KEYS[5 + place], begin, id, raw)
       end
       moved = type(answer) == 'number'
     end
