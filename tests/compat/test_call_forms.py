@@ -21,10 +21,8 @@ FOUND = "the class of a task is found by its name; what is rarer than options by
 DIFFERENCES = {
     "AsyncResult.get": ("interval", GET),
     "AsyncResult.wait": ("interval", GET),
-    "AsyncResult.revoke_by_stamped_headers": ("", "not in this version, which says what to do"),
     "EagerResult.get": ("propagate", "`disable_sync_subtasks` by name: `interval` is third"),
     "EagerResult.wait": ("propagate", "`disable_sync_subtasks` by name: `interval` is third"),
-    "EagerResult.revoke_by_stamped_headers": ("", "not in this version, which says what to do"),
     **{
         f"{kind}.{name}": ("callback", GET)
         for kind in ("ResultSet", "GroupResult")
