@@ -2,8 +2,11 @@
 //!
 //! A broker that is slow or away must not hold the loop up, so the loop only leaves events here, and
 //! no more than [`WAITING_BYTES`] of them: what comes on top of that is dropped, counted, and said in
-//! the log. While a batch is on its way the next one gathers, so batches grow with the load. The
-//! thread starts when there is something to tell, and ends with the worker.
+//! the log. While a batch is on its way the next one gathers, so batches grow with the load. While the
+//! broker is away events wait and heartbeats do not, but each is tried when its time has come, so the
+//! first that goes through ends the outage. What the broker refuses for another reason than that is
+//! dropped and counted likewise. The thread starts when there is something to tell, and ends with the
+//! worker.
 
 use std::{
     collections::VecDeque,
@@ -21,7 +24,7 @@ use crate::{
         broadcast::{BroadcastMessage, Exchange, ExchangeType},
     },
     clock,
-    error::ErrorKind,
+    error::{Error, ErrorKind},
     event::{Field, Kind, TASKS, Teller},
     message::JSON,
     worker::handle::Shared,
@@ -66,8 +69,8 @@ pub(super) struct EventSender {
 #[derive(Default)]
 struct State {
     thread: Thread,
-    /// Lists of events without their brackets.
-    waiting: VecDeque<Vec<u8>>,
+    /// Lists of events without their last bracket, and how many events each has.
+    waiting: VecDeque<(Vec<u8>, u64)>,
     bytes: usize,
     dropped: u64,
     /// Whether a heartbeat is asked for out of turn.
@@ -125,7 +128,7 @@ impl EventSender {
         }
     }
 
-    /// Leaves `count` events to be sent; how much logical time they have taken.
+    /// Leaves `count` events to be sent: a list without its last bracket.
     pub(super) fn send(&self, events: Vec<u8>, count: u64) {
         let mut state = self.lock();
         if state.thread == Thread::Ended || state.bytes + events.len() > WAITING_BYTES {
@@ -133,7 +136,7 @@ impl EventSender {
             return;
         }
         state.bytes += events.len();
-        state.waiting.push_back(events);
+        state.waiting.push_back((events, count));
         drop(state);
         self.changed.notify_one();
     }
@@ -204,6 +207,8 @@ struct Run<'a> {
     due: Option<Instant>,
     /// Taken, and not sent yet.
     batch: Vec<BroadcastMessage>,
+    /// How many events about tasks are in it.
+    count: u64,
     /// When it was last said that events were dropped.
     said: Option<Instant>,
     /// Whether the broker was away at the last attempt.
@@ -219,7 +224,7 @@ impl Drop for Run<'_> {
 
 impl<'a> Run<'a> {
     fn new(sender: &'a EventSender) -> Self {
-        Self { sender, due: None, batch: Vec::new(), said: None, away: false }
+        Self { sender, due: None, batch: Vec::new(), count: 0, said: None, away: false }
     }
 
     fn run(mut self) {
@@ -276,12 +281,13 @@ impl<'a> Run<'a> {
         let beat = (std::mem::take(&mut state.beat) || overdue) && every.is_some();
         let (dropped, closing) = (state.dropped, state.closing);
         drop(state);
-        self.say_dropped(dropped);
-        self.batch.extend(waiting.into_iter().map(|mut events| {
+        self.say_dropped(dropped, None);
+        for (mut events, count) in waiting {
             events.push(b']');
-            sender.message(TASKS, events)
-        }));
-        if beat && !self.away {
+            self.batch.push(sender.message(TASKS, events));
+            self.count += count;
+        }
+        if beat {
             self.batch.push(sender.figures(Kind::WorkerHeartbeat));
         }
         if beat || self.due.is_none() {
@@ -300,31 +306,55 @@ impl<'a> Run<'a> {
             Ok(()) => {
                 self.away = false;
                 self.batch.clear();
+                self.count = 0;
                 true
             }
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 tracing::info!(%error, "no events are told");
                 false
             }
+            Err(error) if !error.is_retryable() => {
+                self.away = false;
+                let others = self.batch.iter().filter(|message| !is_about_tasks(message)).count();
+                let count = std::mem::take(&mut self.count) + others as u64;
+                self.batch.clear();
+                let mut state = self.sender.lock();
+                state.dropped += count;
+                let dropped = state.dropped;
+                drop(state);
+                self.say_dropped(dropped, Some(&error));
+                true
+            }
             Err(error) => {
                 if !std::mem::replace(&mut self.away, true) {
                     tracing::warn!(%error, "events wait for the broker");
                 }
                 // What says how it is now is worth nothing later.
-                self.batch.retain(|message| *message.routing_key == *TASKS);
+                self.batch.retain(is_about_tasks);
                 true
             }
         }
     }
 
-    fn say_dropped(&mut self, dropped: u64) {
+    fn say_dropped(&mut self, dropped: u64, refusal: Option<&Error>) {
         let now = clock::instant();
         if dropped > 0 && self.said.is_none_or(|said| now.saturating_duration_since(said) > SAY) {
             self.said = Some(now);
             self.sender.lock().dropped -= dropped;
-            tracing::warn!(dropped, "the broker takes events too slowly, some were dropped");
+            if let Some(error) = refusal {
+                tracing::warn!(dropped, %error, "the broker refuses events, they are dropped");
+            } else {
+                tracing::warn!(
+                    dropped,
+                    "the broker takes events too slowly or refuses them, some were dropped"
+                );
+            }
         }
     }
+}
+
+fn is_about_tasks(message: &BroadcastMessage) -> bool {
+    *message.routing_key == *TASKS
 }
 
 /// The load of the machine over one, five and fifteen minutes; zeros where it does not tell.

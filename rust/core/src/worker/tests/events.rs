@@ -1,23 +1,126 @@
 //! What monitors are told of each fate of a task.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
-use super::fake::{Lab, config, message, wall_us};
+use super::fake::{Flaky, Lab, config, message, wall_us};
 use crate::{
     broker::{
-        Broadcast,
-        broadcast::{Binding, Exchange, ExchangeType, Subscriber},
+        Answer, Broadcast, Broker, Capability, Consumer, Outgoing, Subscription,
+        broadcast::{Binding, BroadcastMessage, Exchange, ExchangeType, Subscriber},
+        memory::MemoryBroker,
     },
+    error::{Error, ErrorKind, Result},
     event::EXCHANGE,
+    future::BoxFuture,
     message::Message,
-    worker::{Command, Stop},
+    worker::{Command, EventOptions, Stop, event_sender::EventSender},
 };
 
 async fn listening(lab: &Lab) -> Arc<dyn Subscriber> {
+    hearing(&lab.broker.hears()).await
+}
+
+async fn hearing(broker: &MemoryBroker) -> Arc<dyn Subscriber> {
     let exchange = Exchange { name: EXCHANGE.into(), kind: ExchangeType::Topic };
-    lab.broker.hears().subscribe(vec![Binding { exchange, routing_key: "#".into() }]).await.unwrap()
+    broker.subscribe(vec![Binding { exchange, routing_key: "#".into() }]).await.unwrap()
+}
+
+/// Carries events, unless it has a fault.
+struct Carrier {
+    inner: Arc<MemoryBroker>,
+    fault: Mutex<Option<ErrorKind>>,
+    failed: tokio::sync::Notify,
+}
+
+impl Carrier {
+    fn new() -> Arc<Self> {
+        let (inner, fault) = (Flaky::new().hears(), Mutex::default());
+        Arc::new(Self { inner, fault, failed: tokio::sync::Notify::new() })
+    }
+
+    fn set_fault(&self, fault: Option<ErrorKind>) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    fn sender(self: &Arc<Self>, heartbeat: Option<Duration>) -> Arc<EventSender> {
+        let exchange = EXCHANGE.into();
+        let options = EventOptions { tasks: true, heartbeat, exchange, utcoffset: 0.0 };
+        let broker = Arc::clone(self) as Arc<dyn Broadcast>;
+        Arc::new(EventSender::new(broker, options, "w@h", Arc::default()))
+    }
+}
+
+impl Broker for Carrier {
+    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
+        self.inner.publish(batch, deadline)
+    }
+    fn url(&self) -> &'static str {
+        "carrier://"
+    }
+    fn capabilities(&self) -> &'static [Capability] {
+        &[]
+    }
+    fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        self.inner.consume(subscription)
+    }
+}
+
+impl Broadcast for Carrier {
+    fn broadcast(&self, batch: &[BroadcastMessage], deadline: Instant) -> Result<()> {
+        if let Some(kind) = *self.fault.lock().unwrap() {
+            self.failed.notify_one();
+            return Err(Error::new(kind, "not carried"));
+        }
+        self.inner.broadcast(batch, deadline)
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_go_on_after_an_outage() {
+    let carrier = Carrier::new();
+    let listener = hearing(&carrier.inner).await;
+    let sender = carrier.sender(Some(Duration::from_millis(10)));
+    sender.start();
+    listener.receive().await.unwrap();
+    carrier.set_fault(Some(ErrorKind::Connection));
+    carrier.failed.notified().await;
+    let then = sender.ticks(1);
+    carrier.set_fault(None);
+    let later = async {
+        loop {
+            for message in listener.receive().await.unwrap().messages {
+                let event: Value = serde_json::from_slice(&message.body).unwrap();
+                if event["type"] == "worker-heartbeat" && event["clock"].as_u64() > Some(then) {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), later).await.expect("a heartbeat");
+    assert!(sender.close());
+    sender.ended().await;
+}
+
+#[tokio::test]
+async fn what_the_broker_refuses_is_dropped_and_holds_up_nothing() {
+    let carrier = Carrier::new();
+    let listener = hearing(&carrier.inner).await;
+    let sender = carrier.sender(None);
+    sender.start();
+    carrier.set_fault(Some(ErrorKind::TooLarge));
+    sender.send(b"[1, 2".to_vec(), 2);
+    carrier.failed.notified().await;
+    carrier.set_fault(None);
+    sender.send(b"[3".to_vec(), 1);
+    let heard = listener.receive().await.unwrap().messages;
+    assert_eq!(heard.iter().map(|message| &message.body[..]).collect::<Vec<_>>(), [b"[3]"]);
+    assert!(sender.close());
+    sender.ended().await;
 }
 
 /// The events about one task until one of the last type, as type and own fields.
