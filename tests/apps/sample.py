@@ -293,6 +293,12 @@ def bury(request: Any, exc: BaseException, traceback: str) -> None:
     write(f"buried {request.id} {type(exc).__name__}")
 
 
+def bury_and_die(request: Any, exc: BaseException, traceback: str) -> None:
+    """An error callback that ends the process that calls it."""
+    bury(request, exc, traceback)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def expect() -> None:
     """Fails as it declares."""
     raise KeyError("declared")
@@ -361,6 +367,7 @@ def make(**conf: Any) -> Taskcore:
         nested,
         mourn,
         bury,
+        bury_and_die,
         listen,
     ):
         app.task(plain, name=f"sample.{plain.__name__}")

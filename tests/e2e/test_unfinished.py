@@ -8,7 +8,13 @@ import redis
 from support.site import Site
 from support.wait import until
 from taskcore import chain, chord, group, signature
-from taskcore.exceptions import ChordError, EncodeError, NotRegistered, TaskRevokedError
+from taskcore.exceptions import (
+    ChordError,
+    EncodeError,
+    NotRegistered,
+    TaskRevokedError,
+    TimeLimitExceeded,
+)
 from taskcore.result import AsyncResult
 
 WAIT = 30
@@ -135,3 +141,23 @@ def test_a_chord_that_is_refused_at_the_call_leaves_nothing(redis_site: Site) ->
     with redis.Redis.from_url(site.results) as client:
         assert client.keys("celery-taskset-meta-*") == []
     site.wait_queue(depth=0)
+
+
+def test_what_follows_ends_although_an_error_callback_kills_the_process_that_calls_it(
+    sqlite_site: Site,
+) -> None:
+    site = sqlite_site
+    site.worker("-c", "1")
+    add = site.task("add")
+    hung = site.task("hold").s(str(site.folder / "never")).set(time_limit=0.5)
+    hung.link_error(site.task("bury_and_die").s())
+    hung.link_error(site.task("mourn").s())
+    result = chain(hung, add.s(1), add.s(2)).apply_async()
+    first = result.parent.parent
+    for one in (result, result.parent, first):
+        with pytest.raises(TimeLimitExceeded):
+            one.get(timeout=WAIT)
+    told = {f"buried {first.id} TimeLimitExceeded", f"mourned {first.id}"}
+    until(lambda: set(site.written()) == told, f"{told} in {site.written()}")
+    assert len(site.written()) == 2
+    site.wait_queue(depth=0, in_flight=0, dead=0)

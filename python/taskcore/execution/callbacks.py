@@ -130,13 +130,21 @@ def _publish_composition(
         signature.apply_async(args, **{k: v for k, v in options.items() if v is not None})
 
 
-def publish_errbacks(app: Any, request: Any, exc: BaseException, traceback: str) -> None:
-    """Fails what was to follow with the same exception, then runs or publishes the error callbacks."""
+def publish_errbacks(
+    app: Any, request: Any, exc: BaseException, traceback: str, call: bool = True
+) -> None:
+    """Fails what was to follow with the same exception, then runs or publishes the error callbacks.
+
+    Args:
+        call: whether those are run that would be here; else they are left out.
+    """
     carried = request.to_dict()
     end_unrun(app, request, _following(carried), states.FAILURE, exc, traceback)
     old_style = []
     for sig in carried.get("errbacks") or ():
         if takes_exception(app, sig):
+            if not call:
+                continue
             with _logged(sig, request.id):
                 call_errback(app, sig, request, exc, traceback)
         else:

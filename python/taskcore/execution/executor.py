@@ -199,14 +199,16 @@ class Executor:
         Args:
             plan: None: no such task is registered, so there are no hooks.
             end: the exception as in a result document, and the `state`; `errbacks` where the task was
-                never to run here, so that of its own nobody hears but its error callbacks.
+                never to run here, so that of its own nobody hears but its error callbacks; `again` where
+                the process was lost that told of it before, so that no user code is called.
         """
         exc = exception_codec.from_document(end)
         token = context.set_request(request)
         try:
-            if plan is None or end.get("errbacks"):
+            again = bool(end.get("again"))
+            if plan is None or again or end.get("errbacks"):
                 if end["state"] == states.FAILURE:
-                    callbacks.publish_errbacks(self.app, request, exc, "")
+                    callbacks.publish_errbacks(self.app, request, exc, "", call=not again)
                 else:
                     callbacks.revoke_following(self.app, request, exc)
                 return

@@ -9,14 +9,15 @@
 //! like any other. They are Python, and this loop runs none: the message goes to the pool once more
 //! in a call that says what happened ([`Call::ended`](crate::pool::Call::ended)). Whoever gets it
 //! does not run the task but calls everybody concerned, and its outcome brings the error callbacks
-//! to publish. The record is stored at once, because that call may wait long behind others; the
-//! message is settled after it, so a worker that dies meanwhile leaves it to the next. A warm shutdown
-//! waits for these calls. Where the pool was killed only the record remains.
+//! to publish. Where the process is lost that tells, another does it without user code, once. The
+//! record is stored at once, because that call may wait long behind others; the message is settled
+//! after it, so a worker that dies meanwhile leaves it to the next. A warm shutdown waits for these
+//! calls. Where the pool was killed only the record remains.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     broker::{Delivery, Settle, Settlement, Tag},
@@ -36,6 +37,9 @@ use crate::{
         triage::UNKNOWN,
     },
 };
+
+/// In the end that a call is to tell: whoever told of it before was lost with it.
+const AGAIN: &str = "again";
 
 impl Worker {
     /// Takes what the pool reports.
@@ -82,13 +86,10 @@ impl Worker {
     pub(super) fn lost(&mut self, key: u64, (child, why): (u32, &Lost), now: Now) {
         let Some(mut request) = self.inflight.remove(key) else { return };
         if request.ended.is_some() {
-            if matches!(why, Lost::Shutdown | Lost::Beside) {
-                return self.not_told(request);
-            }
-            // Another attempt may end like this one.
-            task_log::not_told(self.shown(&request), &request.id);
-            self.told(&mut request, <_>::default());
-            return;
+            return match why {
+                Lost::Shutdown | Lost::Beside => self.not_told(request),
+                _ => self.tell_again(request),
+            };
         }
         request.revoked |= matches!(why, Lost::Terminated(_));
         let decision =
@@ -283,6 +284,23 @@ impl Worker {
         self.ready.push_front(key);
     }
 
+    /// The process that told of an end is lost, perhaps because of user code that it called. Another
+    /// tells once more, and calls none: whoever waits for what was to follow learns of the end.
+    fn tell_again(&mut self, mut request: Request) {
+        let ended = request.ended.as_mut().filter(|_| self.phase.tells());
+        let again = ended.is_some_and(|ended| {
+            let again = told_again(&ended.end);
+            again.map(|end| ended.end = end).is_some()
+        });
+        if !again {
+            task_log::not_told(self.shown(&request), &request.id);
+            self.told(&mut request, <_>::default());
+        } else if let Some(ended) = request.ended.take() {
+            task_log::half_told(self.shown(&request), &request.id);
+            self.tell(request, *ended);
+        }
+    }
+
     fn done(&mut self, outcome: Outcome, now: Now) {
         let Some(mut request) = self.inflight.remove(outcome.key) else { return };
         if request.ended.is_some() {
@@ -339,4 +357,11 @@ impl Worker {
             self.hand_back(key);
         }
     }
+}
+
+/// The end that is told without user code; `None` of one that is so already.
+fn told_again(end: &[u8]) -> Option<Box<[u8]>> {
+    let mut end: Map<String, Value> = serde_json::from_slice(end).ok()?;
+    let first = end.insert(AGAIN.to_owned(), Value::Bool(true)).is_none();
+    first.then(|| Value::Object(end).to_string().into_bytes().into())
 }

@@ -130,3 +130,10 @@ pub(super) fn not_told(task: &str, id: &str) {
     let note = "its error callbacks, the rest of its chain and its hooks are not called";
     tracing::error!(target: TARGET, event = "ended", task, id, note, "task ended unheard");
 }
+
+/// It has ended, and what ran the code that was to hear of that is gone.
+pub(super) fn half_told(task: &str, id: &str) {
+    let note =
+        "the process that called its error callbacks and hooks is lost; they are not called again";
+    tracing::error!(target: TARGET, event = "ended", task, id, note, "task ended unheard");
+}

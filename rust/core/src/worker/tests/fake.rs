@@ -497,10 +497,17 @@ impl ScriptedPool {
         let message = Message::decode(&call.message).expect("the loop sends what it could read");
         if let Some(end) = &call.ended {
             let end: serde_json::Value = serde_json::from_slice(end).expect("JSON");
-            let told = format!("{} {} {}", message.headers.id, end["state"], end["exc_type"]);
-            let script = message.headers.rare().shadow.as_deref();
-            let followed = script.is_some_and(|script| script.ends_with("followed"));
-            return self.tell(call.key, told.replace('"', ""), followed);
+            let mut told = format!("{} {} {}", message.headers.id, end["state"], end["exc_type"]);
+            let again = end["again"] == true;
+            told.push_str(if again { " again" } else { "" });
+            let script = message.headers.rare().shadow.as_deref().unwrap_or_default();
+            let end = match script.rsplit(' ').next() {
+                Some("followed") => "told followed",
+                Some("deadly") => "die",
+                Some("harmful") if !again => "die",
+                _ => "ignore",
+            };
+            return self.tell(call.key, told.replace('"', ""), end);
         }
         let script = message.headers.rare().shadow.clone().unwrap_or_else(|| "0 ok".into());
         let (time, end) = script.split_once(' ').expect("a script");
@@ -516,11 +523,10 @@ impl ScriptedPool {
     }
 
     /// A call that does not run its task any more.
-    fn tell(&mut self, key: u64, told: String, followed: bool) {
+    fn tell(&mut self, key: u64, told: String, end: &str) {
         self.news.push(PoolNews::Started { key, pid: 7, at: 0 });
         self.oracle.begin(&told);
         let until = Some(Box::pin(sleep(Duration::from_millis(10))));
-        let end = if followed { "told followed" } else { "ignore" };
         self.running.push(Run { key, id: told, end: end.into(), until });
     }
 

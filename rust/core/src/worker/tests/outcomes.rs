@@ -164,6 +164,25 @@ async fn a_cold_stop_hands_back_a_late_one_that_has_ended_when_its_callbacks_are
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_is_told_again_without_user_code_when_the_process_is_lost_that_told_of_it() {
+    for task in ["early", "late"] {
+        for (script, ended) in [("0 harmful", 1), ("0 deadly", 0)] {
+            let lab = Lab::new(config());
+            let mut x = message("x", task, script);
+            x.body = Bytes::from_static(br#"[[], {}, {"chain": [{"task": "e"}]}]"#);
+            x.headers.expires = Some(wall_us() - 1);
+            lab.broker.put(&[x]);
+            lab.until_empty().await;
+            let told = ["x REVOKED TaskRevokedError", "x REVOKED TaskRevokedError again"];
+            assert_eq!(lab.oracle.begun(), told, "{task} {script}");
+            assert_eq!(lab.oracle.ended().len(), ended, "{task} {script}");
+            assert_eq!(lab.settlements(), ["ack"], "{task} {script}");
+            lab.stop(Stop::Warm).await.expect("a clean end");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_requeued_task_goes_behind_the_others() {
     let lab = Lab::new(crate::config::WorkerConfig { prefetch: Prefetch::Disabled, ..config() });
     lab.broker.put(&[
