@@ -238,15 +238,19 @@ fn cannot(pool: &str, what: &str) -> Error {
     Error::new(ErrorKind::Unsupported, text)
 }
 
+/// How many processes or threads a pool may grow to: what a large machine can have, and few enough
+/// that a number with a digit too many is refused before the memory is gone.
+const MOST: usize = 1_000;
+
 /// How many processes or threads there are after growing.
 ///
 /// # Errors
-/// More than can be counted.
+/// More than 1,000.
 pub fn grown(slots: usize, by: usize) -> Result<usize> {
-    const MOST: usize = u32::MAX as usize;
     slots.checked_add(by).filter(|sum| *sum <= MOST).ok_or_else(|| {
-        let text =
-            format!("cannot grow a pool of `{slots}` by `{by}`, expected at most `{MOST}` in all");
+        let text = format!(
+            "cannot grow a pool of `{slots}` by `{by}`, expected at most `{MOST}` in all; for more, start another worker"
+        );
         Error::new(ErrorKind::Config, text)
     })
 }
@@ -262,4 +266,20 @@ pub fn shrunk(slots: usize, by: usize) -> Result<usize> {
         );
         Error::new(ErrorKind::Config, text)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_grows_to_what_a_machine_can_have() {
+        for (slots, by) in [(1, 1), (1, 999), (999, 1)] {
+            assert_eq!(grown(slots, by).ok(), Some(slots + by));
+        }
+        for (slots, by) in [(1, 1_000), (1_000, 1), (4, 1_000_000), (1, usize::MAX)] {
+            let error = grown(slots, by).expect_err("too many").to_string();
+            assert!(error.contains("at most `1000` in all; for more, start another"), "{error}");
+        }
+    }
 }
