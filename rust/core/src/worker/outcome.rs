@@ -23,7 +23,7 @@ use crate::{
     broker::{Delivery, Settle, Settlement, Tag},
     clock::Micros,
     error::Error,
-    message::Message,
+    message::{Encoding, Message},
     pool::{EndedTask, FollowUp, Lost, Outcome, PoolNews, Status},
     result::{Record, State},
     worker::{
@@ -186,18 +186,23 @@ impl Worker {
 
     /// Lets go of a request that has ended and whose callbacks nobody will be told of here. Of a
     /// late-acked task the message goes back, and the next worker comes to the same end and tells
-    /// them; not of one that was revoked, which that worker may not know.
+    /// them. That worker may not know what was revoked: such a message is replaced by one that is marked.
     pub(super) fn not_told(&mut self, mut request: Request) {
         if let Some(chord) = request.ended.as_mut().and_then(|ended| ended.chord.take()) {
             return self.flush.give_back(chord.completed);
         }
-        let late = self.registry.spec(request.task).acks_late && !request.revoked;
+        let late = self.registry.spec(request.task).acks_late && !request.acked;
         let settle = request.ended.as_ref().and_then(|ended| ended.settle.as_ref());
         if late && matches!(settle, Some(Settle::Ack | Settle::Park { .. })) {
-            if request.lease == self.lease {
-                self.give(request.tag, Settle::HandBack);
-            }
-            return;
+            return match marked(&request).filter(|_| request.lease == self.lease) {
+                Some(follow) => {
+                    let settle = Some(Settle::Ack);
+                    let decision = Decision { follow: vec![follow], settle, ..<_>::default() };
+                    self.carry_out(decision, &request);
+                }
+                None if request.lease == self.lease => self.give(request.tag, Settle::HandBack),
+                None => {}
+            };
         }
         task_log::not_told(self.shown(&request), &request.id);
         self.told(&mut request, <_>::default());
@@ -364,4 +369,12 @@ fn told_again(end: &[u8]) -> Option<Box<[u8]>> {
     let mut end: Map<String, Value> = serde_json::from_slice(end).ok()?;
     let first = end.insert(AGAIN.to_owned(), Value::Bool(true)).is_none();
     first.then(|| Value::Object(end).to_string().into_bytes().into())
+}
+
+/// The message of a request that was revoked, with the mark that it was.
+fn marked(request: &Request) -> Option<FollowUp> {
+    let mut message = Message::decode(&request.message).ok().filter(|_| request.revoked)?;
+    message.revoke();
+    let (queue, id) = (Arc::clone(&request.queue), Arc::from(request.id.as_str()));
+    Some(FollowUp { queue, id, data: message.encode(Encoding::Compact) })
 }
