@@ -218,3 +218,42 @@ fn a_periodic_task_whose_queue_is_of_another_type_stays_and_spares_the_rest() {
         assert_eq!(broker.stats(&queue).unwrap().depth, 2);
     });
 }
+
+#[test]
+fn what_is_cancelled_and_cannot_go_to_its_queue_stays_scheduled() {
+    with_server(|server| {
+        let (broker, queue, mut client) = (broker(server), unique("q"), server.client());
+        let mut outgoing = message(&queue, "1").due(wall_ms() + 3_600_000).id("later");
+        outgoing.message.content_type = "application/json".into();
+        let outgoing = outgoing.body(r#"[[], {}, {"callbacks": [{"task": "next"}]}]"#);
+        broker.publish(&[outgoing], soon()).unwrap();
+        redis::cmd("SET").arg(&*queue).arg("text").exec(&mut client).unwrap();
+        assert!(broker.cancel(&queue, "later").is_err());
+        redis::cmd("DEL").arg(&*queue).exec(&mut client).unwrap();
+        assert_eq!(broker.stats(&queue).unwrap().scheduled, 1);
+        assert!(broker.cancel(&queue, "later").unwrap());
+        let stats = broker.stats(&queue).unwrap();
+        assert_eq!((stats.depth, stats.scheduled), (1, 0));
+    });
+}
+
+#[test]
+fn what_fires_for_later_and_cannot_be_scheduled_leaves_nothing() {
+    with_server(|server| {
+        let (broker, queue, schedule) = (broker(server), unique("q"), unique("schedule"));
+        let (mut client, due) = (server.client(), format!("{{{queue}}}:due"));
+        let definition = String::new();
+        let entry = Definition { name: "a".into(), definition, done: 0, restart: false };
+        broker.put(&schedule, &[entry]).unwrap();
+        redis::cmd("SET").arg(&due).arg("text").exec(&mut client).unwrap();
+        let later = message(&queue, "1").due(wall_ms() + 3_600_000);
+        let firing = [Firing { name: "a".into(), from: 0, to: 1, message: Some(later) }];
+        assert_eq!(broker.fire(&schedule, &firing, soon()).unwrap(), [false]);
+        redis::cmd("DEL").arg(&due).exec(&mut client).unwrap();
+        let left: Vec<String> =
+            redis::cmd("KEYS").arg(format!("{due}*")).query(&mut client).unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(broker.fire(&schedule, &firing, soon()).unwrap(), [true]);
+        assert_eq!(broker.stats(&queue).unwrap().scheduled, 1);
+    });
+}
