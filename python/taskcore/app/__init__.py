@@ -6,10 +6,10 @@ from __future__ import annotations
 from taskcore import current
 from taskcore.app.base import Taskcore
 from taskcore.app.shared import current_app, current_task, shared_task
-from taskcore.typed import TYPE_CHECKING
+from taskcore.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
 Celery = Taskcore
 

@@ -6,12 +6,9 @@ from __future__ import annotations
 from sys import argv as program_argv
 
 import taskcore
-from taskcore.typed import TYPE_CHECKING
+from taskcore.typed import TYPE_CHECKING, Any, Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
     from taskcore.config.conf import Config
 
 
