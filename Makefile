@@ -12,6 +12,8 @@ WHEELS := target/wheels
 DIST := target/dist
 BROKER ?=
 ARGS ?=
+# How many tests run at the same time: most of them wait for processes, so there are more than processors.
+JOBS ?= 4
 
 comma := ,
 
@@ -65,7 +67,7 @@ test-rust: need-rust need-redis
 	cargo test --workspace --quiet
 
 test-python: $(DEV) $(WHEEL) need-redis
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 lint: lint-rust lint-python ## formatting, clippy, ruff, types, the stub, import contracts, and the longest pieces
 

@@ -83,7 +83,7 @@ def test_an_unknown_option_is_refused_with_the_nearest(app: Any) -> None:
 
 
 def test_names_of_the_main_module(app: Any, core: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/some/where/script.py")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/some/where/script.py", raising=False)
     assert app.gen_task_name("f", "__main__") == "proj.f"
     assert app.gen_task_name("f", "a.b") == "a.b.f"
     assert Taskcore(set_as_current=False).gen_task_name("f", "__main__") == "script.f"
