@@ -178,6 +178,7 @@ pub fn replies(data: &[u8]) {
         let _ = timeout(brief, store.store(std::slice::from_ref(&record))).await;
         let subscription = Subscription {
             queues: vec!["queue".into()],
+            declarations: Vec::new(),
             order: QueueOrder::RoundRobin,
             epoch: "epoch".into(),
             max_deliveries: 3,

@@ -69,6 +69,8 @@ class WorkerConfig(NamedTuple):
     result_options: dict[str, Any]
     hostname: str
     queues: list[str]
+    declarations: list[str]
+    """The queues as they are declared, as far as somebody has said so; JSON."""
     pool: str
     concurrency: int
     prefetch: int | None
@@ -218,6 +220,7 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         result_options=conf.transport_options("result_backend_transport_options"),
         hostname=options.hostname or f"taskcore@{app.node}",
         queues=queues_of(conf, options),
+        declarations=[],
         pool=pool,
         concurrency=1
         if pool == "solo"

@@ -118,6 +118,7 @@ fn config() -> WorkerConfig {
     WorkerConfig {
         hostname: "bench@host".into(),
         queues: vec!["taskcore".into()],
+        declarations: Vec::new(),
         queue_order: QueueOrder::default(),
         prefetch: Prefetch::Auto,
         prefetch_bytes: 64 << 20,
@@ -163,6 +164,7 @@ fn broker_alone(name: &str) -> f64 {
     runtime().block_on(async {
         let subscription = Subscription {
             queues: vec!["taskcore".into()],
+            declarations: Vec::new(),
             order: QueueOrder::default(),
             epoch: "alone".into(),
             max_deliveries: 3,

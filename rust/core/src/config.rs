@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{broker::QueueOrder, clock::Micros};
+use crate::{
+    broker::{QueueDeclaration, QueueOrder},
+    clock::Micros,
+};
 
 /// Everything the worker loop needs to know. Built by the Python layer from the app's frozen
 /// configuration.
@@ -12,6 +15,8 @@ pub struct WorkerConfig {
     pub hostname: String,
     /// Queues to consume.
     pub queues: Vec<Arc<str>>,
+    /// How they are declared, as far as that is not [`QueueDeclaration::named`].
+    pub declarations: Vec<Arc<QueueDeclaration>>,
     /// In which order they are served within a priority.
     pub queue_order: QueueOrder,
     /// How many messages to claim ahead.

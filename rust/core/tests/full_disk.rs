@@ -77,6 +77,7 @@ async fn what_fills_the_disk_can_be_claimed_and_settled() {
     assert!(count > 5_000, "{count} messages are no full disk");
     let subscription = Subscription {
         queues: vec!["q".into()],
+        declarations: Vec::new(),
         order: QueueOrder::default(),
         epoch: "w".into(),
         max_deliveries: 3,

@@ -22,7 +22,10 @@ fn file_of(statements: &str) -> (tempfile::TempDir, String) {
 async fn consume(broker: &dyn Broker, queue: &str) -> Arc<dyn Consumer> {
     let (queues, epoch) = (vec![queue.into()], "worker-2".into());
     let order = QueueOrder::default();
-    broker.consume(Subscription { queues, order, epoch, max_deliveries: 3 }).await.unwrap()
+    broker
+        .consume(Subscription { queues, declarations: Vec::new(), order, epoch, max_deliveries: 3 })
+        .await
+        .unwrap()
 }
 
 /// Claims one after the other, acknowledges, and returns the bodies.

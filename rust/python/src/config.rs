@@ -10,6 +10,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use pyo3::prelude::*;
 use taskcore::{
     assemble,
+    broker::QueueDeclaration,
     config::{Prefetch, Revokes, TaskSpec, WorkerConfig},
     worker::EventOptions,
 };
@@ -127,12 +128,16 @@ impl Settings {
             };
         let queues: Vec<String> = attr(config, "queues")?;
         let mut queues: Vec<Arc<str>> = queues.into_iter().map(Arc::from).collect();
+        let declarations: Vec<String> = attr(config, "declarations")?;
+        let declarations = declarations.iter().map(|text| declaration(config.py(), text));
+        let declarations = declarations.collect::<PyResult<_>>()?;
         let options = text_options(Some(&attr(config, "broker_options")?))?;
         let queue_order = assemble::queue_order(&options, &mut queues)
             .map_err(|e| errors::argument(config.py(), &e))?;
         Ok(WorkerConfig {
             hostname: attr(config, "hostname")?,
             queues,
+            declarations,
             queue_order,
             prefetch,
             prefetch_bytes: attr(config, "prefetch_bytes")?,
@@ -152,6 +157,15 @@ impl Settings {
             awaits_revoked: false,
         })
     }
+}
+
+/// A queue's declaration, which comes as JSON.
+///
+/// # Errors
+/// `ValueError` when it is none.
+pub(crate) fn declaration(py: Python<'_>, text: &str) -> PyResult<Arc<QueueDeclaration>> {
+    let read = QueueDeclaration::from_json(text).map_err(|e| errors::argument(py, &e))?;
+    Ok(Arc::new(read))
 }
 
 /// What monitors are told.

@@ -12,6 +12,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Broker, Capability};
@@ -26,7 +27,8 @@ pub const WAITING_BYTES: usize = 16 << 20;
 pub const REVOKED_MAX: usize = 100_000;
 
 /// How an exchange routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ExchangeType {
     /// To whoever is bound with the routing key.
     Direct,
@@ -35,6 +37,9 @@ pub enum ExchangeType {
     /// To whoever is bound with a pattern that the routing key fits: words divided by dots, `*` for
     /// one word, `#` for any number of them.
     Topic,
+    /// To whoever is bound with arguments that the headers fulfil. Queues alone are bound to these:
+    /// nobody says anything to all by one.
+    Headers,
 }
 
 /// Where a message is said; whoever is first to use it declares it.
@@ -134,13 +139,14 @@ impl Binding {
                 ExchangeType::Fanout => true,
                 ExchangeType::Direct => *self.routing_key == *routing_key,
                 ExchangeType::Topic => fits(&self.routing_key, routing_key),
+                ExchangeType::Headers => false,
             }
     }
 }
 
 /// Whether a routing key fits a topic's pattern. In time of their lengths' product, whatever they
 /// are.
-fn fits(pattern: &str, key: &str) -> bool {
+pub(super) fn fits(pattern: &str, key: &str) -> bool {
     let key: Vec<&str> = words(key).collect();
     // Whether what was seen of the pattern fits the first so many words.
     let mut fit = vec![false; key.len() + 1];

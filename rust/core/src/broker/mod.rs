@@ -30,6 +30,7 @@ pub mod broadcast;
 pub mod answer;
 pub mod capability;
 pub mod deadletter;
+pub mod declaration;
 mod encoded;
 mod inbox;
 mod cancelled;
@@ -56,6 +57,7 @@ pub use answer::Answer;
 pub use broadcast::Broadcast;
 pub use capability::Capability;
 pub use deadletter::DeadLetter;
+pub use declaration::{ExchangeDeclaration, QueueBinding, QueueDeclaration, Route};
 pub use order::QueueOrder;
 pub use schedule::Schedule;
 
@@ -77,12 +79,15 @@ pub struct Outgoing {
     /// Whether the id was made for this message, so that the due set cannot hold another under it.
     /// Scheduling is cheaper then; a message with a false claim may take the place of its namesake.
     pub new_id: bool,
+    /// The way that it goes when that is another than to a queue that nobody has declared
+    /// otherwise, by the name of the queue on the default exchange.
+    pub route: Option<Arc<Route>>,
 }
 
 impl Outgoing {
     /// A message to `queue` whose id may be known to the broker.
     pub fn new(message: Message, queue: Arc<str>, encoding: Encoding) -> Self {
-        Self { message, queue, encoding, new_id: false }
+        Self { message, queue, encoding, new_id: false, route: None }
     }
 
     /// When it is due; `None` means now. Adapters keep what is due after `now + HORIZON_MS` in the
@@ -178,6 +183,9 @@ pub struct Settlement {
 pub struct Subscription {
     /// The queues.
     pub queues: Vec<Arc<str>>,
+    /// How they are declared, as far as that is not [`QueueDeclaration::named`]; may be of other
+    /// queues too.
+    pub declarations: Vec<Arc<QueueDeclaration>>,
     /// In which order they are served within a priority.
     pub order: QueueOrder,
     /// Unique name of this worker process start; the adapter takes a fresh one when its lease
@@ -185,6 +193,14 @@ pub struct Subscription {
     pub epoch: String,
     /// At this count [`Settle::Redeliver`] parks a message.
     pub max_deliveries: u32,
+}
+
+impl Subscription {
+    /// How a queue is declared.
+    pub fn declaration(&self, queue: &Arc<str>) -> Arc<QueueDeclaration> {
+        let known = self.declarations.iter().find(|known| known.name == *queue);
+        known.cloned().unwrap_or_else(|| Arc::new(QueueDeclaration::named(queue)))
+    }
 }
 
 /// How much a fetch asks for.

@@ -94,6 +94,7 @@ fn connection(consumes: Vec<Result<()>>, renews: Vec<Result<()>>) -> (Connection
     *broker.renews.lock().expect("whole") = renews.into_iter().rev().collect();
     let subscription = Subscription {
         queues: vec!["q".into()],
+        declarations: Vec::new(),
         order: QueueOrder::default(),
         epoch: "e".into(),
         max_deliveries: 3,

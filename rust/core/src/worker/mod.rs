@@ -194,6 +194,7 @@ impl Worker {
         let mut random = (surroundings.random)();
         let subscription = Subscription {
             queues: config.queues.clone(),
+            declarations: config.declarations.clone(),
             order: config.queue_order,
             epoch: epoch::first(&config.hostname, random()),
             max_deliveries: config.max_deliveries,

@@ -152,7 +152,10 @@ pub(crate) async fn worker_with(
 ) -> Arc<dyn Consumer> {
     let queues = queues.iter().map(|q| (*q).clone()).collect();
     let (order, epoch) = (QueueOrder::default(), unique("epoch").to_string());
-    broker.consume(Subscription { queues, order, epoch, max_deliveries }).await.unwrap()
+    broker
+        .consume(Subscription { queues, declarations: Vec::new(), order, epoch, max_deliveries })
+        .await
+        .unwrap()
 }
 
 /// Fetches until `count` messages are there.

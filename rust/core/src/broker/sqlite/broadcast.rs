@@ -54,6 +54,7 @@ fn number_of(kind: ExchangeType) -> i64 {
         ExchangeType::Direct => 0,
         ExchangeType::Fanout => 1,
         ExchangeType::Topic => 2,
+        ExchangeType::Headers => 3,
     }
 }
 
@@ -62,6 +63,7 @@ fn address(row: &Row<'_>, first: usize) -> rusqlite::Result<(Exchange, Arc<str>)
     let kind = match row.get::<_, i64>(first + 1)? {
         0 => ExchangeType::Direct,
         1 => ExchangeType::Fanout,
+        3 => ExchangeType::Headers,
         _ => ExchangeType::Topic,
     };
     let name: String = row.get(first)?;

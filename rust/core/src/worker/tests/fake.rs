@@ -178,6 +178,7 @@ impl Flaky {
         }
         let subscription = Subscription {
             queues: vec![QUEUE.into()],
+            declarations: Vec::new(),
             order: QueueOrder::default(),
             epoch: "reader".into(),
             max_deliveries: 3,
@@ -704,6 +705,7 @@ pub(crate) fn config() -> WorkerConfig {
     WorkerConfig {
         hostname: "w@h".into(),
         queues: vec![QUEUE.into()],
+        declarations: Vec::new(),
         queue_order: QueueOrder::default(),
         prefetch: Prefetch::Auto,
         prefetch_bytes: 64 << 20,

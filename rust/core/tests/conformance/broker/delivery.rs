@@ -64,7 +64,13 @@ pub(crate) async fn a_strict_order_is_kept(h: &impl Harness) {
     publish_numbers(&*broker, &second, 5);
     publish_numbers(&*broker, &first, 20);
     let (queues, epoch) = (vec![first.clone(), second.clone()], unique("epoch").to_string());
-    let subscription = Subscription { queues, order: QueueOrder::Strict, epoch, max_deliveries: 3 };
+    let subscription = Subscription {
+        queues,
+        declarations: Vec::new(),
+        order: QueueOrder::Strict,
+        epoch,
+        max_deliveries: 3,
+    };
     let worker = broker.consume(subscription).await.unwrap();
     let got = take(&*worker, 25).await;
     assert!(got[..20].iter().all(|d| d.queue == first), "the first has nothing left before");

@@ -223,6 +223,7 @@ pub(crate) async fn who_is_late_itself_judges_nobody(h: &impl Harness) {
 async fn consumer(broker: &dyn Broker, queue: &Arc<str>, epoch: &Arc<str>) -> Arc<dyn Consumer> {
     let subscription = Subscription {
         queues: vec![queue.clone()],
+        declarations: Vec::new(),
         order: QueueOrder::default(),
         epoch: epoch.to_string(),
         max_deliveries: 3,
@@ -263,7 +264,13 @@ pub(crate) async fn the_queues_of_a_consumer_change(h: &impl Harness) {
     let consume = |queues: &[&Arc<str>]| {
         let queues = queues.iter().map(|q| (*q).clone()).collect();
         let (order, epoch) = (QueueOrder::default(), epoch.to_string());
-        broker.consume(Subscription { queues, order, epoch, max_deliveries: 3 })
+        broker.consume(Subscription {
+            queues,
+            declarations: Vec::new(),
+            order,
+            epoch,
+            max_deliveries: 3,
+        })
     };
     publish_numbers(&*broker, &old, 4);
     publish(&*broker, &kept, &["k"]);
@@ -338,6 +345,7 @@ pub(crate) async fn an_answered_fetch_that_is_dropped_loses_nothing(h: &impl Har
     let (broker, queue, epoch) = (h.broker(), unique("q"), unique("epoch"));
     let subscription = || Subscription {
         queues: vec![queue.clone()],
+        declarations: Vec::new(),
         order: QueueOrder::default(),
         epoch: epoch.to_string(),
         max_deliveries: 3,

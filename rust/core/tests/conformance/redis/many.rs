@@ -105,8 +105,13 @@ fn a_worker_of_many_queues_finds_what_was_there_before_it() {
                 publish(&*broker, queue, &["a", "b"]);
             }
             let (order, epoch) = (QueueOrder::RoundRobin, unique("epoch").to_string());
-            let subscription =
-                Subscription { queues: queues.clone(), order, epoch, max_deliveries: 3 };
+            let subscription = Subscription {
+                queues: queues.clone(),
+                declarations: Vec::new(),
+                order,
+                epoch,
+                max_deliveries: 3,
+            };
             let worker = broker.consume(subscription).await.unwrap();
             let mut got = Vec::new();
             while got.len() < 60 {

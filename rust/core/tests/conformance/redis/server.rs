@@ -111,6 +111,7 @@ pub(super) fn with_server(test: impl FnOnce(&Server)) {
 pub(super) fn subscription(queue: &Arc<str>, epoch: &str) -> Subscription {
     Subscription {
         queues: vec![queue.clone()],
+        declarations: Vec::new(),
         order: QueueOrder::default(),
         epoch: epoch.to_owned(),
         max_deliveries: 3,

@@ -25,7 +25,7 @@ impl Names {
     pub(super) fn channel(&self, message: &BroadcastMessage) -> String {
         let key = match message.exchange.kind {
             ExchangeType::Topic => &*message.routing_key,
-            ExchangeType::Fanout | ExchangeType::Direct => "",
+            ExchangeType::Fanout | ExchangeType::Direct | ExchangeType::Headers => "",
         };
         self.keyed(&message.exchange.name, key)
     }
@@ -40,7 +40,7 @@ impl Names {
         let (exchange, key) = (&*binding.exchange.name, &*binding.routing_key);
         let exact = |key| Source { name: self.keyed(exchange, key), exact: true };
         match binding.exchange.kind {
-            ExchangeType::Direct => Vec::new(),
+            ExchangeType::Direct | ExchangeType::Headers => Vec::new(),
             // kombu publishes a fanout message with a routing key on a channel of that.
             ExchangeType::Fanout if key.is_empty() => vec![exact("")],
             ExchangeType::Fanout => vec![exact(""), exact(key)],
