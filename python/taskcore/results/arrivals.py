@@ -19,6 +19,12 @@ from taskcore.exceptions import TimeoutError as NotReady
 _BATCH = 500
 """Documents per request to the store."""
 
+_FIRST_LOOK = 0.05
+"""Seconds until those who wait for one result first look at the tasks before it."""
+
+_LOOK = 1.0
+"""Seconds between two such looks."""
+
 
 class Waiting:
     """How long to wait, and what is done meanwhile."""
@@ -110,19 +116,33 @@ def arriving(results: Iterable[Any], waiting: Waiting, before: Iterable[Any] = (
             pending.append(one)
         else:
             yield one
+    if len(pending) == 1 and not waiting.is_watched:
+        yield _alone(pending[0], before, waiting)
+        return
     seen: dict[str, Any] = {}
     yield from _look(pending, waiting, seen)
     pending = [one for one in pending if one._document is None]
     if not pending:
         return
-    earlier = _not_failed(before)
-    if len(pending) == 1 and not earlier and not waiting.is_watched:
-        # The thread that waits reads the socket itself, without the core's thread in between.
-        one = pending[0]
-        one._document = one._wait(waiting.step())
-        yield one
-    else:
-        yield from _pushed(pending, earlier, waiting, seen)
+    yield from _pushed(pending, _not_failed(before), waiting, seen)
+
+
+def _alone(one: Any, before: Iterable[Any], waiting: Waiting) -> Any:
+    """A single result: the thread that waits reads the socket itself, without the core's thread in
+    between, and hears of no task before it. A worker that ends a task without success ends at once
+    what was to follow; where a stock Celery worker did, that is seen by looking now and then."""
+    earlier, pause = list(before), _FIRST_LOOK
+    while True:
+        left = waiting.step()
+        try:
+            look = min(pause, pause if left is None else left)
+            one._document = one._wait(look if earlier else left)
+        except NotReady:
+            if waiting.is_over:
+                raise
+            earlier, pause = _not_failed(earlier), _LOOK
+        else:
+            return one
 
 
 def _not_failed(before: Iterable[Any]) -> list[Any]:
