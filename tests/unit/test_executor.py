@@ -119,9 +119,9 @@ def test_hooks_of_a_failure(app: Any, core: Any) -> None:
 
 def test_a_hook_set_by_the_decorator_is_a_hook(app: Any, core: Any) -> None:
     seen: list[Any] = []
-    make(app, lambda: 3, on_success=lambda retval, *rest: seen.append(retval))
+    make(app, lambda: 3, on_success=lambda self, retval, *rest: seen.append((self.name, retval)))
     run(app, core)
-    assert seen == [3]
+    assert seen == [("t", 3)]
 
 
 def test_a_hook_that_raises_changes_nothing_once_the_task_has_ended(app: Any, core: Any) -> None:
@@ -777,7 +777,7 @@ def test_only_what_ended_for_good_has_returned(
 ) -> None:
     seen: list[str] = []
     fun = failing(exc) if exc is not None else lambda: 1
-    make(app, fun, after_return=lambda status, *rest: seen.append(status))
+    make(app, fun, after_return=lambda self, status, *rest: seen.append(status))
     run(app, core)
     assert seen == ([returned] if returned else [])
 

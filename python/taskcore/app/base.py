@@ -220,21 +220,23 @@ class Taskcore(Periodic, Sending, Program):
         """Makes a task of a function; with or without options.
 
         Args:
-            options: `bind` (the task is the first argument), `base` (a class), `name`, and any
-                option of `Task`.
+            options: `bind` (the task is the first argument), `base` (a class), `name`, any option of
+                `Task`, and attributes of one's own. `shared`: every other app gets it too. `filter`:
+                called with the task, gives what the decorator gives. `lazy` is accepted.
         Raises:
-            TypeError: an unknown option; the nearest is named.
+            TypeError: an option of Celery's that is not here.
         Warns:
+            TaskcoreWarning: an attribute of one's own that reads like an option.
             DuplicateTaskNameWarning: another function has that name, and its task is given.
         """
+        registry.check_options(options, self.Task)
         if fun is None:
-            registry.check_options(options, self.Task)
-            return lambda function: registry.make_task(self, function, options)
+            return lambda function: registry.make(self, function, options)
         if not callable(fun):
             raise TypeError(
                 f"@app.task got `{fun!r}`: options are keywords, as in @app.task(name=...)"
             )
-        return registry.make_task(self, fun, options)
+        return registry.make(self, fun, options)
 
     def register_task(self, task: T | type[T], **options: Any) -> T:
         """Registers a class-based task, given as an instance or as its class."""

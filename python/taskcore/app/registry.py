@@ -10,16 +10,17 @@ from __future__ import annotations
 import sys
 from os.path import basename, splitext
 
+from taskcore import current
+from taskcore.app import annotating
 from taskcore.config.validators import rate_per_second
 from taskcore.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, NotRegistered
 from taskcore.task import Task
 from taskcore.task.options import (
-    NOT_YET,
+    OF_DECORATOR,
     OPTIONS,
     check_class,
-    check_option,
+    check_names,
     check_values,
-    is_default,
 )
 from taskcore.typed import TYPE_CHECKING, P, R
 from taskcore.utils import hint, warn
@@ -58,9 +59,10 @@ if TYPE_CHECKING:
         def __call__(self, fun: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
-_DECORATOR = OPTIONS | {"bind", "base"}
+_DECORATOR = OPTIONS | OF_DECORATOR
 
 
+_OF_MAKE = ("shared", "lazy", "filter")
 _NAMED_BY = ("__module__", "__qualname__")
 
 
@@ -105,22 +107,33 @@ def base_class(task_cls: Any) -> type:
 
 
 def check_options(options: Mapping[str, Any], default_base: type) -> None:
-    """Refuses options of the decorator that do not exist.
+    """Looks at the options of the decorator; those that nobody knows are attributes of the user's
+    own.
 
     Raises:
-        TypeError: with the nearest that does.
+        TypeError: an option of Celery's that this version does not have.
+    Warns:
+        TaskcoreWarning: a name that reads like a slip of the pen.
     """
-    base = options.get("base") or default_base
-    for key, value in options.items():
-        if (key in NOT_YET or not hasattr(base, key)) and not is_default(key, value):
-            check_option(key, _DECORATOR)
+    check_names(options, options.get("base") or default_base, _DECORATOR)
+
+
+def make(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """What the decorator gives: the task, or what `filter` makes of it. With `shared`, every other
+    app gets the task too."""
+    values = dict(options)
+    values.pop("lazy", None)  # a task is made at once: nothing is gained by waiting
+    shared, chosen = values.pop("shared", False), values.pop("filter", None)
+    made: Any = make_task(app, fun, values)
+    if shared:
+        current.add_shared_task(lambda other: other is app or make_task(other, fun, values))
+    return made if chosen is None else chosen(made)
 
 
 def make_task(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> Task[..., Any]:
     """Makes a task of a function and registers it; gives the one that has the name where that is
     another function's."""
-    values = dict(options)
-    check_options(values, app.Task)
+    values = {key: value for key, value in options.items() if key not in _OF_MAKE}
     bound, base = bool(values.pop("bind", False)), values.pop("base", None)
     name = values.pop("name", None) or app.gen_task_name(fun.__name__, fun.__module__)
     before: Task[..., Any] | None = app.tasks.get(name)
@@ -139,6 +152,7 @@ def make_task(app: Any, fun: Callable[..., Any], options: Mapping[str, Any]) -> 
 
 def register(app: Any, task: Task[..., Any], options: Mapping[str, Any]) -> None:
     """Registers a class-based task under its own name, or that of its class."""
+    check_names(options, type(task))
     task.set_options(options)
     cls = type(task)
     task.bind(app, task.name or app.gen_task_name(cls.__name__, cls.__module__))
@@ -151,21 +165,14 @@ def annotate(app: Any, task: Task[..., Any]) -> None:
     Raises:
         ImproperlyConfigured: it names an option that does not exist, or has a wrong value for one.
     """
-    if app.conf.waits:
-        return
-    for by_name in app.conf["task_annotations"] or ():
-        for name in ("*", task.name):
-            try:
-                task.set_options(by_name.get(name, {}))
-                check_values(task)
-                _check_rate(task.name, task.rate_limit)
-            except (TypeError, ValueError) as exc:
-                raise ImproperlyConfigured(f"task_annotations for `{name}`: {exc}") from exc
+    if not app.conf.waits:
+        annotating.apply(app, task, lambda task: _check_rate(task.name, task.rate_limit))
 
 
 def _add(app: Any, task: Task[..., Any]) -> None:
     check_class(task)
     check_values(task)
+    task.on_bound(app)
     replaced = app.tasks.get(task.name)
     if replaced is not None:
         app.producer.invalidate_task(replaced)

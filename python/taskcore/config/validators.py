@@ -255,12 +255,22 @@ def is_pattern(name: str | re.Pattern[str]) -> bool:
     return not isinstance(name, str) or any(sign in name for sign in "*?[")
 
 
-def _annotations(value: Any) -> tuple[dict[str, dict[str, Any]], ...]:
-    """Maps of task name to options, in the order in which they are applied."""
-    maps = value if isinstance(value, (list, tuple)) else [value]
+def _annotations(value: Any) -> tuple[Any, ...]:
+    """Maps of task name to options, and objects that give them, in the order in which they are
+    applied."""
     return tuple(
-        {_text(name): _dict(options) for name, options in _dict(one).items()} for one in maps
+        {_text(name): _dict(options) for name, options in one.items()}
+        if is_mapping(one)
+        else _annotating(one)
+        for one in (value if isinstance(value, (list, tuple)) else [value])
     )
+
+
+def _annotating(value: Any) -> Any:
+    methods = (getattr(value, name, None) for name in ("annotate", "annotate_any"))
+    if not (isinstance(value, str) and value) and not any(map(callable, methods)):
+        raise TypeError
+    return value
 
 
 def _route(pattern: str | re.Pattern[str], route: Any) -> dict[str, Any]:
@@ -324,7 +334,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "protocol": ("compact or 2", _protocol),
     "zone": ("the name of a time zone, or a tzinfo", _zone),
     "annotations": (
-        "a dict of task name, or `*`, to a dict of options, or a list of such dicts",
+        "a dict of task name, or `*`, to a dict of options, an object with `annotate` or `annotate_any`, or a list of these",
         _annotations,
     ),
     "routes": ("a dict of task name or pattern to queue or route", _routes),

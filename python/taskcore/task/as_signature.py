@@ -6,6 +6,7 @@ from taskcore.typed import TYPE_CHECKING, Any, Iterable, later
 
 if TYPE_CHECKING:
     from taskcore.canvas import Signature
+    from taskcore.context import Context
 else:
     Signature = later("taskcore.canvas", "Signature")
 
@@ -15,6 +16,9 @@ class AsSignature:
 
     if TYPE_CHECKING:
         _app: Any
+
+        @property
+        def request(self) -> Context: ...
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
         """A signature with these arguments."""
@@ -53,3 +57,33 @@ class AsSignature:
         from taskcore.canvas import chunks
 
         return chunks(self.s(), it, n, self._app)
+
+    def signature_from_request(
+        self,
+        request: Any = None,
+        args: Any = None,
+        kwargs: Any = None,
+        queue: str | None = None,
+        **options: Any,
+    ) -> Signature:
+        """A signature of an execution's own message: under its id, with what follows it.
+
+        Args:
+            request: default: the running one.
+            args, kwargs: other arguments; default: the same.
+            queue: another queue; default: the same.
+            options: over those of the message.
+        """
+        from taskcore.task import retry as rules
+
+        carried = (self.request if request is None else request).as_dict()
+        kept = rules.as_options(rules.carried(carried))
+        if queue or carried.get("queue"):
+            kept["queue"] = queue or carried["queue"]
+        return self.signature(
+            carried["args"] if args is None else args,
+            carried["kwargs"] if kwargs is None else kwargs,
+            **{**kept, **options},
+        )
+
+    subtask_from_request = signature_from_request

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from taskcore import context
+from taskcore import context, states
 from taskcore.exceptions import Ignore, Reject, Retry
 from taskcore.publishing import call_options
+from taskcore.results import exception_codec
 from taskcore.utils import uuid
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def apply(
     task_id = task_id or options.get("task_id") or uuid()
     request = _request(task, task_id, positional, named, options)
     call = app.executor.execute(app.executor.plan(task.name), request, positional, named)
+    if task.store_eager_result:
+        _store(app, call)
     if isinstance(call.exc, Retry) and call.exc.sig is not None:
         again = {**call.exc.sig["options"], "throw": throw, "retries": request.retries + 1}
         return task.apply(call.exc.sig["args"], call.exc.sig["kwargs"], **again)
@@ -47,10 +50,19 @@ def apply(
     if isinstance(call.exc, (Ignore, Reject)):
         return app.eager_result(task_id, call, task.name)
     if call.exc is not None and (app.conf["task_eager_propagates"] if throw is None else throw):
-        from taskcore.results.exception_codec import ordinary
-
-        raise ordinary(call.exc)
+        raise exception_codec.ordinary(call.exc)
     return app.eager_result(task_id, call, task.name)
+
+
+def _store(app: Any, call: Any) -> None:
+    """Stores how a call ended, as a worker would."""
+    state, ignored = call.outcome.state, call.request.ignore_result
+    wanted = not (call.plan.ignore_result if ignored is None else ignored)
+    wanted = wanted or (call.plan.store_errors and state == states.FAILURE)
+    if app.results_or_none is None or not wanted or isinstance(call.exc, Ignore):
+        return
+    value = call.retval if call.exc is None else exception_codec.to_document(call.exc)
+    app.results_or_none.put(call.id, state, value, traceback=call.outcome.traceback)
 
 
 def _request(

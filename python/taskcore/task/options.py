@@ -9,9 +9,9 @@ it when it changes.
 from __future__ import annotations
 
 from taskcore.config.validators import unroutable
-from taskcore.exceptions import SettingIgnored
+from taskcore.exceptions import SettingIgnored, TaskcoreWarning
 from taskcore.typed import TYPE_CHECKING, Any, Callable, Iterable, Mapping, datetime, timedelta
-from taskcore.utils import hint, is_mapping, warn
+from taskcore.utils import is_mapping, nearest, warn
 
 if TYPE_CHECKING:
     _Check = tuple[str, Callable[[Any], bool]]
@@ -52,6 +52,14 @@ OPTIONS = frozenset(
         "on_retry",
         "after_return",
         "on_replace",
+        "shadow_name",
+        "store_eager_result",
+        "acks_on_failure",
+        "acks_on_timeout",
+        "pydantic",
+        "pydantic_strict",
+        "pydantic_context",
+        "pydantic_dump_kwargs",
     ]
 )
 """What may be set on a task, by the decorator or in a class."""
@@ -60,36 +68,21 @@ FOLLOWED = OPTIONS | {"run", "apply_async"}
 """What decides how a task is sent and run: a change of it on a registered task has effect from
 then on."""
 
-NOT_YET = frozenset(
-    [
-        "backend",
-        "shadow_name",
-        "store_eager_result",
-        "acks_on_failure",
-        "acks_on_timeout",
-        "delivery_mode",
-        "exchange",
-        "exchange_type",
-        "Strategy",
-        "Request",
-        "pydantic",
-        "pydantic_strict",
-        "pydantic_context",
-        "pydantic_dump_kwargs",
-        "shared",
-        "lazy",
-        "filter",
-    ]
-)
+OF_DECORATOR = frozenset({"bind", "base", "shared", "lazy", "filter"})
+"""What only the decorator takes."""
+
+NOT_YET = frozenset(["backend", "exchange", "exchange_type", "Strategy", "Request"])
 """Options of Celery's that this version does not have."""
 
 
 WITHOUT_EFFECT = {
     "send_events": "a worker tells events of all of its tasks, or of none: start it with or without `-E`",
+    "delivery_mode": "what a broker keeps is the same for all messages",
+    "retry_on_worker_lost": "use `reject_on_worker_lost`",
 }
 """Options of Celery's that are accepted with a warning, and why."""
 
-_OF_CLASSES = (NOT_YET | WITHOUT_EFFECT.keys()) - {"backend", "shared", "lazy", "filter"}
+_OF_CLASSES = (NOT_YET | WITHOUT_EFFECT.keys()) - {"backend"}
 
 
 def check_class(task: Any) -> None:
@@ -103,46 +96,45 @@ def check_class(task: Any) -> None:
             check_option(name, ())
 
 
-_DEFAULTS: dict[str, Any] = {
-    "pydantic": False,
-    "pydantic_strict": False,
-    "pydantic_context": None,
-    "pydantic_dump_kwargs": None,
-    "store_eager_result": False,
-}
-"""Celery's defaults of what this version does not have: it is as they ask already."""
 _REMEDIES = {
-    **dict.fromkeys(
-        [name for name in _DEFAULTS if name.startswith("pydantic")],
-        "validate inside the task, with `Model.model_validate(...)`",
-    ),
-    "backend": "set `result_backend` of the app",
+    "backend": "set `result_backend` of the app, or `ignore_result` of the task",
     **dict.fromkeys(("exchange", "exchange_type"), "set `queue`"),
+    **dict.fromkeys(
+        ("Strategy", "Request"),
+        "what a worker does with a message is decided in its core: use the hooks of the task",
+    ),
 }
 
 
-def is_default(name: str, value: Any) -> bool:
-    """Whether an option that this version does not have is set to what holds here anyway."""
-    return name in _DEFAULTS and value == _DEFAULTS[name]
+def check_names(options: Iterable[str], cls: type, known: Iterable[str] = OPTIONS) -> None:
+    """Looks at the names of options: what neither the class nor Celery has is an attribute of the
+    user's own.
+
+    Raises:
+        TypeError: Celery has it, and this version does not.
+    Warns:
+        SettingIgnored: it has no effect here.
+        TaskcoreWarning: it reads like a slip of the pen for one of `known`.
+    """
+    for name in options:
+        if name in NOT_YET or not hasattr(cls, name):
+            check_option(name, known)
 
 
 def check_option(name: str, known: Iterable[str]) -> None:
-    """Refuses an option that does not exist.
-
-    Raises:
-        TypeError: with the nearest that does.
-    """
+    """As `check_names`, for one name that the class of the task does not have."""
     if name in WITHOUT_EFFECT:
         text = f"task option `{name}` has no effect: {WITHOUT_EFFECT[name]}"
         warn(text, SettingIgnored)
-        return
-    if name in NOT_YET:
-        raise TypeError(
-            f"task option `{name}` is not supported in this version: {_REMEDIES.get(name, 'remove it')}"
-        )
-    if name not in known:
-        near = hint(name, known) or ": an attribute of your own belongs into a base class, base="
-        raise TypeError(f"unknown task option `{name}`{near}")
+    elif name in NOT_YET:
+        raise TypeError(f"task option `{name}` is not supported in this version: {_REMEDIES[name]}")
+    elif name not in known and (near := nearest(name, known, alike=_ALIKE)):
+        text = f"`{name}` is no option of tasks, did you mean `{near}`? it is kept as an attribute of the task"
+        warn(text, TaskcoreWarning)
+
+
+_ALIKE = 0.85
+"""The share of letters from which on an attribute is taken for a slip of the pen."""
 
 
 def _number(value: Any, least: float = 0) -> bool:
@@ -182,10 +174,14 @@ _TEXT: _Check = ("text that is not empty", _text)
 _FLAG: _Check = ("True or False", _flag)
 _LIMIT: _Check = ("more than 0 seconds, or None", _limit)
 _EXCEPTIONS: _Check = ("a tuple of exception classes", _exceptions)
+_OPTIONAL_DICT: _Check = ("a dict, or None", lambda value: value is None or is_mapping(value))
 _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("queue", "routing_key", "serializer", "compression"), _TEXT),
     **dict.fromkeys(("ignore_result", "acks_late", "acks_on_failure_or_timeout"), _FLAG),
     **dict.fromkeys(("reject_on_worker_lost", "track_started", "typing", "trail"), _FLAG),
+    **dict.fromkeys(("store_eager_result", "acks_on_failure", "acks_on_timeout"), _FLAG),
+    **dict.fromkeys(("pydantic", "pydantic_strict"), _FLAG),
+    **dict.fromkeys(("pydantic_context", "pydantic_dump_kwargs"), _OPTIONAL_DICT),
     "retry_jitter": _FLAG,
     **dict.fromkeys(("time_limit", "soft_time_limit"), _LIMIT),
     **dict.fromkeys(("autoretry_for", "dont_autoretry_for", "throws"), _EXCEPTIONS),
@@ -280,6 +276,13 @@ class TaskOptions:
         typing: bool
         trail: bool
         resultrepr_maxsize: int
+        pydantic: bool
+        pydantic_strict: bool
+        pydantic_context: Mapping[str, Any] | None
+        pydantic_dump_kwargs: Mapping[str, Any] | None
+        store_eager_result: bool
+        acks_on_failure: bool | None
+        acks_on_timeout: bool | None
         serializer: str
         priority: int | None
         time_limit: float | None
@@ -310,6 +313,10 @@ class TaskOptions:
     typing = True
     trail = True
     resultrepr_maxsize = 1024
+    pydantic = False
+    pydantic_strict = False
+    pydantic_context = None
+    pydantic_dump_kwargs = None
     if not TYPE_CHECKING:
         serializer = FromConf("task_serializer")
         priority = FromConf("task_default_priority")
@@ -318,6 +325,9 @@ class TaskOptions:
         ignore_result = FromConf("task_ignore_result")
         acks_late = FromConf("task_acks_late")
         acks_on_failure_or_timeout = FromConf("task_acks_on_failure_or_timeout")
+        acks_on_failure = FromConf("task_acks_on_failure")
+        acks_on_timeout = FromConf("task_acks_on_timeout")
+        store_eager_result = FromConf("task_store_eager_result")
         reject_on_worker_lost = FromConf("task_reject_on_worker_lost")
         track_started = FromConf("task_track_started")
         store_errors_even_if_ignored = FromConf("task_store_errors_even_if_ignored")

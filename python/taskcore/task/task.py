@@ -10,14 +10,14 @@ microsecond of Python between the call and the core.
 from __future__ import annotations
 
 from taskcore import context, current, signals
-from taskcore.publishing import argument_check, call_options
+from taskcore.publishing import call_options
 from taskcore.task.as_signature import AsSignature
+from taskcore.task.body import TaskBody
+from taskcore.task.hooks import Hooks
 from taskcore.task.on_commit import OnCommit
-from taskcore.task.options import NOT_YET, OPTIONS, TaskOptions, check_option, is_default
 from taskcore.typed import (
     TYPE_CHECKING,
     Any,
-    Callable,
     Generic,
     Iterable,
     Mapping,
@@ -44,55 +44,14 @@ else:
     ResultSet = later("taskcore.results.result_set", "ResultSet")
 
 
-class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
+class Task(TaskBody, Hooks, AsSignature, OnCommit[P, R], Generic[P, R]):
     """A registered task. Made by `app.task`; subclass it for hooks and class-based tasks."""
 
-    _bound = False
     if TYPE_CHECKING:
-        _check_arguments: Callable[..., object] | None
         _fast_path: Any
-        _app: Any
-    _check_arguments = _app = None
     _fast_path = None
     """Everything that `delay` needs, or None; made by the producer, dropped when the configuration
     or an option changes."""
-
-    # What the app does with it
-
-    def bind(
-        self, app: Any, name: str, fun: Callable[..., Any] | None = None, bound: bool = False
-    ) -> None:
-        """Ties the task to an app, under a name, and to the function that is its body. Called once,
-        by the app."""
-        self._app, self.name, self._bound = app, name, bound
-        if fun is not None:
-            # `run` is the function itself, not a method around it: nothing stands between the
-            # worker and user code.
-            self.run = fun.__get__(self) if bound else fun
-            self.__wrapped__ = self.run
-            for attribute in _OF_FUNCTION:
-                setattr(self, attribute, getattr(fun, attribute, None))
-            self.__annotations__ = getattr(fun, "__annotations__", {})
-        self._check_arguments = argument_check.checker(self.run) if self.typing else None
-
-    def set_options(self, options: Mapping[str, Any]) -> None:
-        """Sets the options of the decorator.
-
-        Raises:
-            TypeError: an unknown option; the nearest is named.
-        """
-        for key, value in options.items():
-            if is_default(key, value):
-                continue
-            if key in NOT_YET or not hasattr(type(self), key):
-                check_option(key, OPTIONS)
-            setattr(self, key, value)
-
-    def _options_changed(self, name: str) -> None:
-        if name in ("run", "typing"):
-            self._check_arguments = argument_check.checker(self.run) if self.typing else None
-        self._app.producer.invalidate_task(self)
-        self._app.invalidate_plans()
 
     @property
     def app(self) -> Any:
@@ -129,8 +88,18 @@ class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
 
     @property
     def has_own_call(self) -> bool:
-        """Whether its class, or somebody for this task alone, has replaced `apply_async`."""
-        return type(self).apply_async is not _APPLY_ASYNC or "apply_async" in vars(self)
+        """Whether each call goes through `apply_async`: its class, or somebody for this task alone, has
+        replaced that, or it looks at the arguments."""
+        return (
+            type(self).apply_async is not _APPLY_ASYNC
+            or "apply_async" in vars(self)
+            or self._models is not None
+            or self._has_shadow_name
+        )
+
+    @property
+    def _has_shadow_name(self) -> bool:
+        return type(self).shadow_name is not Task.shadow_name or "shadow_name" in vars(self)
 
     # Calling
 
@@ -215,6 +184,10 @@ class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
         )
         if self._check_arguments is not None:
             self._check_arguments(*positional, **named)
+        if self._models is not None:
+            positional, named = self._models.dump(positional, named)
+        if self._has_shadow_name and not fields.get("shadow"):
+            fields["shadow"] = self.shadow_name(positional, named, fields)
         app = self.app
         if app.conf["task_always_eager"]:
             eager: AsyncResult[R] = self._apply_eagerly(positional, named, fields)
@@ -375,33 +348,18 @@ class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
 
         return replacing.add_to_chord(self, sig, lazy)
 
+    def add_trail(self, result: Any) -> Any:
+        """Records a result as one of the `children` of the running execution, unless `trail` is off;
+        gives it back."""
+        request = context.get_request()
+        if self.trail and request is not None and request.id is not None:
+            request.add_child(result.id)
+        return result
+
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802 - Celery's name
         """The result of an earlier call of this task."""
         result: AsyncResult[R] = self.app.AsyncResult(task_id, **kwargs)
         return result
-
-    # Hooks, for subclasses
-
-    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Runs before the body; what it raises fails the task."""
-
-    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        """Runs after the body has returned."""
-
-    def on_failure(
-        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        """Runs when the task has failed."""
-
-    def on_retry(
-        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        """Runs when the task will run again."""
-
-    def after_return(
-        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        """Runs last, however the execution ended."""
 
     def __getattr__(self, name: str) -> NoReturn:
         from taskcore import unsupported
@@ -416,7 +374,6 @@ class Task(TaskOptions, AsSignature, OnCommit[P, R], Generic[P, R]):
         return f"<@task: {self.name or type(self).__name__}>"
 
 
-_OF_FUNCTION = ("__module__", "__doc__", "__name__", "__qualname__")
 _APPLY_ASYNC = Task.apply_async
 
 

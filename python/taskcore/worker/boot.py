@@ -316,7 +316,7 @@ def make_task_spec(task: Any) -> TaskSpec:
     return TaskSpec(
         name=task.name,
         acks_late=bool(task.acks_late),
-        acks_on_failure_or_timeout=bool(task.acks_on_failure_or_timeout),
+        acks_on_failure_or_timeout=acks_when_it_fails(task),
         reject_on_worker_lost=bool(task.reject_on_worker_lost),
         ignore_result=bool(task.ignore_result),
         store_errors_even_if_ignored=bool(task.store_errors_even_if_ignored),
@@ -326,6 +326,25 @@ def make_task_spec(task: Any) -> TaskSpec:
         soft_time_limit=own(task, "soft_time_limit"),
         has_failure_handlers=task.app.executor.has_failure_handlers(task),
     )
+
+
+def acks_when_it_fails(task: Any) -> bool:
+    """Whether a task that is acknowledged late is acknowledged when it fails or runs out of time.
+
+    Raises:
+        NotSupportedError: one of the two alone.
+    """
+    both = bool(task.acks_on_failure_or_timeout)
+    failure, timeout = (
+        both if value is None else bool(value)
+        for value in (task.acks_on_failure, task.acks_on_timeout)
+    )
+    if task.acks_late and failure != timeout:
+        raise NotSupportedError(
+            f"task `{task.name}` has `acks_on_failure={failure}` and `acks_on_timeout={timeout}`: expected the same for "
+            "both, which `acks_on_failure_or_timeout` says"
+        )
+    return failure
 
 
 def check_pool(config: WorkerConfig) -> None:
