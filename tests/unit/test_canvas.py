@@ -106,6 +106,35 @@ def test_groups_that_follow_each_other_are_one_level(app: Any, tasks: Any) -> No
         chain(steps * 2).apply_async()
 
 
+@pytest.mark.parametrize("count", [MAX_DEPTH + 1, 2000])
+def test_groups_right_after_each_other_are_a_level_each(app: Any, tasks: Any, count: int) -> None:
+    app.results_or_none.declare_join = lambda gid, size: None
+    pair = group(tasks.total.s(), tasks.total.s())
+    chain(tasks.add.s(1), *[pair] * 60).apply_async()
+    with pytest.raises(ValueError, match=f"more than `{MAX_DEPTH}` levels deep"):
+        chain(tasks.add.s(1), *[pair] * count).apply_async()
+    assert len(sent(app)) == 1
+
+
+def test_a_chain_that_is_far_too_long_to_be_composed(tasks: Any) -> None:
+    steps = [group(tasks.add.s(1), tasks.add.s(2)), tasks.total.s()]
+    with pytest.raises(ValueError, match="`150` groups that follow each other"):
+        chain(steps * 2000)
+
+
+def test_a_composition_shows_what_it_is(tasks: Any) -> None:
+    one, two, total = tasks.add.s(1, 2), tasks.add.s(3), tasks.total.s()
+    name, last = one.task, total.task
+    assert repr(one | two) == f"{name}(1, 2) | {name}(3)"
+    assert repr(group(one, two)) == f"group([{name}(1, 2), {name}(3)])"
+    assert repr(chord([one, one], total)) == f"%{last}([{name}(1, 2), {name}(1, 2)])"
+    assert repr(chord([one], total | two)) == f"%({last}([{name}(1, 2)]) | {name}(3))"
+    assert repr(chord([one], group(two, two))) == (
+        f"%group([{name}(3), {name}(3)])([{name}(1, 2)])"
+    )
+    assert repr(chord([one], total) | two) == repr(chord([one], total | two))
+
+
 def test_what_sending_costs_grows_with_the_groups_and_not_with_their_square(
     app: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

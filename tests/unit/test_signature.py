@@ -74,6 +74,10 @@ def test_from_what_is_on_the_wire(app: Any) -> None:
     assert app.publisher.sent[-1][0].task == "x"
     with pytest.raises(TypeError, match="expected a task"):
         Signature(3)
+    # As in Celery, what is none is given back where no app is to be put into it.
+    assert maybe_signature(5) == 5
+    with pytest.raises(TypeError, match="got `5`: expected a signature"):
+        maybe_signature(5, app)
 
 
 def test_it_can_be_called(add: Any) -> None:

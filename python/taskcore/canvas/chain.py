@@ -6,7 +6,7 @@ from taskcore.canvas import stamps
 from taskcore.canvas.compose import added, as_chain, flatten, fold
 from taskcore.canvas.links import listed
 from taskcore.canvas.run import start
-from taskcore.canvas.signature import Signature, maybe_signature
+from taskcore.canvas.signature import Signature, as_signature
 from taskcore.typed import TYPE_CHECKING, Any, Mapping
 from taskcore.utils import is_mapping
 
@@ -40,7 +40,7 @@ class chain(Signature):  # noqa: N801 - Celery's name
         """
         if not dict.__len__(self):
             given = tasks[0] if len(tasks) == 1 and not is_mapping(tasks[0]) else tasks
-            Signature.__init__(self, _wire([maybe_signature(one) for one in given]), app=app)
+            Signature.__init__(self, _wire([as_signature(one) for one in given]), app=app)
             self["options"].update(options)
 
     @classmethod
@@ -49,7 +49,7 @@ class chain(Signature):  # noqa: N801 - Celery's name
         inside = sig["kwargs"]
         sig["kwargs"] = {
             **inside,
-            "tasks": [maybe_signature(one, app) for one in inside.get("tasks") or ()],
+            "tasks": [as_signature(one, app) for one in inside.get("tasks") or ()],
         }
         return sig
 
@@ -223,4 +223,4 @@ def _freeze_steps(
 
 def rest_of(chain_option: list[Any], app: Any) -> Any:
     """The rest of a chain as a message carries it, as one signature."""
-    return as_chain([maybe_signature(one, app) for one in reversed(chain_option)], app)
+    return as_chain([as_signature(one, app) for one in reversed(chain_option)], app)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from taskcore.canvas.compose import kind
+from taskcore.canvas.compose import MAX_TURNS, TOO_MANY_TURNS, kind
 from taskcore.canvas.links import listed
 from taskcore.canvas.members import Members
-from taskcore.canvas.signature import maybe_signature
+from taskcore.canvas.signature import as_signature
 from taskcore.exceptions import ImproperlyConfigured, NotRegistered
 from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import hint, is_mapping
@@ -19,9 +19,6 @@ CHUNK = 1000
 MAX_DEPTH = 64
 """Compositions and links inside of each other. Each takes up to seven levels of lists and dicts in
 a message, of which the encodings take 512."""
-MAX_TURNS = 150
-"""Groups that follow each other in a chain, with tasks between them. They are no levels where they
-are sent, but as long as they are composed each is inside of the one before."""
 
 
 def check(sig: Any, app: Any, names: bool = True) -> None:
@@ -40,7 +37,7 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
     path: list[int] = []
     # With each its place in the path, and its level, which a chain as a body does not raise: what
     # follows the first of it follows the chord.
-    waiting: list[tuple[Any, int, int]] = [(maybe_signature(sig), 0, 0)]
+    waiting: list[tuple[Any, int, int]] = [(as_signature(sig), 0, 0)]
     while waiting:
         one, place, level = waiting.pop()
         del path[place:]
@@ -53,7 +50,7 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
                 known.check(one)
         elif kind(one) == "chord":
             _check_chord(one, app)
-        for part in parts(one):
+        for part, groups in _with_groups_before(one):
             if kind(part) is None and not part["options"]:
                 if names:
                     known.check(part)
@@ -61,19 +58,28 @@ def check(sig: Any, app: Any, names: bool = True) -> None:
                 goes_on = (
                     kind(one) == "chord" and kind(part) == "chain" and part is one["kwargs"]["body"]
                 )
-                waiting.append((part, place + 1, level - 1 if goes_on else level + 1))
+                below = level + groups
+                waiting.append((part, place + 1, below - 1 if goes_on else below + 1))
+
+
+def _with_groups_before(sig: Any) -> Iterator[tuple[Any, int]]:
+    """The parts of a signature, each with how many groups in a chain it follows without a task between
+    them: where it is sent it is so many levels deeper, the body of the chord that they become."""
+    groups = 0
+    for part in parts(sig):
+        yield part, groups
+        in_group = kind(sig) == "chain" and kind(_last(part._unrolled())) == "group"
+        groups = groups + 1 if in_group else 0
 
 
 def _check_depth(place: int, level: int) -> None:
     if place >= 2 * MAX_TURNS:
-        raise ValueError(
-            f"the workflow has more than `{MAX_TURNS}` groups that follow each other, expected at most that: "
-            "have the last task of one part start the next"
-        )
+        raise ValueError(TOO_MANY_TURNS)
     if level >= MAX_DEPTH:
         raise ValueError(
             f"the workflow is more than `{MAX_DEPTH}` levels deep, expected at most that: start the inner "
-            "part from a task, or use a chain, which is one level however long it is"
+            "part from a task, or use a chain, which is one level however long it is, but for groups that "
+            "follow groups in it"
         )
 
 
@@ -114,12 +120,12 @@ def parts(sig: Any) -> Iterator[Any]:
         if is_mapping(tasks):
             tasks = tasks["kwargs"]["tasks"]
         if not isinstance(tasks, Members) or tasks.is_read:
-            yield from map(maybe_signature, tasks)
+            yield from map(as_signature, tasks)
     if inside.get("body") is not None:
         yield inside["body"]
     for name in ("link", "link_error"):
         if name in sig["options"]:
-            yield from map(maybe_signature, listed(sig["options"][name]))
+            yield from map(as_signature, listed(sig["options"][name]))
 
 
 class _Known:

@@ -9,7 +9,7 @@ from taskcore.canvas.group import spread, to_members, unfold_members
 from taskcore.canvas.links import listed
 from taskcore.canvas.members import Members
 from taskcore.canvas.run import start
-from taskcore.canvas.signature import Signature, make, maybe_signature
+from taskcore.canvas.signature import Signature, as_signature, make
 from taskcore.typed import TYPE_CHECKING, Any, Mapping
 from taskcore.utils import is_mapping, uuid
 
@@ -43,7 +43,7 @@ class chord(Signature):  # noqa: N801 - Celery's name
             options: for header and body; links are the body's.
         """
         inside = {**(kwargs or {"kwargs": {}}), "header": _header(header, app)}
-        inside["body"] = maybe_signature(body, app)
+        inside["body"] = as_signature(body, app)
         super().__init__(task, args, inside, options, app=app, subtask_type="chord")
 
     @classmethod
@@ -52,10 +52,10 @@ class chord(Signature):  # noqa: N801 - Celery's name
         inside = sig["kwargs"] = {"kwargs": {}, **sig["kwargs"]}
         header = inside.get("header") or ()
         if is_mapping(header) and kind(header) == "group":
-            inside["header"] = maybe_signature(header, app)
+            inside["header"] = as_signature(header, app)
         else:
             inside["header"] = _header(header, app)
-        inside["body"] = maybe_signature(inside.get("body"), app)
+        inside["body"] = as_signature(inside.get("body"), app)
         return sig
 
     @property
@@ -119,7 +119,7 @@ class chord(Signature):  # noqa: N801 - Celery's name
     def link_error(self, errback: Any) -> Any:
         """Has it follow a failure of the body or, which is the body's too, of the header; with the
         setting `task_allow_error_cb_on_chord_header` also that of each header task for itself."""
-        errback = maybe_signature(errback)
+        errback = as_signature(errback)
         each = self.app.conf["task_allow_error_cb_on_chord_header"]
         for task in self._members if each or not isinstance(self._members, Members) else ():
             if each:
@@ -192,7 +192,7 @@ class chord(Signature):  # noqa: N801 - Celery's name
         sig = self
         if (body := kwargs.pop("body", None)) is not None:
             sig = self.clone()
-            sig.body = maybe_signature(body, self._app, clone=True)
+            sig.body = as_signature(body, self._app, clone=True)
         return start(sig, args, kwargs, options)
 
     def _unfold(self, run: Run, args: Any, kwargs: Any, options: dict[str, Any]) -> Calls:
@@ -236,7 +236,7 @@ class chord(Signature):  # noqa: N801 - Celery's name
         """Runs header and body here and now; the result of the body."""
         kwargs = dict(kwargs or {})
         given = options.pop("body", None) or kwargs.pop("body", None)
-        body = maybe_signature(given, self._app) or self.body
+        body = as_signature(given, self._app) or self.body
         body = body.clone()
         own = self.merged((), None, options)[2]
         _link_body(body, own)
@@ -256,7 +256,11 @@ class chord(Signature):  # noqa: N801 - Celery's name
     def __repr__(self) -> str:
         if self.body is None:
             return f"<chord without body: {list(self._members)!r}>"
-        return f"%{self.body!r}({list(self._members)!r})"
+        members, body = list(self._members), self.body
+        if kind(body) == "chain" and body.tasks and kind(body.tasks[0]) is None:
+            first, *rest = body.tasks
+            return f"%({' | '.join([first.reprcall(members), *map(repr, rest)])})"
+        return f"%{body.reprcall(members)}" if kind(body) is None else f"%{body!r}({members!r})"
 
 
 def kind_of(header: Any) -> str | None:
@@ -267,7 +271,7 @@ def kind_of(header: Any) -> str | None:
 def _header(header: Any, app: Any) -> Any:
     """What a chord is made with, as its members."""
     if is_mapping(header):
-        sig = maybe_signature(header, app)
+        sig = as_signature(header, app)
         header = sig["kwargs"]["tasks"] if kind(sig) in ("group", "chain") else [sig]
     return to_members(header, app)
 
@@ -282,9 +286,9 @@ def _first(result: Any) -> Any:
 def _link_body(body: Any, options: dict[str, Any]) -> None:
     """What a chord links to follows its body."""
     for callback in listed(options.pop("link", None)):
-        body.link(maybe_signature(callback))
+        body.link(as_signature(callback))
     for errback in listed(options.pop("link_error", None)):
-        body.link_error(maybe_signature(errback))
+        body.link_error(as_signature(errback))
 
 
 def _frozen_body(
@@ -302,7 +306,7 @@ def _frozen_body(
             body["options"][key] = value
     rest = listed(own.get("chain"))
     if rest and kind(body) == "group":
-        steps = flatten([body, *(maybe_signature(one) for one in reversed(rest))], body._app)
+        steps = flatten([body, *(as_signature(one) for one in reversed(rest))], body._app)
         body, rest = make("chain", steps, body._app), []
     if member["group_id"] is None and kind(body) in (None, "chain"):
         # As Celery's; without a chord it is no member of that group.

@@ -7,12 +7,23 @@ alone, a group. A group with something after it becomes a chord in both.
 
 from __future__ import annotations
 
-from taskcore.canvas.signature import Signature, make, maybe_signature
+from taskcore.canvas.signature import Signature, as_signature, make
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
+
+
+MAX_TURNS = 150
+"""Groups that follow each other in a chain, with tasks between them. They are no levels where they
+are sent, but as long as they are composed each is inside of the one before."""
+
+
+TOO_MANY_TURNS = (
+    f"the workflow has more than `{MAX_TURNS}` groups that follow each other, expected at most that: "
+    "have the last task of one part start the next"
+)
 
 
 def kind(sig: Any) -> str | None:
@@ -44,10 +55,17 @@ def is_empty(sig: Any) -> bool:
 
 
 def fold(tasks: Iterable[Any], app: Any = None) -> list[Any] | Signature:
-    """`a | b | c` of these, without changing them: the steps of a chain, or what is no chain."""
+    """`a | b | c` of these, without changing them: the steps of a chain, or what is no chain.
+
+    Raises:
+        ValueError: so many groups with tasks between them that they cannot be composed.
+    """
     folded: list[Any] | Signature = []
-    for task in tasks:
-        folded = added(folded, maybe_signature(task), app)
+    try:
+        for task in tasks:
+            folded = added(folded, as_signature(task), app)
+    except RecursionError:
+        raise ValueError(TOO_MANY_TURNS) from None
     return folded
 
 
@@ -94,7 +112,7 @@ def flatten(tasks: Iterable[Any], app: Any = None) -> list[Any]:
 
     An empty group among them is left out; alone, it is the only step.
     """
-    return _flattened([maybe_signature(task, app).clone() for task in tasks])
+    return _flattened([as_signature(task, app).clone() for task in tasks])
 
 
 def _flattened(tasks: list[Any]) -> list[Any]:

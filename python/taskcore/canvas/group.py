@@ -8,7 +8,7 @@ from taskcore.canvas.compose import is_empty, kind, make_chord
 from taskcore.canvas.links import listed
 from taskcore.canvas.members import Members
 from taskcore.canvas.run import start
-from taskcore.canvas.signature import Signature, make, maybe_signature
+from taskcore.canvas.signature import Signature, as_signature, make
 from taskcore.typed import TYPE_CHECKING, Any, Iterator, Mapping
 from taskcore.utils import is_mapping, uuid
 
@@ -36,7 +36,7 @@ class group(Signature):  # noqa: N801 - Celery's name
             if isinstance(given, group):
                 given = given.tasks
             elif is_mapping(given):
-                given = [maybe_signature(given, clone=True)]
+                given = [as_signature(given, clone=True)]
         super().__init__("celery.group", (), {}, options, app=app, subtask_type="group")
         self.tasks = given
 
@@ -92,11 +92,11 @@ class group(Signature):  # noqa: N801 - Celery's name
     def link(self, sig: Any) -> Any:
         """Has the first member followed by it, without a value, as in Celery; what is to follow all
         members is the body of a chord."""
-        return self.tasks[0].link(maybe_signature(sig).clone().set(immutable=True))
+        return self.tasks[0].link(as_signature(sig).clone().set(immutable=True))
 
     def link_error(self, sig: Any) -> Any:
         """Has each member followed by it, when that fails."""
-        sig = maybe_signature(sig)
+        sig = as_signature(sig)
         return tuple(task.link_error(sig.clone()) for task in self.tasks)
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
@@ -206,7 +206,7 @@ def to_members(tasks: Any, app: Any = None) -> Any:
         return tasks
     if hasattr(tasks, "__next__"):
         return Members(tasks, app)
-    return [maybe_signature(task, app) for task in tasks]
+    return [as_signature(task, app) for task in tasks]
 
 
 def spread(tasks: Any, take: bool = False) -> Iterator[Any]:

@@ -7,7 +7,7 @@ first.
 
 from __future__ import annotations
 
-from taskcore.canvas.signature import maybe_signature
+from taskcore.canvas.signature import as_signature
 from taskcore.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ class Members:
                 "the members of this group came from a generator and have been published: pass a list "
                 "to send or look at it again"
             )
-        return (maybe_signature(one, self._app) for one in source)
+        return (as_signature(one, self._app) for one in source)
 
     def first(self) -> Any:
         """The first of them, or None; it is not taken by this."""
         if self._read is not None or self._source is None:
             return self._read[0] if self._read else None
         for one in self._source:
-            sig = maybe_signature(one, self._app)
+            sig = as_signature(one, self._app)
             self._source = _with(sig, self._source)
             return sig
         return None

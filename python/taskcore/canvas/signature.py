@@ -250,7 +250,7 @@ class Signature(Linked):
     _freeze = freeze
 
     def _as_signature(self, one: Any) -> Any:
-        return maybe_signature(one, self._app)
+        return as_signature(one, self._app)
 
     # Calling
 
@@ -364,7 +364,7 @@ def signature(task: Any, *args: Any, **kwargs: Any) -> Signature:
 subtask = signature
 
 
-def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
+def as_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
     """Makes a signature of a dict, of the kind that it says; leaves None and signatures alone.
 
     Args:
@@ -381,6 +381,13 @@ def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
     if app is not None and d is not None:
         d._app = app
     return d
+
+
+def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
+    """As `as_signature`; where no app is given, what is no signature is given back as it is."""
+    if app is None and not is_mapping(d):
+        return d
+    return as_signature(d, app, clone)
 
 
 maybe_subtask = maybe_signature
