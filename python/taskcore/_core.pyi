@@ -283,12 +283,29 @@ class Schedule:
         """The number of `lead`, and each entry: its name, what it says, the due time that it is done
         with (microseconds since 1970), how often it was sent and when last, whether it is paused."""
 
-    def put(self, definitions: list[tuple[str, str, int, bool]]) -> None:
+    def put(
+        self,
+        definitions: list[tuple[str, str, int, bool]],
+        *,
+        leader: str | None = None,
+        revision: int | None = None,
+    ) -> bool:
         """Adds entries or changes what they say: name, text, the due time that a new one is done
-        with, whether one that exists begins there too."""
+        with, whether one that exists begins there too unless it is further on.
 
-    def remove(self, names: list[str]) -> int:
-        """Removes entries; how many there were."""
+        Args:
+            leader: only while this beat leads.
+            revision: only if the number of `entries` is still this one.
+        Returns:
+            Whether that was so.
+        Raises:
+            ValueError: both are given.
+        """
+
+    def remove(
+        self, names: list[str], *, leader: str | None = None, revision: int | None = None
+    ) -> int | None:
+        """Removes entries; how many there were. On a condition, as `put`: None when it does not hold."""
 
     def pause(self, entry: str, paused: bool) -> bool:
         """Pauses an entry or lets it go on; whether there is one."""

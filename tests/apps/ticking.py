@@ -3,11 +3,12 @@ write down which due time they were sent for."""
 
 import json
 import os
+import signal
 from datetime import datetime, timedelta
 from typing import Any
 
 from taskcore import Celery
-from taskcore.beat import BeatLazyFunc, ScheduleEntry, Scheduler
+from taskcore.beat import BeatLazyFunc, ScheduleEntry, Scheduler, StoreScheduler
 from taskcore.schedules import BaseSchedule, schedstate
 
 app = Celery("ticking", broker=os.environ.get("SAMPLE_BROKER", "memory://"))
@@ -55,6 +56,29 @@ class Own(Scheduler):
         self.merge_inplace(
             {"own": {"task": "ticking.note", "schedule": 1.0, "args": ("own scheduler",)}}
         )
+
+
+class Stopped(StoreScheduler):
+    """Stops itself between taking the lead and its first change of the store."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.store = StopsFirst(self.store)
+
+
+class StopsFirst:
+    """The store; its first change comes after a long sleep of the process."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._slept = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("put", "remove") and not self._slept:
+            self._slept = True
+            print("stopping before the first change", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return getattr(self._store, name)
 
 
 if "SAMPLE_OWN_SCHEDULE" in os.environ:

@@ -72,6 +72,24 @@ def test_a_beat_that_wakes_from_a_long_sleep_sends_nothing_twice(site: Site) -> 
 
 
 @pytest.mark.timeout(120)
+def test_a_beat_that_sleeps_before_it_writes_sets_nothing_back(site: Site) -> None:
+    tick = {"task": "ticking.tick", "schedule": 1.0, "missed": "all"}
+    beats = Beats(site, {"tick": tick})
+    worker = beats.worker("-l", "warning")
+    # Of an older version of the app, in which the entry says something else and another exists.
+    old = Beats(site, {"tick": {**tick, "schedule": 7.0}, "gone": tick})
+    first = old.start("-S", "ticking:Stopped")
+    first.wait_for("stopping before the first change")
+    second = beats.start()
+    second.wait_for("sent `tick`", count=3)
+    os.kill(first.pid, signal.SIGCONT)
+    first.wait_for("has lost the lead before it wrote its entries")
+    second.wait_for("sent `tick`", count=6)
+    assert set(beats.entries()) == {"tick"}
+    finish(site, beats, [first, second], worker)
+
+
+@pytest.mark.timeout(120)
 def test_a_broker_that_goes_and_comes_back(own_redis: RedisServer, tmp_path: Path) -> None:
     with Site(tmp_path, own_redis.url(0), own_redis.url(0)) as site:
         beats = Beats(site, {"tick": {"task": "ticking.tick", "schedule": 1.0, "missed": "all"}})

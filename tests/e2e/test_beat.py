@@ -1,6 +1,8 @@
 """Beats, workers and the command line: what is due runs, once, and entries change while they run."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -8,6 +10,8 @@ from support.beats import Beats, gaps, kill
 from support.redis_server import RedisServer
 from support.site import Site
 from support.wait import until
+from taskcore import Taskcore
+from taskcore.beat import Entries, StoreScheduler
 
 SECOND = {"tick": {"task": "ticking.tick", "schedule": 1.0, "args": ["a", 1]}}
 
@@ -182,3 +186,44 @@ def test_what_cannot_be_is_said(sqlite_site: Site, words: list[str], told: str) 
     beats = Beats(sqlite_site)
     code = 2 if words == ["--detach"] or "expected one of" in told or "--timezone is" in told else 1
     assert told in beats.cli(*words, code=code)
+
+
+class ChangedMeanwhile:
+    """The store of an app; somebody else changes an entry between what is read and what is put."""
+
+    def __init__(self, store: Any, change: Callable[[], object]) -> None:
+        self._store = store
+        self._change: Callable[[], object] | None = change
+        self.written: list[bool] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def put(self, *args: Any, **kwargs: Any) -> bool:
+        change, self._change = self._change, None
+        if change is not None:
+            change()
+        self.written.append(self._store.put(*args, **kwargs))
+        return self.written[-1]
+
+
+def test_who_adds_an_entry_looks_again_when_another_was_faster() -> None:
+    app = Taskcore("meanwhile", broker="memory://", set_as_current=False)
+    entries, other = Entries(app), Entries(app)
+    store = ChangedMeanwhile(entries._store, lambda: other.add("a", "theirs", 5.0, missed="skip"))
+    entries._store = store
+    entries.add("a", "mine", 5.0)
+    assert store.written == [False, True]
+    assert [entry.task for entry in entries.list()] == ["mine"]
+
+
+def test_an_entry_that_enters_the_code_meanwhile_is_not_overwritten() -> None:
+    app = Taskcore("meanwhile", broker="memory://", set_as_current=False)
+    app.conf.beat_schedule = {"a": {"task": "of the code", "schedule": 5.0}}
+    entries, leader = Entries(app), StoreScheduler(app)
+    entries._store = ChangedMeanwhile(entries._store, leader.tick)
+    with pytest.raises(ValueError, match="stands in `beat_schedule`"):
+        entries.add("a", "mine", 5.0)
+    with pytest.raises(ValueError, match="stands in `beat_schedule`"):
+        leader.add(name="a", task="mine", schedule=5.0)
+    assert [entry.task for entry in entries.list()] == ["of the code"]

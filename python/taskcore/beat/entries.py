@@ -84,14 +84,25 @@ class Entries:
             jitter=jitter,
             app=self.app,
         )
-        said = definition.dump(entry, code=False)
-        definition.make(self.app, name, definition.load(said))
-        now = slots.from_datetime(datetime.now(UTC))
-        slots.next_due(entry.schedule, now)
-        before = self._find(name)
-        self._refuse_code(before, "changed there")
-        restart = before is None or before.said["schedule"] != definition.load(said)["schedule"]
-        self._store.put([(name, said, now, restart)])
+        self.put(entry)
+
+    def put(self, entry: ScheduleEntry) -> None:
+        """Adds an entry, as `add` does."""
+        text = definition.dump(entry, code=False)
+        said = definition.load(text)
+        definition.make(self.app, entry.name, said)
+        written = False
+        while not written:
+            # What is decided by an entry counts only if that is still so when it is written.
+            revision, found = self._store.entries()
+            before = next(
+                (definition.load(text) for name, text, *_ in found if name == entry.name), None
+            )
+            self._refuse_code(entry.name, before, "changed there")
+            now = slots.from_datetime(datetime.now(UTC))
+            slots.next_due(entry.schedule, now)
+            restart = before is None or before["schedule"] != said["schedule"]
+            written = self._store.put([(entry.name, text, now, restart)], revision=revision)
 
     def remove(self, name: str) -> None:
         """Removes an entry.
@@ -100,7 +111,7 @@ class Entries:
             KeyError: there is none of that name.
             ValueError: it stands in the code.
         """
-        self._refuse_code(self._known(name), "removed there; `pause` it for now")
+        self._refuse_code(name, self._known(name).said, "removed there; `pause` it for now")
         self._store.remove([name])
 
     def pause(self, name: str) -> None:
@@ -144,11 +155,9 @@ class Entries:
         return KeyError(f"no periodic task `{name}`{hint(name, names)}")
 
     @staticmethod
-    def _refuse_code(entry: Listed | None, what: str) -> None:
-        if entry is not None and entry.code:
-            raise ValueError(
-                f"entry `{entry.name}` stands in `beat_schedule`: expected it to be {what}"
-            )
+    def _refuse_code(name: str | None, said: Mapping[str, Any] | None, what: str) -> None:
+        if said is not None and said["code"]:
+            raise ValueError(f"entry `{name}` stands in `beat_schedule`: expected it to be {what}")
 
     def _listed(
         self, name: str, text: str, done: int, runs: int, sent_at: float | None, paused: bool

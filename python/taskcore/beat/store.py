@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from taskcore.beat import definition, slots
-from taskcore.beat.entries import store_of
+from taskcore.beat.entries import Entries, store_of
 from taskcore.beat.entry import ScheduleEntry, arguments
 from taskcore.beat.scheduler import Scheduler, logger, message_options
 from taskcore.config.settings import BY_NAME
@@ -96,8 +96,7 @@ class StoreScheduler(Scheduler):
     def add(self, **kwargs: Any) -> Any:
         """Adds an entry to the store; see `Entries.add`."""
         entry = self.Entry(app=self.app, **kwargs)
-        now = slots.from_datetime(datetime.now(UTC))
-        self.store.put([(entry.name, definition.dump(entry, code=False), now, True)])
+        Entries(self.app).put(entry)
         return entry
 
     # Ticks
@@ -111,7 +110,8 @@ class StoreScheduler(Scheduler):
             if self.leads:
                 if self._revision is None:
                     self._read()
-                self._send_due(time.time())
+                if self.leads:
+                    self._send_due(time.time())
         except (OperationalError, TimeoutError) as exc:
             self._lost(exc)
         wake = min(self._ask_at, self._due[0][0]) if self.leads and self._due else self._ask_at
@@ -125,9 +125,15 @@ class StoreScheduler(Scheduler):
             logger.warning("beat: connected again")
         led, self.leads = self.leads, leader == self.beat
         if not led and self.leads:
-            self._write_code()
+            self.leads = self._write_code()
             self._revision = None
-            logger.info("beat: `%s` leads", self.beat)
+            if self.leads:
+                logger.info("beat: `%s` leads", self.beat)
+            else:
+                self._ask_at = now
+                logger.warning(
+                    "beat: `%s` has lost the lead before it wrote its entries", self.beat
+                )
         elif led and not self.leads:
             logger.warning("beat: `%s` leads now, `%s` waits", leader, self.beat)
             self._kept, self._due = {}, []
@@ -158,12 +164,16 @@ class StoreScheduler(Scheduler):
             self._away = True
             logger.error("beat: the broker is away, trying on: %s", exc)
 
-    def _write_code(self) -> None:
-        """Makes the entries of the store those of the code, beside those that were added to it."""
+    def _write_code(self) -> bool:
+        """Makes the entries of the store those of the code, beside those that were added to it.
+
+        Returns:
+            False when another beat leads by now: this one has slept longer than its lease.
+        """
         before = {name: definition.load(text) for name, text, *_ in self.store.entries()[1]}
         gone = [name for name, said in before.items() if said["code"] and name not in self.data]
-        if gone:
-            self.store.remove(gone)
+        if gone and self.store.remove(gone, leader=self.beat) is None:
+            return False
         now = slots.from_datetime(datetime.now(UTC))
         changed = []
         for name, entry in self.data.items():
@@ -172,15 +182,16 @@ class StoreScheduler(Scheduler):
             if said != known:
                 restart = known is None or known["schedule"] != said["schedule"]
                 changed.append((name, text, now, restart))
-        if changed:
-            self.store.put(changed)
+        return not changed or bool(self.store.put(changed, leader=self.beat))
 
     def _read(self) -> None:
         """Takes the entries over as they are in the store."""
         revision, found = self.store.entries()
         if self.data.keys() - {name for name, *_ in found}:
             # The store was emptied, or came back without its data.
-            self._write_code()
+            self.leads = self._write_code()
+            if not self.leads:
+                return
             revision, found = self.store.entries()
         kept = {}
         for name, text, done, runs, sent_at, paused in found:

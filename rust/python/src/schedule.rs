@@ -11,7 +11,7 @@ use pyo3::{
 use taskcore::{
     broker::{
         Adapter,
-        schedule::{Definition, Firing},
+        schedule::{Definition, Firing, Guard},
     },
     clock,
 };
@@ -66,6 +66,15 @@ type Call<'py> =
 /// One entry: name, definition, done, runs, when it was sent last (seconds), paused.
 type Entry = (String, String, i64, u64, Option<f64>, bool);
 
+fn guard(leader: Option<String>, revision: Option<u64>) -> PyResult<Guard> {
+    match (leader, revision) {
+        (None, None) => Ok(Guard::Always),
+        (Some(beat), None) => Ok(Guard::Leads(beat)),
+        (None, Some(revision)) => Ok(Guard::Revision(revision)),
+        (Some(_), Some(_)) => Err(errors::value("one of `leader` and `revision` is expected")),
+    }
+}
+
 #[pymethods]
 #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it has made
 impl Schedule {
@@ -95,15 +104,31 @@ impl Schedule {
         Ok((found.revision, entries.collect()))
     }
 
-    fn put(&self, py: Python<'_>, definitions: Vec<(String, String, i64, bool)>) -> PyResult<()> {
+    #[pyo3(signature = (definitions, *, leader=None, revision=None))]
+    fn put(
+        &self,
+        py: Python<'_>,
+        definitions: Vec<(String, String, i64, bool)>,
+        leader: Option<String>,
+        revision: Option<u64>,
+    ) -> PyResult<bool> {
+        let guard = guard(leader, revision)?;
         let definition =
             |(name, definition, done, restart)| Definition { name, definition, done, restart };
         let definitions: Vec<_> = definitions.into_iter().map(definition).collect();
-        self.ask(py, |store, name| store.put(name, &definitions))
+        self.ask(py, |store, name| store.put(name, &definitions, &guard))
     }
 
-    fn remove(&self, py: Python<'_>, names: Vec<String>) -> PyResult<u64> {
-        self.ask(py, |store, name| store.remove(name, &names))
+    #[pyo3(signature = (names, *, leader=None, revision=None))]
+    fn remove(
+        &self,
+        py: Python<'_>,
+        names: Vec<String>,
+        leader: Option<String>,
+        revision: Option<u64>,
+    ) -> PyResult<Option<u64>> {
+        let guard = guard(leader, revision)?;
+        self.ask(py, |store, name| store.remove(name, &names, &guard))
     }
 
     fn pause(&self, py: Python<'_>, entry: &str, paused: bool) -> PyResult<bool> {

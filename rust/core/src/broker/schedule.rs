@@ -44,8 +44,21 @@ pub struct Definition {
     pub definition: String,
     /// The due time that a new entry is done with; what comes after it is sent.
     pub done: Due,
-    /// Whether an entry that exists also begins there, and not where it is.
+    /// Whether an entry that exists also begins there, unless it is further on: what was sent once
+    /// is never due again.
     pub restart: bool,
+}
+
+/// What must hold for entries to be changed, looked at in the same atomic step. Whoever decides by
+/// what it has read may have slept since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing.
+    Always,
+    /// This beat leads, and its lease has not ended.
+    Leads(String),
+    /// [`Entries::revision`] is this one.
+    Revision(u64),
 }
 
 /// What is to happen to one entry that is due.
@@ -97,13 +110,14 @@ pub trait Schedule: Broker {
         Err(Capability::Schedule.missing(self.url()))
     }
 
-    /// Adds entries, or changes what they say.
-    fn put(&self, _schedule: &str, _definitions: &[Definition]) -> Result<()> {
+    /// Adds entries, or changes what they say; whether the guard let it. A large number may be
+    /// written in several steps, of which each is guarded.
+    fn put(&self, _schedule: &str, _definitions: &[Definition], _guard: &Guard) -> Result<bool> {
         Err(Capability::Schedule.missing(self.url()))
     }
 
-    /// Removes entries; how many there were.
-    fn remove(&self, _schedule: &str, _names: &[String]) -> Result<u64> {
+    /// Removes entries; how many there were, `None` when the guard did not let it.
+    fn remove(&self, _schedule: &str, _names: &[String], _guard: &Guard) -> Result<Option<u64>> {
         Err(Capability::Schedule.missing(self.url()))
     }
 

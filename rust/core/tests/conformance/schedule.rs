@@ -8,7 +8,7 @@ use std::{
 use taskcore::{
     broker::{
         Adapter, Outgoing,
-        schedule::{Definition, Entry, Firing},
+        schedule::{Definition, Entry, Firing, Guard},
     },
     clock,
     message::{Encoding, Headers, Message, Properties},
@@ -22,6 +22,7 @@ macro_rules! schedule_suite {
     ($adapter:ident, $start:path) => {
         $crate::schedule_suite!(@ $adapter, $start,
             one_beat_leads, a_lease_ends_and_can_be_given_up, entries_are_as_they_were_put, changes_are_counted,
+            only_the_leader_writes, only_who_has_read_the_last_change_writes, many_are_written_under_a_guard,
             what_fires_is_published_and_moves, only_who_knows_where_an_entry_is_fires_it, of_many_one_fires,
             what_is_paused_or_gone_stays, what_fires_for_later_is_scheduled, what_fires_for_later_spares_others_of_its_id, nothing_to_send_moves_too,
             a_schedule_knows_its_own, many_fire_at_once, what_has_no_queue_does_not_fire,
@@ -46,7 +47,12 @@ const LEASE: i64 = 20_000;
 
 fn put(broker: &dyn Adapter, schedule: &str, name: &str, done: i64) {
     let (name, definition) = (name.to_owned(), format!("says {name}"));
-    broker.put(schedule, &[Definition { name, definition, done, restart: false }]).unwrap();
+    let entry = Definition { name, definition, done, restart: false };
+    assert!(broker.put(schedule, &[entry], &Guard::Always).unwrap());
+}
+
+fn remove(broker: &dyn Adapter, schedule: &str, names: &[String]) -> u64 {
+    broker.remove(schedule, names, &Guard::Always).unwrap().unwrap()
 }
 
 fn message(queue: &Arc<str>, id: &str) -> Outgoing {
@@ -101,7 +107,7 @@ pub(crate) fn entries_are_as_they_were_put(h: &impl Harness) {
     let say = |definition: &str, done, restart| {
         let definition =
             Definition { name: "a b".into(), definition: definition.into(), done, restart };
-        broker.put(&name, &[definition]).unwrap();
+        assert!(broker.put(&name, &[definition], &Guard::Always).unwrap());
         let Entry { definition, done, runs, sent_at, paused, name: entry } = only(&*broker, &name);
         assert_eq!((&*entry, runs, sent_at, paused), ("a b", 0, None, false));
         (definition, done)
@@ -109,7 +115,9 @@ pub(crate) fn entries_are_as_they_were_put(h: &impl Harness) {
     let large = 4_102_444_800_000_001;
     assert_eq!(say("one \u{e9}", large, false), ("one \u{e9}".to_owned(), large));
     assert_eq!(say("two", 7, false), ("two".to_owned(), large));
-    assert_eq!(say("three", 9, true), ("three".to_owned(), 9));
+    // What was sent is never due again.
+    assert_eq!(say("three", 9, true), ("three".to_owned(), large));
+    assert_eq!(say("four", large + 3, true), ("four".to_owned(), large + 3));
     put(&*broker, &name, "C", 1);
     put(&*broker, &name, "b", 1);
     let names = |h: &dyn Adapter| {
@@ -117,8 +125,8 @@ pub(crate) fn entries_are_as_they_were_put(h: &impl Harness) {
         entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
     };
     assert_eq!(names(&*h.broker()), ["C", "a b", "b"]);
-    assert_eq!(broker.remove(&name, &["C".to_owned(), "none".to_owned()]).unwrap(), 1);
-    assert_eq!(broker.remove(&name, &[]).unwrap(), 0);
+    assert_eq!(remove(&*broker, &name, &["C".to_owned(), "none".to_owned()]), 1);
+    assert_eq!(remove(&*broker, &name, &[]), 0);
     assert_eq!(names(&*broker), ["a b", "b"]);
 }
 
@@ -142,10 +150,92 @@ pub(crate) fn changes_are_counted(h: &impl Harness) {
     assert!(broker.pause(&name, "a", true).unwrap());
     changed("pause", true);
     assert!(!broker.pause(&name, "none", true).unwrap());
-    broker.remove(&name, &["none".to_owned()]).unwrap();
+    remove(&*broker, &name, &["none".to_owned()]);
     changed("nothing", false);
-    broker.remove(&name, &["a".to_owned()]).unwrap();
+    remove(&*broker, &name, &["a".to_owned()]);
     changed("remove", true);
+}
+
+/// Whether an entry is written, and whether it is removed, under a guard.
+fn guarded(broker: &dyn Adapter, schedule: &str, guard: &Guard) -> (bool, bool) {
+    let entry = |name: &str| Definition {
+        name: name.to_owned(),
+        definition: "guarded".to_owned(),
+        done: 1,
+        restart: true,
+    };
+    put(broker, schedule, "kept", 0);
+    let names = |broker: &dyn Adapter| broker.entries(schedule).unwrap().entries.len();
+    let before = broker.entries(schedule).unwrap();
+    let put = broker.put(schedule, &[entry("new"), entry("kept")], guard).unwrap();
+    let after = broker.entries(schedule).unwrap();
+    assert_eq!((after != before, names(broker)), (put, 1 + usize::from(put)));
+    let guard = match guard {
+        Guard::Revision(revision) => Guard::Revision(revision + u64::from(put)),
+        other => other.clone(),
+    };
+    let removed = broker.remove(schedule, &["new".to_owned()], &guard).unwrap();
+    assert_eq!(names(broker), 1);
+    assert!(removed.is_none() || removed == Some(1));
+    (put, removed.is_some())
+}
+
+pub(crate) fn only_the_leader_writes(h: &impl Harness) {
+    let (broker, name) = (h.broker(), unique("schedule"));
+    let leads = |beat: &str| guarded(&*broker, &name, &Guard::Leads(beat.to_owned()));
+    assert_eq!(leads("first"), (false, false), "nobody leads");
+    broker.lead(&name, "first", LEASE).unwrap();
+    assert_eq!(leads("first"), (true, true));
+    assert_eq!(leads("second"), (false, false));
+    broker.resign(&name, "first").unwrap();
+    assert_eq!(leads("first"), (false, false), "it has resigned");
+    broker.lead(&name, "first", 1).unwrap();
+    let until = clock::instant() + PATIENCE;
+    let kept =
+        Definition { name: "kept".into(), definition: String::new(), done: 0, restart: false };
+    let kept = std::slice::from_ref(&kept);
+    while broker.put(&name, kept, &Guard::Leads("first".to_owned())).unwrap() {
+        assert!(clock::instant() < until, "a lease that has ended is no guard");
+        thread::yield_now();
+    }
+    broker.lead(&name, "second", LEASE).unwrap();
+    assert_eq!([leads("first"), leads("second")], [(false, false), (true, true)]);
+}
+
+pub(crate) fn only_who_has_read_the_last_change_writes(h: &impl Harness) {
+    let (broker, name) = (h.broker(), unique("schedule"));
+    let first =
+        Definition { name: "first".into(), definition: String::new(), done: 1, restart: false };
+    let put_first = |revision| {
+        broker.put(&name, std::slice::from_ref(&first), &Guard::Revision(revision)).unwrap()
+    };
+    let none = broker.entries(&name).unwrap().revision;
+    assert!(!put_first(none + 1) && broker.entries(&name).unwrap().entries.is_empty());
+    assert!(put_first(none) && !put_first(none));
+    assert_eq!(remove(&*broker, &name, &["first".to_owned()]), 1);
+    put(&*broker, &name, "kept", 0);
+    let revision = || broker.entries(&name).unwrap().revision;
+    let now = revision();
+    assert_eq!(guarded(&*broker, &name, &Guard::Revision(now)), (false, false), "it has put one");
+    assert_eq!(guarded(&*broker, &name, &Guard::Revision(revision() + 1)), (true, true));
+    let now = revision();
+    broker.fire(&name, &[firing("kept", (0, 1), None)], soon()).unwrap();
+    assert_eq!(revision(), now, "what fires is no change");
+}
+
+pub(crate) fn many_are_written_under_a_guard(h: &impl Harness) {
+    let (broker, name) = (h.broker(), unique("schedule"));
+    let names: Vec<String> = (0..500).map(|at| format!("entry-{at}")).collect();
+    let definition = |name: &String| Definition {
+        name: name.clone(),
+        definition: String::new(),
+        done: 0,
+        restart: false,
+    };
+    let all: Vec<_> = names.iter().map(definition).collect();
+    let revision = || Guard::Revision(broker.entries(&name).unwrap().revision);
+    assert!(broker.put(&name, &all, &revision()).unwrap());
+    assert_eq!(broker.remove(&name, &names, &revision()).unwrap(), Some(500));
 }
 
 pub(crate) fn what_fires_is_published_and_moves(h: &impl Harness) {
@@ -206,7 +296,7 @@ pub(crate) fn what_is_paused_or_gone_stays(h: &impl Harness) {
     assert!(!fire("a") && !fire("none"));
     broker.pause(&name, "a", false).unwrap();
     assert!(!only(&*broker, &name).paused && fire("a"));
-    broker.remove(&name, &["a".to_owned()]).unwrap();
+    remove(&*broker, &name, &["a".to_owned()]);
     put(&*broker, &name, "a", 0);
     assert_eq!((only(&*broker, &name).runs, depth(&*broker, &queue)), (0, 1));
 }
@@ -262,7 +352,7 @@ pub(crate) fn many_fire_at_once(h: &impl Harness) {
         done: 0,
         restart: false,
     };
-    broker.put(&name, &(0..500).map(definition).collect::<Vec<_>>()).unwrap();
+    broker.put(&name, &(0..500).map(definition).collect::<Vec<_>>(), &Guard::Always).unwrap();
     let firings: Vec<_> = (0..500)
         .map(|at| {
             let message = message(&queues[at % 2], &at.to_string());
@@ -274,7 +364,7 @@ pub(crate) fn many_fire_at_once(h: &impl Harness) {
     assert_eq!(queues.map(|queue| depth(&*broker, &queue)), [200, 200]);
     assert_eq!(broker.entries(&name).unwrap().entries.iter().filter(|e| e.done == 9).count(), 400);
     let names: Vec<String> = (0..500).map(|at| format!("entry-{at}")).collect();
-    assert_eq!(broker.remove(&name, &names).unwrap(), 500);
+    assert_eq!(remove(&*broker, &name, &names), 500);
 }
 
 pub(crate) fn what_has_no_queue_does_not_fire(h: &impl Harness) {

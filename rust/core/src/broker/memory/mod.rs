@@ -31,7 +31,7 @@ use super::{
     broadcast::{Binding, BroadcastMessage, Subscriber},
     encoded,
     order::Turns,
-    schedule::{Definition, Entries, Firing, Leader},
+    schedule::{Definition, Entries, Firing, Guard, Leader},
 };
 use crate::{
     clock::{self, Millis},
@@ -230,13 +230,14 @@ impl Schedule for MemoryBroker {
         Ok(self.store.lock().schedules.entries(schedule))
     }
 
-    fn put(&self, schedule: &str, definitions: &[Definition]) -> Result<()> {
-        self.store.lock().schedules.put(schedule, definitions);
-        Ok(())
+    fn put(&self, schedule: &str, definitions: &[Definition], guard: &Guard) -> Result<bool> {
+        let now = self.store.now();
+        Ok(self.store.lock().schedules.put(schedule, definitions, guard, now))
     }
 
-    fn remove(&self, schedule: &str, names: &[String]) -> Result<u64> {
-        Ok(self.store.lock().schedules.remove(schedule, names))
+    fn remove(&self, schedule: &str, names: &[String], guard: &Guard) -> Result<Option<u64>> {
+        let now = self.store.now();
+        Ok(self.store.lock().schedules.remove(schedule, names, guard, now))
     }
 
     fn pause(&self, schedule: &str, name: &str, paused: bool) -> Result<bool> {

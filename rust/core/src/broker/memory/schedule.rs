@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::{
     encoded::Encoded,
-    schedule::{Definition, Due, Entries, Entry, Leader},
+    schedule::{Definition, Due, Entries, Entry, Guard, Leader},
 };
 use super::state::State;
 use crate::clock::Millis;
@@ -16,6 +16,18 @@ struct Shared {
     revision: u64,
     /// Name of the beat that leads, and until when.
     leader: Option<(String, Millis)>,
+}
+
+impl Shared {
+    fn lets(&self, guard: &Guard, now: Millis) -> bool {
+        match guard {
+            Guard::Always => true,
+            Guard::Leads(beat) => {
+                self.leader.as_ref().is_some_and(|(leader, until)| leader == beat && *until > now)
+            }
+            Guard::Revision(revision) => self.revision == *revision,
+        }
+    }
 }
 
 /// By name.
@@ -51,8 +63,17 @@ impl Schedules {
         Entries { revision: shared.revision, entries: shared.entries.values().cloned().collect() }
     }
 
-    pub(super) fn put(&mut self, schedule: &str, definitions: &[Definition]) {
+    pub(super) fn put(
+        &mut self,
+        schedule: &str,
+        definitions: &[Definition],
+        guard: &Guard,
+        now: Millis,
+    ) -> bool {
         let shared = self.of(schedule);
+        if !shared.lets(guard, now) {
+            return false;
+        }
         shared.revision += 1;
         for Definition { name, definition, done, restart } in definitions {
             let entry = shared.entries.entry(name.clone()).or_insert_with(|| Entry {
@@ -65,16 +86,26 @@ impl Schedules {
             });
             entry.definition.clone_from(definition);
             if *restart {
-                entry.done = *done;
+                entry.done = entry.done.max(*done);
             }
         }
+        true
     }
 
-    pub(super) fn remove(&mut self, schedule: &str, names: &[String]) -> u64 {
+    pub(super) fn remove(
+        &mut self,
+        schedule: &str,
+        names: &[String],
+        guard: &Guard,
+        now: Millis,
+    ) -> Option<u64> {
         let shared = self.of(schedule);
+        if !shared.lets(guard, now) {
+            return None;
+        }
         let removed = names.iter().filter(|name| shared.entries.remove(*name).is_some()).count();
         shared.revision += u64::from(removed > 0);
-        removed as u64
+        Some(removed as u64)
     }
 
     pub(super) fn pause(&mut self, schedule: &str, name: &str, paused: bool) -> bool {

@@ -31,7 +31,7 @@ use super::{
     Schedule, Subscription,
     broadcast::{Binding, BroadcastMessage, Subscriber},
     encoded,
-    schedule::{Definition, Entries, Firing, Leader},
+    schedule::{Definition, Entries, Firing, Guard, Leader},
 };
 use crate::{
     clock::{self, Millis},
@@ -211,17 +211,17 @@ impl Schedule for RedisBroker {
         })
     }
 
-    fn put(&self, schedule: &str, definitions: &[Definition]) -> Result<()> {
+    fn put(&self, schedule: &str, definitions: &[Definition], guard: &Guard) -> Result<bool> {
         let keys = self.keys.schedule(schedule);
         self.pool.repeat("write periodic tasks", Self::admin_deadline(), |connection| {
-            schedule::put(connection, &keys, definitions)
+            schedule::put(connection, &keys, definitions, guard)
         })
     }
 
-    fn remove(&self, schedule: &str, names: &[String]) -> Result<u64> {
+    fn remove(&self, schedule: &str, names: &[String], guard: &Guard) -> Result<Option<u64>> {
         let keys = self.keys.schedule(schedule);
         self.pool.repeat("remove periodic tasks", Self::admin_deadline(), |connection| {
-            schedule::remove(connection, &keys, names)
+            schedule::remove(connection, &keys, names, guard)
         })
     }
 

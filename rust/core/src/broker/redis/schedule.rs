@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use redis::{RedisResult, cmd, from_redis_value, pipe};
+use redis::{Cmd, RedisResult, cmd, from_redis_value, pipe};
 
 use super::{
     keys::{Keys, ScheduleKeys, bucket_begin, bucket_offset, step},
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     broker::{
         HORIZON_MS,
-        schedule::{Definition, Due, Entries, Entry, Firing, Leader},
+        schedule::{Definition, Due, Entries, Entry, Firing, Guard, Leader},
     },
     clock::{self, Millis},
     redis_connection::Lease,
@@ -75,25 +75,54 @@ pub(super) fn put(
     lease: &mut Lease,
     keys: &ScheduleKeys,
     definitions: &[Definition],
-) -> RedisResult<()> {
+    guard: &Guard,
+) -> RedisResult<bool> {
+    let mut guard = guard.clone();
     for chunk in definitions.chunks(CHUNK) {
-        let mut call = PUT.call(&[&keys.definitions, &keys.done, &keys.revision]);
+        let mut call = PUT.call(&[&keys.leader, &keys.revision, &keys.definitions, &keys.done]);
+        add_guard(&mut call, &guard);
         for one in chunk {
             call.arg(&one.name).arg(&one.definition).arg(one.done).arg(u8::from(one.restart));
         }
-        PUT.run(lease, &call)?;
+        if !from_redis_value(PUT.run(lease, &call)?)? {
+            return Ok(false);
+        }
+        // Each chunk is a change of its own.
+        if let Guard::Revision(revision) = &mut guard {
+            *revision += 1;
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
-pub(super) fn remove(lease: &mut Lease, keys: &ScheduleKeys, names: &[String]) -> RedisResult<u64> {
-    let mut removed = 0;
+pub(super) fn remove(
+    lease: &mut Lease,
+    keys: &ScheduleKeys,
+    names: &[String],
+    guard: &Guard,
+) -> RedisResult<Option<u64>> {
+    let (mut removed, mut guard) = (0, guard.clone());
     for chunk in names.chunks(CHUNK) {
-        let ScheduleKeys { revision, definitions, done, runs, sent, paused, .. } = keys;
-        let mut call = REMOVE.call(&[definitions, done, runs, sent, paused, revision]);
-        removed += from_redis_value::<u64>(REMOVE.run(lease, call.arg(chunk))?)?;
+        let ScheduleKeys { leader, revision, definitions, done, runs, sent, paused } = keys;
+        let mut call = REMOVE.call(&[leader, revision, definitions, done, runs, sent, paused]);
+        add_guard(&mut call, &guard);
+        let there: Option<u64> = from_redis_value(REMOVE.run(lease, call.arg(chunk))?)?;
+        let Some(there) = there else { return Ok(None) };
+        removed += there;
+        if let Guard::Revision(revision) = &mut guard {
+            *revision += u64::from(there > 0);
+        }
     }
-    Ok(removed)
+    Ok(Some(removed))
+}
+
+/// Two arguments: the beat that must lead, the revision that must be; empty: any.
+fn add_guard(call: &mut Cmd, guard: &Guard) {
+    match guard {
+        Guard::Always => call.arg("").arg(""),
+        Guard::Leads(beat) => call.arg(beat).arg(""),
+        Guard::Revision(revision) => call.arg("").arg(*revision),
+    };
 }
 
 pub(super) fn pause(

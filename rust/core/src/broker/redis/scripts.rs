@@ -44,8 +44,8 @@ scripts! {
     REPLAY = "lua/replay.lua";
     LEAD = "lua/lead.lua";
     RESIGN = "lua/resign.lua";
-    PUT = "lua/put.lua";
-    REMOVE = "lua/remove.lua";
+    PUT = "lua/guard.lua", "lua/put.lua";
+    REMOVE = "lua/guard.lua", "lua/remove.lua";
     PAUSE = "lua/pause.lua";
     FIRE = "lua/fire.lua";
 }

@@ -37,7 +37,7 @@ use super::{
     Schedule, Subscription,
     broadcast::{Binding, BroadcastMessage, ExchangeType, Subscriber},
     encoded,
-    schedule::{Definition, Entries, Firing, Leader},
+    schedule::{Definition, Entries, Firing, Guard, Leader},
 };
 use crate::{
     clock::{self, Millis},
@@ -196,14 +196,15 @@ impl Schedule for SqliteBroker {
         self.handle.database().read(|connection| schedule::entries(connection, schedule))
     }
 
-    fn put(&self, schedule: &str, definitions: &[Definition]) -> Result<()> {
-        let (schedule, definitions) = (schedule.to_owned(), definitions.to_vec());
-        self.change(move |tx| schedule::put(tx, &schedule, &definitions))
+    fn put(&self, schedule: &str, definitions: &[Definition], guard: &Guard) -> Result<bool> {
+        let (schedule, definitions, guard) =
+            (schedule.to_owned(), definitions.to_vec(), guard.clone());
+        self.change(move |tx| schedule::put(tx, &schedule, &definitions, &guard))
     }
 
-    fn remove(&self, schedule: &str, names: &[String]) -> Result<u64> {
-        let (schedule, names) = (schedule.to_owned(), names.to_vec());
-        self.change(move |tx| schedule::remove(tx, &schedule, &names))
+    fn remove(&self, schedule: &str, names: &[String], guard: &Guard) -> Result<Option<u64>> {
+        let (schedule, names, guard) = (schedule.to_owned(), names.to_vec(), guard.clone());
+        self.change(move |tx| schedule::remove(tx, &schedule, &names, &guard))
     }
 
     fn pause(&self, schedule: &str, name: &str, paused: bool) -> Result<bool> {

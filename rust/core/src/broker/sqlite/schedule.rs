@@ -7,7 +7,7 @@ use crate::{
     broker::{
         Outgoing,
         encoded::Encoded,
-        schedule::{Definition, Due, Entries, Entry, Firing, Leader},
+        schedule::{Definition, Due, Entries, Entry, Firing, Guard, Leader},
     },
     clock::Millis,
     sqlite_store::Tx,
@@ -42,7 +42,7 @@ const LEAD: &str = "UPDATE schedule SET leader = ?2, until = ?3 + ?4
     WHERE name = ?1 AND (leader IS NULL OR leader = ?2 OR until <= ?3 OR until > ?3 + ?4)";
 const LEADER: &str = "SELECT leader, revision FROM schedule WHERE name = ?1";
 const PUT: &str = "INSERT INTO periodic (schedule, name, definition, done) VALUES (?1, ?2, ?3, ?4)
-    ON CONFLICT DO UPDATE SET definition = ?3, done = CASE WHEN ?5 THEN ?4 ELSE done END";
+    ON CONFLICT DO UPDATE SET definition = ?3, done = CASE WHEN ?5 THEN max(done, ?4) ELSE done END";
 const ADVANCE: &str =
     "UPDATE periodic SET done = ?4, runs = runs + (?5 IS NOT NULL), sent_at = coalesce(?5, sent_at)
     WHERE schedule = ?1 AND name = ?2 AND done = ?3 AND NOT paused";
@@ -106,22 +106,48 @@ pub(super) fn entries(connection: &Connection, schedule: &str) -> rusqlite::Resu
     Ok(Entries { revision: revision.unwrap_or(0), entries })
 }
 
+fn lets(tx: &Tx<'_>, schedule: &str, guard: &Guard) -> rusqlite::Result<bool> {
+    match guard {
+        Guard::Always => Ok(true),
+        Guard::Leads(beat) => tx
+            .prepare("SELECT 1 FROM schedule WHERE name = ?1 AND leader = ?2 AND until > ?3")?
+            .exists((schedule, beat, tx.now)),
+        Guard::Revision(revision) => {
+            make(tx, schedule)?;
+            tx.prepare("SELECT 1 FROM schedule WHERE name = ?1 AND revision = ?2")?
+                .exists((schedule, *revision as i64))
+        }
+    }
+}
+
 /// Adds or changes entries.
 pub(super) fn put(
     tx: &mut Tx<'_>,
     schedule: &str,
     definitions: &[Definition],
-) -> rusqlite::Result<()> {
+    guard: &Guard,
+) -> rusqlite::Result<bool> {
+    if !lets(tx, schedule, guard)? {
+        return Ok(false);
+    }
     changed(tx, schedule)?;
     let mut put = tx.prepare(PUT)?;
     for Definition { name, definition, done, restart } in definitions {
         put.execute((schedule, name, definition, done, restart))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Removes entries.
-pub(super) fn remove(tx: &mut Tx<'_>, schedule: &str, names: &[String]) -> rusqlite::Result<u64> {
+pub(super) fn remove(
+    tx: &mut Tx<'_>,
+    schedule: &str,
+    names: &[String],
+    guard: &Guard,
+) -> rusqlite::Result<Option<u64>> {
+    if !lets(tx, schedule, guard)? {
+        return Ok(None);
+    }
     let mut delete = tx.prepare("DELETE FROM periodic WHERE schedule = ?1 AND name = ?2")?;
     let mut removed = 0;
     for name in names {
@@ -130,7 +156,7 @@ pub(super) fn remove(tx: &mut Tx<'_>, schedule: &str, names: &[String]) -> rusql
     if removed > 0 {
         changed(tx, schedule)?;
     }
-    Ok(removed)
+    Ok(Some(removed))
 }
 
 /// Pauses an entry or lets it go on.

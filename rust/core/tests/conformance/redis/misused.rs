@@ -4,7 +4,7 @@ use taskcore::{
     ErrorKind,
     broker::{
         Answer, Outgoing, QueueStats, Settle,
-        schedule::{Definition, Firing},
+        schedule::{Definition, Firing, Guard},
     },
     clock::wall_ms,
 };
@@ -204,7 +204,7 @@ fn a_periodic_task_whose_queue_is_of_another_type_stays_and_spares_the_rest() {
             done: 0,
             restart: false,
         };
-        broker.put(&schedule, &names.map(definition)).unwrap();
+        broker.put(&schedule, &names.map(definition), &Guard::Always).unwrap();
         let firing = |name: &str| {
             let queue = if name == "bad" { &bad } else { &queue };
             let message = Some(message(queue, name));
@@ -244,7 +244,7 @@ fn what_fires_for_later_and_cannot_be_scheduled_leaves_nothing() {
         let (mut client, due) = (server.client(), format!("{{{queue}}}:due"));
         let definition = String::new();
         let entry = Definition { name: "a".into(), definition, done: 0, restart: false };
-        broker.put(&schedule, &[entry]).unwrap();
+        broker.put(&schedule, &[entry], &Guard::Always).unwrap();
         redis::cmd("SET").arg(&due).arg("text").exec(&mut client).unwrap();
         let later = message(&queue, "1").due(wall_ms() + 3_600_000);
         let firing = [Firing { name: "a".into(), from: 0, to: 1, message: Some(later) }];

@@ -1,10 +1,12 @@
 -- Removes entries of a schedule.
 --
--- KEYS  definitions, done, runs, sent, paused, revision
--- ARGV  names
--- Returns how many there were.
-local removed = redis.call('HDEL', KEYS[1], unpack(ARGV))
-for i = 2, 4 do redis.call('HDEL', KEYS[i], unpack(ARGV)) end
-redis.call('SREM', KEYS[5], unpack(ARGV))
-if removed > 0 then redis.call('INCR', KEYS[6]) end
+-- KEYS  leader, revision, definitions, done, runs, sent, paused
+-- ARGV  see guard.lua; then names
+-- Returns how many there were, nothing when the guard did not let it.
+if not guarded() then return false end
+local names = { unpack(ARGV, 3) }
+local removed = redis.call('HDEL', KEYS[3], unpack(names))
+for i = 4, 6 do redis.call('HDEL', KEYS[i], unpack(names)) end
+redis.call('SREM', KEYS[7], unpack(names))
+if removed > 0 then redis.call('INCR', KEYS[2]) end
 return removed
