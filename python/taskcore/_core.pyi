@@ -256,9 +256,9 @@ class Crontab:
         """
 
     @staticmethod
-    def parse(spec: str, count: int, first: int) -> list[int]:
-        """The numbers of a field that has so many from the first on; ValueError when it cannot be
-        read."""
+    def parse(spec: str, count: int, first: int) -> tuple[list[int], list[str]]:
+        """The numbers of a field that has so many from the first on, and a sentence about each part
+        that hardly means what it says; ValueError when it cannot be read."""
 
 @final
 class Schedule:

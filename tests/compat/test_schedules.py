@@ -123,6 +123,82 @@ def test_names_are_celerys(size: tuple[int, int], spec: str) -> None:
     assert schedules.crontab_parser(*size).parse(spec) == stock.crontab_parser(*size).parse(spec)
 
 
+ODD = st.lists(
+    st.sampled_from(
+        [
+            "*",
+            "/",
+            "-",
+            ",",
+            " ",
+            "+",
+            "_",
+            "!",
+            "0",
+            "1",
+            "2",
+            "5",
+            "12",
+            "31",
+            "mon",
+            "Sunday",
+            "jan",
+            "sat",
+            "x",
+        ]
+    ),
+    max_size=8,
+).map("".join)
+
+
+@given(ODD, st.sampled_from([(60, 0), (24, 0), (7, 0), (31, 1), (12, 1)]))
+@example("mon/2", (7, 0))
+@example("1, 5", (60, 0))
+@example("1-5-9", (60, 0))
+@example("mon - fri", (7, 0))
+@example("*/0", (60, 0))
+@example("*\n", (60, 0))
+@pytest.mark.filterwarnings("ignore:crontab field")
+def test_any_text_is_accepted_or_refused_as_by_celery(spec: str, size: tuple[int, int]) -> None:
+    try:
+        expected = stock.crontab_parser(*size).parse(spec)
+    except (stock.ParseException, ValueError):
+        expected = None
+    try:
+        found = schedules.crontab_parser(*size).parse(spec)
+    except schedules.ParseException:
+        found = None
+    assert found == expected
+
+
+ALL_FIELDS = st.fixed_dictionaries(
+    {name: field(*size) for name, size in {**FIELDS, "month_of_year": (12, 1)}.items()}
+)
+
+
+@given(ALL_FIELDS, st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)))
+@example({"day_of_month": 29, "month_of_year": 2}, datetime(2026, 1, 1, tzinfo=UTC))
+def test_a_crontab_of_all_fields_is_due_when_celerys_is(
+    fields: dict[str, Any], last: datetime
+) -> None:
+    ours, theirs = both("UTC", last)
+    try:
+        remaining = stock.crontab(**fields, **theirs).remaining_estimate(last)
+    except ValueError:
+        with pytest.raises(ValueError, match="never occurs"):
+            schedules.crontab(**fields, **ours)
+        return
+    except RuntimeError:
+        return  # Celery gives up looking
+    assert schedules.crontab(**fields, **ours).remaining_estimate(last) == remaining
+
+
+def test_what_is_passed_over_is_said() -> None:
+    with pytest.warns(UserWarning, match="`/2` is passed over") as said:
+        crontab = schedules.crontab(day_of_week="mon/2")
+    assert crontab.day_of_week == {1} and said[0].filename == __file__
+
+
 @pytest.mark.parametrize(
     "spec", ["", "1,,2", "-1", "*/", "1-5/", "61", "x", "*/0", "5/2", "1-", "60"]
 )

@@ -13,7 +13,9 @@ from typing import Any
 
 from taskcore import _core
 from taskcore.config.time_zone import zone
+from taskcore.exceptions import TaskcoreWarning
 from taskcore.schedules.base import BaseSchedule, schedstate
+from taskcore.utils import warn
 
 Cronspec = int | str | Iterable[int]
 
@@ -46,15 +48,19 @@ class crontab_parser:  # noqa: N801 - Celery's name
         self.min_ = min_
 
     def parse(self, spec: str) -> set[int]:
-        """The numbers that a field stands for: `*/15`, `1,13,30-45`, `fri-mon`.
+        """The numbers that a field stands for: `*/15`, `1,13,30-45`, `fri-mon`. What Celery passes
+        over (`mon/2`) is passed over with a warning.
 
         Raises:
             ParseException: naming the part that cannot be read.
         """
         try:
-            return set(_core.Crontab.parse(spec, self.max_, self.min_))
+            numbers, doubts = _core.Crontab.parse(spec, self.max_, self.min_)
         except ValueError as exc:
             raise self.ParseException(str(exc)) from None
+        for doubt in doubts:
+            warn(doubt, TaskcoreWarning)
+        return set(numbers)
 
 
 class crontab(BaseSchedule):  # noqa: N801 - Celery's name

@@ -38,7 +38,13 @@ impl Crontab {
     }
 
     #[staticmethod]
-    fn parse(py: Python<'_>, spec: &str, count: u32, first: u32) -> PyResult<Vec<u32>> {
-        field::parse(spec, count, first).map_err(|e| errors::argument(py, &e))
+    fn parse(
+        py: Python<'_>,
+        spec: &str,
+        count: u32,
+        first: u32,
+    ) -> PyResult<(Vec<u32>, Vec<String>)> {
+        let parsed = field::parse(spec, count, first).map_err(|e| errors::argument(py, &e))?;
+        Ok((parsed.numbers, parsed.doubts))
     }
 }

@@ -11,7 +11,7 @@ use crate::beat::field::parse;
 
 /// What an expression of five fields in Celery's order of keywords says.
 fn crontab(minute: &str, hour: &str, weekday: &str, day: &str, month: &str) -> Crontab {
-    let field = |spec, count, first| parse(spec, count, first).unwrap();
+    let field = |spec, count, first| parse(spec, count, first).unwrap().numbers;
     Crontab::new(
         &field(minute, 60, 0),
         &field(hour, 24, 0),
