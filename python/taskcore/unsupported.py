@@ -71,7 +71,6 @@ MODULES: Final = {
             "utils.serialization",
             "utils.text",
             "utils.threads",
-            "utils.time",
         ),
         _HELPERS,
     ),
@@ -141,10 +140,7 @@ SHELL_OPTIONS: Final = dict.fromkeys(
 """Of `shell`."""
 
 BEAT_OPTIONS: Final = {
-    **dict.fromkeys(
-        ("--detach", "--uid", "--gid", "--umask", "--executable"),
-        "let systemd, supervisor or a container run it",
-    ),
+    "--executable": "name the interpreter in front: `python3.12 -m taskcore -A proj beat`",
     **dict.fromkeys(
         ("--enable-remote-control", "--no-enable-remote-control", "-n", "--hostname"),
         "a beat answers no remote control: `taskcore -A proj beat list` shows what it has sent",

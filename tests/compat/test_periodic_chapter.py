@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from taskcore import Taskcore
+
 ON_CONFIGURE = """
 from PACKAGE import Celery
 from PACKAGE.schedules import crontab
@@ -117,6 +119,58 @@ def test_a_program_makes_the_same_schedule(program: str) -> None:
             for name, e in entries.items()
         }
     assert made["taskcore"] == made["celery"] != {}
+
+
+FROM_A_MODULE = """
+import sys, types
+from PACKAGE import Celery
+module = types.ModuleType("periodic_settings")
+module.beat_schedule = {"said": {"task": "tasks.test", "schedule": 5.0}}
+sys.modules["periodic_settings"] = module
+app = Celery(broker="memory://")
+app.config_from_object("periodic_settings")
+@app.task(name="tasks.test")
+def test(arg):
+    print(arg)
+app.add_periodic_task(10.0, test.s("early"), name="early")
+"""
+
+
+@pytest.mark.parametrize("program", [BEFORE_CONFIGURATION, FROM_A_MODULE])
+@pytest.mark.parametrize("package", ["celery", "taskcore"])
+def test_what_is_added_is_seen_in_the_schedule_at_once(program: str, package: str) -> None:
+    space: dict[str, Any] = {"__name__": "proj"}
+    exec(program.replace("PACKAGE", package), space)
+    app = space["app"]
+    names = {"early"} | ({"said"} if program is FROM_A_MODULE else set())
+    assert set(app.conf.beat_schedule) == names
+    app.add_periodic_task(10.0, space["test"].s("late"), name="late")
+    assert set(app.conf.beat_schedule) == names | {"late"}
+    app.finalize()
+    assert set(app.conf.beat_schedule) == names | {"late"}
+
+
+def test_what_was_added_stays_when_the_schedule_is_set_later() -> None:
+    # DIFFERENCE: Celery loses it when somebody has looked at the configuration before.
+    app = Taskcore(broker="memory://", set_as_current=False)
+    task = app.task(lambda: None, name="tasks.test")
+    app.add_periodic_task(10.0, task.s(), name="early")
+    app.conf.beat_schedule = {"said": {"task": "tasks.test", "schedule": 5.0}}
+    assert set(app.conf.beat_schedule) == {"said", "early"}
+    del app.conf.beat_schedule["early"]
+    app.finalize()
+    assert set(app.conf.beat_schedule) == {"said"}
+
+
+def test_of_two_calls_without_a_name_the_second_counts_and_that_is_said() -> None:
+    app = Taskcore(broker="memory://", set_as_current=False)
+    task = app.task(lambda: None, name="tasks.test")
+    app.add_periodic_task(10.0, task.s(), name="named")
+    app.add_periodic_task(10.0, task.s())
+    with pytest.warns(UserWarning, match="pass a `name` to keep both"):
+        app.add_periodic_task(20.0, task.s())
+    schedule = {name: entry["schedule"] for name, entry in app.conf.beat_schedule.items()}
+    assert schedule == {"named": 10.0, "tasks.test()": 20.0}
 
 
 @pytest.mark.parametrize("text", CRONTABS)

@@ -1,8 +1,13 @@
 """Beats, workers and the command line: what is due runs, once, and entries change while they run."""
 
-from collections.abc import Callable
+import grp
+import os
+import pwd
+import signal
+import subprocess
+import sys
 from datetime import datetime
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +15,6 @@ from support.beats import Beats, gaps, kill
 from support.redis_server import RedisServer
 from support.site import Site
 from support.wait import until
-from taskcore import Taskcore
-from taskcore.beat import Entries, StoreScheduler
 
 SECOND = {"tick": {"task": "ticking.tick", "schedule": 1.0, "args": ["a", 1]}}
 
@@ -170,6 +173,54 @@ def test_one_beat_a_pidfile(sqlite_site: Site) -> None:
     assert third.stop() == 0 and not (sqlite_site.folder / "pid").exists()
 
 
+def test_a_beat_in_the_background(sqlite_site: Site) -> None:
+    beats, folder = Beats(sqlite_site, SECOND), sqlite_site.folder / "place"
+    folder.mkdir()
+    options = ("--detach", "--workdir", "place", "--pidfile", "pid", "--logfile", "log")
+    first = beats.start(*options, "--umask", "027")
+    assert first.wait() == 0, first.output
+    pid = int((folder / "pid").read_text())
+    try:
+        until(lambda: "sent `tick`" in (folder / "log").read_text(), "it to send")
+        assert os.getpgid(pid) != os.getpgid(0) and os.getsid(pid) != os.getsid(0)
+        assert (folder / "log").stat().st_mode & 0o777 == 0o640
+        # What is wrong is said by the command itself.
+        second = beats.start(*options)
+        assert second.wait() == 1 and "of a process that runs" in second.output
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: not (folder / "pid").exists(), "it to end")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_beat_of_another_user(sqlite_site: Site) -> None:
+    beats = Beats(sqlite_site, SECOND, beat_gid="nogroup", beat_umask="077")
+    beat = beats.start("--pidfile", "pid")
+    beat.wait_for("leads")
+    assert (
+        f"Gid:\t{grp.getgrnam('nogroup').gr_gid}\t" in Path(f"/proc/{beat.pid}/status").read_text()
+    )
+    assert (sqlite_site.folder / "pid").stat().st_mode & 0o777 == 0o600
+    assert beat.stop() == 0
+    # A user of whom the test knows that it can read what a beat imports later is not everywhere.
+    program = """
+import os
+from taskcore.cli import daemon
+daemon.become("nobody", None, "027")
+print(os.getuid(), os.getgid(), os.getgroups(), oct(os.umask(0)))
+try:
+    daemon.become("root", None, None)
+except Exception as error:
+    print(error)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    user = pwd.getpwnam("nobody")
+    assert told.stdout.startswith(f"{user.pw_uid} {user.pw_gid} [{user.pw_gid}] 0o27\n")
+    assert "cannot become user `root`" in told.stdout and "only root may" in told.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -178,52 +229,16 @@ def test_one_beat_a_pidfile(sqlite_site: Site) -> None:
         (["add", "a", "t", "--crontab", "* *"], "has 2 fields"),
         (["add", "a", "t", "--crontab", "61 * * * *"], "`61`, expected a number from 0 to 59"),
         (["add", "a", "t", "--crontab", "* * * * *", "--timezone", "Mars"], "Europe/Oslo"),
-        (["--detach"], "systemd"),
+        (["--executable", "python"], "name the interpreter in front"),
+        (["--umask", "9"], "three octal digits"),
+        (["--uid", "no-such-user"], "expected a user of this machine"),
+        (["--gid", "no-such-group"], "expected a group of this machine"),
+        (["--detach", "--scheduler", "no.such:Scheduler"], "module:name"),
         (["--scheduler", "no.such:Scheduler"], "module:name"),
     ],
 )
 def test_what_cannot_be_is_said(sqlite_site: Site, words: list[str], told: str) -> None:
     beats = Beats(sqlite_site)
-    code = 2 if words == ["--detach"] or "expected one of" in told or "--timezone is" in told else 1
+    usage = ("expected one of", "--timezone is", "name the interpreter")
+    code = 2 if told.startswith(usage) else 1
     assert told in beats.cli(*words, code=code)
-
-
-class ChangedMeanwhile:
-    """The store of an app; somebody else changes an entry between what is read and what is put."""
-
-    def __init__(self, store: Any, change: Callable[[], object]) -> None:
-        self._store = store
-        self._change: Callable[[], object] | None = change
-        self.written: list[bool] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def put(self, *args: Any, **kwargs: Any) -> bool:
-        change, self._change = self._change, None
-        if change is not None:
-            change()
-        self.written.append(self._store.put(*args, **kwargs))
-        return self.written[-1]
-
-
-def test_who_adds_an_entry_looks_again_when_another_was_faster() -> None:
-    app = Taskcore("meanwhile", broker="memory://", set_as_current=False)
-    entries, other = Entries(app), Entries(app)
-    store = ChangedMeanwhile(entries._store, lambda: other.add("a", "theirs", 5.0, missed="skip"))
-    entries._store = store
-    entries.add("a", "mine", 5.0)
-    assert store.written == [False, True]
-    assert [entry.task for entry in entries.list()] == ["mine"]
-
-
-def test_an_entry_that_enters_the_code_meanwhile_is_not_overwritten() -> None:
-    app = Taskcore("meanwhile", broker="memory://", set_as_current=False)
-    app.conf.beat_schedule = {"a": {"task": "of the code", "schedule": 5.0}}
-    entries, leader = Entries(app), StoreScheduler(app)
-    entries._store = ChangedMeanwhile(entries._store, leader.tick)
-    with pytest.raises(ValueError, match="stands in `beat_schedule`"):
-        entries.add("a", "mine", 5.0)
-    with pytest.raises(ValueError, match="stands in `beat_schedule`"):
-        leader.add(name="a", task="mine", schedule=5.0)
-    assert [entry.task for entry in entries.list()] == ["of the code"]

@@ -295,7 +295,8 @@ def test_a_time_zone_may_be_an_object() -> None:
 
 
 def test_a_machine_without_zones_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tzdata", None)
+    for name in ["tzdata", *(name for name in sys.modules if name.startswith("tzdata."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     ZoneInfo.clear_cache()
     zoneinfo.reset_tzpath(to=[])
     try:
@@ -561,7 +562,7 @@ def test_a_function_is_no_router_here() -> None:
         ("beat_schedule", {"a": {"task": "t", "schedul": 1.0}}, "did you mean `schedule`"),
         ("beat_schedule", {"a": 1}, "name to periodic task"),
         ("beat_scheduler", 1, "module:name"),
-        ("beat_uid", "nobody", "systemd"),
+        ("beat_executable", "python", "interpreter in front"),
     ],
 )
 def test_what_is_refused_says_what_to_do(name: str, value: Any, told: str) -> None:

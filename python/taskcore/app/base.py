@@ -159,6 +159,7 @@ class Taskcore(Periodic, Sending, Program):
         for task in self.tasks.values():
             task._fast_path = None
             registry.annotate(self, task)
+        self._show_periodic()
 
     @property
     def executor(self) -> Executor:
@@ -295,7 +296,7 @@ class Taskcore(Periodic, Sending, Program):
 
     def _complete(self) -> None:
         self.conf.keys()
-        self._take_periodic()
+        self._show_periodic()
         self.on_after_configure.send(self, source=self.conf)
         from taskcore.app.builtin import register
 

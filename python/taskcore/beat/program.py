@@ -24,6 +24,7 @@ class Beat:
         pidfile: a file that says the number of the process while it runs.
         quiet: no banner.
         set_up_logging: called before it starts.
+        on_start: called when nothing can be wrong any more but the broker.
     """
 
     Service = Service
@@ -37,11 +38,13 @@ class Beat:
         pidfile: str | None = None,
         quiet: bool = False,
         set_up_logging: Callable[[], object] | None = None,
+        on_start: Callable[[], object] | None = None,
     ) -> None:
         self.app = app
         self.pidfile = pidfile or app.conf["beat_pidfile"]
         self.quiet = quiet
         self._set_up_logging = set_up_logging
+        self._on_start = on_start
         self._options = {
             "max_interval": max_interval,
             "schedule_filename": schedule,
@@ -71,6 +74,8 @@ class Beat:
             with pid_in(self.pidfile, "taskcore.beat"):
                 if not self.quiet:
                     print(self.banner(service), flush=True)
+                if self._on_start is not None:
+                    self._on_start()
                 service.start()
         finally:
             signal.signal(signal.SIGTERM, before)

@@ -10,9 +10,13 @@ from taskcore.beat.scheduler import logger
 from taskcore.exceptions import ImproperlyConfigured
 from taskcore.utils import symbol_by_name
 
+ENTRY_POINTS = ("taskcore.beat_schedulers", "celery.beat_schedulers")
+"""Where packages give their schedulers a short name."""
+
 
 def scheduler_class(named: Any) -> Any:
-    """The class of schedulers that a setting or an option names.
+    """The class of schedulers that a setting or an option names: `module:name`, `module.name`, or a
+    short name of an entry point.
 
     Raises:
         ImproperlyConfigured: there is none of that name.
@@ -20,12 +24,22 @@ def scheduler_class(named: Any) -> Any:
     if not isinstance(named, str):
         return named
     name = f"taskcore.{named.removeprefix('celery.')}" if named.startswith("celery.") else named
+    if "." not in name and ":" not in name:
+        name = _short_names().get(name, name)
     try:
         return symbol_by_name(name)
     except (ImportError, AttributeError, ValueError) as exc:
         raise ImproperlyConfigured(
             f"beat_scheduler is `{named}`: expected a class, as `module:name` ({exc})"
         ) from exc
+
+
+def _short_names() -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {
+        point.name: point.value for group in ENTRY_POINTS for point in entry_points(group=group)
+    }
 
 
 class Service:

@@ -17,6 +17,9 @@ from taskcore.schedules import BaseSchedule, crontab, schedule, solar
 SECOND = 1_000_000
 LATE = 10 * SECOND
 """A due time that is sent so late was not missed: another beat took over."""
+AHEAD = 25 * 3600 * SECOND
+"""A time of the clock that was sent and is still so far ahead was one of a clock that was wrong: by
+less it is one that the clock shows again, and that is sent once."""
 MOST = 200
 """Due times of one entry that are sent at once; the rest follows."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,6 +70,13 @@ def next_due(when: Any, done: int) -> int:
         if not when.relative:
             return done + every
     return max(from_datetime(when.next_after(to_datetime(done))), done + 1)
+
+
+def is_ahead(when: Any, done: int, now: int) -> bool:
+    """Whether an entry is done with a time that only a clock can have shown that was set back since:
+    waiting for it to come again might take years."""
+    at_the_clock = isinstance(when, (crontab, solar))
+    return done > now + (AHEAD if at_the_clock else LATE)
 
 
 def jittered(entry: Any, due: int) -> int:

@@ -17,7 +17,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from taskcore.beat import definition, slots
+from taskcore.beat import code, definition, slots
 from taskcore.beat.entries import Entries, store_of
 from taskcore.beat.entry import ScheduleEntry, arguments
 from taskcore.beat.scheduler import Scheduler, logger, message_options
@@ -32,6 +32,10 @@ RENEW = 2.0
 """Seconds between two renewals; three fit into a lease."""
 MOST = 500
 """Entries that are sent in one step."""
+
+
+def _now() -> int:
+    return int(time.time() * slots.SECOND)
 
 
 class Kept:
@@ -80,14 +84,22 @@ class StoreScheduler(Scheduler):
 
     def setup_schedule(self) -> None:
         """Takes the entries of the code; the others are read by whoever leads."""
-        code = self.app.conf["beat_schedule"]
-        self.data = {name: self._maybe_entry(name, fields) for name, fields in code.items()}
-        for name, entry in self.data.items():
-            if slots.is_known(entry.schedule):
-                try:
-                    slots.next_due(entry.schedule, 0)
-                except ValueError as exc:
-                    raise ValueError(f"schedule of entry `{name}`: {exc}") from None
+        self._code = code.copied(self.app)
+        self.data = code.made(self._code, self._maybe_entry)
+
+    def _take_code(self) -> bool:
+        """Takes over what the program has changed in its `beat_schedule`; whether there was
+        anything."""
+        said = code.copied(self.app)
+        if code.is_same(said, self._code):
+            return False
+        self._code = said
+        try:
+            self.data = code.made(said, self._maybe_entry)
+        except Exception as exc:  # of whoever has changed it
+            logger.error("beat: `beat_schedule` was changed, and stays as it was: %s", exc)
+            return False
+        return True
 
     def get_schedule(self) -> Any:
         """The entries by name: those of the code, and for the leader those of the store."""
@@ -118,23 +130,29 @@ class StoreScheduler(Scheduler):
         return max(min(wake - time.time(), self.max_interval), 0.0)
 
     def _ask(self, now: float) -> None:
+        if now < self._ask_at - 2 * RENEW:
+            logger.warning("beat: the clock was set back")
+            self._revision = None
         self._ask_at = now + RENEW
         leader, revision = self.store.lead(self.beat, LEASE)
         if self._away:
             self._away = False
             logger.warning("beat: connected again")
-        led, self.leads = self.leads, leader == self.beat
-        if not led and self.leads:
-            self.leads = self._write_code()
+        changed, leads = self._take_code(), leader == self.beat
+        # It leads once its entries are written: an error on the way leaves that to the next time.
+        led, self.leads = self.leads, False
+        if leads and led and not changed:
+            self.leads = True
+        elif leads:
             self._revision = None
-            if self.leads:
-                logger.info("beat: `%s` leads", self.beat)
-            else:
+            self.leads = self._write_code()
+            if not self.leads:
                 self._ask_at = now
-                logger.warning(
-                    "beat: `%s` has lost the lead before it wrote its entries", self.beat
-                )
-        elif led and not self.leads:
+                text = "beat: `%s` has lost the lead before it wrote its entries"
+                logger.warning(text, self.beat)
+            elif not led:
+                logger.info("beat: `%s` leads", self.beat)
+        elif led:
             logger.warning("beat: `%s` leads now, `%s` waits", leader, self.beat)
             self._kept, self._due = {}, []
         if self._revision != revision:
@@ -170,18 +188,9 @@ class StoreScheduler(Scheduler):
         Returns:
             False when another beat leads by now: this one has slept longer than its lease.
         """
-        before = {name: definition.load(text) for name, text, *_ in self.store.entries()[1]}
-        gone = [name for name, said in before.items() if said["code"] and name not in self.data]
+        gone, changed = code.changes(self.data, self.store.entries()[1], _now())
         if gone and self.store.remove(gone, leader=self.beat) is None:
             return False
-        now = slots.from_datetime(datetime.now(UTC))
-        changed = []
-        for name, entry in self.data.items():
-            text = definition.dump(entry, code=True)
-            said, known = definition.load(text), before.get(name)
-            if said != known:
-                restart = known is None or known["schedule"] != said["schedule"]
-                changed.append((name, text, now, restart))
         return not changed or bool(self.store.put(changed, leader=self.beat))
 
     def _read(self) -> None:
@@ -202,6 +211,7 @@ class StoreScheduler(Scheduler):
             if sent_at is not None:
                 entry.last_run_at = datetime.fromtimestamp(sent_at, UTC)
             kept[name] = Kept(entry, done)
+        self._begin_anew(kept)
         self._kept, self._due, self._revision = kept, [], revision
         refused, self._refused = self._refused, {}
         for name, one in kept.items():
@@ -212,6 +222,21 @@ class StoreScheduler(Scheduler):
                 )
                 again = RENEW
             self._schedule(one, again)
+
+    def _begin_anew(self, kept: dict[str, Kept]) -> None:
+        """Has entries begin now that are done with a time of a clock that was wrong."""
+        now = _now()
+        ahead = [
+            (name, one)
+            for name, one in kept.items()
+            if slots.is_ahead(one.entry.schedule, one.done, now)
+        ]
+        if ahead:
+            names = ", ".join(name for name, _ in ahead)
+            logger.warning("beat: the clock was set back: `%s` begin anew", names)
+            moved = self.store.fire([(name, one.done, now, None) for name, one in ahead])
+            for (_, one), done in zip(ahead, moved, strict=True):
+                one.done = one.done if done is None else now
 
     def _entry(self, name: str, text: str) -> Any:
         said = definition.load(text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from taskcore import unsupported
+from taskcore.cli import daemon
 from taskcore.cli.session import Session, explained, pass_session
 from taskcore.cli.values import Json
 from taskcore.cli.worker import LEVELS
+from taskcore.contrib import django
 from taskcore.exceptions import ImproperlyConfigured
 from taskcore.worker import log_setup
 
@@ -70,6 +73,20 @@ class BeatGroup(click.Group):
     type=click.Path(dir_okay=False),
     help="Write the number of the process there, and refuse to run twice.",
 )
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Run in the background, once what can be wrong is known not to be.",
+)
+@click.option("--uid", metavar="USER", help="Become this user, by name or number; root may.")
+@click.option("--gid", metavar="GROUP", help="Become one of this group.")
+@click.option("--umask", metavar="OCTAL", help="Rights that files do not get, as in 022.")
+@click.option(
+    "--workdir",
+    metavar="PATH",
+    type=click.Path(exists=True, file_okay=False),
+    help="Run in this folder; other paths are relative to it.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
 @pass_session
 @click.pass_context
@@ -89,14 +106,37 @@ def beat(
     if ctx.invoked_subcommand is not None:
         return
     app = session.app
+    begun = _settle(app, options)
+    options["quiet"] = options["quiet"] or session.quiet
+    django.set_up()
     level = logging.getLevelNamesMapping()[loglevel.upper()]
+    if begun is not None and not (logfile or app.conf["beat_logfile"]):
+        click.echo("a beat in the background has nowhere to log to: add --logfile", err=True)
     path = log_setup.path_of(logfile or app.conf["beat_logfile"], f"beat@{socket.gethostname()}")
     from taskcore.beat.program import Beat
 
+    def set_up_logging() -> None:
+        log_setup.set_up(app, level, path)
+
     try:
-        Beat(app, set_up_logging=lambda: log_setup.set_up(app, level, path), **options).run()
+        Beat(app, set_up_logging=set_up_logging, on_start=begun, **options).run()
     except (ImproperlyConfigured, FileExistsError, ValueError) as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def _settle(app: Any, options: dict[str, Any]) -> Callable[[], object] | None:
+    """Goes where the program is to run, and becomes who is to run it; what is called once it has
+    begun."""
+    workdir = options.pop("workdir")
+    if workdir is not None:
+        os.chdir(workdir)
+    who = {name: options.pop(name) or app.conf[f"beat_{name}"] for name in ("uid", "gid", "umask")}
+    begun = daemon.detach() if options.pop("detach") else None
+    try:
+        daemon.become(**who)
+    except ImproperlyConfigured as exc:
+        raise click.ClickException(str(exc)) from exc
+    return begun
 
 
 @beat.command("list")

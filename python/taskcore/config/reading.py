@@ -28,6 +28,11 @@ class ReadAsMapping:
     def __len__(self) -> int:
         return len(self._resolved())
 
+    def first(self, *keys: str) -> Any:
+        """The value of the first of these settings that exists and has one, else None."""
+        values = self._resolved()
+        return next((values[key] for key in keys if values.get(key) is not None), None)
+
     def keys(self) -> list[str]:
         """All names."""
         return list(self._resolved())

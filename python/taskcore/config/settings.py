@@ -160,6 +160,9 @@ TABLE: Final = (
        "A time of a crontab that was missed is not sent when it is older than this. Default: however old."),
     _S("beat_logfile", "", "str?", None, "The log of `taskcore beat`, as its `--logfile`."),
     _S("beat_pidfile", "", "str?", None, "A file with the number of the process of `taskcore beat`, as its `--pidfile`."),
+    _S("beat_uid", "", "str?", None, "User that `taskcore beat` becomes, as its `--uid`."),
+    _S("beat_gid", "", "str?", None, "Group that `taskcore beat` becomes, as its `--gid`."),
+    _S("beat_umask", "", "str?", None, "Rights that its files do not get, in octal, as its `--umask`."),
     # What is loaded.
     _S("imports", "CELERY_IMPORTS", "names", (), "Modules to import when a worker starts."),
     _S("include", "CELERY_INCLUDE", "names", (), "More of the same; what `Taskcore(include=...)` sets."),
@@ -279,7 +282,7 @@ IGNORED: Final = frozenset(
 
 # fmt: off
 REFUSED: Final[dict[str, Any]] = {
-    "beat_executable": None, "beat_gid": None, "beat_uid": None, "beat_umask": None,
+    "beat_executable": None,
     "broker_read_url": None, "broker_write_url": None, "broker_use_ssl": False,
     "broker_port": None, "broker_user": None, "broker_password": None, "broker_vhost": None,
     "override_backends": None, "redis_backend_use_ssl": None, "redis_db": None, "redis_host": None, "redis_port": None,
@@ -296,10 +299,7 @@ REFUSED: Final[dict[str, Any]] = {
 
 _IN_THE_URL: Final = "write it into `broker_url` or `result_backend`"
 REMEDIES: Final = {
-    **dict.fromkeys(
-        ("beat_executable", "beat_gid", "beat_uid", "beat_umask"),
-        "let systemd, supervisor or a container run it",
-    ),
+    "beat_executable": "name the interpreter in front: `python3.12 -m taskcore -A proj beat`",
     "broker_read_url": "name one server in `broker_url`",
     "broker_write_url": "name one server in `broker_url`",
     "broker_use_ssl": "use a `rediss://` URL",

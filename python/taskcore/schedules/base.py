@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 
 from taskcore import current
+from taskcore.config.time_zone import zone
 
 
 class schedstate(NamedTuple):  # noqa: N801 - Celery's name
@@ -30,6 +31,8 @@ class BaseSchedule:
         app: default: the current app.
     """
 
+    _tz: tzinfo | None = None
+
     def __init__(self, nowfun: Callable[[], datetime] | None = None, app: Any = None) -> None:
         self.nowfun = nowfun
         self._app = app
@@ -45,9 +48,13 @@ class BaseSchedule:
 
     @property
     def tz(self) -> tzinfo:
-        """The zone in which it is due."""
-        zone: tzinfo = self.app.timezone
-        return zone
+        """The zone in which it is due: its own, or the app's."""
+        own: tzinfo = self.app.timezone if self._tz is None else self._tz
+        return own
+
+    @tz.setter
+    def tz(self, tz: str | tzinfo | None) -> None:
+        self._tz = None if tz is None else zone(tz, True)
 
     @property
     def utc_enabled(self) -> bool:

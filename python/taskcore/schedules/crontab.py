@@ -12,7 +12,6 @@ from math import floor
 from typing import Any
 
 from taskcore import _core
-from taskcore.config.time_zone import zone
 from taskcore.exceptions import TaskcoreWarning
 from taskcore.schedules.base import BaseSchedule, schedstate
 from taskcore.utils import warn
@@ -112,7 +111,9 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
         nowfun: Callable[[], datetime] | None = None,
         app: Any = None,
     ) -> None:
-        self._tz = None if tz is None else zone(tz, True)
+        # A subclass may have set the zone before.
+        if tz is not None:
+            self.tz = tz
         BaseSchedule.__init__(self, nowfun=nowfun, app=app)
 
     @classmethod
@@ -130,11 +131,6 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
             )
         minute, hour, day_of_month, month_of_year, day_of_week = fields
         return cls(minute, hour, day_of_week, day_of_month, month_of_year)
-
-    @property
-    def tz(self) -> tzinfo:
-        """The zone of the clock."""
-        return self._tz if self._tz is not None else super().tz
 
     @staticmethod
     def _expand_cronspec(cronspec: Any, max_: int, min_: int = 0) -> set[int]:

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from taskcore.schedules.base import BaseSchedule, schedstate
-
-_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+from taskcore.utils.time import humanize_seconds
 
 
 class schedule(BaseSchedule):  # noqa: N801 - Celery's name
@@ -42,7 +41,7 @@ class schedule(BaseSchedule):  # noqa: N801 - Celery's name
     @property
     def human_seconds(self) -> str:
         """The interval in the largest unit that it fills."""
-        return humanize(self.seconds)
+        return humanize_seconds(self.seconds)
 
     def next_after(self, last_run_at: datetime) -> datetime:
         """When the interval has passed."""
@@ -81,16 +80,6 @@ def maybe_schedule(s: Any, relative: bool = False, app: Any = None) -> Any:
         return schedule(s, relative, app=app)
     s.app = app
     return s
-
-
-def humanize(seconds: float) -> str:
-    """`1.50 minutes`, `1.00 second`, `now`."""
-    seconds = round(seconds, 2)
-    for size, unit in _UNITS:
-        if seconds >= size:
-            count = seconds / size
-            return f"{count:.2f} {unit}{'' if count == 1 else 's'}"
-    return "now"
 
 
 def _as_delta(value: Any) -> Any:

@@ -24,9 +24,8 @@ _inherited: list[Any] = []
 object would say goodbye to its server, or release a lock."""
 
 
-def connect() -> bool:
-    """Sets up Django and has the worker of this process look after its connections, if the program
-    configures Django; whether it does.
+def set_up() -> bool:
+    """Sets up Django, if the program configures it; whether it does.
 
     Warns:
         TaskcoreWarning: the environment names settings of Django, and Django is not installed.
@@ -40,6 +39,13 @@ def connect() -> bool:
     import django
 
     django.setup()
+    return True
+
+
+def connect() -> bool:
+    """As `set_up`, and has the worker of this process look after Django's connections."""
+    if not set_up():
+        return False
     signals.worker_init.connect(_before_fork)
     signals.worker_process_init.connect(_after_fork)
     signals.task_prerun.connect(_before_task)
