@@ -67,6 +67,10 @@ def start_zygote(
         dumps: descriptor that SIGUSR1 to the zygote has the stacks of its children written to.
     """
     ours, theirs = socket.socketpair()
+    # What exists now is never garbage; untouched by the collector it stays shared between the worker,
+    # the zygote and the children.
+    gc.collect()
+    gc.freeze()
     # What is buffered would be written once by each process.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -146,10 +150,6 @@ class _Zygote:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
-        # What exists now is never garbage; untouched by the collector it stays shared between the
-        # children.
-        gc.collect()
-        gc.freeze()
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.wakeup, select.POLLIN)

@@ -97,6 +97,20 @@ pub trait Broadcast: Broker {
         Err(Capability::Broadcast.missing(self.url()))
     }
 
+    /// Whether anybody hears now what is said there under this key; true where that cannot be known.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// `Connection` when the broker cannot be reached before `deadline`.
+    fn is_heard(
+        &self,
+        _exchange: &Exchange,
+        _routing_key: &str,
+        _deadline: Instant,
+    ) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Hears what is said from when this returns until the subscriber is dropped. What fits several
     /// bindings is heard once.
     fn subscribe(&self, _bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {

@@ -78,8 +78,7 @@ impl Worker {
             }
             Verdict::Run { task } => {
                 let suspect = delivery.suspect;
-                self.tell_received(message, now);
-                let key = self.accept(task, Place::Ready, delivery, message);
+                let key = self.accept(task, Place::Ready, delivery, message, now);
                 if self.rates.limits(task) {
                     self.admit(key, now);
                 } else if suspect {
@@ -89,8 +88,7 @@ impl Worker {
                 }
             }
             Verdict::Wait { task, due } if self.eta.len() < window::HELD => {
-                self.tell_received(message, now);
-                let key = self.accept(task, Place::Held, delivery, message);
+                let key = self.accept(task, Place::Held, delivery, message, now);
                 self.eta.push(due, key);
             }
             Verdict::Wait { due, .. } | Verdict::Defer { due } => {
@@ -98,22 +96,22 @@ impl Worker {
             }
             Verdict::Expire { task } => {
                 task_log::expired(message.headers.display_name(), &message.headers.id);
-                self.tell_received(message, now);
-                self.tell_revoked(&message.headers.id, None, true, now);
                 let ignored =
                     message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
                 let decision = settle::expired(message, ignored, self.context(now));
                 let request = self.request(task, delivery, message);
+                self.tell_received(&request.message, now);
+                self.tell_revoked(&request.id, None, true, now);
                 self.conclude(decision, request);
             }
             Verdict::Revoke { task } => {
-                self.tell_received(message, now);
                 let request = self.request(task, delivery, message);
+                self.tell_received(&request.message, now);
                 self.revoke_request(request, now);
             }
             Verdict::Exhausted { task } => {
-                self.tell_received(message, now);
                 let request = self.request(task, delivery, message);
+                self.tell_received(&request.message, now);
                 self.exhaust(request, now);
             }
             Verdict::Unknown { reason } => self.park(delivery, message, (UNKNOWN, reason), now),
@@ -161,8 +159,10 @@ impl Worker {
         place: Place,
         delivery: Delivery,
         message: &mut Message,
+        now: Now,
     ) -> u64 {
         let mut request = self.request(task, delivery, message);
+        self.tell_received(&request.message, now);
         let name = self.shown(&request);
         if self.config.log_tasks {
             task_log::received(name, &request);

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     broker::{
-        broadcast::{Binding, BroadcastMessage, REVOKED_MAX, Subscriber},
+        broadcast::{Binding, BroadcastMessage, Exchange, REVOKED_MAX, Subscriber},
         inbox::Inbox,
     },
     clock::Millis,
@@ -33,6 +33,14 @@ impl Subscribers {
     pub(super) fn tell(&self, batch: &[BroadcastMessage]) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|inbox| inbox.upgrade().map(|inbox| inbox.put(batch)).is_some());
+    }
+
+    /// Whether anybody wants what is said there under this key.
+    pub(super) fn are_there(&self, exchange: &Exchange, routing_key: &str) -> bool {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .filter_map(Weak::upgrade)
+            .any(|inbox| inbox.bindings.iter().any(|binding| binding.is_for(exchange, routing_key)))
     }
 }
 

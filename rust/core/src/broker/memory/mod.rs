@@ -28,7 +28,7 @@ use self::{
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Delivery, HORIZON_MS,
     Outgoing, QueueStats, Recovered, Schedule, Settlement, Subscription, Tag, Want,
-    broadcast::{Binding, BroadcastMessage, Subscriber},
+    broadcast::{Binding, BroadcastMessage, Exchange, Subscriber},
     encoded,
     order::Turns,
     schedule::{Definition, Entries, Firing, Guard, Leader},
@@ -199,6 +199,10 @@ impl Broadcast for MemoryBroker {
     fn broadcast(&self, batch: &[BroadcastMessage], _deadline: Instant) -> Result<()> {
         self.store.subscribers.tell(batch);
         Ok(())
+    }
+
+    fn is_heard(&self, exchange: &Exchange, routing_key: &str, _: Instant) -> Result<bool> {
+        Ok(self.store.subscribers.are_there(exchange, routing_key))
     }
 
     fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {

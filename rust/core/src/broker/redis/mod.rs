@@ -29,7 +29,7 @@ use std::{
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats,
     Schedule, Subscription,
-    broadcast::{Binding, BroadcastMessage, Subscriber},
+    broadcast::{Binding, BroadcastMessage, Exchange, Subscriber},
     encoded,
     schedule::{Definition, Entries, Firing, Guard, Leader},
 };
@@ -170,6 +170,10 @@ impl Admin for RedisBroker {
 impl Broadcast for RedisBroker {
     fn broadcast(&self, batch: &[BroadcastMessage], deadline: Instant) -> Result<()> {
         self.exchanges.say(&self.pool, batch, deadline)
+    }
+
+    fn is_heard(&self, exchange: &Exchange, routing_key: &str, deadline: Instant) -> Result<bool> {
+        self.exchanges.is_heard(&self.pool, (exchange, routing_key), deadline)
     }
 
     fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {

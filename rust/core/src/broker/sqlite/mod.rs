@@ -35,7 +35,7 @@ use self::{broadcast::SqliteSubscriber, consumer::SqliteConsumer, epoch::Epoch};
 use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats,
     Schedule, Subscription,
-    broadcast::{Binding, BroadcastMessage, ExchangeType, Subscriber},
+    broadcast::{Binding, BroadcastMessage, Exchange, ExchangeType, Subscriber},
     encoded,
     schedule::{Definition, Entries, Firing, Guard, Leader},
 };
@@ -156,6 +156,11 @@ impl Broadcast for SqliteBroker {
         let publishes = batch.iter().any(|message| message.exchange.kind == ExchangeType::Topic);
         let cost = Cost { durable: false, publishes, rows: batch.len(), bytes };
         database.write(cost, deadline, move |tx| broadcast::say(tx, &batch))
+    }
+
+    fn is_heard(&self, exchange: &Exchange, routing_key: &str, _: Instant) -> Result<bool> {
+        let bindings = self.handle.database().read(|c| broadcast::bindings(c, clock::wall_ms()))?;
+        Ok(bindings.iter().any(|binding| binding.is_for(exchange, routing_key)))
     }
 
     fn subscribe(&self, bindings: Vec<Binding>) -> BoxFuture<'_, Result<Arc<dyn Subscriber>>> {

@@ -18,7 +18,11 @@ use crate::{
     event::EXCHANGE,
     future::BoxFuture,
     message::Message,
-    worker::{Command, EventOptions, Stop, event_sender::EventSender},
+    worker::{
+        Command, EventOptions, Stop,
+        event_sender::EventSender,
+        task_event::{TaskEvent, What},
+    },
 };
 
 async fn listening(lab: &Lab) -> Arc<dyn Subscriber> {
@@ -80,6 +84,10 @@ impl Broadcast for Carrier {
     }
 }
 
+fn cancelled(id: &str) -> TaskEvent {
+    TaskEvent { at: 0, what: What::Cancelled { id: id.into() } }
+}
+
 #[tokio::test]
 async fn heartbeats_go_on_after_an_outage() {
     let carrier = Carrier::new();
@@ -113,12 +121,14 @@ async fn what_the_broker_refuses_is_dropped_and_holds_up_nothing() {
     let sender = carrier.sender(None);
     sender.start();
     carrier.set_fault(Some(ErrorKind::TooLarge));
-    sender.send(b"[1, 2".to_vec(), 2);
+    sender.send(&mut vec![cancelled("1"), cancelled("2")]);
     carrier.failed.notified().await;
     carrier.set_fault(None);
-    sender.send(b"[3".to_vec(), 1);
+    sender.send(&mut vec![cancelled("3")]);
     let heard = listener.receive().await.unwrap().messages;
-    assert_eq!(heard.iter().map(|message| &message.body[..]).collect::<Vec<_>>(), [b"[3]"]);
+    assert_eq!(heard.len(), 1);
+    let events: Vec<Value> = serde_json::from_slice(&heard[0].body).unwrap();
+    assert_eq!(events.iter().map(|event| &event["uuid"]).collect::<Vec<_>>(), ["3"]);
     assert!(sender.close());
     sender.ended().await;
 }

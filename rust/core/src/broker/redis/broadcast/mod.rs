@@ -21,7 +21,7 @@ use self::{
 };
 use crate::{
     broker::{
-        broadcast::{Binding, BroadcastMessage, ExchangeType, Heard, Subscriber},
+        broadcast::{Binding, BroadcastMessage, Exchange, ExchangeType, Heard, Subscriber},
         inbox::Inbox,
     },
     error::Result,
@@ -97,7 +97,7 @@ impl Exchanges {
         let unheard = if bytes >= ASK { self.unheard(lease, batch)? } else { HashSet::new() };
         let (mut piece, mut bytes) = (Pipeline::new(), 0);
         for (message, tag) in batch.iter().zip(Tags::new()) {
-            let channel = self.names.channel(message);
+            let channel = self.names.channel(&message.exchange, &message.routing_key);
             if unheard.contains(&channel) {
                 continue;
             }
@@ -112,30 +112,30 @@ impl Exchanges {
         lease.pipeline(&piece).map(drop)
     }
 
-    /// The channels of a batch on which nobody listens. Who listens by a pattern may listen on all.
+    /// The channels of a batch on which nobody listens.
     fn unheard(
         &self,
         lease: &mut Lease,
         batch: &[&BroadcastMessage],
     ) -> redis::RedisResult<HashSet<String>> {
-        let channels: HashSet<String> =
-            batch.iter().map(|message| self.names.channel(message)).collect();
-        let mut ask = Pipeline::new();
-        ask.cmd("PUBSUB").arg("NUMPAT");
-        let count = ask.cmd("PUBSUB").arg("NUMSUB");
-        for channel in &channels {
-            count.arg(channel);
-        }
-        let mut replies = lease.pipeline(&ask)?.into_iter();
-        let patterns: Option<u64> = replies.next().and_then(|n| redis::from_redis_value(n).ok());
-        let counts: Vec<(String, u64)> =
-            replies.next().and_then(|n| redis::from_redis_value(n).ok()).unwrap_or_default();
-        let silent = counts.into_iter().filter(|(_, listeners)| *listeners == 0);
-        Ok(if patterns == Some(0) {
-            silent.map(|(channel, _)| channel).collect()
-        } else {
-            HashSet::new()
-        })
+        let channel = |message: &&BroadcastMessage| {
+            self.names.channel(&message.exchange, &message.routing_key)
+        };
+        silent(lease, &batch.iter().map(channel).collect())
+    }
+
+    /// Whether anybody may hear what is said there under this key.
+    pub(super) fn is_heard(
+        &self,
+        pool: &Pool,
+        (exchange, routing_key): (&Exchange, &str),
+        deadline: Instant,
+    ) -> Result<bool> {
+        let channel = self.names.channel(exchange, routing_key);
+        let silent = pool.repeat("ask who listens", deadline, |lease| {
+            silent(lease, &HashSet::from([channel.clone()]))
+        })?;
+        Ok(silent.is_empty())
     }
 
     pub(super) async fn subscribe(&self, bindings: Vec<Binding>) -> Result<Arc<dyn Subscriber>> {
@@ -144,4 +144,24 @@ impl Exchanges {
         let listening = Arc::clone(&self.channels).listen(&inbox).await?;
         Ok(Arc::new(RedisSubscriber { inbox, _listening: listening, _bound: bound }))
     }
+}
+
+/// Those of these channels on which nobody listens. Who listens by a pattern may listen on all.
+fn silent(lease: &mut Lease, channels: &HashSet<String>) -> redis::RedisResult<HashSet<String>> {
+    let mut ask = Pipeline::new();
+    ask.cmd("PUBSUB").arg("NUMPAT");
+    let count = ask.cmd("PUBSUB").arg("NUMSUB");
+    for channel in channels {
+        count.arg(channel);
+    }
+    let mut replies = lease.pipeline(&ask)?.into_iter();
+    let patterns: Option<u64> = replies.next().and_then(|n| redis::from_redis_value(n).ok());
+    let counts: Vec<(String, u64)> =
+        replies.next().and_then(|n| redis::from_redis_value(n).ok()).unwrap_or_default();
+    let silent = counts.into_iter().filter(|(_, listeners)| *listeners == 0);
+    Ok(if patterns == Some(0) {
+        silent.map(|(channel, _)| channel).collect()
+    } else {
+        HashSet::new()
+    })
 }

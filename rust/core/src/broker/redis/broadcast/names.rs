@@ -5,7 +5,7 @@
 //! a prefix of channels to the server and judged by whoever hears it.
 
 use crate::{
-    broker::broadcast::{Binding, BroadcastMessage, ExchangeType},
+    broker::broadcast::{Binding, Exchange, ExchangeType},
     redis_connection::glob,
 };
 
@@ -22,12 +22,12 @@ impl Names {
     }
 
     /// Where a message of this routing key is published. A fanout exchange has one channel.
-    pub(super) fn channel(&self, message: &BroadcastMessage) -> String {
-        let key = match message.exchange.kind {
-            ExchangeType::Topic => &*message.routing_key,
+    pub(super) fn channel(&self, exchange: &Exchange, routing_key: &str) -> String {
+        let key = match exchange.kind {
+            ExchangeType::Topic => routing_key,
             ExchangeType::Fanout | ExchangeType::Direct | ExchangeType::Headers => "",
         };
-        self.keyed(&message.exchange.name, key)
+        self.keyed(&exchange.name, key)
     }
 
     fn keyed(&self, exchange: &str, key: &str) -> String {
