@@ -535,7 +535,9 @@ class Request:
         returns their task ids."""
 
 if sys.platform != "win32":
-    def run_child(fd: int, memory: int, executor: object, log_tasks: bool) -> int:
+    def run_child(
+        fd: int, memory: int, executor: object, log_tasks: bool, max_memory: int | None
+    ) -> int:
         """The life of a pool child: receive, execute, reply, until the parent closes the socket or says
         stop. Takes over both descriptors. Returns the exit code.
 
@@ -543,7 +545,8 @@ if sys.platform != "win32":
             fd: the socket to the worker.
             memory: what the child shares with it.
             executor: `taskcore.execution.executor.Executor`.
-            log_tasks: whether outcomes carry the printable result."""
+            log_tasks: whether outcomes carry the printable result.
+            max_memory: after a task that has left it with more KiB than this it begins no other."""
 
     def soft_limit_due() -> bool:
         """In a child's handler of SIGUSR1: whether the signal is meant for the call that runs now."""
@@ -573,6 +576,7 @@ class Worker:
                 slot, -1 = disabled), `prefetch_bytes`, `accept_content` (list of MIME types),
                 `max_deliveries`, `result_expires` (seconds or None), `log_level` (int, as in
                 logging), `log_file` (str or None), `max_tasks_per_child` (int or None),
+                `autoscale` (least and most slots, and seconds; or None),
                 `time_limit`, `soft_time_limit` (seconds or None), `shutdown_timeout` (seconds or
                 None), `disable_rate_limits`, `revokes_max`, `revoke_expires` (seconds),
                 `event_exchange`, `task_events`, `heartbeat` (seconds or None for none), `utcoffset`
@@ -660,13 +664,32 @@ class Worker:
         Raises:
             ValueError: none would be left.
         """
+    def autoscale(self, most: int | None = None, least: int | None = None) -> tuple[int, int]:
+        """Changes between what the pool grows and shrinks by itself; None leaves a bound. Returns the
+        most and the least from now on.
+
+        Raises:
+            ValueError: the most is below the least.
+            NotSupportedError: the pool does not scale by itself.
+        """
+    def restart(self, tasks: Sequence[object], modules: str) -> None:
+        """Replaces the processes of the pool, each when what it runs has ended. Returns when that has
+        begun.
+
+        Args:
+            tasks: as for `__new__`; those that are new are accepted from now on.
+            modules: JSON, a list of pairs: what the new processes import first, and whether anew.
+
+        Raises:
+            NotSupportedError: the pool has no processes.
+        """
     def revoked(self) -> list[str]:
         """Ids that are dropped when they come, the oldest first."""
     def report(self) -> dict[str, Any]:
         """Everything that the worker holds and has done: `stats` (as above), `slots`, `active`,
         `reserved`, `scheduled` (lists of dicts of `id`, `name`, `queue`, `redeliveries`,
         `acknowledged`, `time_start`, `worker_pid`, `message`), `total` (executions by task), `rate_limits` (per
-        second, by task), `queues`."""
+        second, by task), `queues`, `autoscale` (most and least, or None)."""
 
 def invalidate_tasks() -> None:
     """Says that hooks, receivers of signals or settings have changed: every thread that runs tasks

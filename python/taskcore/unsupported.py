@@ -114,6 +114,7 @@ RESULT: Final[dict[str, str]] = {}
 
 
 COMMANDS: Final = {
+    "flower": "it runs beside Celery, and shows workers of both kinds: `celery --broker=URL flower`",
     "multi": "start several workers by systemd, supervisor or a container each",
     "amqp": "`queues`, `purge` and `dead` look after queues",
     "migrate": "read from one app and publish with `send_many` of the other",
@@ -127,8 +128,6 @@ WORKER_OPTIONS: Final = {
         ("-D", "--detach", "--uid", "--gid", "--umask", "--executable"),
         "let systemd, supervisor or a container run it",
     ),
-    "--autoscale": "`-c` says how many tasks run at the same time",
-    "--max-memory-per-child": "`--max-tasks-per-child` replaces processes",
     "--pool-start-method": "processes are forked from one that has the app loaded",
     "--heartbeat-interval": "a worker renews its lease by itself",
 }

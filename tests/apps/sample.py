@@ -268,6 +268,11 @@ def pid() -> int:
     return os.getpid()
 
 
+def take_memory(mebibytes: int) -> int:
+    """Has so much memory for a moment."""
+    return len(b"x" * (mebibytes << 20))
+
+
 def watch_current(_: int) -> int:
     """From now on SIGUSR2 writes which request is the current one, and is told to this process."""
     from taskcore.context import get_request
@@ -361,6 +366,7 @@ def make(**conf: Any) -> Taskcore:
         start_program,
         start_daemon,
         pid,
+        take_memory,
         watch_current,
         gather,
         ignore,

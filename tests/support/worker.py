@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskcore import _core
-from taskcore.worker.boot import WorkerOptions, configure, make_task_spec
+from taskcore.worker.boot import WorkerOptions, configure
+from taskcore.worker.task_spec import make_task_spec
 
 
 @contextmanager

@@ -22,10 +22,10 @@ from taskcore.worker.boot import (
     boot,
     configure,
     cores,
-    make_task_spec,
 )
 from taskcore.worker.controller import WorkController
 from taskcore.worker.os_signals import OsSignals
+from taskcore.worker.task_spec import make_task_spec
 
 
 def test_settings_and_options(app: Any) -> None:
@@ -128,7 +128,7 @@ def test_the_order_of_things(app: Any, core: Any, monkeypatch: pytest.MonkeyPatc
 
     def start_zygote(make: Any, **options: Any) -> tuple[int, int]:
         order.append("zygote")
-        assert make() is app.executor and not core.Worker.made
+        assert make([]) is app.executor and not core.Worker.made
         return 7, 8
 
     child.__dict__["start_zygote"] = start_zygote

@@ -1,5 +1,5 @@
 """The command line: `taskcore -A proj worker`, `beat`, `call`, `result`, `queues`, `purge`, `dead`,
-`status`, `inspect`, `control`, `health`, `events`, `report`, `shell`,
+`status`, `inspect`, `control`, `health`, `events` (also `top`), `report`, `shell`,
 `list`, `upgrade`.
 
 Options in front of the command say which app and, where they differ from its configuration, which
@@ -128,3 +128,4 @@ for command in (
     upgrade,
 ):
     main.add_command(command)
+main.add_command(events, "top")

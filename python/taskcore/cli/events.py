@@ -31,7 +31,7 @@ def events(
     frequency: float,
     maxrate: str | None,
 ) -> None:
-    """Follow what workers do.
+    """Follow what workers do; `top` is another name.
 
     Workers tell what happens to their tasks when they were started with `-E`, or were told to by
     `taskcore control enable_events`.

@@ -34,6 +34,13 @@ def node_name(pattern: str, host: str) -> str:
     return name.replace("%h", host).replace("%n", first).replace("%d", domain)
 
 
+def concurrency(config: Any) -> str:
+    """How many tasks may run at the same time."""
+    if config.autoscale is None:
+        return str(config.concurrency)
+    return f"{config.autoscale[0]} to {config.autoscale[1]}"
+
+
 def banner(app: Any, config: Any) -> str:
     """What was started, for the eyes of whoever started it."""
     names = sorted(name for name in app.tasks if not name.startswith(("celery.", "taskcore.")))
@@ -42,7 +49,7 @@ def banner(app: Any, config: Any) -> str:
         f"  app          {app.main or type(app).__name__}",
         f"  broker       {config.redacted_broker_url}",
         f"  results      {config.redacted_result_url or 'not stored'}",
-        f"  concurrency  {config.concurrency} ({config.pool})",
+        f"  concurrency  {concurrency(config)} ({config.pool})",
         f"  queues       {', '.join(config.queues)}",
         f"  tasks        {len(names)}",
         *[f"    {name}" for name in names],
@@ -67,6 +74,20 @@ class Pool(click.Choice[str]):
         if missing is not None:
             self.fail(missing, param, ctx)
         return {"processes": "prefork"}.get(value) or super().convert(value, param, ctx)
+
+
+class Bounds(click.ParamType):
+    """The most and the fewest; the fewest are 0 when nobody says it, as in Celery."""
+
+    name = "bounds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A pair of numbers; what they may be is the worker's to say."""
+        most, _, fewest = str(value).partition(",")
+        try:
+            return int(most), int(fewest or 0)
+        except ValueError:
+            self.fail(f"`{value}`, expected MAX,MIN, as in 10,3", param, ctx)
 
 
 def without(*names: str) -> Callable[[F], F]:
@@ -152,6 +173,18 @@ def without(*names: str) -> Callable[[F], F]:
     help="Replace a process after so many tasks.",
 )
 @click.option(
+    "--max-memory-per-child",
+    metavar="KIB",
+    type=click.IntRange(1),
+    help="Replace a process that has taken more memory, after its task.",
+)
+@click.option(
+    "--autoscale",
+    metavar="MAX,MIN",
+    type=Bounds(),
+    help="As many tasks at the same time as there are, within bounds.",
+)
+@click.option(
     "--time-limit",
     metavar="SECONDS",
     type=click.FloatRange(0, min_open=True),
@@ -224,6 +257,8 @@ def worker(
     level = logging.getLevelNamesMapping()[loglevel.upper()]
     # At `info` the log says it, on the same terminal.
     silent = quiet or options["logfile"] or level <= logging.INFO
+    if options["autoscale"] and options["concurrency"]:
+        click.echo("-c has no effect: --autoscale says how many tasks run at a time", err=True)
     chosen = WorkerOptions(
         queues=queues,
         hostname=node_name(hostname, socket.gethostname()) if hostname is not None else None,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _ENVIRONMENT = {
     "broker_url": ("TASKCORE_BROKER_URL", "CELERY_BROKER_URL"),
     "result_backend": ("TASKCORE_RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
+    "worker_autoscale_keepalive": ("AUTOSCALE_KEEPALIVE",),
     "worker_revokes_max": ("CELERY_WORKER_REVOKES_MAX",),
     "worker_revoke_expires": ("CELERY_WORKER_REVOKE_EXPIRES",),
     # Not a setting: the module with them, of an app that names no source.
@@ -38,6 +39,7 @@ _ENVIRONMENT = {
 
 
 _NUMBERS: dict[str, Callable[[str], Any]] = {
+    "worker_autoscale_keepalive": float,
     "worker_revokes_max": int,
     "worker_revoke_expires": float,
 }

@@ -1,4 +1,4 @@
-"""`taskcore events`: workers and tasks on a terminal, kept up to date by their events.
+"""`taskcore top`: workers and tasks on a terminal, kept up to date by their events.
 
 The screen is drawn from a state that a thread feeds; nothing is asked of workers unless a key says
 so.
@@ -65,21 +65,25 @@ class Screen:
     Args:
         window: of curses.
         frequency: seconds between two looks at the state.
+        failed: gets what ends the thread that listens; the screen ends with it.
     """
 
-    def __init__(self, window: Any, app: Any, state: Any, frequency: float) -> None:
+    def __init__(
+        self, window: Any, app: Any, state: Any, frequency: float, failed: list[BaseException]
+    ) -> None:
         self.window, self.app, self.state = window, app, state
+        self.failed = failed
         self.selected: str | None = None
         self.shown: list[str] | None = None
         """A page in the place of the list."""
         self.note = ""
-        self._last, self._count = time.monotonic(), 0
+        self._last, self._counts = time.monotonic(), (0, 0)
         curses.curs_set(0)
         window.timeout(max(int(frequency * 1000), 50))
 
     def run(self) -> None:
         """Draws and obeys keys until it is told to quit."""
-        while True:
+        while not self.failed:
             height, width = self.window.getmaxyx()
             listed = self.state.freeze_while(rows, self.state, max(height - WORKERS_MAX - 6, 1))
             ids = [task.uuid for task in listed]
@@ -121,10 +125,14 @@ class Screen:
     def draw(self, listed: list[Any], height: int, width: int) -> None:
         """Draws everything."""
         self.window.erase()
-        now, count = time.monotonic(), self.state.event_count
-        rate = (count - self._count) / max(now - self._last, 0.001)
-        self._last, self._count = now, count
-        lines = [(f"taskcore events: {count} heard, {rate:.0f}/s", curses.A_BOLD)]
+        now, counts = time.monotonic(), (self.state.event_count, self.state.task_count)
+        passed = max(now - self._last, 0.001)
+        events, tasks = (
+            (new - old) / passed for new, old in zip(counts, self._counts, strict=True)
+        )
+        self._last, self._counts = now, counts
+        head = f"taskcore events: {counts[0]} heard, {events:.0f}/s   {tasks:.0f} tasks/s"
+        lines = [(head, curses.A_BOLD)]
         lines += [(line, curses.A_NORMAL) for line in worker_lines(self.state, width)]
         if self.shown is not None:
             lines += [("", 0), *((line, 0) for line in self.shown), ("any key: back", curses.A_DIM)]
@@ -155,7 +163,7 @@ def evtop(app: Any, frequency: float = 1.0) -> None:
     thread = threading.Thread(target=listen, daemon=True, name="taskcore-screen")
     thread.start()
     try:
-        curses.wrapper(lambda window: Screen(window, app, state, frequency).run())
+        curses.wrapper(lambda window: Screen(window, app, state, frequency, failed).run())
     finally:
         receiver.should_stop = True
         thread.join(2)

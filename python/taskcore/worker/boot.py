@@ -7,24 +7,29 @@ has both. What runs per task is not here at all: the loop is in the core.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from taskcore import _core, serialize, signals
-from taskcore.config.validators import database_file, rate_per_second, redact
+from taskcore.config.validators import database_file, redact
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
-from taskcore.task.options import own
 from taskcore.utils import utcoffset
 from taskcore.utils.pid_file import pid_in
 from taskcore.worker import log_setup, output
 from taskcore.worker.commands import Commands
 from taskcore.worker.controller import WorkController
 from taskcore.worker.description import describe
+from taskcore.worker.memory import resident
 from taskcore.worker.os_signals import OsSignals
+from taskcore.worker.reload import bring_in
+from taskcore.worker.task_spec import TaskSpec, make_task_spec
 
 _INFO = 20
+MOST_SLOTS = 1_000
+"""The core's bound on a pool."""
 HEARTBEAT = 2.0
 """Seconds between two heartbeats, as in Celery."""
 
@@ -46,6 +51,10 @@ class WorkerOptions(NamedTuple):
     prefetch_multiplier: int | None = None
     disable_prefetch: bool = False
     max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
+    """KiB."""
+    autoscale: tuple[int, int] | None = None
+    """The most and the fewest tasks at the same time."""
     time_limit: float | None = None
     soft_time_limit: float | None = None
     beat: bool = False
@@ -81,6 +90,10 @@ class WorkerConfig(NamedTuple):
     log_level: int
     log_file: str | None
     max_tasks_per_child: int | None
+    max_memory_per_child: int | None
+    autoscale: tuple[int, int, float] | None
+    """The fewest and the most tasks at the same time, and after how many seconds without need the pool
+    shrinks."""
     time_limit: float | None
     soft_time_limit: float | None
     shutdown_timeout: float | None
@@ -110,22 +123,6 @@ class WorkerConfig(NamedTuple):
 def _shown(url: str) -> str:
     file = database_file(url)
     return redact(url) if file is None else f"sqlite:///{file}"
-
-
-class TaskSpec(NamedTuple):
-    """What the worker loop knows about a task."""
-
-    name: str
-    acks_late: bool
-    acks_on_failure_or_timeout: bool
-    reject_on_worker_lost: bool
-    ignore_result: bool
-    store_errors_even_if_ignored: bool
-    track_started: bool
-    rate_limit: float | None
-    time_limit: float | None
-    soft_time_limit: float | None
-    has_failure_handlers: bool
 
 
 def boot(app: Any, options: WorkerOptions | None = None) -> int:
@@ -181,6 +178,7 @@ def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOp
                 options.on_ready(config)
             signals.worker_ready.send(node)
         worker.wait()
+    gc.unfreeze()  # by start_zygote
     signals.worker_shutdown.send(node)
     return asked.exit_code
 
@@ -213,6 +211,7 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
     # time.
     _ = app.timezone
     pool = options.pool or conf["worker_pool"]
+    scale = scaling(conf, options.autoscale, pool)
     return WorkerConfig(
         broker_url=conf["broker_url"],
         result_url=conf["result_backend"],
@@ -224,7 +223,10 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         pool=pool,
         concurrency=1
         if pool == "solo"
+        else scale[0]
+        if scale
         else options.concurrency or conf["worker_concurrency"] or cores(),
+        autoscale=scale,
         prefetch=prefetch(conf, options),
         prefetch_bytes=conf["worker_prefetch_bytes"],
         accept_content=_content_types(conf["accept_content"]),
@@ -233,6 +235,7 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         log_level=options.loglevel,
         log_file=log_setup.path_of(options.logfile, options.hostname or f"taskcore@{app.node}"),
         max_tasks_per_child=options.max_tasks_per_child or conf["worker_max_tasks_per_child"],
+        max_memory_per_child=options.max_memory_per_child or conf["worker_max_memory_per_child"],
         time_limit=options.time_limit or conf["task_time_limit"],
         soft_time_limit=options.soft_time_limit or conf["task_soft_time_limit"],
         shutdown_timeout=conf["worker_shutdown_timeout"],
@@ -246,6 +249,30 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         heartbeat=None if options.without_heartbeat else HEARTBEAT,
         utcoffset=utcoffset(),
     )
+
+
+def scaling(
+    conf: Any, autoscale: tuple[int, int] | None, pool: str
+) -> tuple[int, int, float] | None:
+    """The bounds of a pool that grows and shrinks by itself, and its patience.
+
+    Raises:
+        ImproperlyConfigured: bounds that cannot be.
+        NotSupportedError: the pool is of one task at a time.
+    """
+    if autoscale is None:
+        return None
+    most, fewest = autoscale
+    if not 0 <= fewest <= most or not 1 <= most <= MOST_SLOTS:
+        raise ImproperlyConfigured(
+            f"--autoscale `{most},{fewest}`, expected `MAX,MIN` of which MAX is 1 to {MOST_SLOTS} and MIN not above it"
+        )
+    if pool == "solo":
+        raise NotSupportedError(
+            "pool `solo` runs one task at a time: --autoscale needs `prefork` or `threads`"
+        )
+    # One is always left: somebody has to be there when a task comes.
+    return max(1, fewest), most, conf["worker_autoscale_keepalive"]
 
 
 def queues_of(conf: Any, options: WorkerOptions) -> list[str]:
@@ -280,6 +307,14 @@ def warn_of_misconfiguration(config: WorkerConfig, specs: list[TaskSpec]) -> Non
             "the broker `%s` lives in this process, where no other program can publish: it is for tests",
             config.redacted_broker_url,
         )
+    most, has = config.max_memory_per_child, resident()
+    if most is not None and has is not None and has * 1024 > most:
+        log_setup.logger.warning(
+            "each process has %d KiB of memory before its first task, so with a max_memory_per_child of %d each is replaced "
+            "after every task: allow more",
+            has * 1024,
+            most,
+        )
 
 
 def cores() -> int:
@@ -308,45 +343,6 @@ def _content_types(accept: Iterable[str]) -> list[str]:
         raise ImproperlyConfigured(f"accept_content: {exc}") from exc
 
 
-def make_task_spec(task: Any) -> TaskSpec:
-    """What the loop must know about a task."""
-    rate = (
-        task.rate_limit if task.rate_limit is not None else task.app.conf["task_default_rate_limit"]
-    )
-    return TaskSpec(
-        name=task.name,
-        acks_late=bool(task.acks_late),
-        acks_on_failure_or_timeout=acks_when_it_fails(task),
-        reject_on_worker_lost=bool(task.reject_on_worker_lost),
-        ignore_result=bool(task.ignore_result),
-        store_errors_even_if_ignored=bool(task.store_errors_even_if_ignored),
-        track_started=bool(task.track_started),
-        rate_limit=rate_per_second(rate),
-        time_limit=own(task, "time_limit"),
-        soft_time_limit=own(task, "soft_time_limit"),
-        has_failure_handlers=task.app.executor.has_failure_handlers(task),
-    )
-
-
-def acks_when_it_fails(task: Any) -> bool:
-    """Whether a task that is acknowledged late is acknowledged when it fails or runs out of time.
-
-    Raises:
-        NotSupportedError: one of the two alone.
-    """
-    both = bool(task.acks_on_failure_or_timeout)
-    failure, timeout = (
-        both if value is None else bool(value)
-        for value in (task.acks_on_failure, task.acks_on_timeout)
-    )
-    if task.acks_late and failure != timeout:
-        raise NotSupportedError(
-            f"task `{task.name}` has `acks_on_failure={failure}` and `acks_on_timeout={timeout}`: expected the same for "
-            "both, which `acks_on_failure_or_timeout` says"
-        )
-    return failure
-
-
 def check_pool(config: WorkerConfig) -> None:
     """Refuses what a pool does not have; limits that it cannot keep are refused by the core.
 
@@ -360,6 +356,10 @@ def check_pool(config: WorkerConfig) -> None:
     if config.pool != "prefork" and config.max_tasks_per_child is not None:
         raise NotSupportedError(
             f"pool `{config.pool}` has no child processes: max_tasks_per_child needs `prefork`"
+        )
+    if config.pool != "prefork" and config.max_memory_per_child is not None:
+        raise NotSupportedError(
+            f"pool `{config.pool}` has no child processes: max_memory_per_child needs `prefork`"
         )
 
 
@@ -379,7 +379,8 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[int, int]:
             ", ".join(others),
         )
 
-    def make_executor() -> Any:
+    def make_executor(modules: list[Any]) -> Any:
+        bring_in(app, modules)
         signals.worker_process_init.send(None)
         return app.executor
 
@@ -389,6 +390,7 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[int, int]:
     return start_zygote(
         make_executor,
         log_tasks=config.log_level <= _INFO or config.task_events,
+        max_memory=config.max_memory_per_child,
         on_exit=on_exit,
         dumps=log_setup.descriptor(config.log_file),
     )

@@ -7,7 +7,6 @@ Called from a thread of the core's, one request at a time; what the core knows i
 from __future__ import annotations
 
 import json
-import mmap
 import platform
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from typing import Any
 from taskcore import __version__
 from taskcore.control import plain
 from taskcore.control.panel import Panel
+from taskcore.worker.memory import resident
 
 _SAMPLES = 60
 """How many samples of memory are kept."""
@@ -102,10 +102,10 @@ class Commands:
         ]
 
     def _memsample(self, **_: Any) -> Any:
-        resident = _resident()
-        if resident is None:
+        size = resident()
+        if size is None:
             return None
-        sample = f"{resident:.2f}MB"
+        sample = f"{size:.2f}MB"
         self._samples.append(f"{time.strftime('%H:%M:%S')}: {sample}")
         return sample
 
@@ -122,11 +122,38 @@ class Commands:
             "use `memsample`, or look into a child with `py-spy`"
         )
 
-    def _pool_restart(self, **_: Any) -> Any:
-        raise ValueError("Pool restarts not enabled")
+    def _pool_restart(
+        self, modules: Any = None, reload: Any = False, reloader: Any = None, **_: Any
+    ) -> Any:
+        if not self._app.conf["worker_pool_restarts"]:
+            raise ValueError("Pool restarts not enabled")
+        if reloader is not None:
+            raise ValueError("`reloader` is not supported, expected `reload` alone")
+        if modules is None:
+            modules = [*self._app.conf["imports"], *self._app.conf["include"]]
+        elif isinstance(modules, str):
+            modules = [modules]
+        self._state.controller.pool_restart(modules, bool(reload))
+        return {"ok": "reload started"}
 
-    def _autoscale(self, **_: Any) -> Any:
-        raise ValueError("Autoscale not enabled")
+    def _autoscale(self, max: Any = None, min: Any = None, **_: Any) -> Any:
+        core = self._state.controller.core
+        if core.report()["autoscale"] is None:
+            raise ValueError("Autoscale not enabled")
+        most, fewest = core.autoscale(_count("max", max), _count("min", min))
+        return {"ok": f"autoscale now max={most} min={fewest}"}
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0 or isinstance(value, bool | float):
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 0")
+    return number
 
 
 def described(task: Any, items: list[str]) -> str:
@@ -134,12 +161,3 @@ def described(task: Any, items: list[str]) -> str:
     found = {item: getattr(task, item, None) for item in items}
     pairs = [f"{item}={value}" for item, value in found.items() if value is not None]
     return f"{task.name} [{' '.join(pairs)}]" if pairs else str(task.name)
-
-
-def _resident() -> float | None:
-    """Memory of this process in MiB, where the system tells it."""
-    try:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * mmap.PAGESIZE / 2**20
-    except OSError:
-        return None

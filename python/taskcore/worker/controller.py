@@ -8,12 +8,15 @@ and each says so.
 
 from __future__ import annotations
 
+import json
 import signal as signals_of_os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskcore import _core
 from taskcore.config.validators import rate_per_second
+from taskcore.worker.reload import bring_in
+from taskcore.worker.task_spec import make_task_spec
 
 
 class WorkController:
@@ -123,6 +126,32 @@ class WorkController:
             ValueError: none would be left.
         """
         return self.core.shrink(n)
+
+    def autoscale(self, max: int | None = None, min: int | None = None) -> tuple[int, int]:
+        """Changes between what the pool grows and shrinks by itself; returns the most and the fewest
+        from now on.
+
+        Raises:
+            NotSupportedError: the worker was started without `--autoscale`.
+            ValueError: the most is below the fewest.
+        """
+        return self.core.autoscale(max, min)
+
+    def pool_restart(self, modules: Iterable[str] = (), reload: bool = False) -> None:
+        """Replaces the processes of the pool, each when its task has ended. Returns when that has
+        begun.
+
+        Args:
+            modules: are imported first, here and in the new processes.
+            reload: import those anew that were imported before.
+
+        Raises:
+            NotSupportedError: the pool has no processes.
+        """
+        named = [(str(name), reload) for name in modules]
+        bring_in(self.app, named)
+        specs = [make_task_spec(task) for task in self.app.tasks.values()]
+        self.core.restart(specs, json.dumps(named))
 
     def stats(self) -> dict[str, Any]:
         """The figures of this moment: see `_core.Worker.stats`."""

@@ -66,6 +66,7 @@ def _pool(config: Any) -> dict[str, Any]:
     return {
         "implementation": f"taskcore.pool:{config.pool}",
         "max-tasks-per-child": config.max_tasks_per_child or "N/A",
+        "max-memory-per-child": config.max_memory_per_child or "N/A",
         "put-guarded-by-semaphore": False,
         "timeouts": [config.soft_time_limit or 0, config.time_limit or 0],
         "writes": "N/A",

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
+import json
 import os
 import random
 import select
@@ -33,7 +34,7 @@ from taskcore.execution import fork_guard, interrupt
 
 _RECORD = struct.Struct("<IIII")
 """Kind, two arguments, and one kept free. The core's `pool/process/zygote.rs` is the other end."""
-_FORK, _KILL, _PING = 1, 2, 3
+_FORK, _KILL, _PING, _TEXT, _MODULES = 1, 2, 3, 4, 5
 _FORKED, _EXITED, _FORK_FAILED, _PONG = 1, 2, 3, 4
 
 _DUMP = 0.02
@@ -49,9 +50,10 @@ _LEFT_TO_THE_WORKER = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIG
 
 
 def start_zygote(
-    make_executor: Callable[[], Any],
+    make_executor: Callable[[list[list[Any]]], Any],
     *,
     log_tasks: bool = False,
+    max_memory: int | None = None,
     on_exit: Callable[[], object] | None = None,
     dumps: int = 2,
 ) -> tuple[int, int]:
@@ -60,9 +62,11 @@ def start_zygote(
     Must be called while this process has one thread.
 
     Args:
-        make_executor: called once in each child, before it takes calls; gives its
+        make_executor: called once in each child, before it takes calls, with the modules that it
+            imports first (name, and whether anew); gives its
             `taskcore.execution.executor.Executor`.
         log_tasks: whether outcomes carry the printable result.
+        max_memory: a child that has taken more KiB than this after a task ends.
         on_exit: called in a child that ends in order.
         dumps: descriptor that SIGUSR1 to the zygote has the stacks of its children written to.
     """
@@ -81,7 +85,7 @@ def start_zygote(
     code = 1
     try:
         ours.close()
-        _Zygote(theirs, make_executor, log_tasks, on_exit, dumps).serve()
+        _Zygote(theirs, make_executor, (log_tasks, max_memory), on_exit, dumps).serve()
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -124,19 +128,22 @@ class _Zygote:
     def __init__(
         self,
         control: socket.socket,
-        make_executor: Callable[[], Any],
-        log_tasks: bool,
+        make_executor: Callable[[list[list[Any]]], Any],
+        options: tuple[bool, int | None],
         on_exit: Callable[[], object] | None,
         dumps: int,
     ) -> None:
         self.control = control
         self.make_executor = make_executor
-        self.log_tasks = log_tasks
+        self.options = options
         self.on_exit = on_exit
         self.dumps = dumps
         self.children: set[int] = set()
         self.wakeup, self._wakeup_end = socket.socketpair()
         self.files: list[int] = []
+        self.text = b""
+        self.modules: list[list[Any]] = []
+        """What children import before they begin: name, and whether anew."""
 
     def serve(self) -> None:
         """The life of the zygote."""
@@ -178,6 +185,12 @@ class _Zygote:
             os.kill(first, second)
         elif kind == _PING:
             self.report(_PONG, 0, 0)
+        elif kind == _TEXT:
+            self.text += data[4:]
+        elif kind == _MODULES:
+            named, self.text = json.loads(self.text[:first]), b""
+            names = [name for name, _ in named]
+            self.modules = [one for one in self.modules if one[0] not in names] + named
         return True
 
     def fork(self, number: int, fd: int, memory: int) -> None:
@@ -252,7 +265,7 @@ class _Zygote:
             os.set_inheritable(fd, False)
             os.set_inheritable(memory, False)
             _reseed()
-            code = _core.run_child(fd, memory, self.make_executor(), self.log_tasks)
+            code = _core.run_child(fd, memory, self.make_executor(self.modules), *self.options)
             if self.on_exit is not None:
                 self.on_exit()
         except BaseException:

@@ -22,6 +22,7 @@ use taskcore::{
     pool::process::{
         channel::Channel,
         page::{Ask, Cell},
+        resident,
     },
 };
 
@@ -69,6 +70,7 @@ pub(crate) fn run_child(
     memory: i32,
     executor: &Bound<'_, PyAny>,
     log_tasks: bool,
+    max_memory: Option<u32>,
 ) -> PyResult<i32> {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
@@ -81,19 +83,30 @@ pub(crate) fn run_child(
     let _ = CELL.set(cell.clone()); // a process is a child once
     let mut executor = Executor::new(executor, log_tasks)?;
     let mut channel = Channel::new(socket, cell).map_err(|e| errors::to_python(py, &e))?;
-    match work(py, &mut channel, &mut executor) {
+    match work(py, &mut channel, &mut executor, max_memory) {
         // Nobody is left to tell.
         Err(e) if e.kind() == ErrorKind::Connection => Ok(0),
         ended => ended.map(|()| 0).map_err(|e| errors::to_python(py, &e)),
     }
 }
 
-fn work(py: Python<'_>, channel: &mut Channel, executor: &mut Executor) -> taskcore::Result<()> {
+fn work(
+    py: Python<'_>,
+    channel: &mut Channel,
+    executor: &mut Executor,
+    max_memory: Option<u32>,
+) -> taskcore::Result<()> {
     loop {
         while let Some((seq, call)) = channel.next_call()? {
             let outcome = executor.execute(py, &call, &mut Turn { channel, seq });
             if !channel.reply(seq, &outcome, clock::mono_us())? {
                 bridge::detach(py, || channel.send())?;
+            }
+            if let Some(most) = max_memory
+                && let Some(peak) = resident::peak_kib().filter(|peak| *peak > most)
+            {
+                executor.rest(py);
+                return bridge::detach(py, || channel.retire(peak));
             }
         }
         executor.rest(py);

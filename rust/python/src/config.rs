@@ -12,7 +12,7 @@ use taskcore::{
     assemble,
     broker::QueueDeclaration,
     config::{Prefetch, Revokes, TaskSpec, WorkerConfig},
-    worker::EventOptions,
+    worker::{EventOptions, autoscale::Bounds},
 };
 
 use crate::{errors, publisher::text_options, worker::PoolParts};
@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     time_limit: Option<f64>,
     soft_time_limit: Option<f64>,
     max_tasks_per_child: Option<u32>,
+    /// Fewest and most slots, and the seconds after which the pool shrinks.
+    autoscale: Option<(usize, usize, f64)>,
 }
 
 impl Settings {
@@ -39,6 +41,7 @@ impl Settings {
             time_limit: attr(config, "time_limit")?,
             soft_time_limit: attr(config, "soft_time_limit")?,
             max_tasks_per_child: attr(config, "max_tasks_per_child")?,
+            autoscale: attr(config, "autoscale")?,
         };
         if settings.concurrency == 0 {
             return Err(errors::value("concurrency `0`, expected at least 1"));
@@ -47,6 +50,12 @@ impl Settings {
             settings.can_kill(limit, "every task")?;
         }
         Ok(settings)
+    }
+
+    /// The bounds between which the pool scales by itself, and after how many microseconds it shrinks.
+    pub(crate) fn autoscale(&self) -> Option<(Bounds, u64)> {
+        let (least, most, keepalive) = self.autoscale?;
+        Some((Bounds { least, most }, (keepalive.max(0.0) * 1e6) as u64))
     }
 
     /// Only a process can be killed.

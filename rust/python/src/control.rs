@@ -116,6 +116,7 @@ pub(crate) fn report(py: Python<'_>, report: Report) -> PyResult<Bound<'_, PyDic
         dict.set_item(name, PyList::new(py, list)?)?;
     }
     dict.set_item("queues", texts(&report.queues))?;
+    dict.set_item("autoscale", report.autoscale.map(|bounds| (bounds.most, bounds.least)))?;
     let total = PyDict::new(py);
     for (task, count) in report.total {
         total.set_item(&*task, count)?;

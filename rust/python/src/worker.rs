@@ -24,7 +24,9 @@ use taskcore::{
     fork,
     pool::Pool,
     result::ResultStore,
-    worker::{self, Command, EventOptions, Handle, Standing, Stop, command::Reply},
+    worker::{
+        self, Command, EventOptions, Handle, Standing, Stop, autoscale::Bounds, command::Reply,
+    },
 };
 
 use crate::{
@@ -56,6 +58,8 @@ struct Parts {
     results: Option<Arc<dyn ResultStore>>,
     composer: JoinComposer,
     pool: PoolParts,
+    /// Between what the pool scales by itself, and after how many microseconds it shrinks.
+    scale: Option<(Bounds, u64)>,
     /// `None` when remote control is off.
     mailbox: Option<MailboxParts>,
     events: (Arc<dyn Broadcast>, EventOptions),
@@ -112,6 +116,7 @@ pub(crate) struct Worker {
     /// How many threads compose a body.
     composing: Arc<AtomicUsize>,
     executor: Py<PyAny>,
+    settings: Settings,
     log_tasks: bool,
     /// Number of the process that made it.
     process: u32,
@@ -135,17 +140,7 @@ impl Worker {
         let events = events(config)?;
         // What is shown of a result is shown to monitors, too.
         let log_tasks = settings.log_level <= INFO || events.tasks;
-        let pool = match settings.pool.as_str() {
-            "threads" => {
-                PoolParts::Ready(ThreadPool::threads(executor, settings.concurrency, log_tasks)?)
-            }
-            "solo" => PoolParts::Ready(ThreadPool::solo()),
-            "prefork" => settings.prefork(zygote)?,
-            other => {
-                let text = format!("unknown pool `{other}`, expected prefork, threads or solo");
-                return Err(errors::value(text));
-            }
-        };
+        let pool = pool(&settings, executor, log_tasks, zygote)?;
         let inside = match &pool {
             PoolParts::Ready(pool) => Some(pool.shared()),
             #[cfg(unix)]
@@ -178,6 +173,7 @@ impl Worker {
                 ..settings.finish(config, specs)?
             },
             pool,
+            scale: settings.autoscale(),
             mailbox,
         };
         Ok(Self {
@@ -187,6 +183,7 @@ impl Worker {
             phase: Mutex::new(Phase::Made(Box::new((parts, log)))),
             end: Arc::default(),
             executor: executor.clone().unbind(),
+            settings,
             log_tasks,
             process: fork::generation(),
         })
@@ -349,6 +346,30 @@ impl Worker {
         self.ask(py, |reply| Command::Shrink { by: n, reply })
     }
 
+    /// Changes between what the pool scales by itself; the most and the least from now on.
+    #[pyo3(signature = (most=None, least=None))]
+    fn autoscale(
+        &self,
+        py: Python<'_>,
+        most: Option<usize>,
+        least: Option<usize>,
+    ) -> PyResult<(usize, usize)> {
+        let bounds = self.ask(py, |reply| Command::Autoscale { most, least, reply })?;
+        Ok((bounds.most, bounds.least))
+    }
+
+    /// Replaces the processes of the pool, which import `modules` first.
+    #[allow(clippy::needless_pass_by_value)] // a sequence is extracted as a value
+    fn restart(
+        &self,
+        py: Python<'_>,
+        tasks: Vec<Bound<'_, PyAny>>,
+        modules: String,
+    ) -> PyResult<()> {
+        let tasks = tasks.iter().map(|t| self.settings.task(t)).collect::<PyResult<Vec<_>>>()?;
+        self.ask(py, |reply| Command::Restart { modules, tasks, reply })
+    }
+
     /// Ids that are dropped when they come, the oldest first.
     fn revoked(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.ask(py, |reply| Command::Revoked { reply }).map(|ids| control::texts(&ids))
@@ -389,6 +410,26 @@ impl Worker {
     }
 }
 
+/// The pool that the settings name.
+fn pool(
+    settings: &Settings,
+    executor: &Bound<'_, PyAny>,
+    log_tasks: bool,
+    zygote: Option<(i32, u32)>,
+) -> PyResult<PoolParts> {
+    Ok(match settings.pool.as_str() {
+        "threads" => {
+            PoolParts::Ready(ThreadPool::threads(executor, settings.concurrency, log_tasks)?)
+        }
+        "solo" => PoolParts::Ready(ThreadPool::solo()),
+        "prefork" => settings.prefork(zygote)?,
+        other => {
+            let text = format!("unknown pool `{other}`, expected prefork, threads or solo");
+            return Err(errors::value(text));
+        }
+    })
+}
+
 /// A loop that has begun, and the mailbox that it has.
 type Started = (Handle, Option<mailbox::Stands>);
 
@@ -407,7 +448,10 @@ fn run_loop(parts: Parts, started: &mpsc::Sender<Started>) -> taskcore::Result<(
         };
         let (worker, handle) = worker::Worker::new(parts.config, parts.broker, parts.results, pool);
         let worker = worker.composing(Arc::new(parts.composer));
-        let worker = worker.telling(parts.events.0, parts.events.1);
+        let mut worker = worker.telling(parts.events.0, parts.events.1);
+        if let Some((bounds, keepalive)) = parts.scale {
+            worker = worker.scaling(bounds, keepalive);
+        }
         let mailbox = parts.mailbox.map(|parts| parts.open(handle.clone())).transpose()?;
         let (_open, stands) = mailbox.unzip();
         let _ = started.send((handle, stands)); // whoever started it waits for this

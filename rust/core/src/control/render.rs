@@ -103,7 +103,7 @@ pub(super) fn stats(
     pool.insert("processes".to_owned(), report.stats.children.clone().into());
     let total: Map<String, Value> =
         report.total.iter().map(|(task, count)| (task.to_string(), (*count).into())).collect();
-    json!({
+    let mut stats = json!({
         "total": total,
         "pid": std::process::id(),
         "clock": clock.to_string(),
@@ -112,7 +112,14 @@ pub(super) fn stats(
         "broker": broker,
         "prefetch_count": report.stats.prefetch,
         "rusage": rusage(),
-    })
+    });
+    if let Some(bounds) = report.autoscale {
+        let claimed = report.stats.active + report.stats.reserved;
+        stats["autoscaler"] = json!({
+            "max": bounds.most, "min": bounds.least, "current": report.slots, "qty": claimed,
+        });
+    }
+    stats
 }
 
 /// What the operating system says that this process has used.

@@ -220,6 +220,14 @@ pub trait Pool: Send {
         Err(cannot(self.name(), "shrink"))
     }
 
+    /// Replaces all processes, each when what it runs has ended; the new ones import `modules` first,
+    /// in the form that the program gave them.
+    fn restart(&mut self, _modules: &str) -> Result<()> {
+        let (pool, what) = (self.name(), "replace its processes: it has none");
+        let text = format!("pool `{pool}` cannot {what}, expected `prefork`; restart the worker");
+        Err(Error::new(ErrorKind::Unsupported, text))
+    }
+
     /// Ends the pool: `force` kills what runs (news `Lost`/`Returned` for it are dropped),
     /// otherwise it must be idle. What finished before its process was killed is still told by
     /// [`Pool::news`].

@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use crate::{
     clock::Millis,
+    config::TaskSpec,
     error::Result,
-    worker::{Stats, Stop},
+    worker::{Stats, Stop, autoscale::Bounds},
 };
 
 /// Where an answer goes. It is called in the worker's task and must not block.
@@ -121,6 +122,24 @@ pub enum Command {
         /// How many run at a time from now on.
         reply: Reply<usize>,
     },
+    /// Change between what bounds the pool grows and shrinks by itself.
+    Autoscale {
+        /// At most; `None` leaves it.
+        most: Option<usize>,
+        /// At least, likewise.
+        least: Option<usize>,
+        /// The bounds from now on.
+        reply: Reply<Bounds>,
+    },
+    /// Replace the processes of the pool, each when what it runs has ended.
+    Restart {
+        /// What they import first, in the program's own form.
+        modules: String,
+        /// The tasks that there are from now on, beside those before.
+        tasks: Vec<(Arc<str>, TaskSpec)>,
+        /// When it has begun.
+        reply: Reply<()>,
+    },
     /// Tell monitors what happens to tasks, or do so no longer.
     Events {
         /// Which of both.
@@ -202,6 +221,8 @@ pub struct Report {
     pub rate_limits: Vec<(Arc<str>, f64)>,
     /// The queues it consumes from.
     pub queues: Vec<Arc<str>>,
+    /// Between what the pool grows and shrinks by itself.
+    pub autoscale: Option<Bounds>,
 }
 
 /// A request, for a report.

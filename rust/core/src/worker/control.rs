@@ -46,6 +46,12 @@ impl Worker {
             Command::Cancel { queue, reply } => reply.send(self.cancel_queue(&queue)),
             Command::Grow { by, reply } => reply.send(self.resize(by, true)),
             Command::Shrink { by, reply } => reply.send(self.resize(by, false)),
+            Command::Autoscale { most, least, reply } => {
+                reply.send(self.set_autoscale(most, least));
+            }
+            Command::Restart { modules, tasks, reply } => {
+                reply.send(self.restart(&modules, tasks, now));
+            }
             Command::Report { reply } => reply.send(Ok(self.report(now))),
         }
         Step::Nothing
@@ -136,17 +142,8 @@ impl Worker {
         }
     }
 
-    fn resize(&mut self, by: usize, grow: bool) -> Result<usize> {
-        self.must_work()?;
-        let slots = if grow { self.pool.grow(by)? } else { self.pool.shrink(by)? };
-        self.window.resize(slots);
-        self.children_changed = true;
-        tracing::info!(slots, "the pool runs so many tasks at a time from now on");
-        Ok(slots)
-    }
-
     /// What is asked for makes sense only while the worker takes tasks.
-    fn must_work(&self) -> Result<()> {
+    pub(super) fn must_work(&self) -> Result<()> {
         if self.phase.works() {
             return Ok(());
         }
@@ -164,6 +161,7 @@ impl Worker {
             total: self.registry.numbered(&self.total),
             rate_limits: self.registry.limited().collect(),
             queues: self.config.queues.clone(),
+            autoscale: self.autoscale.map(|scaler| scaler.bounds),
             ..Report::default()
         };
         for (key, place, _) in self.inflight.select(|request| request.ended.is_none()) {

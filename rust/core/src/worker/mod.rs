@@ -26,8 +26,10 @@ pub mod inflight;
 pub mod settle;
 pub mod suspect;
 pub mod shutdown;
+pub mod autoscale;
 pub mod command;
 mod control;
+mod population;
 mod revoking;
 mod outcome;
 mod document;
@@ -72,6 +74,7 @@ pub use shutdown::Stop;
 
 pub use event_sender::EventOptions;
 
+use autoscale::Autoscale;
 use connection::{Connection, ConnectionNews};
 use eta::EtaHeap;
 use event_sender::EventSender;
@@ -162,6 +165,8 @@ pub struct Worker {
     /// How many executions of each task have ended, by its number. Written by outcome, read by
     /// control.
     total: Vec<u64>,
+    /// When the pool grows and shrinks by itself. Written by population.
+    autoscale: Option<Autoscale>,
     children_changed: bool,
     scratch: Vec<u64>,
 }
@@ -234,6 +239,7 @@ impl Worker {
             counts: Stats::default(),
             events: Events::default(),
             total,
+            autoscale: None,
             children_changed: true,
             scratch: Vec::new(),
         };
@@ -314,6 +320,7 @@ impl Worker {
         }
         self.release_limited(now);
         if self.phase.works() {
+            self.scale(now);
             if !self.is_overloaded() {
                 self.dispatch(now)?;
                 self.fetch();
@@ -379,7 +386,7 @@ impl Worker {
         }
         let claimed = self.inflight.claimed();
         let bytes = self.inflight.unstarted_bytes();
-        let ready = self.window.want(Load { claimed, bytes, idle: claimed < self.pool.slots() });
+        let ready = self.window.want(Load { claimed, bytes, idle: claimed < self.most_slots() });
         // Never for scheduled messages alone: such a fetch would block with the window open later.
         if ready > 0 {
             let due = self.window.want_due(self.eta.len(), bytes);
@@ -392,7 +399,8 @@ impl Worker {
         let now = self.now();
         let eta = self.eta.next_wake().map(|due| now.mono + (due * 1_000 - now.wall).max(0) as u64);
         let flush = self.flush.next_wake(self.connection.consumer().is_some());
-        let wake = [eta, flush, self.rates.next_wake(), self.phase.next_wake()]
+        let scale = self.autoscale.and_then(|scaler| scaler.next_wake(self.pool.slots()));
+        let wake = [eta, flush, self.rates.next_wake(), self.phase.next_wake(), scale]
             .into_iter()
             .flatten()
             .min()?;

@@ -163,7 +163,10 @@ impl Rates {
     /// Changes the limit of task number `task`. Those that wait in line keep their place, and go to
     /// `out` when there is no limit any more.
     pub fn set(&mut self, task: u32, limit: Option<f64>, now: Micros, out: &mut Vec<u64>) {
-        let Some(bucket) = self.buckets.get_mut(task as usize) else { return };
+        if self.buckets.len() <= task as usize {
+            self.buckets.resize_with(task as usize + 1, || None);
+        }
+        let bucket = &mut self.buckets[task as usize];
         let before = bucket.take();
         match (limit, before) {
             (None, Some(before)) => {

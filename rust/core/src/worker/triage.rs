@@ -76,8 +76,10 @@ pub enum Verdict {
 /// The registered tasks, numbered.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    /// In the order of their names; the place of a task is its number.
+    /// The place of a task is its number.
     tasks: Vec<(Arc<str>, TaskSpec)>,
+    /// So many of them are in the order of their names; the others were added later.
+    sorted: usize,
     /// What is behind [`UNKNOWN`].
     unknown: (Arc<str>, TaskSpec),
     accept: Vec<String>,
@@ -93,12 +95,32 @@ impl Registry {
         tasks.sort_by(|a, b| a.0.cmp(&b.0));
         // Whoever is asked next may know it: its message goes back.
         let spec = TaskSpec { acks_late: true, ..TaskSpec::default() };
-        Self { tasks, unknown: (Arc::from("unknown"), spec), accept: accept.to_vec() }
+        Self {
+            sorted: tasks.len(),
+            tasks,
+            unknown: (Arc::from("unknown"), spec),
+            accept: accept.to_vec(),
+        }
     }
 
     /// The number of the task called `name`.
     pub fn number(&self, name: &str) -> Option<u32> {
-        self.tasks.binary_search_by(|(known, _)| (**known).cmp(name)).ok().map(|at| at as u32)
+        let (first, added) = self.tasks.split_at(self.sorted);
+        let at = first.binary_search_by(|(known, _)| (**known).cmp(name)).ok().or_else(|| {
+            let at = added.iter().position(|(known, _)| **known == *name)?;
+            Some(self.sorted + at)
+        });
+        at.map(|at| at as u32)
+    }
+
+    /// Adds a task, or replaces what is known about it; its number. Those of others do not change.
+    pub fn put(&mut self, name: Arc<str>, spec: TaskSpec) -> u32 {
+        if let Some(task) = self.number(&name) {
+            *self.spec_mut(task) = spec;
+            return task;
+        }
+        self.tasks.push((name, spec));
+        self.tasks.len() as u32 - 1
     }
 
     /// Name of task number `task`.

@@ -182,6 +182,23 @@ impl Channel {
         Ok(())
     }
 
+    /// Says that this process takes so many KiB of memory, which is too much. It begins nothing more:
+    /// what has come is the parent's again. Returns when the parent has closed the socket.
+    pub fn retire(&mut self, kib: u32) -> Result<()> {
+        self.cell.outgrow(kib);
+        self.unrung = self.unrung.max(1);
+        self.ring()?;
+        loop {
+            self.input.clear();
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Timeout => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
     fn write(&self, mut data: &[u8]) -> Result<()> {
         while !data.is_empty() {
             match send(self.socket.as_fd(), data, QUIET) {

@@ -218,6 +218,14 @@ impl Child {
                 report.ready = true;
             }
         }
+        if let Some(kib) = self.cell.outgrown().filter(|_| self.is_alive()) {
+            let text = format!(
+                "child `{}` has taken `{kib}` KiB of memory, more than it may, and is replaced",
+                self.pid
+            );
+            report.news.push(PoolNews::Notice(text));
+            self.retire(report);
+        }
         Ok(())
     }
 

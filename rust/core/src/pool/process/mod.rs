@@ -22,6 +22,7 @@ pub mod page;
 mod population;
 mod tend;
 mod socket;
+pub mod resident;
 mod wire;
 mod zygote;
 
@@ -332,6 +333,15 @@ impl Pool for ProcessPool {
         self.size = shrunk(self.size, by)?;
         self.retire_surplus();
         Ok(self.slots())
+    }
+
+    fn restart(&mut self, modules: &str) -> Result<()> {
+        self.zygote.prepare(modules)?;
+        for child in &mut self.children {
+            child.retire(&mut self.report);
+        }
+        self.report.ready = true;
+        self.populate(clock::mono_us()).map(drop)
     }
 
     fn shutdown(&mut self, force: bool) -> BoxFuture<'_, ()> {

@@ -50,6 +50,8 @@ struct Head {
     floor: Floor,
     /// Bytes written to the ring, wrapping. Written by the child.
     written: AtomicU32,
+    /// KiB of memory that the child found too much; 0 before. Written by the child.
+    outgrown: AtomicU32,
     read: Line,
 }
 
@@ -235,6 +237,16 @@ impl Cell {
     pub fn is_asked(&self, lane: usize, seq: u32, what: Ask) -> bool {
         let word = &self.lane(lane).asked;
         word.compare_exchange(asked(seq, what), 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Child: says that it takes so many KiB of memory, which is too much, and begins nothing more.
+    pub fn outgrow(&self, kib: u32) {
+        self.head().outgrown.store(kib, Ordering::Release);
+    }
+
+    /// Parent: how many KiB the child takes, if that is too much.
+    pub fn outgrown(&self) -> Option<u32> {
+        Some(self.head().outgrown.load(Ordering::Acquire)).filter(|kib| *kib > 0)
     }
 
     /// Child: puts bytes into the ring, all or nothing; false when they do not fit.

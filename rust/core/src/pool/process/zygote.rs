@@ -2,7 +2,8 @@
 //! reaps them.
 //!
 //! Records are four u32, little endian. To the zygote: fork a child (its socket and the memory that
-//! it shares with this process travel along as open files), and signal a process. From it: forked, exited, fork failed.
+//! it shares with this process travel along as open files), signal a process, and which modules
+//! children import. From it: forked, exited, fork failed.
 //! Signals go through the zygote because it alone knows which pids it has not reaped yet: a pid
 //! that was reused is never signalled.
 //!
@@ -34,6 +35,10 @@ use crate::{Error, ErrorKind, Result, clock::Micros, pool::PoolNews};
 const FORK: u32 = 1;
 const KILL: u32 = 2;
 const PING: u32 = 3;
+/// Twelve bytes of text; more may follow.
+const TEXT: u32 = 4;
+/// The text so far is complete: so many bytes of it are modules that children import from now on.
+const MODULES: u32 = 5;
 const FORKED: u32 = 1;
 const EXITED: u32 = 2;
 const FORK_FAILED: u32 = 3;
@@ -91,6 +96,17 @@ impl Zygote {
     /// Sends `signal` to a child, unless it is gone.
     pub(super) fn kill(&mut self, pid: u32, signal: i32) -> Result<()> {
         self.send(record(KILL, pid, signal as u32), None)
+    }
+
+    /// Has the children that are forked from now on import these modules: JSON, as the program wrote
+    /// it.
+    pub(super) fn prepare(&mut self, modules: &str) -> Result<()> {
+        for piece in modules.as_bytes().chunks(RECORD - 4) {
+            let mut record = record(TEXT, 0, 0);
+            record[4..4 + piece.len()].copy_from_slice(piece);
+            self.send(record, None)?;
+        }
+        self.send(record(MODULES, modules.len() as u32, 0), None)
     }
 
     /// Asks whether it is there, while something is `awaited` of it. Returns when to be called
