@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from taskcore import Task, Taskcore, current
 from taskcore.context import reset_request, set_request
 from taskcore.exceptions import NotSupportedError
-from taskcore.worker.boot import make_task_spec
+from taskcore.worker.task_spec import make_task_spec
 
 
 class Order(BaseModel):

@@ -76,7 +76,7 @@ class Pool(click.Choice[str]):
         return {"processes": "prefork"}.get(value) or super().convert(value, param, ctx)
 
 
-class Bounds(click.ParamType):
+class Bounds(click.ParamType):  # type: ignore[type-arg]
     """The most and the fewest; the fewest are 0 when nobody says it, as in Celery."""
 
     name = "bounds"
