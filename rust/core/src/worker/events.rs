@@ -132,10 +132,10 @@ impl Worker {
     }
 
     /// The pool says how a task ended.
-    pub(super) fn tell_outcome(&mut self, request: &Request, outcome: &Outcome, now: Now) {
+    pub(super) fn tell_outcome(&mut self, request: &Request, outcome: &mut Outcome, now: Now) {
         if self.events.tasks() {
             let end = End::of(&request.id, request.started.is_some(), outcome);
-            self.events.note(now.wall, What::Ended(Box::new(end)));
+            self.events.note(now.wall, What::Ended(end));
         }
     }
 

@@ -306,7 +306,7 @@ impl Worker {
         }
     }
 
-    fn done(&mut self, outcome: Outcome, now: Now) {
+    fn done(&mut self, mut outcome: Outcome, now: Now) {
         let Some(mut request) = self.inflight.remove(outcome.key) else { return };
         if request.ended.is_some() {
             self.told(&mut request, (outcome.follow, outcome.ended));
@@ -314,7 +314,7 @@ impl Worker {
         }
         let task = request.task;
         task_log::finished(self.shown(&request), &request, &outcome, self.config.log_tasks);
-        self.tell_outcome(&request, &outcome, now);
+        self.tell_outcome(&request, &mut outcome, now);
         let counts = &mut self.counts;
         counts.processed += 1;
         self.total[task as usize] += 1;

@@ -31,43 +31,70 @@ pub(super) enum What {
     /// It was accepted; its message, compact.
     Received(Bytes),
     /// It has begun and goes on.
-    Started { id: Box<str> },
+    Started { id: Id },
     /// Its pool says how it ended.
-    Ended(Box<End>),
+    Ended(End),
     /// The worker has ended it.
-    Failed { id: Box<str>, exception: Box<str> },
+    Failed { id: Id, exception: Box<str> },
     /// It will not run, or runs no longer.
-    Revoked { id: Box<str>, signal: Option<i32>, expired: bool },
+    Revoked { id: Id, signal: Option<i32>, expired: bool },
     /// Its message was rejected.
-    Rejected { id: Box<str>, requeue: bool },
+    Rejected { id: Id, requeue: bool },
     /// It was interrupted and goes back to its queue.
-    Cancelled { id: Box<str> },
+    Cancelled { id: Id },
+}
+
+/// The id of a task: most are UUIDs in text, which need no memory of their own.
+#[derive(Debug)]
+pub(super) enum Id {
+    Uuid([u8; 36]),
+    Other(Box<str>),
+}
+
+impl From<&str> for Id {
+    fn from(id: &str) -> Self {
+        id.as_bytes().try_into().map_or_else(|_| Self::Other(id.into()), Self::Uuid)
+    }
+}
+
+impl Id {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Uuid(id) => std::str::from_utf8(id).unwrap_or_default(), // it was text
+            Self::Other(id) => id,
+        }
+    }
 }
 
 /// How the execution of a task ended.
 #[derive(Debug)]
 pub(super) struct End {
-    id: Box<str>,
+    id: Id,
     /// Whether nobody has heard yet that it had begun.
     begins: bool,
     status: Status,
     runtime_us: u32,
-    note: Box<str>,
+    note: String,
     traceback: Box<str>,
     /// The result document, where nobody has made the result printable.
     document: Option<Bytes>,
 }
 
 impl End {
-    pub(super) fn of(id: &str, begun: bool, outcome: &Outcome) -> Self {
+    /// What is printable of a result is taken out of the outcome.
+    pub(super) fn of(id: &str, begun: bool, outcome: &mut Outcome) -> Self {
         let unprinted = outcome.status == Status::Success && outcome.note.is_empty();
+        let note = match outcome.status {
+            Status::Success => std::mem::take(&mut outcome.note),
+            _ => outcome.note.clone(),
+        };
         Self {
             id: id.into(),
             // It was over before anybody heard of it.
             begins: !begun && outcome.status != Status::Undecodable,
             status: outcome.status,
             runtime_us: outcome.runtime_us,
-            note: outcome.note.as_str().into(),
+            note,
             traceback: outcome.traceback.as_str().into(),
             document: outcome.document.as_ref().filter(|_| unprinted).cloned(),
         }
@@ -95,7 +122,7 @@ impl TaskEvent {
             What::Received(message) => message.len(),
             What::Ended(end) => {
                 let document = end.document.as_ref().map_or(0, Bytes::len);
-                size_of::<End>() + end.note.len() + end.traceback.len() + document
+                end.note.len() + end.traceback.len() + document
             }
             What::Failed { exception, .. } => exception.len(),
             _ => 0,
@@ -116,20 +143,20 @@ impl TaskEvent {
         let (kind, fields): (_, &[Field<'_>]) = match &self.what {
             What::Received(message) => return received(out, message, at, telling),
             What::Ended(end) => return ended(out, end, at, telling),
-            What::Started { id } => (Kind::TaskStarted, &[Field::Text(id)]),
+            What::Started { id } => (Kind::TaskStarted, &[Field::Text(id.as_str())]),
             What::Failed { id, exception } => {
-                (Kind::TaskFailed, &[Field::Text(id), Field::Text(exception), Field::None])
+                (Kind::TaskFailed, &[Field::Text(id.as_str()), Field::Text(exception), Field::None])
             }
             What::Revoked { id, signal, expired } => {
                 let signum = signal.map_or(Field::None, |signal| Field::Int(i64::from(signal)));
                 let terminated = Field::Bool(signal.is_some());
-                let fields = [Field::Text(id), terminated, signum, Field::Bool(*expired)];
+                let fields = [Field::Text(id.as_str()), terminated, signum, Field::Bool(*expired)];
                 return telling.write(out, Kind::TaskRevoked, at, &fields);
             }
             What::Rejected { id, requeue } => {
-                (Kind::TaskRejected, &[Field::Text(id), Field::Bool(*requeue)])
+                (Kind::TaskRejected, &[Field::Text(id.as_str()), Field::Bool(*requeue)])
             }
-            What::Cancelled { id } => (Kind::TaskCancelled, &[Field::Text(id)]),
+            What::Cancelled { id } => (Kind::TaskCancelled, &[Field::Text(id.as_str())]),
         };
         telling.write(out, kind, at, fields);
     }
@@ -173,7 +200,7 @@ fn bounded(mut shown: String) -> String {
 }
 
 fn ended(out: &mut Vec<u8>, end: &End, at: i64, telling: &mut Telling<'_>) {
-    let uuid = Field::Text(&end.id);
+    let uuid = Field::Text(end.id.as_str());
     let runtime = i64::from(end.runtime_us);
     if end.begins {
         telling.write(out, Kind::TaskStarted, at - runtime, &[uuid]);
