@@ -140,10 +140,6 @@ SHELL_OPTIONS: Final = dict.fromkeys(
 
 BEAT_OPTIONS: Final = {
     "--executable": "name the interpreter in front: `python3.12 -m taskcore -A proj beat`",
-    **dict.fromkeys(
-        ("--enable-remote-control", "--no-enable-remote-control", "-n", "--hostname"),
-        "a beat answers no remote control: `taskcore -A proj beat list` shows what it has sent",
-    ),
 }
 """Of `beat`."""
 

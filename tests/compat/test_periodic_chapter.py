@@ -71,6 +71,53 @@ app.conf.beat_schedule = {
 }
 """
 
+WORKFLOW = """
+from PACKAGE import Celery, group
+app = Celery(broker="memory://")
+@app.task(name="tasks.add")
+def add(x, y):
+    return x + y
+@app.task(name="tasks.run_add_group")
+def run_add_group():
+    group(add.s(i, i) for i in range(10)).apply_async()
+@app.on_after_configure.connect
+def setup_periodic_tasks(sender: Celery, **kwargs):
+    sender.add_periodic_task(30.0, run_add_group.s(), name="add group every 30")
+"""
+
+WHEN_FINAL = """
+from PACKAGE import Celery
+app = Celery(broker="memory://")
+@app.on_after_finalize.connect
+def setup_periodic_tasks(sender, **kwargs):
+    sender.add_periodic_task(30.0, sender.tasks["tasks.elsewhere"].s(1), name="elsewhere")
+@app.task(name="tasks.elsewhere")
+def elsewhere(n):
+    pass
+"""
+
+OWN_TYPE = """
+from PACKAGE import Celery
+from PACKAGE.schedules import schedstate, schedule
+app = Celery(broker="memory://")
+class Never(schedule):
+    def is_due(self, last_run_at):
+        return schedstate(False, 7.0)
+app.conf.beat_schedule = {"never": {"task": "tasks.add", "schedule": Never(30)}}
+"""
+
+SUN = [
+    "dawn_astronomical",
+    "dawn_nautical",
+    "dawn_civil",
+    "sunrise",
+    "solar_noon",
+    "sunset",
+    "dusk_civil",
+    "dusk_nautical",
+    "dusk_astronomical",
+]
+
 CRONTABS = """
 crontab()
 crontab(minute=0, hour=0)
@@ -101,7 +148,17 @@ def run(program: str, package: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "program", [ON_CONFIGURE, BEFORE_CONFIGURATION, SETTING, OLD_NAMES, MELBOURNE]
+    "program",
+    [
+        ON_CONFIGURE,
+        BEFORE_CONFIGURATION,
+        SETTING,
+        OLD_NAMES,
+        MELBOURNE,
+        WORKFLOW,
+        WHEN_FINAL,
+        OWN_TYPE,
+    ],
 )
 def test_a_program_makes_the_same_schedule(program: str) -> None:
     if program is MELBOURNE:
@@ -189,3 +246,38 @@ def test_a_crontab_of_the_guide_is_due_at_the_same_times(text: str) -> None:
         due[package] = times
     assert due["taskcore"] == due["celery"]
     assert due["taskcore"][0] <= datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=366)
+
+
+def test_an_entry_of_a_type_of_ones_own_is_asked() -> None:
+    for package in ("celery", "taskcore"):
+        app = run(OWN_TYPE, package)
+        module = __import__(f"{package}.beat", fromlist=["*"])
+        entry = module.ScheduleEntry(**app.conf.beat_schedule["never"], name="never", app=app)
+        assert tuple(entry.is_due()) == (False, 7.0)
+
+
+def test_the_workflow_of_the_guide_runs() -> None:
+    app = run(WORKFLOW, "taskcore")
+    app.conf.update(task_always_eager=True, task_eager_propagates=True)
+    entry = app.conf.beat_schedule["add group every 30"]
+    assert app.tasks[entry["task"]].apply_async(entry["args"], entry["kwargs"]).successful()
+
+
+@pytest.mark.parametrize("event", SUN)
+@pytest.mark.parametrize("place", [(-37.81753, 144.96715), (78.2, 15.6)])
+def test_every_event_of_the_sun_is_due_at_the_same_times(
+    event: str, place: tuple[float, float]
+) -> None:
+    pytest.importorskip("ephem")
+    due = {}
+    for package in ("celery", "taskcore"):
+        module = __import__(f"{package}.schedules", fromlist=["*"])
+        at, times = datetime(2026, 3, 1, 3, tzinfo=UTC), []
+        when = module.solar(event, *place, app=run(OLD_NAMES, package))
+        for _ in range(4):
+            when.nowfun = lambda at=at: at
+            at += when.remaining_estimate(at) + timedelta(minutes=1)
+            times.append(at)
+        due[package] = times
+    for ours, theirs in zip(due["taskcore"], due["celery"], strict=True):
+        assert abs(ours - theirs) < timedelta(seconds=2)

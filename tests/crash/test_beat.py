@@ -89,6 +89,39 @@ def test_a_beat_that_sleeps_before_it_writes_sets_nothing_back(site: Site) -> No
     finish(site, beats, [first, second], worker)
 
 
+@pytest.mark.timeout(120 + 30 * KILLS)
+def test_leaders_that_sleep_while_entries_change_send_nothing_twice(redis_site: Site) -> None:
+    # Not on sqlite, where a process that is stopped in a transaction holds up every other.
+    site = redis_site
+    tick = {"task": "ticking.tick", "schedule": 1.0, "missed": "all"}
+    beats = Beats(site, {"tick": tick})
+    worker = beats.worker("-l", "warning")
+    leader, other = beats.start(), None
+    leader.wait_for("leads")
+    for n in range(KILLS):
+        other = other or beats.start()
+        other.wait_for("beat: starting")
+        rule = ("--missed", "all", "--every", str(0.5 + 0.5 * (n % 2)))
+        beats.cli("add", "edited", "ticking.tick", *rule)
+        leader.wait_for("sent `edited`", count=1 + 3 * n)
+        os.kill(leader.pid, signal.SIGSTOP)
+        beats.cli("add", "edited", "ticking.tick", "--missed", "all", "--every", "0.25")
+        beats.cli("pause", "tick")
+        other.wait_for(f"`.*:{other.pid}:.*` leads$", count=(n + 1) // 2 + 1)
+        beats.cli("resume", "tick")
+        other.wait_for("sent `edited`", count=3 + 3 * n)
+        os.kill(leader.pid, signal.SIGCONT)
+        leader.wait_for("leads now", count=n // 2 + 1)
+        leader, other = other, leader
+    for beat in (leader, other):
+        assert beat is not None and beat.stop() == 0
+    site.wait_queue(depth=0, in_flight=0)
+    assert worker.stop() == 0
+    for name, times in beats.due().items():
+        assert len(times) == len(set(times)) == beats.entries()[name]["total_run_count"]
+    assert gaps(beats.due()["tick"]) == {1.0}
+
+
 @pytest.mark.timeout(120)
 def test_a_broker_that_goes_and_comes_back(own_redis: RedisServer, tmp_path: Path) -> None:
     with Site(tmp_path, own_redis.url(0), own_redis.url(0)) as site:

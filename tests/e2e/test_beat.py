@@ -151,9 +151,10 @@ def test_a_store_that_is_emptied_is_filled_again(
 
 
 def test_options_without_effect_are_said(sqlite_site: Site) -> None:
-    beats = Beats(sqlite_site, SECOND)
+    beats = Beats(sqlite_site, SECOND, beat_sync_every=5)
     beat = beats.start("--schedule", "here")
     beat.wait_for("schedule file `here` is not used")
+    beat.wait_for("`beat_sync_every` has no effect")
     beat.wait_for("leads")
     assert beat.stop() == 0 and not (sqlite_site.folder / "here").exists()
     worker = beats.worker("--schedule", "here")

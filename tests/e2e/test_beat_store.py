@@ -1,6 +1,7 @@
 """The default scheduler in this process: clocks that jump, stores that fail, entries that change, and
 others who are faster."""
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -8,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from taskcore import Taskcore
-from taskcore.beat import Entries, StoreScheduler
+from taskcore import Taskcore, signals
+from taskcore.beat import EmbeddedService, Entries, StoreScheduler
 from taskcore.exceptions import OperationalError
 from taskcore.schedules import crontab
 from taskcore.utils import uuid
@@ -182,3 +183,31 @@ def test_a_store_that_is_away_while_the_lead_is_taken_over(clock: Clock, call: s
     assert [(entry.name, entry.task) for entry in Entries(app).list()] == [("a", "changed")]
     assert after.leads
     after.close()
+
+
+def test_signals_say_that_a_beat_starts_and_where() -> None:
+    told: list[tuple[str, Any]] = []
+    started = threading.Event()
+
+    def receiver(name: str) -> Any:
+        def receive(sender: Any, signal: Any, **kwargs: Any) -> None:
+            assert kwargs == {} and sender.scheduler.app is app
+            told.append((name, sender))
+            if name == "beat_embedded_init":
+                started.set()
+
+        return receive
+
+    app = Taskcore(f"signals-{uuid()}", broker="memory://", set_as_current=False)
+    receivers = {name: receiver(name) for name in ("beat_init", "beat_embedded_init")}
+    for name, receive in receivers.items():
+        getattr(signals, name).connect(receive)
+    try:
+        embedded = EmbeddedService(app)
+        embedded.start()
+        assert started.wait(30)
+        embedded.stop()
+    finally:
+        for name, receive in receivers.items():
+            getattr(signals, name).disconnect(receive)
+    assert told == [("beat_init", embedded.service), ("beat_embedded_init", embedded.service)]

@@ -22,6 +22,7 @@ class Beat:
         schedule: the file of schedulers that have one.
         scheduler: class of the scheduler, or its name.
         pidfile: a file that says the number of the process while it runs.
+        remote_control, hostname: see `Service`.
         quiet: no banner.
         set_up_logging: called before it starts.
         on_start: called when nothing can be wrong any more but the broker.
@@ -36,6 +37,8 @@ class Beat:
         schedule: str | None = None,
         scheduler: Any = None,
         pidfile: str | None = None,
+        remote_control: bool | None = None,
+        hostname: str | None = None,
         quiet: bool = False,
         set_up_logging: Callable[[], object] | None = None,
         on_start: Callable[[], object] | None = None,
@@ -49,6 +52,8 @@ class Beat:
             "max_interval": max_interval,
             "schedule_filename": schedule,
             "scheduler_cls": scheduler,
+            "remote_control": remote_control,
+            "hostname": hostname,
         }
 
     def run(self) -> None:

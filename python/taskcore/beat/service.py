@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from typing import Any
 
 from taskcore import signals
+from taskcore.beat.remote import Remote
 from taskcore.beat.scheduler import logger
 from taskcore.exceptions import ImproperlyConfigured
 from taskcore.utils import symbol_by_name
@@ -50,6 +53,8 @@ class Service:
         max_interval: seconds to sleep at most.
         schedule_filename: the file of schedulers that have one.
         scheduler_cls: class of the scheduler, or its name; default: the setting `beat_scheduler`.
+        remote_control: answer `ping`; default: the setting `beat_enable_remote_control`.
+        hostname: the name to answer by; default: `celerybeat@` and the name of this machine.
     """
 
     def __init__(
@@ -58,9 +63,18 @@ class Service:
         max_interval: float | None = None,
         schedule_filename: str | None = None,
         scheduler_cls: Any = None,
-        **_: Any,
+        remote_control: bool | None = None,
+        hostname: str | None = None,
     ) -> None:
         self.app = app
+        self.remote_control: bool = (
+            app.conf["beat_enable_remote_control"] if remote_control is None else remote_control
+        )
+        self.hostname = hostname or f"celerybeat@{socket.gethostname()}"
+        self.last_tick = time.monotonic()
+        """When the scheduler ticked last; written by the loop, read by what answers `ping`."""
+        self.effective_max_interval: float | None = None
+        """Seconds between two ticks at most, once there is a scheduler."""
         self.max_interval = max_interval or app.conf["beat_max_loop_interval"]
         self.schedule_filename = schedule_filename or app.conf["beat_schedule_filename"]
         self.scheduler_cls = scheduler_cls or app.conf["beat_scheduler"]
@@ -95,9 +109,14 @@ class Service:
         signals.beat_init.send(self)
         if embedded_process:
             signals.beat_embedded_init.send(self)
+        self.effective_max_interval, self.last_tick = scheduler.max_interval, time.monotonic()
+        remote = Remote(self, self.hostname) if self.remote_control else None
+        if remote is not None:
+            remote.start()
         try:
             while not self._is_shutdown.is_set():
                 interval = scheduler.tick()
+                self.last_tick = time.monotonic()
                 if interval and interval > 0:
                     self._is_shutdown.wait(interval)
                 if scheduler.should_sync():
@@ -106,6 +125,8 @@ class Service:
             self._is_shutdown.set()
         finally:
             self.sync()
+            if remote is not None:
+                remote.stop()
 
     def sync(self) -> None:
         """Ends the scheduler."""

@@ -78,6 +78,10 @@ class StoreScheduler(Scheduler):
                 "scheduler `taskcore.beat:PersistentScheduler`",
                 file,
             )
+        if app.conf.is_set("beat_sync_every"):
+            logger.warning(
+                "`beat_sync_every` has no effect: the store is written in the step that sends; leave it out"
+            )
         super().__init__(app, *args, **kwargs)
 
     # The schedule

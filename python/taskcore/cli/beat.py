@@ -20,7 +20,7 @@ from taskcore import unsupported
 from taskcore.cli import daemon
 from taskcore.cli.session import Session, explained, pass_session
 from taskcore.cli.values import Json
-from taskcore.cli.worker import LEVELS
+from taskcore.cli.worker import LEVELS, node_name
 from taskcore.contrib import django
 from taskcore.exceptions import ImproperlyConfigured
 from taskcore.worker import log_setup
@@ -74,6 +74,18 @@ class BeatGroup(click.Group):
     help="Write the number of the process there, and refuse to run twice.",
 )
 @click.option(
+    "--enable-remote-control/--no-enable-remote-control",
+    "remote_control",
+    default=None,
+    help="Answer `inspect ping`, for probes.",
+)
+@click.option(
+    "-n",
+    "--hostname",
+    metavar="NAME",
+    help="The name to answer by, as in beat2@%h. Default: celerybeat@%h.",
+)
+@click.option(
     "--detach",
     is_flag=True,
     help="Run in the background, once what can be wrong is known not to be.",
@@ -108,6 +120,11 @@ def beat(
     app = session.app
     begun = _settle(app, options)
     options["quiet"] = options["quiet"] or session.quiet
+    if options["hostname"] is not None:
+        # As in Celery, a name without `@` is that of the machine.
+        name = options["hostname"]
+        pattern = name if "@" in name else f"celerybeat@{name}"
+        options["hostname"] = node_name(pattern, socket.gethostname())
     django.set_up()
     level = logging.getLevelNamesMapping()[loglevel.upper()]
     if begun is not None and not (logfile or app.conf["beat_logfile"]):
