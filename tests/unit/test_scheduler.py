@@ -205,6 +205,20 @@ def test_a_signal_in_the_middle_of_a_wait_ends_it(app: Any) -> None:
     assert services[0]._is_shutdown.is_set()
 
 
+def test_a_service_of_a_subclass_has_its_own_scheduler(app: Any) -> None:
+    class Own(Service):
+        scheduler_cls = Noted
+
+    assert type(Own(app).scheduler) is Noted
+    assert type(Own(app, scheduler_cls=Scheduler).scheduler) is Scheduler
+
+
+def test_celerys_arguments_of_a_tick_are_taken(app: Any) -> None:
+    scheduler = Noted(app, max_interval=7)
+    assert scheduler.tick(min=min, heappop=None) == 7
+    assert scheduler.connection is scheduler.connection
+
+
 def test_a_scheduler_is_named() -> None:
     assert scheduler_class("celery.beat:PersistentScheduler") is PersistentScheduler
     assert scheduler_class("taskcore.beat.Scheduler") is Scheduler

@@ -1,13 +1,14 @@
 """Which due times are sent: the rules for those that were missed, by table and by property."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskcore.beat import definition, slots
+from taskcore.beat import code, definition, slots
 from taskcore.beat.entry import ScheduleEntry
 from taskcore.beat.slots import SECOND, Step
 from taskcore.schedules import schedule
@@ -143,3 +144,20 @@ def test_an_entry_that_is_added_is_made_from_its_text(
     one = entry(schedule(seconds, relative), args=(1, "a"), kwargs={"k": None}, missed=missed)
     again = definition.make(App(), "e", definition.load(definition.dump(one, code=False)))
     assert again == one and (again.schedule.relative, again.missed) == (relative, missed)
+
+
+class Fields(dict[str, Any]):
+    """What a program has instead of a dict."""
+
+
+@pytest.mark.parametrize("kind", [dict, Fields])
+def test_a_schedule_that_nobody_changes_is_the_one_that_was_copied(kind: Any) -> None:
+    said = {"a": kind(task="t", schedule=5.0, args=(float("nan"),)), "b": object()}
+    app: Any = SimpleNamespace(conf={"beat_schedule": said})
+    copy = code.copied(app)
+    assert code.is_as_copied(app, copy)
+    said["c"] = said.pop("b")
+    assert not code.is_as_copied(app, copy)
+    copy = code.copied(app)
+    said["a"] = kind(said["a"], schedule=6.0)
+    assert not code.is_as_copied(app, copy)

@@ -4,6 +4,7 @@ for them. Pure but for the schedules of the user's own classes."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import is_
 from typing import Any, NamedTuple
 
 from taskcore.beat import definition, slots
@@ -22,21 +23,23 @@ def copied(app: Any) -> dict[str, Any]:
     """The entries as they are said now; what the program changes later changes no copy."""
     # First a copy in one step, because other threads change it.
     code = dict(app.conf["beat_schedule"])
-    return {n: dict(said) if isinstance(said, Mapping) else said for n, said in code.items()}
+    return {n: dict(said) if type(said) is dict else said for n, said in code.items()}
 
 
-def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two copies hold the same objects. They are not compared: what they are is the user's
-    affair, and so is how they compare."""
-    return one.keys() == other.keys() and all(
-        _is_same_entry(said, other[name]) for name, said in one.items()
-    )
-
-
-def _is_same_entry(said: Any, known: Any) -> bool:
-    if isinstance(said, dict) and isinstance(known, dict):
-        return said.keys() == known.keys() and all(known[key] is said[key] for key in said)
-    return said is known
+def is_as_copied(app: Any, copy: Mapping[str, Any]) -> bool:
+    """Whether the entries hold the same objects as when they were copied. These are not compared:
+    what they are is the user's affair, and so is how they compare."""
+    code = dict(app.conf["beat_schedule"])
+    if code.keys() != copy.keys():
+        return False
+    for name, said in code.items():
+        known = copy[name]
+        if type(said) is not dict:
+            if said is not known:
+                return False
+        elif said.keys() != known.keys() or not all(map(is_, said.values(), known.values())):
+            return False
+    return True
 
 
 def made(code: Mapping[str, Any], entry: Callable[[str, Any], Any]) -> dict[str, Any]:

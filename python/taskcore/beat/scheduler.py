@@ -11,6 +11,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from taskcore.beat.entry import ScheduleEntry, arguments
@@ -141,8 +142,14 @@ class Scheduler:
 
     # Ticks
 
-    def tick(self) -> float:
-        """Sends one entry that is due; how many seconds to sleep."""
+    @cached_property
+    def connection(self) -> Any:
+        """A connection of the app's, for schedulers that ask for one; taskcore publishes without."""
+        return self.app.connection_for_write()
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Sends one entry that is due; how many seconds to sleep. Celery's arguments, which its own
+        tests replace, have no meaning here."""
         if self._heap is None or not self.schedules_equal(self.old_schedulers, self.schedule):
             self.old_schedulers = copy.copy(self.schedule)
             self.populate_heap()

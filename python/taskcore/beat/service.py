@@ -57,6 +57,9 @@ class Service:
         hostname: the name to answer by; default: `celerybeat@` and the name of this machine.
     """
 
+    scheduler_cls: Any = None
+    """What a subclass has instead of the setting."""
+
     def __init__(
         self,
         app: Any,
@@ -77,7 +80,7 @@ class Service:
         """Seconds between two ticks at most, once there is a scheduler."""
         self.max_interval = max_interval or app.conf["beat_max_loop_interval"]
         self.schedule_filename = schedule_filename or app.conf["beat_schedule_filename"]
-        self.scheduler_cls = scheduler_cls or app.conf["beat_scheduler"]
+        self.scheduler_cls = scheduler_cls or self.scheduler_cls or app.conf["beat_scheduler"]
         self._scheduler: Any = None
         self._is_shutdown = threading.Event()
         self._is_stopped = threading.Event()

@@ -94,10 +94,9 @@ class StoreScheduler(Scheduler):
     def _take_code(self) -> bool:
         """Takes over what the program has changed in its `beat_schedule`; whether there was
         anything."""
-        said = code.copied(self.app)
-        if code.is_same(said, self._code):
+        if code.is_as_copied(self.app, self._code):
             return False
-        self._code = said
+        self._code = said = code.copied(self.app)
         try:
             self.data = code.made(said, self._maybe_entry)
         except Exception as exc:  # of whoever has changed it
@@ -117,7 +116,7 @@ class StoreScheduler(Scheduler):
 
     # Ticks
 
-    def tick(self) -> float:
+    def tick(self, *_: Any, **__: Any) -> float:
         """Renews the lease, sends what is due; how many seconds to sleep."""
         try:
             now = time.time()
