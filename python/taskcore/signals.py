@@ -11,12 +11,13 @@ connected.
 
 from __future__ import annotations
 
-from taskcore.exceptions import NotSupportedError
+from taskcore.exceptions import NotSupportedError, SettingIgnored
 from taskcore.typed import TYPE_CHECKING
+from taskcore.utils import warn
 
 if TYPE_CHECKING:
     import weakref
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, TypeVar, overload
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -46,7 +47,14 @@ class Signal:
     _raised: tuple[type[Exception], ...] = ()
     """What `send` raises instead of logging it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str = "", providing_args: Iterable[str] = (), use_caching: bool = False
+    ) -> None:
+        """
+        Args:
+            name: for messages about it.
+            providing_args, use_caching: accepted, as in Celery; nothing depends on them.
+        """
         self.name = name
         self.receivers: list[_Receiver] = []
         """Changed in place by `append` and `remove` alone, which several threads may do at once."""
@@ -58,28 +66,28 @@ class Signal:
         def connect(
             self,
             receiver: F,
-            *,
             sender: object = None,
             weak: bool = True,
             dispatch_uid: object = None,
+            retry: bool = False,
         ) -> F: ...
         @overload
         def connect(
             self,
             receiver: None = None,
-            *,
             sender: object = None,
             weak: bool = True,
             dispatch_uid: object = None,
+            retry: bool = False,
         ) -> Callable[[F], F]: ...
 
     def connect(
         self,
         receiver: Callable[..., Any] | None = None,
-        *,
         sender: object = None,
         weak: bool = True,
         dispatch_uid: object = None,
+        retry: bool = False,
     ) -> Any:
         """Adds a receiver; also a decorator, with or without parentheses.
 
@@ -89,29 +97,38 @@ class Signal:
             sender: listen only to this sender: a task, or the name of one.
             weak: do not keep the receiver alive.
             dispatch_uid: identity of the receiver, so that connecting twice has no effect.
+            retry: call a receiver that raises again, until it does not, after 2, 4, 6 and at most 30
+                seconds; whoever sends waits meanwhile. The receiver is kept alive.
         """
         if receiver is None:
-            return lambda found: self.connect(
-                found, sender=sender, weak=weak, dispatch_uid=dispatch_uid
-            )
+            return lambda found: self.connect(found, sender, weak, dispatch_uid, retry)
         if not callable(receiver):
             raise TypeError(
                 f"receiver of signal `{self.name}` must be callable, not `{type(receiver).__name__}`"
             )
         if self._find(receiver, sender, dispatch_uid) is None:
-            made = _Receiver(dispatch_uid, sender, _reference(receiver, weak))
+            called = _again_and_again(self.name, receiver) if retry else receiver
+            made = _Receiver(dispatch_uid, sender, _reference(called, weak and not retry))
             self.receivers.append(made)
             self._tell_watchers()
+            self._tell()
         return receiver
+
+    def _tell(self) -> None:
+        """Somebody listens."""
 
     def disconnect(
         self,
         receiver: Callable[..., Any] | None = None,
-        *,
         sender: object = None,
+        weak: bool | None = None,
         dispatch_uid: object = None,
     ) -> bool:
-        """Removes a receiver; whether it was there."""
+        """Removes a receiver; whether it was there.
+
+        Args:
+            weak: accepted, as in Celery.
+        """
         found = self._find(receiver, sender, dispatch_uid)
         if found is None:
             return False
@@ -195,7 +212,33 @@ class SetupSignal(Signal):
     _raised = (NotSupportedError,)
 
 
+def _again_and_again(name: str, receiver: Callable[..., Any]) -> Callable[..., Any]:
+    """The receiver, called until it does not raise."""
+
+    def insist(**named: Any) -> Any:
+        import logging
+        from time import sleep
+
+        wait = 0.0
+        while True:
+            try:
+                return receiver(**named)
+            except Exception:
+                wait = min(wait + _RETRY_STEP, _RETRY_MAX)
+                text = "receiver of signal `%s` failed, and is called again in %s s"
+                logging.getLogger("taskcore.signals").exception(text, name, wait)
+            sleep(wait)
+
+    insist.__dict__["_receiver"] = receiver
+    return insist
+
+
+_RETRY_STEP, _RETRY_MAX = 2.0, 30.0
+"""Seconds between two calls of a receiver that raises: so many more each time, at most so many."""
+
+
 def _is_same(known: Callable[..., Any], receiver: object) -> bool:
+    known = getattr(known, "_receiver", known)
     # Two reads of a bound method give two objects; its function and its instance do not change.
     return known is receiver or (
         hasattr(known, "__func__")
@@ -245,36 +288,50 @@ task_retry = Signal("task_retry")
 
 
 class _Unsent(Signal):
-    """A signal of Celery's that nobody sends here: a receiver would wait for ever."""
+    """A signal of Celery's that nobody sends here: whoever connects to it is told so, and is kept."""
 
-    __slots__ = ()
+    __slots__ = ("_why",)
 
-    def connect(self, *args: Any, **kwargs: Any) -> Any:
-        """Not in this version."""
-        raise NotSupportedError(
-            f"signal `{self.name}` is not sent in this version: no Python runs for a task in a worker's parent process; "
-            "use task_prerun, task_postrun, task_failure or the worker's log"
-        )
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(name)
+        self._why = why
+
+    def _tell(self) -> None:
+        warn(f"signal `{self.name}` is not sent in this version: {self._why}", SettingIgnored)
 
 
-task_received = _Unsent("task_received")
-task_revoked = _Unsent("task_revoked")
-task_rejected = _Unsent("task_rejected")
-task_unknown = _Unsent("task_unknown")
-task_sent = _Unsent("task_sent")
-worker_before_create_process = _Unsent("worker_before_create_process")
-heartbeat_sent = _Unsent("heartbeat_sent")
-eventlet_pool_started = _Unsent("eventlet_pool_started")
-eventlet_pool_preshutdown = _Unsent("eventlet_pool_preshutdown")
-eventlet_pool_postshutdown = _Unsent("eventlet_pool_postshutdown")
-eventlet_pool_apply = _Unsent("eventlet_pool_apply")
-user_preload_options = _Unsent("user_preload_options")
+_IN_THE_CORE = (
+    "no Python runs for a message in a worker's parent process; use task_prerun, task_postrun or task_failure, "
+    "or the events that `worker -E` tells"
+)
+_GREEN = "there are no green threads; `async def` tasks run in every pool"
+
+task_received = _Unsent("task_received", _IN_THE_CORE)
+task_revoked = _Unsent("task_revoked", _IN_THE_CORE)
+task_rejected = _Unsent("task_rejected", _IN_THE_CORE)
+task_unknown = _Unsent("task_unknown", _IN_THE_CORE)
+task_sent = _Unsent("task_sent", "use after_task_publish")
+worker_before_create_process = _Unsent(
+    "worker_before_create_process",
+    "processes are forked from one that no code of yours runs in; use worker_process_init",
+)
+heartbeat_sent = _Unsent(
+    "heartbeat_sent", "heartbeats leave from the worker's core; ask `taskcore health`"
+)
+eventlet_pool_started = _Unsent("eventlet_pool_started", _GREEN)
+eventlet_pool_preshutdown = _Unsent("eventlet_pool_preshutdown", _GREEN)
+eventlet_pool_postshutdown = _Unsent("eventlet_pool_postshutdown", _GREEN)
+eventlet_pool_apply = _Unsent("eventlet_pool_apply", _GREEN)
+
+# The command line. `sender` is the command.
+user_preload_options = Signal("user_preload_options")
+"""The app is found, and the command is about to run: app, options (of `app.user_options["preload"]`)."""
 
 # The worker. `sender` has the attributes `app` and `hostname`; in children it is None.
 celeryd_after_setup = Signal("celeryd_after_setup")
-"""Once the worker is configured; `sender` is its node name: conf."""
+"""Once the worker is configured; `sender` is its node name: instance (as `sender` of worker_ready), conf."""
 celeryd_init = Signal("celeryd_init")
-"""Before the worker is configured; `sender` is its node name: conf (may still be changed), options."""
+"""Before the worker is configured; `sender` is its node name: instance, conf (may still be changed), options."""
 worker_init = Signal("worker_init")
 """Before the worker is built."""
 worker_process_init = Signal("worker_process_init")
@@ -294,7 +351,7 @@ beat_embedded_init = Signal("beat_embedded_init")
 setup_logging = Signal("setup_logging")
 """A receiver takes over the configuration of logging."""
 after_setup_logger = Signal("after_setup_logger")
-"""The worker has configured a logger: logger, loglevel, logfile, format."""
+"""The worker has configured a logger: logger, loglevel, logfile, format, colorize."""
 after_setup_task_logger = Signal("after_setup_task_logger")
 """The same for the parent of the task loggers."""
 import_modules = Signal("import_modules")

@@ -85,3 +85,42 @@ def test_no_process_is_left_when_the_worker_is_killed(site: Site) -> None:
 def test_an_idle_worker_stops_and_says_goodbye_to_the_broker(site: Site) -> None:
     worker = site.worker()
     assert worker.stop() == 0
+
+
+SOFT = ("-l", "INFO", "--", "worker_soft_shutdown_timeout=30")
+SHORT = ("-l", "INFO", "--", "worker_soft_shutdown_timeout=0.2")
+
+
+def test_a_cold_stop_waits_for_what_runs_where_that_is_asked(site: Site) -> None:
+    worker = site.worker("-c", "1", *SOFT)
+    gate = site.gate()
+    running = site.task("hold").delay(str(gate), "soft")
+    site.wait_written(1)
+    worker.signal(signal.SIGQUIT)
+    worker.wait_for(r"the cold stop waits 30.0 s")
+    gate.touch()
+    worker.wait()
+    assert running.get(timeout=WAIT) == "soft"
+    assert site.written() == ["begin soft", "end soft"]
+
+
+@pytest.mark.parametrize("options", [SOFT, SHORT])
+def test_a_soft_stop_ends_cold(sqlite_site: Site, options: tuple[str, ...]) -> None:
+    """By its timeout, or by one more signal."""
+    worker = sqlite_site.worker("-c", "1", *options)
+    sqlite_site.task("hold_late").delay(str(sqlite_site.gate()), "soft")
+    sqlite_site.wait_written(1)
+    worker.signal(signal.SIGQUIT)
+    worker.wait_for("the cold stop waits")
+    if options is SOFT:
+        worker.signal(signal.SIGQUIT)
+    worker.wait()
+    assert worker.children() == []
+    sqlite_site.wait_queue(depth=1, in_flight=0)
+
+
+def test_a_soft_stop_of_an_idle_worker_is_cold_at_once(sqlite_site: Site) -> None:
+    worker = sqlite_site.worker("-c", "1", *SOFT)
+    worker.signal(signal.SIGQUIT)
+    worker.wait()
+    assert "the cold stop waits" not in worker.output

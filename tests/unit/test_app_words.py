@@ -100,8 +100,7 @@ def test_what_a_program_has_set_is_taken_back(app: Taskcore) -> None:
     assert app.conf.pop("task_time_limit", "none") == "none"
     with pytest.raises(KeyError):
         app.conf.pop("task_time_limit")
-    with pytest.raises(KeyError, match="did you mean `task_time_limit`"):
-        app.conf.setdefault("task_time_limt", 1)
+    assert app.conf.setdefault("my_thing", 1) == 1 and app.conf.my_thing == 1
     app.conf.freeze()
     with pytest.raises(ImproperlyConfigured, match=r"cannot set `broker_url`.*frozen"):
         app.conf.pop("broker_url")

@@ -930,3 +930,21 @@ def test_the_run_time_is_told_with_success(app: Any, core: Any) -> None:
     finally:
         signals.task_success.disconnect(listen)
     assert len(seen) == 1 and 0 < seen[0] < 10
+
+
+def test_what_has_succeeded_is_not_run_again_where_that_is_asked(app: Any, core: Any) -> None:
+    ran: list[int] = []
+    app.conf.worker_deduplicate_successful_tasks = True
+    make(app, lambda: ran.append(1), acks_late=True)
+    app.backend.put("i", "SUCCESS", 1)
+    again = {"redelivered": True}
+    for task_id, info, verdict in [
+        ("i", again, outcome.IGNORE),
+        ("i", {}, outcome.SUCCESS),
+        ("another", again, outcome.SUCCESS),
+    ]:
+        request = core.Request(id=task_id, task="t", delivery_info=info)
+        assert app.executor.run(app.executor.plan("t"), request, (), {}).verdict == verdict
+    assert len(ran) == 2
+    app.conf.worker_deduplicate_successful_tasks = False
+    assert app.executor.plan("t").plain

@@ -146,3 +146,34 @@ def test_a_receiver_that_raises_is_logged_and_others_run(caplog: pytest.LogCaptu
     assert "signal `s`" in caplog.text
     with pytest.raises(TypeError, match="callable"):
         signal.connect(3)  # type: ignore[call-overload]
+
+
+def test_sender_and_the_rest_may_be_positional_as_in_celery() -> None:
+    signal, seen = Signal(name="s", providing_args={"x"}), []
+
+    def receive(**_: Any) -> None:
+        seen.append(1)
+
+    signal.connect(receive, "me", False, "uid")
+    signal.send("me")
+    signal.send("another")
+    assert seen == [1] and signal.disconnect(None, "me", None, "uid")
+
+
+def test_a_receiver_is_called_until_it_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    signal, waited, seen = Signal("s"), [], []
+    monkeypatch.setattr(time, "sleep", waited.append)
+
+    def receive(**_: Any) -> str:
+        seen.append(1)
+        if len(seen) < 20:
+            raise ConnectionError
+        return "done"
+
+    signal.connect(receive, retry=True)
+    signal.connect(receive, retry=True)
+    assert signal.send(None)[0][1] == "done"
+    assert waited[:3] == [2.0, 4.0, 6.0] and waited[-1] == 30.0 and len(waited) == 19
+    assert signal.disconnect(receive) and not signal.receivers

@@ -13,7 +13,9 @@ from taskcore.config.validators import redact
 def bugreport(app: Any) -> str:
     """Versions, system and settings of an app, without passwords."""
     conf = app.conf
-    idle = sorted(name for name in conf.table() if name in settings.IGNORED)
+    idle = sorted(
+        name for name in conf.table() if name in settings.IGNORED or name in settings.OF_STORES
+    )
     lines = [
         "",
         f"software -> taskcore:{_core.__version__} py:{platform.python_version()}",

@@ -254,6 +254,8 @@ def worker(
     if not options["beat"] and (options["beat_schedule"] or options["beat_scheduler"]):
         click.echo("--schedule and --scheduler have no effect: add -B for a beat", err=True)
     django.connect()
+    for name in ("logfile", "pidfile"):
+        options[name] = options[name] or app.conf[f"worker_{name}"]
     level = logging.getLevelNamesMapping()[loglevel.upper()]
     # At `info` the log says it, on the same terminal.
     silent = quiet or options["logfile"] or level <= logging.INFO

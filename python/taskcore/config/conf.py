@@ -14,7 +14,7 @@ import os
 import sys
 from _thread import RLock, get_ident
 
-from taskcore.config import settings
+from taskcore.config import servers, settings
 from taskcore.config.names import check
 from taskcore.config.reading import ReadAsMapping
 from taskcore.config.sources import new_name, read, warn_about
@@ -31,6 +31,8 @@ _ENVIRONMENT = {
     "broker_url": ("TASKCORE_BROKER_URL", "CELERY_BROKER_URL"),
     "result_backend": ("TASKCORE_RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
     "worker_autoscale_keepalive": ("AUTOSCALE_KEEPALIVE",),
+    "broker_read_url": ("CELERY_BROKER_READ_URL",),
+    "broker_write_url": ("CELERY_BROKER_WRITE_URL",),
     "worker_revokes_max": ("CELERY_WORKER_REVOKES_MAX",),
     "worker_revoke_expires": ("CELERY_WORKER_REVOKE_EXPIRES",),
     # Not a setting: the module with them, of an app that names no source.
@@ -67,10 +69,11 @@ class Config(ReadAsMapping):
     # Setting
 
     def update(self, *sources: Mapping[str, Any], **values: Any) -> None:
-        """Sets several values; either all are accepted or none.
+        """Sets several values; either all are accepted or none. A name that is no setting is the
+        user's own.
 
         Raises:
-            ImproperlyConfigured: an unknown name or a value of the wrong type.
+            ImproperlyConfigured: a setting that is not supported, or a value of the wrong type.
         """
         accepted: dict[str, Any] = {}
         for source in (*sources, values):
@@ -84,12 +87,13 @@ class Config(ReadAsMapping):
         )
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        """The value of a setting. Every setting has one, so that none is set by this.
-
-        Raises:
-            ImproperlyConfigured: and KeyError, an unknown setting.
-        """
-        return self[name]
+        """The value of a setting, all of which have one; a name of the user's own is set to `default`
+        where it has none."""
+        try:
+            return self[name]
+        except _UnknownSetting:
+            self.update({name: default})
+            return default
 
     def pop(self, name: str, *default: Any) -> Any:
         """Takes back what the program itself has set; what a module says, or the default, applies.
@@ -220,6 +224,8 @@ class Config(ReadAsMapping):
         name = new or name
         if name in settings.REFUSED:
             return settings.REFUSED[name]
+        if name in settings.OF_STORES:
+            return settings.OF_STORES[name]
         if name in settings.IGNORED:
             raise _UnknownSetting(f"setting `{name}` of Celery's has no effect here, and no value")
         # Both, because attribute and item access share this path and `hasattr` must work.
@@ -315,6 +321,7 @@ class Config(ReadAsMapping):
             "celery" if celery else "taskcore"
         )
         values["task_serializer"] = values["task_serializer"] or ("json" if celery else "msgpack")
+        servers.complete(values)
         if not values["broker_url"]:
             values["broker_url"] = settings.DEFAULT_URL
             if not self._has("result_backend"):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from taskcore.config import settings
-from taskcore.config.sources import Written, is_known, new_name
+from taskcore.config.sources import Written, new_name
 from taskcore.config.validators import CHECKS, redact
 from taskcore.exceptions import ImproperlyConfigured, SettingIgnored
 from taskcore.typed import Any, Callable, Mapping
-from taskcore.utils import hint, nearest, warn
+from taskcore.utils import nearest, warn
 
+_OF_A_STORE = "has no effect in taskcore: it is of a result store, or of signing, that taskcore does not have; remove it"
 _NO_EFFECT = "has no effect in taskcore: it tunes machinery that taskcore does not have; remove it"
-_FOREIGN = (
-    "is no setting of taskcore, and ignored: name another namespace if it is another program's"
-)
 
 
 def check(
@@ -20,30 +18,36 @@ def check(
     written: Written | None = None,
     say: Callable[[str, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Translates old names, refuses unknown ones, checks types.
+    """Translates old names, checks types, keeps settings of the user's own.
 
     Args:
         values: the settings.
         written: how they are written where they come from.
-        say: called with the name of a setting without effect and a sentence about it; otherwise the
-            caller's line is warned about.
+        say: called with the name of a setting and a sentence about it; otherwise the caller's line is
+            warned about.
 
     Raises:
-        ImproperlyConfigured: an unknown or unsupported name, a wrong type, or two spellings that
-            disagree.
+        ImproperlyConfigured: an unsupported setting, a wrong type, or two spellings that disagree.
+    Warns:
+        SettingIgnored: a setting without effect, or one of the user's own that reads like a slip of the
+            pen.
     """
     say, written = say or _ignored, written or Written()
     accepted: dict[str, Any] = {}
     for key, value in values.items():
         name = new_name(key) or key
         if name not in settings.BY_NAME:
-            if name.lower() in settings.IGNORED:
-                say(key, f"setting `{name.lower()}` {_NO_EFFECT}")
-                accepted[name.lower()] = value  # for those who read it back
-            elif written.namespaced and _is_foreign(name):
-                say(key, f"{written(key)} {_FOREIGN}")
+            lower = name.lower()
+            if lower in settings.IGNORED or lower in settings.OF_STORES:
+                if value != settings.OF_STORES.get(lower, _UNSET):
+                    say(key, f"setting `{lower}` {_why_ignored(lower)}")
+                accepted[lower] = value  # for those who read it back
+            elif lower in settings.REFUSED:
+                _refuse(lower, value, written(key))
             else:
-                _refuse(name, value, written(key))
+                if near := _resembled(name):
+                    say(key, f"{written(key)} is no setting of taskcore{near}")
+                accepted[name] = value
             continue
         checked = check_value(settings.BY_NAME[name], written(key), value)
         if accepted.get(name, checked) != checked:
@@ -61,29 +65,33 @@ def _ignored(_key: str, text: str) -> None:
     warn(text, SettingIgnored)
 
 
-def _is_foreign(name: str) -> bool:
-    """Whether an unknown name of a namespace is no slip of the pen either: programs beside Celery, such
-    as django-celery-email, use its prefix."""
-    return not is_known(name.lower()) and nearest(name, _all_names(), alike=0.8) is None
+_UNSET = object()
+_ALIKE = 0.85
+"""The share of letters from which on a name is taken for a slip of the pen."""
 
 
-def _all_names() -> list[str]:
-    return [*settings.BY_NAME, *settings.REFUSED, *settings.IGNORED]
+def _why_ignored(name: str) -> str:
+    return _OF_A_STORE if name in settings.OF_STORES else _NO_EFFECT
+
+
+def _resembled(name: str) -> str:
+    """The end of a sentence that proposes the setting that was probably meant; empty for a name of
+    the user's own."""
+    if name.isupper() and not name.startswith(settings.OLD_FAMILIES):
+        return ""
+    names = [*settings.BY_NAME, *settings.REFUSED, *settings.IGNORED]
+    found = nearest(name, names, _ALIKE) or nearest(new_name(name.upper()) or name, names, _ALIKE)
+    if found is None and name.isupper():
+        spelt = {old.lower(): new for old, new in settings.BY_OLD_NAME.items()}
+        found = spelt.get(nearest(name, spelt, _ALIKE) or "")
+    return f", did you mean `{found}`?" if found else ""
 
 
 def _refuse(name: str, value: Any, shown: str) -> None:
-    lower = name.lower()
-    if lower in settings.REFUSED or lower.startswith(settings.REFUSED_PREFIXES):
-        if value is None or (lower in settings.REFUSED and value == settings.REFUSED[lower]):
-            return
+    if value is not None and value != settings.REFUSED[name]:
         raise ImproperlyConfigured(
-            f"setting {shown} is not supported in this version of taskcore: {settings.REMEDIES.get(lower, 'remove it')}"
+            f"setting {shown} is not supported in this version of taskcore: {settings.REMEDIES.get(name, 'remove it')}"
         )
-    names = _all_names()
-    near = hint(name, names) or hint(new_name(name.upper()) or name, names)
-    raise ImproperlyConfigured(
-        f"unknown setting {shown}{near or ': see taskcore.config.settings for all names'}"
-    )
 
 
 def check_value(setting: settings.Setting, shown: str, value: Any) -> Any:

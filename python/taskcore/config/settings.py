@@ -46,6 +46,16 @@ TABLE: Final = (
     # Broker and results.
     _S("broker_url", "BROKER_URL", "url?", None,
        f"Where tasks are queued. Default: `{DEFAULT_URL}`. The environment may name it: TASKCORE_BROKER_URL."),
+    _S("broker_read_url", "BROKER_READ_URL", "url?", None, "The same; one server is served, so that it must be the other's."),
+    _S("broker_write_url", "BROKER_WRITE_URL", "url?", None, "The same."),
+    _S("broker_use_ssl", "BROKER_USE_SSL", "ssl?", None,
+       "Encrypt: True, or a dict of `ca_certs`, `certfile`, `keyfile`, `cert_reqs` (required), as parameters of the URL say it."),
+    _S("broker_transport", "BROKER_TRANSPORT", "str?", None, "With the next five: the parts of a URL, where `broker_url` names none."),
+    _S("broker_host", "BROKER_HOST", "str?", None, "Host of the broker."),
+    _S("broker_port", "BROKER_PORT", "text?", None, "Its port."),
+    _S("broker_user", "BROKER_USER", "str?", None, "User there."),
+    _S("broker_password", "BROKER_PASSWORD", "str?", None, "The user's password."),
+    _S("broker_vhost", "BROKER_VHOST", "text?", None, "Virtual host, or the number of the database."),
     _S("broker_transport_options", "BROKER_TRANSPORT_OPTIONS", "dict", {},
        "`global_keyprefix` (redis), `durability` (sqlite: `full` or `normal`), `queue_order_strategy` (`round_robin`, the default: queues take turns; "
        "`priority` or `sorted`: in the order given or by name, the first while it has something)."),
@@ -53,6 +63,12 @@ TABLE: Final = (
        "Time to set up one connection. Celery's name; a publish is bounded by task_publish_timeout as well."),
     _S("result_backend", "CELERY_RESULT_BACKEND", "url?", None,
        "Where results are kept. Default: beside the tasks when no broker is named either, else nowhere."),
+    _S("redis_backend_use_ssl", "CELERY_REDIS_BACKEND_USE_SSL", "ssl?", None, "As `broker_use_ssl`, for the result store."),
+    _S("redis_host", "CELERY_REDIS_HOST", "str?", None, "With the next four: parts of the URL, where `result_backend` is only `redis`."),
+    _S("redis_port", "CELERY_REDIS_PORT", "text?", None, "Its port."),
+    _S("redis_db", "CELERY_REDIS_DB", "text?", None, "Its database."),
+    _S("redis_username", "CELERY_REDIS_USERNAME", "str?", None, "User there."),
+    _S("redis_password", "CELERY_REDIS_PASSWORD", "str?", None, "The user's password."),
     _S("result_backend_transport_options", "", "dict", {},
        "As broker_transport_options, for the result store. `result_chord_ordered` is accepted: a body gets the results in "
        "the order of the members, or in that in which they came where stock workers are told not to order theirs."),
@@ -134,6 +150,12 @@ TABLE: Final = (
        "A message that cost this many workers their life is parked. taskcore's own."),
     _S("worker_shutdown_timeout", "", "seconds?", None,
        "How long a warm stop waits for running tasks; None: for ever. taskcore's own."),
+    _S("worker_soft_shutdown_timeout", "", "seconds", 0.0,
+       "What a cold stop first gives to the tasks that run; 0: nothing. A second request is cold at once."),
+    _S("worker_enable_soft_shutdown_on_idle", "", "bool", False, "Also wait that long when nothing runs."),
+    _S("worker_deduplicate_successful_tasks", "", "bool", False,
+       "A late-acked task that is delivered again, and whose result says SUCCESS, is not run again."),
+    _S("worker_pool_start_method", "", "fork?", None, "Accepted as `fork`: processes are forked from one that has the app loaded."),
     _S("worker_disable_rate_limits", "CELERY_DISABLE_RATE_LIMITS", "bool", False, "Ignore rate limits."),
     _S("worker_enable_remote_control", "CELERY_ENABLE_REMOTE_CONTROL", "bool", True,
        "Let the worker be asked and told by `app.control`, `taskcore inspect` and `taskcore control`."),
@@ -146,6 +168,11 @@ TABLE: Final = (
        "Tell monitors of each task that is published."),
     _S("event_exchange", "", "str", "celeryev", "The name that events are told under."),
     _S("event_serializer", "", "json", "json", "Events are JSON, which every monitor reads; nothing else is accepted."),
+    _S("worker_logfile", "CELERYD_LOG_FILE", "str?", None, "The log of a worker, as its `--logfile`."),
+    _S("worker_pidfile", "CELERYD_PID_FILE", "str?", None, "A file with the number of its process, as its `--pidfile`."),
+    _S("worker_uid", "", "text?", None, "User that a worker becomes, as its `--uid`."),
+    _S("worker_gid", "", "text?", None, "Group that a worker becomes, as its `--gid`."),
+    _S("worker_umask", "", "text?", None, "Rights that its files do not have, in octal, as its `--umask`."),
     _S("worker_hijack_root_logger", "CELERYD_HIJACK_ROOT_LOGGER", "bool?", None,
        "Let the worker configure the root logger: True replaces its handlers, False leaves it alone, None configures it if it has none. "
        "DIFFERENCE: True in Celery."),
@@ -225,7 +252,6 @@ IGNORED: Final = frozenset(
         "broker_failover_strategy",
         "broker_channel_error_retry",
         "broker_native_delayed_delivery_queue_type",
-        "broker_transport",
         "redis_max_connections",
         "redis_socket_timeout",
         "redis_socket_connect_timeout",
@@ -267,10 +293,15 @@ IGNORED: Final = frozenset(
         "worker_timer",
         "worker_timer_precision",
         "worker_detect_quorum_queues",
-        "worker_enable_soft_shutdown_on_idle",
         "worker_log_datefmt",
         "worker_task_log_datefmt",
         "result_chord_expires",
+        "result_failure_expires",
+        "task_remote_tracebacks",
+        "task_retry_on_worker_lost",
+        "worker_agent",
+        *(f"events_{name}" for name in ("executable", "gid", "logfile", "pidfile", "uid", "umask")),
+        "worker_executable",
         "task_repr_maxlevels",
         "control_queue_ttl",
         "control_queue_expires",
@@ -289,64 +320,42 @@ IGNORED: Final = frozenset(
 # fmt: off
 REFUSED: Final[dict[str, Any]] = {
     "beat_executable": None,
-    "broker_read_url": None, "broker_write_url": None, "broker_use_ssl": False,
-    "broker_port": None, "broker_user": None, "broker_password": None, "broker_vhost": None,
-    "override_backends": None, "redis_backend_use_ssl": None, "redis_db": None, "redis_host": None, "redis_port": None,
-    "redis_username": None, "redis_password": None, "redis_backend_credential_provider": None,
+    "override_backends": None, "redis_backend_credential_provider": None,
     "task_create_missing_queues": True,
-    "task_remote_tracebacks": False,
-    "worker_agent": None, "worker_deduplicate_successful_tasks": False, "worker_direct": False,
-    "worker_pool_start_method": "fork", "broker_host": None,
-    "result_failure_expires": None, "task_retry_on_worker_lost": False,
-    "worker_soft_shutdown_timeout": 0.0,
+    "worker_direct": False,
 }
 # fmt: on
 """Refused unless set to the default given here."""
 
-_IN_THE_URL: Final = "write it into `broker_url` or `result_backend`"
 REMEDIES: Final = {
     "beat_executable": "name the interpreter in front: `python3.12 -m taskcore -A proj beat`",
-    "broker_read_url": "name one server in `broker_url`",
-    "broker_write_url": "name one server in `broker_url`",
-    "broker_use_ssl": "use a `rediss://` URL",
-    "redis_backend_use_ssl": "use a `rediss://` URL",
-    **dict.fromkeys(
-        (
-            "broker_host",
-            "broker_port",
-            "broker_user",
-            "broker_password",
-            "broker_vhost",
-            "redis_db",
-            "redis_host",
-            "redis_port",
-            "redis_username",
-            "redis_password",
-        ),
-        _IN_THE_URL,
-    ),
-    "task_create_missing_queues": "a queue exists once something is in it",
-    "worker_soft_shutdown_timeout": "use `worker_shutdown_timeout`",
     "worker_direct": "give the worker a queue of its own with `-Q`",
-    "task_retry_on_worker_lost": "use `task_reject_on_worker_lost`",
 }
 """What to do instead; of others, nothing but to remove them."""
 
-REFUSED_PREFIXES: Final = (
-    "cache_",
-    "cassandra_",
-    "s3_",
-    "azureblockblob_",
-    "gcs_",
-    "couchbase_",
-    "arangodb_",
-    "mongodb_",
-    "cosmosdbsql_",
-    "elasticsearch_",
-    "security_",
-    "database_",
-)
-"""Families of settings of result stores, and of signing, that this version does not have."""
+# fmt: off
+OF_STORES: Final[dict[str, Any]] = {
+    "cache_backend": None, "cache_backend_options": {}, "cassandra_entry_ttl": None, "cassandra_keyspace": None, "cassandra_port": None,
+    "cassandra_read_consistency": None, "cassandra_servers": None, "cassandra_bundle_path": None, "cassandra_table": None,
+    "cassandra_write_consistency": None, "cassandra_auth_provider": None, "cassandra_auth_kwargs": None, "cassandra_options": {},
+    "s3_access_key_id": None, "s3_secret_access_key": None, "s3_bucket": None, "s3_base_path": None, "s3_endpoint_url": None,
+    "s3_region": None, "azureblockblob_container_name": "celery", "azureblockblob_retry_initial_backoff_sec": 2,
+    "azureblockblob_retry_increment_base": 2, "azureblockblob_retry_max_attempts": 3, "azureblockblob_base_path": "",
+    "azureblockblob_connection_timeout": 20, "azureblockblob_read_timeout": 120, "gcs_bucket": None, "gcs_project": None,
+    "gcs_base_path": "", "gcs_ttl": 0, "couchbase_backend_settings": None, "arangodb_backend_settings": None,
+    "mongodb_backend_settings": None, "cosmosdbsql_database_name": "celerydb", "cosmosdbsql_collection_name": "celerycol",
+    "cosmosdbsql_consistency_level": "Session", "cosmosdbsql_max_retry_attempts": 9, "cosmosdbsql_max_retry_wait_time": 30,
+    "elasticsearch_retry_on_timeout": None, "elasticsearch_max_retries": None, "elasticsearch_timeout": None,
+    "elasticsearch_save_meta_as_text": True, "security_certificate": None, "security_cert_store": None, "security_key": None,
+    "security_key_password": None, "security_digest": "sha256", "database_url": None,
+    "database_engine_options": {"pool_pre_ping": True, "pool_recycle": 3600}, "database_engine_callback": None,
+    "database_short_lived_sessions": False, "database_table_schemas": None, "database_table_names": None,
+    "database_create_tables_at_setup": True, "cassandra_secure_bundle_path": None, "gcs_threadpool_maxsize": 10,
+    "gcs_firestore_project": None,
+}
+# fmt: on
+"""Of result stores, and of signing, that this version does not have: which store is used is said by
+`result_backend`. Accepted, with a warning unless set to the default given here."""
 
 OLD_FAMILIES: Final = ("CELERY", "CELERYD_", "CELERYBEAT_", "BROKER_", "CELERYMON_")
 """A capitalised name that begins so is meant for taskcore; other capitalised names of a module are

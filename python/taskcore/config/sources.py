@@ -36,6 +36,22 @@ _RENAMED = {
 """Old names that follow no rule, of settings that have no effect here or are refused."""
 
 
+_CAPITALISED = (
+    "CASSANDRA_",
+    "S3_",
+    "AZUREBLOCKBLOB_",
+    "GCS_",
+    "CONTROL_",
+    "COSMOSDBSQL_",
+    "RESULT_ACCEPT_CONTENT",
+    "ENABLE_UTC",
+    "DATABASE_ENGINE_CALLBACK",
+    "DATABASE_TABLE_SCHEMAS",
+    "DATABASE_CREATE_TABLES_AT_SETUP",
+)
+"""How old names begin that are the new ones in capitals."""
+
+
 def new_name(name: str) -> str | None:
     """The setting that one of Celery's old, capitalised names means; None for any other name."""
     renamed = settings.BY_OLD_NAME.get(name) or _RENAMED.get(name)
@@ -46,13 +62,15 @@ def new_name(name: str) -> str | None:
             short = name[len(family) :].lower()
             candidates = [prefix + short for prefix in prefixes]
             return next((one for one in candidates if is_known(one)), None)
+    if name.startswith(_CAPITALISED) and is_known(name.lower()):
+        return name.lower()
     return None
 
 
 def is_known(name: str) -> bool:
     """Whether a setting of that name exists, in taskcore or in Celery."""
-    known = (settings.BY_NAME, settings.IGNORED, settings.REFUSED)
-    return any(name in names for names in known) or name.startswith(settings.REFUSED_PREFIXES)
+    known = (settings.BY_NAME, settings.IGNORED, settings.REFUSED, settings.OF_STORES)
+    return any(name in names for names in known)
 
 
 class Written:
@@ -155,12 +173,8 @@ def _without(name: str, prefix: str) -> str:
 
 
 def _is_meant(name: str, value: object) -> bool:
-    """Whether an attribute of a module or object is a setting: not an import, a function, a class,
-    or another program's capitalised constant."""
-    if new_name(name):
+    """Whether an attribute of a module or object is a setting, of taskcore or of the user's own: not
+    an import, a function or a class."""
+    if new_name(name) or name in settings.BY_NAME:
         return True
-    if name != name.lower():
-        return name.isupper() and name.startswith(settings.OLD_FAMILIES)
-    return name in settings.BY_NAME or not (
-        callable(value) or type(value).__name__ in ("module", "_Feature")
-    )
+    return not (callable(value) or type(value).__name__ in ("module", "_Feature"))

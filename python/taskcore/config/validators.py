@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from taskcore.config.servers import without_idle_parameters
 from taskcore.config.settings import RETRY_POLICY, ROUTE_KEYS
 from taskcore.exceptions import SettingIgnored
 from taskcore.typed import TYPE_CHECKING
@@ -128,8 +129,30 @@ def _text(value: Any) -> str:
 
 def _url(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        raise TypeError("several servers to fall back on are not supported: name one")
-    return _text(value)
+        if len(value) != 1:
+            raise TypeError("several servers to fall back on are not supported: name one")
+        value = value[0]
+    url, idle = without_idle_parameters(_text(value))
+    if idle:
+        text = f"`{'`, `'.join(idle)}` in a URL have no effect in taskcore: remove them"
+        warn(text, SettingIgnored)
+    return url
+
+
+def _ssl(value: Any) -> Any:
+    return _dict(value) if is_mapping(value) else _bool(value)
+
+
+def _number_or_text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise TypeError
+    return str(value)
+
+
+def _fork(value: Any) -> str:
+    if value != "fork":
+        raise ValueError
+    return "fork"
 
 
 def _policy(value: Any) -> dict[str, Any]:
@@ -321,6 +344,9 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "seconds": ("seconds as a number, or a timedelta", _seconds),
     "str": ("text", _text),
     "url": ("a URL", _url),
+    "ssl": ("True, False, or a dict of ca_certs, certfile, keyfile, cert_reqs", _ssl),
+    "text": ("text or a whole number", _number_or_text),
+    "fork": ("fork", _fork),
     "names": ("a list of names", _names),
     "queues": ("a list of queue names", _queues),
     "dict": ("a dict", _dict),

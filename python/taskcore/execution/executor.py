@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from taskcore import context, serialize, signals, states
-from taskcore.exceptions import EncodeError, Retry
+from taskcore.exceptions import EncodeError, Ignore, Retry
 from taskcore.execution import callbacks, fork_guard, joins, outcome
 from taskcore.execution.call import Call
 from taskcore.execution.failures import handle_ended, handle_exception, log
@@ -242,6 +242,17 @@ def check_supported(call: Call) -> Call:
     return call
 
 
+def skip_duplicate(call: Call) -> Call:
+    """Ends a call that was delivered again although it has succeeded: its result, and what follows it,
+    are where they belong."""
+    info, results = call.request.to_dict().get("delivery_info") or {}, call.task.app.results_or_none
+    if info.get("redelivered") and results is not None:
+        document = results.get([call.id])[0]
+        if document is not None and document["status"] == states.SUCCESS:
+            raise Ignore("it has succeeded before")
+    return call
+
+
 def send_prerun(call: Call) -> Call:
     """The signal task_prerun."""
     signals.task_prerun.send(
@@ -365,6 +376,10 @@ _NOT_RETURNED = frozenset({outcome.RETRY, outcome.IGNORE, outcome.REJECT, outcom
 
 _Needed = tuple[Step, Callable[[Any, type], bool]]
 _BEFORE: list[_Needed] = [
+    (
+        skip_duplicate,
+        lambda task, base: task.acks_late and task.app.conf["worker_deduplicate_successful_tasks"],
+    ),
     (send_prerun, _has_receivers(signals.task_prerun)),
     (before_start, _overrides("before_start")),
 ]

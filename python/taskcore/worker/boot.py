@@ -136,23 +136,26 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     app.import_modules()
     app.finalize()
     name = options.hostname or f"taskcore@{app.node}"
-    signals.celeryd_init.send(name, instance=None, conf=app.conf, options=options)
+    node = WorkController(app, name)
+    signals.celeryd_init.send(name, instance=node, conf=app.conf, options=options)
     config = configure(app, options)
     specs = [make_task_spec(task) for task in app.tasks.values()]
     check_pool(config)
     app.hostname = config.hostname
     app.conf.freeze()
-    signals.celeryd_after_setup.send(name, instance=None, conf=app.conf)
+    signals.celeryd_after_setup.send(name, instance=node, conf=app.conf)
     path = log_setup.path_of(options.pidfile, config.hostname)
     with pid_in(path, log_setup.logger.name, ImproperlyConfigured), output.guarded():
-        return run(app, config, specs, options)
+        return run(node, config, specs, options)
 
 
-def run(app: Any, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOptions) -> int:
+def run(
+    node: WorkController, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOptions
+) -> int:
     """The worker from its logging to its end; gives the exit code."""
+    app = node.app
     log_setup.set_up(app, config.log_level, config.log_file)
     warn_of_misconfiguration(config, specs)
-    node = WorkController(app, config.hostname)
     if app.conf["worker_enable_remote_control"]:
         config = config._replace(control=describe(app, config))
     signals.worker_init.send(node)

@@ -41,6 +41,7 @@ class OsSignals:
         self._asked = 0
         self._terminal = next((fd for fd in (0, 1, 2) if _is_terminal(fd)), None)
         self._before: dict[int, Any] = {}
+        self._soft: threading.Timer | None = None
 
     def __enter__(self) -> OsSignals:
         chosen: dict[str, Callable[[int, Any], None]] = {
@@ -62,6 +63,8 @@ class OsSignals:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        if self._soft is not None:
+            self._soft.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -69,19 +72,35 @@ class OsSignals:
         self._asked += 1
         cold = {getattr(signal, "SIGQUIT", None), signal.SIGTERM if sigterm_is_cold() else None}
         warm = self._asked == 1 and number not in cold
+        soft = not warm and self._begin_soft_shutdown()
         if not warm:
             self._asked = max(self._asked, 2)
         name = signal.Signals(number).name
         if _is_terminal(2):
             answer = what_follows(self._asked, name, self.worker.stats())
             output.say(f"{self.node.hostname}: {answer}")
-        self.worker.stop(warm)
+        self.worker.stop(warm or soft)
         signals.worker_shutting_down.send(
             self.node.hostname,
             sig=name,
             how="Warm" if warm else "Cold",
             exitcode=self.exit_code,
         )
+
+    def _begin_soft_shutdown(self) -> bool:
+        """Whether a cold stop waits for the tasks that run, as `worker_soft_shutdown_timeout` says; the
+        stop follows by itself."""
+        conf = self.node.app.conf
+        seconds: float = conf["worker_soft_shutdown_timeout"]
+        if self._soft is not None or not seconds:
+            return False
+        if not self.worker.stats()["active"] and not conf["worker_enable_soft_shutdown_on_idle"]:
+            return False
+        log_setup.logger.warning("the cold stop waits %s s for the tasks that run", seconds)
+        self._soft = threading.Timer(seconds, self.worker.stop, (False,))
+        self._soft.daemon = True
+        self._soft.start()
+        return True
 
     def _hang_up(self, number: int, frame: object) -> None:
         if self._terminal is not None and not _is_terminal(self._terminal):
