@@ -1,6 +1,6 @@
 """The command line: `taskcore -A proj worker`, `beat`, `call`, `result`, `queues`, `purge`, `dead`,
 `status`, `inspect`, `control`, `health`, `events` (also `top`), `report`, `shell`,
-`list`, `upgrade`.
+`list`, `upgrade`, `celery`.
 
 Options in front of the command say which app and, where they differ from its configuration, which
 broker and result store. The app is imported when a command needs it, so that `--help` works
@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from taskcore import __version__, unsupported
+from taskcore.cli.as_celery import as_celery
 from taskcore.cli.beat import beat
 from taskcore.cli.calls import call, result
 from taskcore.cli.events import events
@@ -126,6 +127,7 @@ for command in (
     shell,
     list_broker,
     upgrade,
+    as_celery,
 ):
     main.add_command(command)
 main.add_command(events, "top")

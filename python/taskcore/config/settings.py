@@ -329,6 +329,7 @@ REFUSED: Final[dict[str, Any]] = {
 
 REMEDIES: Final = {
     "beat_executable": "name the interpreter in front: `python3.12 -m taskcore -A proj beat`",
+    "task_create_missing_queues": "a queue exists once something is in it",
     "worker_direct": "give the worker a queue of its own with `-Q`",
 }
 """What to do instead; of others, nothing but to remove them."""

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from taskcore import context, serialize, signals, states
 from taskcore.exceptions import EncodeError, Ignore, Retry
-from taskcore.execution import callbacks, fork_guard, joins, outcome
+from taskcore.execution import callbacks, fork_guard, joins, outcome, tracing
 from taskcore.execution.call import Call
 from taskcore.execution.failures import handle_ended, handle_exception, log
 from taskcore.execution.outcome import Outcome
@@ -50,7 +50,9 @@ class Plan:
     def __init__(self, task: Any, base: type) -> None:
         self.task = task
         custom_call = type(task).__call__ is not base.__call__
-        self.fun: Callable[..., Any] = _as_function(task if custom_call else task.run)
+        # First: whoever traces may replace the body.
+        traced = tracing.traced(task)
+        self.fun: Callable[..., Any] = traced or _as_function(task if custom_call else task.run)
         self.ignore_result = bool(task.ignore_result)
         self.store_errors = bool(task.store_errors_even_if_ignored)
         self.extended = bool(task.app.conf["result_extended"])

@@ -1,0 +1,1 @@
+"""A package as its authors wrote it for Celery: `celeryconfig.py` and tasks that are classes."""
