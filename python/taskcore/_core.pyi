@@ -29,7 +29,7 @@ __all__ = [
 
 if sys.platform != "win32":
     # Where there is `fork`.
-    __all__ += ["end_due", "run_child", "soft_limit_due"]
+    __all__ += ["LoopChild", "end_due", "run_child", "soft_limit_due"]
 
 __version__: str
 
@@ -547,6 +547,58 @@ if sys.platform != "win32":
             executor: `taskcore.execution.executor.Executor`.
             log_tasks: whether outcomes carry the printable result.
             max_memory: after a task that has left it with more KiB than this it begins no other."""
+
+    @final
+    class LoopChild:
+        """A pool child whose calls overlap in one event loop; used in the loop's thread alone."""
+
+        def __new__(
+            cls, fd: int, memory: int, executor: object, log_tasks: bool, lanes: int
+        ) -> LoopChild:
+            """Takes over both descriptors and tells the worker that this child is ready.
+
+            Args:
+                fd: the socket to the worker.
+                memory: what the child shares with it.
+                executor: `taskcore.execution.executor.Executor`.
+                log_tasks: whether outcomes carry the printable result.
+                lanes: how many calls run at once.
+
+            Raises:
+                OperationalError: the worker is gone.
+            """
+        def fileno(self) -> int:
+            """The socket, which the loop watches."""
+        def receive(self) -> bool:
+            """Reads what has come, without blocking. False when the worker has closed the socket."""
+        def start(
+            self,
+            start: Callable[[int, Any, Request, tuple[Any, ...], dict[str, Any], bool], object],
+        ) -> bool:
+            """Begins calls that have come, as far as there are lanes: `start` is called for each with
+            lane, plan, request, arguments, and whether the task has neither hooks, receivers nor
+            links. Whether some wait for a lane."""
+        def returned(self, lane: int, value: Any) -> None:
+            """The call in this lane returned `value`; for tasks without hooks, receivers and links.
+
+            Raises:
+                KeyError: the lane runs nothing.
+            """
+        def told(self, lane: int, ended: Any) -> None:
+            """The call in this lane ended as `ended` says, a `taskcore.execution.outcome.Outcome`."""
+        def raised(self, lane: int, raised: BaseException) -> None:
+            """The call in this lane raised."""
+        def cancelled(self, lane: int) -> None:
+            """The call in this lane was cancelled because the worker asked for it, and has ended."""
+        def asked(self) -> tuple[list[int], list[int]]:
+            """What the worker asks, each once: lanes whose soft time limit is due, and lanes that are
+            to be cancelled. Nothing while another method is on the stack, as in a signal handler: ask
+            again."""
+        @staticmethod
+        def raise_in(ident: int, class_: type[BaseException]) -> None:
+            """Has an exception of this class raised in a thread, at its next instruction."""
+        def ring(self) -> None:
+            """Tells the worker of outcomes that it was not told of."""
 
     def soft_limit_due() -> bool:
         """In a child's handler of SIGUSR1: whether the signal is meant for the call that runs now."""

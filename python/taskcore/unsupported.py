@@ -145,7 +145,8 @@ BEAT_OPTIONS: Final = {
 
 POOLS: Final = dict.fromkeys(
     ("gevent", "eventlet"),
-    "`async def` tasks run in every pool, and `-P threads -c 100` a hundred at a time of those that wait for I/O",
+    "`-P asyncio` runs many `async def` tasks at a time in each process, and `-P threads -c 100` a hundred functions "
+    "that wait for I/O",
 )
 """Of `worker --pool`."""
 

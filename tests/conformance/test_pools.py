@@ -13,7 +13,7 @@ from support.wait import until
 from taskcore.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
 WAIT = 30
-POOLS = ["prefork", "threads", "solo"]
+POOLS = ["prefork", "asyncio", "threads", "solo"]
 
 
 class Pools(Site):

@@ -23,7 +23,7 @@ from taskcore.worker.boot import WorkerOptions, boot
 F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "fatal")
-POOLS = ("prefork", "processes", "threads", "solo")
+POOLS = ("prefork", "processes", "asyncio", "threads", "solo")
 
 
 def node_name(pattern: str, host: str) -> str:
@@ -37,7 +37,8 @@ def node_name(pattern: str, host: str) -> str:
 def concurrency(config: Any) -> str:
     """How many tasks may run at the same time."""
     if config.autoscale is None:
-        return str(config.concurrency)
+        each = f" x {config.coroutines}" if config.pool == "asyncio" else ""
+        return f"{config.concurrency}{each}"
     return f"{config.autoscale[0]} to {config.autoscale[1]}"
 
 
@@ -108,6 +109,12 @@ def without(*names: str) -> Callable[[F], F]:
     "--pool",
     type=Pool(POOLS),
     help="Where tasks run; default: prefork, which `processes` is another name of.",
+)
+@click.option(
+    "--coroutines",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Calls at the same time in each process of the pool asyncio; default: 100.",
 )
 @click.option(
     "-Q",
@@ -251,6 +258,8 @@ def worker(
     if include is not None:
         app.conf.update(include=[*app.conf["include"], *include])
     quiet = quiet or session.quiet
+    if options["coroutines"] and (options["pool"] or app.conf["worker_pool"]) != "asyncio":
+        raise click.UsageError("--coroutines is for the pool asyncio: add -P asyncio")
     if not options["beat"] and (options["beat_schedule"] or options["beat_scheduler"]):
         click.echo("--schedule and --scheduler have no effect: add -B for a beat", err=True)
     django.connect()

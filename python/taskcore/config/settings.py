@@ -135,7 +135,8 @@ TABLE: Final = (
     _S("task_default_rate_limit", "CELERY_DEFAULT_RATE_LIMIT", "rate?", None, "`10/s`, `100/m`, `5/h`, or a number."),
     # Worker.
     _S("worker_concurrency", "CELERYD_CONCURRENCY", "count?", None, "Tasks at the same time. Default: the cores."),
-    _S("worker_pool", "CELERYD_POOL", "prefork|threads|solo", "prefork", "Where tasks run."),
+    _S("worker_pool", "CELERYD_POOL", "prefork|asyncio|threads|solo", "prefork", "Where tasks run."),
+    _S("worker_coroutines", "", "count", 100, "Calls at the same time in each process of the pool asyncio. taskcore's own."),
     _S("worker_prefetch_multiplier", "CELERYD_PREFETCH_MULTIPLIER", "int?", None,
        "Messages claimed per slot; 0: no limit. Default: adapts to how long tasks take."),
     _S("worker_disable_prefetch", "", "bool", False, "Claim only what can start at once."),

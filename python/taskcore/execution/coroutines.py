@@ -46,7 +46,7 @@ def run(coroutine: CoroutineType[Any, Any, Any]) -> Any:
                 "this thread: await the function itself, or call the task in another thread"
             )
         loop = _loop()
-        driver = _Driver(coroutine, loop)
+        driver = Driver(coroutine, loop)
         ident = threading.get_ident()
         interrupt.running[ident] = driver
         try:
@@ -65,12 +65,28 @@ def _loop() -> asyncio.AbstractEventLoop:
     return kept.loop
 
 
+def run_receiver(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Runs what a receiver of a signal has begun, in the loop of this thread; what it leaves running
+    there goes on beside the tasks. What it raises is logged."""
+    try:
+        _loop().run_until_complete(coroutine)
+    except Exception:
+        name = getattr(coroutine, "__qualname__", coroutine)
+        logging.getLogger("taskcore.task").exception("signal receiver %s failed", name)
+
+
+def use(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+    """Makes this the loop of the thread, for what runs there one coroutine at a time, too."""
+    _thread.loop = _Kept(loop)
+    return loop
+
+
 class _Kept:
     """The loop of a thread, closed with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.forks = fork_guard.fork_count()
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop or asyncio.new_event_loop()
         self.loop.set_exception_handler(_divert)
         asyncio.set_event_loop(self.loop)
 
@@ -79,7 +95,7 @@ class _Kept:
             self.loop.close()
 
 
-class _Driver:
+class Driver:
     """A coroutine as its asyncio task drives it, with a way in for what is raised from outside.
 
     asyncio can throw nothing but CancelledError at an await. So the task is cancelled, and what is
@@ -154,14 +170,14 @@ class _Driver:
         return getattr(self._coroutine, name)  # names and frames, for asyncio's texts
 
 
-Coroutine.register(_Driver)
+Coroutine.register(Driver)
 
 
 def _divert(loop: asyncio.AbstractEventLoop, problem: dict[str, Any]) -> None:
     """The loop's exception handler. A limit that was raised in a thread from outside may come
     between two steps of the coroutine, where asyncio catches it."""
     exc, driver = problem.get("exception"), interrupt.running.get(threading.get_ident())
-    if isinstance(exc, SoftTimeLimitExceeded) and isinstance(driver, _Driver):
+    if isinstance(exc, SoftTimeLimitExceeded) and isinstance(driver, Driver):
         driver.throw_soon(exc)
     else:
         loop.default_exception_handler(problem)
@@ -177,30 +193,40 @@ _Closing = type(_nothing().aclose())
 
 def _end_left(loop: asyncio.AbstractEventLoop) -> None:
     """Cancels the asyncio tasks that a call has left running, and names them."""
-    log = logging.getLogger("taskcore.task")
     end = loop.time() + PATIENCE
     seen: set[asyncio.Task[Any]] = set()
     while left := asyncio.all_tasks(loop):
         if loop.time() > end:
-            log.warning(
-                "task %s left %s, which did not end within %s s of being cancelled: the event loop is given up with it",
-                _current(),
-                _names(left),
-                PATIENCE,
-            )
+            warn_of_stubborn(left, "the event loop is given up with it")
             _thread.loop = None
             return
         fresh = {task for task in left - seen if not isinstance(task.get_coro(), _Closing)}
         if fresh:
-            log.warning(
-                "task %s returned while %s was still running, which is cancelled: await what a task starts",
-                _current(),
-                _names(fresh),
-            )
+            warn_of_left(fresh)
         for task in fresh:
             task.cancel()
         seen |= fresh
         loop.run_until_complete(asyncio.wait(left, timeout=max(0.0, end - loop.time())))
+
+
+def warn_of_left(tasks: set[asyncio.Task[Any]]) -> None:
+    """Says what the current call has left running."""
+    logging.getLogger("taskcore.task").warning(
+        "task %s returned while %s was still running, which is cancelled: await what a task starts",
+        _current(),
+        _names(tasks),
+    )
+
+
+def warn_of_stubborn(tasks: set[asyncio.Task[Any]], what: str = "it goes on") -> None:
+    """Says what did not end when it was cancelled."""
+    logging.getLogger("taskcore.task").warning(
+        "task %s left %s, which did not end within %s s of being cancelled: %s",
+        _current(),
+        _names(tasks),
+        PATIENCE,
+        what,
+    )
 
 
 def _current() -> str:

@@ -39,7 +39,9 @@ class Plan:
         "after",
         "extended",
         "fun",
+        "function",
         "ignore_result",
+        "is_coroutine",
         "plain",
         "steps",
         "steps_with_callbacks",
@@ -52,7 +54,9 @@ class Plan:
         custom_call = type(task).__call__ is not base.__call__
         # First: whoever traces may replace the body.
         traced = tracing.traced(task)
-        self.fun: Callable[..., Any] = traced or _as_function(task if custom_call else task.run)
+        self.function: Callable[..., Any] = traced or (task if custom_call else task.run)
+        self.is_coroutine = traced is None and _is_coroutine(self.function)
+        self.fun = _as_function(self.function) if self.is_coroutine else self.function
         self.ignore_result = bool(task.ignore_result)
         self.store_errors = bool(task.store_errors_even_if_ignored)
         self.extended = bool(task.app.conf["result_extended"])
@@ -167,7 +171,7 @@ class Executor:
             except BaseException as exc:
                 call = handle_exception(call, exc)
             for step in plan.after:
-                call = _run_shielded(step, call)
+                call = run_shielded(step, call)
         finally:
             context.reset_request(token)
         return call
@@ -216,7 +220,7 @@ class Executor:
                 return
             call = handle_ended(Call(plan, request, args, kwargs), exc, end["state"])
             if after_return in plan.after and call.outcome.state == states.FAILURE:
-                _run_shielded(after_return, call)
+                run_shielded(after_return, call)
         finally:
             context.reset_request(token)
 
@@ -320,7 +324,7 @@ def succeed(call: Call) -> Call:
 
 def on_success(call: Call) -> Call:
     """The hook of that name; it can no longer change the outcome."""
-    return _run_shielded(_on_success, call)
+    return run_shielded(_on_success, call)
 
 
 def send_success(call: Call) -> Call:
@@ -398,7 +402,7 @@ _AFTER: list[_Needed] = [
 # Around user code
 
 
-def _run_shielded(step: Step, call: Call) -> Call:
+def run_shielded(step: Step, call: Call) -> Call:
     """A step after the outcome stands: what it raises is logged and changes nothing."""
     try:
         return step(call)
@@ -428,11 +432,13 @@ def _repr(task: Any, value: Any) -> str:
     return shorten(value, task.resultrepr_maxsize)
 
 
-def _as_function(fun: Any) -> Callable[..., Any]:
-    """The function as the core can call it; a coroutine function runs on a loop of the thread's own."""
+def _is_coroutine(fun: Any) -> bool:
     code = getattr(getattr(fun, "__func__", fun), "__code__", None)
-    if code is None or not code.co_flags & 0x80:  # CO_COROUTINE
-        return fun  # type: ignore[no-any-return]
+    return code is not None and bool(code.co_flags & 0x80)  # CO_COROUTINE
+
+
+def _as_function(fun: Any) -> Callable[..., Any]:
+    """A coroutine function as the core can call it: it runs on a loop of the thread's own."""
     from taskcore.execution.coroutines import run
 
     return lambda *args, **kwargs: run(fun(*args, **kwargs))

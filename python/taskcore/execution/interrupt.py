@@ -8,6 +8,7 @@ process that runs tasks has it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -19,6 +20,10 @@ class Interruptible(Protocol):
 
 running: dict[int, Interruptible] = {}
 """The coroutine that a thread runs, by the number of the thread. Written by `coroutines`."""
+
+
+asked: Callable[[], object] | None = None
+"""In a child whose calls overlap: what looks which of them the parent means. Written by `event_loop`."""
 
 
 def interrupt(ident: int, what: type[BaseException]) -> type[BaseException] | None:

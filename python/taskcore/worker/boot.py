@@ -8,6 +8,7 @@ has both. What runs per task is not here at all: the loop is in the core.
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from taskcore.worker.task_spec import TaskSpec, make_task_spec
 _INFO = 20
 MOST_SLOTS = 1_000
 """The core's bound on a pool."""
+FORKING = ("prefork", "asyncio")
+"""The pools that have child processes."""
 HEARTBEAT = 2.0
 """Seconds between two heartbeats, as in Celery."""
 
@@ -55,6 +58,8 @@ class WorkerOptions(NamedTuple):
     """KiB."""
     autoscale: tuple[int, int] | None = None
     """The most and the fewest tasks at the same time."""
+    coroutines: int | None = None
+    """Calls at the same time in each process of the pool `asyncio`."""
     time_limit: float | None = None
     soft_time_limit: float | None = None
     beat: bool = False
@@ -94,6 +99,8 @@ class WorkerConfig(NamedTuple):
     autoscale: tuple[int, int, float] | None
     """The fewest and the most tasks at the same time, and after how many seconds without need the pool
     shrinks."""
+    coroutines: int
+    """Calls at the same time in each child; 1 where there is no event loop."""
     time_limit: float | None
     soft_time_limit: float | None
     shutdown_timeout: float | None
@@ -159,7 +166,7 @@ def run(
     if app.conf["worker_enable_remote_control"]:
         config = config._replace(control=describe(app, config))
     signals.worker_init.send(node)
-    zygote = fork_zygote(app, config) if config.pool == "prefork" else None
+    zygote = fork_zygote(app, config) if config.pool in FORKING else None
     if options.on_start is not None:
         options.on_start(config)
     if options.purge:
@@ -239,6 +246,7 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         log_file=log_setup.path_of(options.logfile, options.hostname or f"taskcore@{app.node}"),
         max_tasks_per_child=options.max_tasks_per_child or conf["worker_max_tasks_per_child"],
         max_memory_per_child=options.max_memory_per_child or conf["worker_max_memory_per_child"],
+        coroutines=(options.coroutines or conf["worker_coroutines"]) if pool == "asyncio" else 1,
         time_limit=options.time_limit or conf["task_time_limit"],
         soft_time_limit=options.soft_time_limit or conf["task_soft_time_limit"],
         shutdown_timeout=conf["worker_shutdown_timeout"],
@@ -270,9 +278,9 @@ def scaling(
         raise ImproperlyConfigured(
             f"--autoscale `{most},{fewest}`, expected `MAX,MIN` of which MAX is 1 to {MOST_SLOTS} and MIN not above it"
         )
-    if pool == "solo":
+    if pool in ("solo", "asyncio"):
         raise NotSupportedError(
-            "pool `solo` runs one task at a time: --autoscale needs `prefork` or `threads`"
+            f"pool `{pool}` does not scale: --autoscale needs `prefork` or `threads`"
         )
     # One is always left: somebody has to be there when a task comes.
     return max(1, fewest), most, conf["worker_autoscale_keepalive"]
@@ -352,17 +360,17 @@ def check_pool(config: WorkerConfig) -> None:
     Raises:
         NotSupportedError: no fork on this system, or no child processes to replace.
     """
-    if config.pool == "prefork" and not hasattr(os, "fork"):
+    if config.pool in FORKING and not hasattr(os, "fork"):
         raise NotSupportedError(
-            "pool `prefork` needs fork, which this system does not have: use `threads`"
+            f"pool `{config.pool}` needs fork, which this system does not have: use `threads`"
         )
-    if config.pool != "prefork" and config.max_tasks_per_child is not None:
+    if config.pool not in FORKING and config.max_tasks_per_child is not None:
         raise NotSupportedError(
-            f"pool `{config.pool}` has no child processes: max_tasks_per_child needs `prefork`"
+            f"pool `{config.pool}` has no child processes: max_tasks_per_child needs `prefork` or `asyncio`"
         )
     if config.pool != "prefork" and config.max_memory_per_child is not None:
         raise NotSupportedError(
-            f"pool `{config.pool}` has no child processes: max_memory_per_child needs `prefork`"
+            f"pool `{config.pool}` cannot tell which task has taken memory: max_memory_per_child needs `prefork`"
         )
 
 
@@ -384,11 +392,11 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[int, int]:
 
     def make_executor(modules: list[Any]) -> Any:
         bring_in(app, modules)
-        signals.worker_process_init.send(None)
+        _send(signals.worker_process_init)
         return app.executor
 
     def on_exit() -> None:
-        signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
+        _send(signals.worker_process_shutdown, pid=os.getpid(), exitcode=0)
 
     return start_zygote(
         make_executor,
@@ -396,4 +404,15 @@ def fork_zygote(app: Any, config: WorkerConfig) -> tuple[int, int]:
         max_memory=config.max_memory_per_child,
         on_exit=on_exit,
         dumps=log_setup.descriptor(config.log_file),
+        coroutines=config.coroutines if config.pool == "asyncio" else 0,
     )
+
+
+def _send(signal: signals.Signal, **named: Any) -> None:
+    """Sends a signal in a child; what a receiver that is a coroutine function has begun is run to its
+    end, in the loop that runs the tasks."""
+    for _, response in signal.send(None, **named):
+        if inspect.iscoroutine(response):
+            from taskcore.execution import coroutines
+
+            coroutines.run_receiver(response)

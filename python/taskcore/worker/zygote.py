@@ -56,6 +56,7 @@ def start_zygote(
     max_memory: int | None = None,
     on_exit: Callable[[], object] | None = None,
     dumps: int = 2,
+    coroutines: int = 0,
 ) -> tuple[int, int]:
     """Forks the zygote; the descriptor of its control socket and its process id.
 
@@ -69,6 +70,7 @@ def start_zygote(
         max_memory: a child that has taken more KiB than this after a task ends.
         on_exit: called in a child that ends in order.
         dumps: descriptor that SIGUSR1 to the zygote has the stacks of its children written to.
+        coroutines: how many calls a child runs at once, in an event loop; 0: one, and there is none.
     """
     ours, theirs = socket.socketpair()
     # What exists now is never garbage; untouched by the collector it stays shared between the worker,
@@ -85,7 +87,7 @@ def start_zygote(
     code = 1
     try:
         ours.close()
-        _Zygote(theirs, make_executor, (log_tasks, max_memory), on_exit, dumps).serve()
+        _Zygote(theirs, make_executor, (log_tasks, max_memory), on_exit, dumps, coroutines).serve()
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -132,12 +134,14 @@ class _Zygote:
         options: tuple[bool, int | None],
         on_exit: Callable[[], object] | None,
         dumps: int,
+        coroutines: int,
     ) -> None:
         self.control = control
         self.make_executor = make_executor
         self.options = options
         self.on_exit = on_exit
         self.dumps = dumps
+        self.coroutines = coroutines
         self.children: set[int] = set()
         self.wakeup, self._wakeup_end = socket.socketpair()
         self.files: list[int] = []
@@ -265,13 +269,24 @@ class _Zygote:
             os.set_inheritable(fd, False)
             os.set_inheritable(memory, False)
             _reseed()
-            code = _core.run_child(fd, memory, self.make_executor(self.modules), *self.options)
+            code = self.live(fd, memory)
             if self.on_exit is not None:
                 self.on_exit()
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
             _leave(code)
+
+    def live(self, fd: int, memory: int) -> int:
+        """Runs calls until the worker closes the socket."""
+        if not self.coroutines:
+            return _core.run_child(fd, memory, self.make_executor(self.modules), *self.options)
+        from taskcore.execution import event_loop
+
+        def make_executor() -> Any:
+            return self.make_executor(self.modules)
+
+        return event_loop.run(fd, memory, make_executor, self.options[0], self.coroutines)
 
 
 def _kill_group(leader: int) -> None:
@@ -285,7 +300,9 @@ def _kill_group(leader: int) -> None:
 
 def _soft_limit(signum: int, frame: Any) -> None:
     """SIGUSR1 in a child: the soft time limit of a call is due, unless it has just ended."""
-    if _core.soft_limit_due():
+    if interrupt.asked is not None:
+        interrupt.asked()
+    elif _core.soft_limit_due():
         from taskcore.exceptions import SoftTimeLimitExceeded
 
         due = interrupt.interrupt(threading.get_ident(), SoftTimeLimitExceeded)

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     max_tasks_per_child: Option<u32>,
     /// Fewest and most slots, and the seconds after which the pool shrinks.
     autoscale: Option<(usize, usize, f64)>,
+    /// How many calls a child runs at once.
+    coroutines: usize,
 }
 
 impl Settings {
@@ -42,6 +44,7 @@ impl Settings {
             soft_time_limit: attr(config, "soft_time_limit")?,
             max_tasks_per_child: attr(config, "max_tasks_per_child")?,
             autoscale: attr(config, "autoscale")?,
+            coroutines: attr(config, "coroutines")?,
         };
         if settings.concurrency == 0 {
             return Err(errors::value("concurrency `0`, expected at least 1"));
@@ -60,12 +63,12 @@ impl Settings {
 
     /// Only a process can be killed.
     fn can_kill(&self, limit: f64, whose: &str) -> PyResult<()> {
-        if self.pool == "prefork" {
+        if matches!(self.pool.as_str(), "prefork" | "asyncio") {
             return Ok(());
         }
         Err(errors::value(format!(
             "pool `{}` cannot keep the time limit of `{limit}` s for {whose}: a task inside the worker's process cannot be \
-             killed; use the pool prefork, or a soft time limit",
+             killed; use the pool prefork or asyncio, or a soft time limit",
             self.pool
         )))
     }
@@ -104,7 +107,7 @@ impl Settings {
         let zygote = unsafe { OwnedFd::from_raw_fd(zygote) };
         Ok(PoolParts::Process(taskcore::pool::process::ProcessConfig {
             children: self.concurrency,
-            calls_per_child: 1,
+            calls_per_child: self.coroutines,
             zygote,
             zygote_pid,
             max_tasks_per_child: self.max_tasks_per_child,

@@ -92,17 +92,7 @@ impl Executor {
 
     /// Runs a call. Never fails: whatever goes wrong is an outcome.
     pub(crate) fn execute(&mut self, py: Python<'_>, call: &Call, host: &mut dyn Host) -> Outcome {
-        let mut outcome = Outcome {
-            pid: 0,
-            key: call.key,
-            status: Status::Undecodable,
-            runtime_us: 0,
-            document: None,
-            note: String::new(),
-            traceback: String::new(),
-            follow: Vec::new(),
-            ended: Vec::new(),
-        };
+        let mut outcome = Outcome::of(call.key);
         match self.prepare(py, call) {
             Ok((entry, request)) => {
                 match (&call.ended, &entry) {
@@ -115,8 +105,7 @@ impl Executor {
                         host.end();
                     }
                 }
-                let Aftermath { follow, ended } = request.get().take_aftermath();
-                (outcome.follow, outcome.ended) = (follow, ended);
+                take_aftermath(request.get(), &mut outcome);
             }
             Err(reason) => outcome.note = reason,
         }
@@ -130,7 +119,7 @@ impl Executor {
 
     /// Reads the message and its body; the reason when that cannot be done. What follows a task that
     /// has ended is told also where that is not known.
-    fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<Prepared, String> {
+    pub(crate) fn prepare(&mut self, py: Python<'_>, call: &Call) -> Result<Prepared, String> {
         let message = Message::decode(&call.message).map_err(|e| e.to_string())?;
         let entry = match self.entries.find(py, &message.headers.task) {
             Err(_) if call.ended.is_some() => None,
@@ -196,7 +185,7 @@ impl Executor {
     }
 
     /// Has Python tell what follows a task that has ended; what goes wrong there is in the log.
-    fn tell(
+    pub(crate) fn tell(
         &self,
         entry: Option<&Entry>,
         request: &Bound<'_, Request>,
@@ -217,7 +206,7 @@ impl Executor {
     }
 
     /// The end of the plain way.
-    fn success(
+    pub(crate) fn success(
         &self,
         entry: &Entry,
         request: &Bound<'_, Request>,
@@ -236,7 +225,7 @@ impl Executor {
     }
 
     /// Takes over what Python says about the end of a call.
-    fn told(
+    pub(crate) fn told(
         &self,
         entry: &Entry,
         request: &Bound<'_, Request>,
@@ -279,7 +268,7 @@ impl Executor {
     }
 
     /// The outcome of an exception, from user code or from the encoding of its result.
-    fn failed(
+    pub(crate) fn failed(
         &self,
         entry: &Entry,
         request: &Bound<'_, Request>,
@@ -332,6 +321,12 @@ impl Executor {
         };
         shortened.map_or_else(|_| "<unprintable>".to_owned(), |s| s.to_string())
     }
+}
+
+/// Puts what an execution leaves to the worker into its outcome.
+pub(crate) fn take_aftermath(request: &Request, outcome: &mut Outcome) {
+    let Aftermath { follow, ended } = request.take_aftermath();
+    (outcome.follow, outcome.ended) = (follow, ended);
 }
 
 /// The arguments inside the body of a message.

@@ -16,6 +16,8 @@ mod document;
 mod execute;
 #[cfg(unix)]
 mod child;
+#[cfg(unix)]
+mod coroutines;
 mod pool_thread;
 mod raising;
 mod threads;
@@ -64,7 +66,10 @@ mod _core {
 
     #[cfg(unix)]
     #[pymodule_export]
-    use super::child::{end_due, run_child, soft_limit_due};
+    use super::{
+        child::{end_due, run_child, soft_limit_due},
+        coroutines::LoopChild,
+    };
 
     #[pymodule_export]
     use super::worker::Worker;

@@ -422,9 +422,10 @@ fn pool(
             PoolParts::Ready(ThreadPool::threads(executor, settings.concurrency, log_tasks)?)
         }
         "solo" => PoolParts::Ready(ThreadPool::solo()),
-        "prefork" => settings.prefork(zygote)?,
+        "prefork" | "asyncio" => settings.prefork(zygote)?,
         other => {
-            let text = format!("unknown pool `{other}`, expected prefork, threads or solo");
+            let text =
+                format!("unknown pool `{other}`, expected prefork, asyncio, threads or solo");
             return Err(errors::value(text));
         }
     })

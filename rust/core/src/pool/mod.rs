@@ -111,6 +111,23 @@ pub struct Outcome {
     pub ended: Vec<EndedTask>,
 }
 
+impl Outcome {
+    /// Of the call with this key, whose body was not opened yet.
+    pub fn of(key: u64) -> Self {
+        Self {
+            key,
+            pid: 0,
+            status: Status::Undecodable,
+            runtime_us: 0,
+            document: None,
+            note: String::new(),
+            traceback: String::new(),
+            follow: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+}
+
 /// Why the process or thread that ran a call is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lost {

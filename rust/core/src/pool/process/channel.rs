@@ -8,7 +8,7 @@
 //! `next_call` and `reply`.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
@@ -111,19 +111,42 @@ impl Channel {
     ///
     /// # Errors
     /// `Timeout` when a signal interrupted the wait: let its handler run and call again.
-    #[allow(unsafe_code)]
     pub fn fill(&mut self) -> Result<bool> {
+        self.fill_from(Self::read)
+    }
+
+    /// As [`Channel::fill`], for an event loop that says when the socket has something: never
+    /// blocks, and is true also when there was nothing.
+    ///
+    /// # Errors
+    /// As [`Channel::fill`].
+    pub fn fill_at_once(&mut self) -> Result<bool> {
+        match self.fill_from(Self::receive) {
+            Err(e) if e.kind() == ErrorKind::Timeout => Ok(true),
+            filled => filled,
+        }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    #[allow(unsafe_code)]
+    fn fill_from(&mut self, read: fn(&mut Self) -> rustix::io::Result<usize>) -> Result<bool> {
         let missing = frame::missing(&self.input);
         if self.input.capacity() - self.input.len() < missing.max(READ / 4) {
             self.input.reserve(missing.max(READ));
         }
-        match self.read() {
+        match read(self) {
             Ok(n) => {
-                // SAFETY: `read` initialised the first `n` bytes of the spare capacity.
+                // SAFETY: it initialised the first `n` bytes of the spare capacity.
                 unsafe { self.input.advance_mut(n) };
                 Ok(n > 0)
             }
-            Err(Errno::INTR) => Err(Error::new(ErrorKind::Timeout, "interrupted by a signal")),
+            Err(Errno::INTR | Errno::AGAIN) => {
+                Err(Error::new(ErrorKind::Timeout, "interrupted by a signal"))
+            }
             Err(Errno::CONNRESET) => Ok(false),
             Err(e) => Err(Error::caused(ErrorKind::Internal, "cannot read from the worker", e)),
         }
@@ -133,14 +156,19 @@ impl Channel {
     /// is also woken whenever the other end takes what was written.
     fn read(&mut self) -> rustix::io::Result<usize> {
         loop {
-            let spare = self.input.spare_capacity_mut();
-            match recv(self.socket.as_fd(), spare, RecvFlags::DONTWAIT) {
+            match self.receive() {
                 Err(Errno::AGAIN) => {
                     poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], None)?;
                 }
-                done => return Ok(done?.0.0.len()),
+                done => return done,
             }
         }
+    }
+
+    /// Reads what is there into the spare capacity.
+    fn receive(&mut self) -> rustix::io::Result<usize> {
+        let spare = self.input.spare_capacity_mut();
+        Ok(recv(self.socket.as_fd(), spare, RecvFlags::DONTWAIT)?.0.0.len())
     }
 
     /// User code of the call starts now, in this lane.
@@ -204,6 +232,10 @@ impl Channel {
             match send(self.socket.as_fd(), data, QUIET) {
                 Ok(n) => data = &data[n..],
                 Err(Errno::INTR) => {}
+                // An event loop has made it one that does not block.
+                Err(Errno::AGAIN) => {
+                    let _ = poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], None);
+                }
                 Err(e) => {
                     return Err(Error::caused(ErrorKind::Connection, "the worker is gone", e));
                 }

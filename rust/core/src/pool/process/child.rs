@@ -20,7 +20,7 @@ use super::{frame, page::Cell, wire::Wire};
 use crate::{
     Error, ErrorKind, Result,
     clock::Micros,
-    pool::{Call, Lost, PoolNews},
+    pool::{Call, Lost, PoolNews, Status},
 };
 
 /// How long a child that closed its socket by itself may take to exit.
@@ -42,9 +42,11 @@ pub(super) struct Sent {
     pub(super) ending: Option<Ending>,
 }
 
-/// The end of a call that is terminated.
-#[derive(Clone, Copy)]
+/// The end of a call that is terminated, or that a child with an event loop is to cancel.
 pub(super) struct Ending {
+    /// What becomes of the call.
+    pub(super) why: Lost,
+    /// What tells the child.
     pub(super) signal: i32,
     /// When its process is killed.
     pub(super) kill_at: Micros,
@@ -253,7 +255,14 @@ impl Child {
         let ran = |at: &usize| self.calls[*at].key == outcome.key && self.cell.has_begun(seq);
         match self.find(seq).filter(ran) {
             Some(at) => {
-                self.forget(at);
+                let Some(call) = self.forget(at) else { return Ok(()) };
+                // One that was cancelled has no outcome of its own.
+                let ending = call.ending.filter(|_| outcome.status == Status::Ignore);
+                if let Some(Ending { why, .. }) = ending {
+                    let (key, pid) = (outcome.key, self.pid);
+                    report.news.push(PoolNews::Lost { key, pid, why });
+                    return Ok(());
+                }
                 let ran_us = f64::from(outcome.runtime_us);
                 let mean = report.mean_us.get_or_insert(ran_us);
                 *mean += (ran_us - *mean) / 16.0;
@@ -278,8 +287,8 @@ impl Child {
     }
 
     /// A call that had begun has ended.
-    fn forget(&mut self, at: usize) {
-        let Some(call) = self.calls.remove(at) else { return };
+    fn forget(&mut self, at: usize) -> Option<Sent> {
+        let call = self.calls.remove(at)?;
         self.long -= usize::from(call.long);
         if call.started.is_some() {
             self.seen -= 1;
@@ -287,6 +296,7 @@ impl Child {
                 self.limit_at = None;
             }
         }
+        Some(call)
     }
 
     /// It closed its socket by itself, or cannot be reached: what has not begun comes back at once,
@@ -356,9 +366,9 @@ impl Child {
             None => self.calls.iter().any(|c| c.ending.is_some()),
         };
         let doom = self.doom.as_ref();
-        let why = |call: &Sent| match (doom, call.ending) {
+        let why = |call: &Sent| match (doom, &call.ending) {
             (Some((why, culprit)), _) if culprit.is_none_or(|seq| seq == call.seq) => why.clone(),
-            (_, Some(ending)) => Lost::Terminated(ending.signal),
+            (_, Some(ending)) => ending.why.clone(),
             _ if blamed => Lost::Beside,
             _ => Lost::Died(how.to_owned()),
         };

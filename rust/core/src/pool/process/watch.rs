@@ -4,6 +4,9 @@
 //! A limit is looked at again right before it is enforced, because the call may have ended without
 //! the bell having rung; nothing new can begin while this is found out, so that no other call is
 //! blamed.
+//!
+//! Where several calls run in one child, which then has an event loop, none is ended by killing them
+//! all: the child is asked to cancel the one, and is killed only if that does not end.
 
 use super::{
     child::{Child, Ending, Phase, Report, Sent},
@@ -19,6 +22,8 @@ use crate::{
 const LONG_US: Micros = 1_000;
 /// What a task that is to end has for it before its process is killed.
 const END_GRACE_US: Micros = 10_000_000;
+/// What a coroutine that was cancelled has for its end before its process is killed.
+const CANCEL_GRACE_US: Micros = 5_000_000;
 
 impl Sent {
     fn due(&self, limit: Option<u64>) -> Option<Micros> {
@@ -36,7 +41,7 @@ impl Sent {
     /// When something is due next.
     fn next_due(&self) -> Option<Micros> {
         let limits = [self.due(self.soft_us), self.due(self.hard_us)];
-        limits.into_iter().chain([self.ending.map(|e| e.kill_at)]).flatten().min()
+        limits.into_iter().chain([self.ending.as_ref().map(|e| e.kill_at)]).flatten().min()
     }
 }
 
@@ -78,14 +83,16 @@ impl Child {
         if self.limit_at.is_none_or(|at| at > now) {
             return Ok(None);
         }
-        let over = |c: &Sent| c.hard_due(now) || c.ending.is_some_and(|e| e.kill_at <= now);
+        let cancelled = self.cancel_overdue(now);
+        let over =
+            |c: &Sent| c.hard_due(now) || c.ending.as_ref().is_some_and(|e| e.kill_at <= now);
         if self.calls.iter().any(over) {
             self.take_back(report);
         }
         self.collect(report)?;
         if let Some(call) = self.calls.iter().find(|c| over(c)) {
-            let why = match (call.ending, call.hard_us) {
-                (Some(ending), _) => Lost::Terminated(ending.signal),
+            let why = match (&call.ending, call.hard_us) {
+                (Some(ending), _) => ending.why.clone(),
                 (None, limit) => Lost::TimeLimit(limit.unwrap_or_default()),
             };
             let culprit = call.seq;
@@ -93,7 +100,7 @@ impl Child {
             self.limit_at = None;
             return Ok(Some(libc::SIGKILL));
         }
-        let mut signal = None;
+        let mut signal = cancelled;
         for call in self.calls.iter_mut().filter(|c| c.soft_due(now)) {
             call.soft_us = None;
             if let Some((lane, _)) = call.started {
@@ -105,6 +112,24 @@ impl Child {
         Ok(signal)
     }
 
+    /// Asks an event loop to cancel what is past its hard limit; the signal for that.
+    fn cancel_overdue(&mut self, now: Micros) -> Option<i32> {
+        if self.lanes == 1 {
+            return None;
+        }
+        let mut signal = None;
+        for call in self.calls.iter_mut().filter(|c| c.hard_due(now)) {
+            let limit = call.hard_us.take().unwrap_or_default();
+            let Some((lane, _)) = call.started.filter(|_| call.ending.is_none()) else { continue };
+            let kill_at = now + CANCEL_GRACE_US;
+            let why = Lost::TimeLimit(limit);
+            call.ending = Some(Ending { why, signal: libc::SIGUSR1, kill_at, told: true });
+            self.cell.ask(lane, call.seq, Ask::End);
+            signal = Some(libc::SIGUSR1);
+        }
+        signal
+    }
+
     /// Ends the call `key`, which has begun. The signal that asks for it, unless that must wait
     /// until the call is seen to run.
     pub(super) fn terminate(
@@ -114,10 +139,13 @@ impl Child {
         now: Micros,
         report: &mut Report,
     ) -> Result<Option<i32>> {
-        self.take_back(report);
+        let alone = self.lanes == 1;
+        if alone {
+            self.take_back(report);
+        }
         self.collect(report)?;
         let Some(at) = self.calls.iter().position(|c| c.key == key) else { return Ok(None) };
-        if signal == libc::SIGKILL {
+        if alone && signal == libc::SIGKILL {
             let culprit = self.calls[at].seq;
             self.kill(Lost::Terminated(signal), Some(culprit), report);
             return Ok(Some(signal));
@@ -134,10 +162,14 @@ impl Child {
                 signal
             }));
         }
-        let kill_at = now + END_GRACE_US;
-        call.ending = Some(Ending { signal, kill_at, told: lane.is_some() });
+        let why = Lost::Terminated(signal);
+        let (signal, grace) =
+            if alone { (signal, END_GRACE_US) } else { (libc::SIGUSR1, CANCEL_GRACE_US) };
+        call.ending = Some(Ending { why, signal, kill_at: now + grace, told: lane.is_some() });
         self.limit_at = [self.limit_at, call.next_due()].into_iter().flatten().min();
-        self.phase = if self.phase == Phase::Closing { self.phase } else { Phase::Retiring };
+        if alone && self.phase != Phase::Closing {
+            self.phase = Phase::Retiring;
+        }
         Ok(lane.map(|lane| {
             self.cell.ask(lane, seq, Ask::End);
             signal
