@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ALL = ("publish", "latency", "idle", "embedded", "scheduled", "eta", "beat")
+ALL = ("publish", "latency", "idle", "events", "embedded", "scheduled", "eta", "beat")
 
 
 def main() -> int:

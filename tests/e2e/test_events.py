@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from support.process import Process
+from support.site import Site
 from taskcore import Taskcore
 from taskcore.exceptions import OperationalError
 
@@ -70,6 +71,50 @@ def test_a_receiver_takes_what_it_wants_and_stops() -> None:
                 dispatcher.send("task-done", uuid=f"{number}")
                 dispatcher.send("other-done", uuid="no")
     assert heard[:2] == ["0", "1"] and len(heard) == 2
+
+
+class Unprintable(dict[str, int]):
+    def __repr__(self) -> str:
+        raise ValueError("on purpose")
+
+
+def test_what_is_shown_of_arguments_is_bounded_and_never_raises() -> None:
+    app = Taskcore("t", broker="memory://shown", task_send_sent_event=True, set_as_current=False)
+
+    @app.task(name="t.take")
+    def take(value: object) -> None:
+        """Runs nowhere."""
+
+    told: list[dict[str, Any]] = []
+    receiver = app.events.Receiver(handlers={"task-sent": told.append})
+    for _ in receiver.itercapture(limit=2, timeout=WAIT, wakeup=False):
+        if not told:
+            take.delay("x" * 100_000)
+            take.delay(Unprintable(a=1))
+    assert [len(event["args"]) for event in told[:2]] == [1024, len("<unprintable tuple>")]
+
+
+def test_nothing_is_published_while_nobody_listens(own_redis: Any, tmp_path: Any) -> None:
+    with Site(tmp_path, own_redis.url(), own_redis.url()) as site:
+        site.worker("-E", "--without-heartbeat", "-n", "unheard@here")
+        for number in range(20):
+            site.task("quiet").delay(f"{number}")
+        site.wait_written(20)
+        assert b"cmdstat_publish:" not in own_redis.command("INFO", "commandstats")
+        told: list[dict[str, Any]] = []
+        receiver = site.app.events.Receiver(handlers={"*": told.append})
+        last = None
+        for _ in receiver.itercapture(timeout=WAIT, wakeup=False):
+            last = last or site.task("quiet").delay("heard").id
+            if any(event["type"] == "task-succeeded" for event in told):
+                break
+        assert [event["type"] for event in told] == [
+            "task-received",
+            "task-started",
+            "task-succeeded",
+        ]
+        assert {event["uuid"] for event in told} == {last}
+        assert told[0]["args"] == "('heard',)"
 
 
 def test_silence_ends_a_capture() -> None:

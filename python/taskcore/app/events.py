@@ -14,6 +14,7 @@ from taskcore.events.dispatcher import EventDispatcher
 from taskcore.events.event import Clock
 from taskcore.events.receiver import EventReceiver
 from taskcore.events.state import State
+from taskcore.utils import shorten
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +70,8 @@ class Events:
             "root_id": fields.get("root_id") or task_id,
             "parent_id": fields.get("parent_id"),
             "name": name,
-            "args": fields.get("argsrepr") or repr(tuple(args)),
-            "kwargs": fields.get("kwargsrepr") or repr(kwargs),
+            "args": fields.get("argsrepr") or shorten(tuple(args)),
+            "kwargs": fields.get("kwargsrepr") or shorten(kwargs),
             "retries": fields.get("retries", 0),
             "eta": _iso(fields.get("eta")),
             "expires": _iso(fields.get("expires")),
