@@ -632,7 +632,8 @@ class Worker:
                 `time_limit`, `soft_time_limit` (seconds or None), `shutdown_timeout` (seconds or
                 None), `disable_rate_limits`, `revokes_max`, `revoke_expires` (seconds),
                 `event_exchange`, `task_events`, `heartbeat` (seconds or None for none), `utcoffset`
-                (hours west of Greenwich), `control` (see `taskcore.worker.description`, or None for
+                (hours west of Greenwich), `http` (where health and metrics are served: `host:port`, a
+                port, `unix:path`, or None), `control` (see `taskcore.worker.description`, or None for
                 no remote control).
             tasks: objects with `name`, `acks_late`, `acks_on_failure_or_timeout`,
                 `reject_on_worker_lost`, `ignore_result`, `store_errors_even_if_ignored`,
@@ -644,6 +645,9 @@ class Worker:
                 `prefork`.
             program: `taskcore.worker.commands.Commands`, which answers what only Python can.
         """
+    @property
+    def http_address(self) -> str | None:
+        """Where the worker listens for HTTP, with the port that it has; None when it does not."""
     def start(self) -> bool:
         """Connects and starts the loop on its own thread. Returns true when the first connection
         stands, false when the worker was stopped before that; raises when the configuration can

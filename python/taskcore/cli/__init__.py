@@ -18,8 +18,9 @@ from taskcore.cli.as_celery import as_celery
 from taskcore.cli.beat import beat
 from taskcore.cli.calls import call, result
 from taskcore.cli.events import events
+from taskcore.cli.health import health
 from taskcore.cli.queues import dead, list_broker, purge, queues
-from taskcore.cli.remote import control_workers, health, inspect_workers, status
+from taskcore.cli.remote import control_workers, inspect_workers, status
 from taskcore.cli.report import report
 from taskcore.cli.session import Session, explained
 from taskcore.cli.shell import shell

@@ -1,12 +1,10 @@
-"""`inspect` asks workers, `control` tells them, `status` lists those that are there, `health` says
-whether one is.
+"""`inspect` asks workers, `control` tells them, `status` lists those that are there.
 
 Exit code 69, as Celery's, when nobody answers.
 """
 
 import json as json_of
 import pprint
-import socket
 import textwrap
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -210,29 +208,3 @@ def control_workers(
         raise Unanswered
     if as_json:
         click.echo(json_of.dumps(replies))
-
-
-@click.command()
-@click.option(
-    "-n",
-    "--hostname",
-    metavar="NAME",
-    help="Name of the worker; default: the one that a worker on this machine has.",
-)
-@click.option(
-    "-t",
-    "--timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="Wait so long for its reply.",
-)
-@pass_session
-def health(session: Session, /, hostname: str | None, timeout: float) -> None:
-    """Ask one worker whether it answers; for the probe of a container."""
-    name = hostname or f"taskcore@{socket.gethostname()}"
-    reply = session.existing().control.inspect([name], timeout=timeout).ping()
-    if not reply:
-        raise Unanswered
-    click.echo(f"{name} answers")

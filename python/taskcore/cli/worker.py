@@ -52,10 +52,16 @@ def banner(app: Any, config: Any) -> str:
         f"  results      {config.redacted_result_url or 'not stored'}",
         f"  concurrency  {concurrency(config)} ({config.pool})",
         f"  queues       {', '.join(config.queues)}",
+        *([f"  http         {config.http}"] if config.http else []),
         f"  tasks        {len(names)}",
         *[f"    {name}" for name in names],
     ]
     return "\n".join(lines)
+
+
+def ready(config: Any) -> str:
+    """That it consumes, and where it is asked for its health."""
+    return f"{config.hostname} ready" + (f", health at {config.http}" if config.http else "")
 
 
 class WorkerCommand(click.Command):
@@ -224,6 +230,11 @@ def without(*names: str) -> Callable[[F], F]:
     default=None,
     help="Tell monitors what happens to tasks.",
 )
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Serve /live, /ready and /metrics there; the host is 127.0.0.1 if only a port is given.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No banner.")
 @without("--without-gossip")
 @without("--without-mingle")
@@ -275,7 +286,7 @@ def worker(
         hostname=node_name(hostname, socket.gethostname()) if hostname is not None else None,
         loglevel=level,
         on_start=None if quiet else lambda config: click.echo(banner(app, config)),
-        on_ready=None if silent else lambda config: click.echo(f"{config.hostname} ready"),
+        on_ready=None if silent else lambda config: click.echo(ready(config)),
         **options,
     )
     raise click.exceptions.Exit(boot(app, chosen))

@@ -158,6 +158,8 @@ TABLE: Final = (
        "A late-acked task that is delivered again, and whose result says SUCCESS, is not run again."),
     _S("worker_pool_start_method", "", "fork?", None, "Accepted as `fork`: processes are forked from one that has the app loaded."),
     _S("worker_disable_rate_limits", "CELERY_DISABLE_RATE_LIMITS", "bool", False, "Ignore rate limits."),
+    _S("worker_http", "", "address?", None,
+       "Serve /live, /ready and /metrics at this `host:port`, port, or `unix:` and a path. Default: nowhere. taskcore's own."),
     _S("worker_enable_remote_control", "CELERY_ENABLE_REMOTE_CONTROL", "bool", True,
        "Let the worker be asked and told by `app.control`, `taskcore inspect` and `taskcore control`."),
     _S("control_exchange", "", "str", "celery", "The name that workers are asked under; a fleet of its own name is asked alone."),

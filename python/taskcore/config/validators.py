@@ -313,6 +313,13 @@ def _route(pattern: str | re.Pattern[str], route: Any) -> dict[str, Any]:
     return options
 
 
+def _address(value: Any) -> str:
+    """Where to listen: a port alone may be a number. What the text means is the core's to say."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(value)
+
+
 def _scheduler(value: Any) -> Any:
     return value if isinstance(value, type) else _text(value)
 
@@ -347,6 +354,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "ssl": ("True, False, or a dict of ca_certs, certfile, keyfile, cert_reqs", _ssl),
     "text": ("text or a whole number", _number_or_text),
     "fork": ("fork", _fork),
+    "address": ("`host:port`, a port, or `unix:` and a path", _address),
     "names": ("a list of names", _names),
     "queues": ("a list of queue names", _queues),
     "dict": ("a dict", _dict),

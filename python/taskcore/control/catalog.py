@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, CommandInfo]] = {
     "active_queues": _info("inspect", "Queues that are consumed from."),
     "clock": _info("inspect", "The logical clock."),
     "conf": _info("inspect", "Settings, without secrets.", "[include_defaults=False]", [("with_defaults", _is_true)]),
+    "health": _info("inspect", "Whether they are ready for tasks, and why not; only of taskcore's workers."),
     "memdump": _info("inspect", "Samples of memory so far.", "[n_samples=10]", [("samples", int)]),
     "memsample": _info("inspect", "Memory of the worker's process."),
     "objgraph": _info("inspect", "A graph of objects; only of Celery's workers.", "[object_type=Request] [num=200 [max_depth=10]]",

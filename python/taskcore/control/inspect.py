@@ -108,6 +108,10 @@ class Inspect:
             self.destination = destination
         return self.ask("ping")
 
+    def health(self) -> Any:
+        """Whether they are ready for tasks, and why not; taskcore's own."""
+        return self.ask("health")
+
     def active_queues(self) -> Any:
         """Queues that are consumed from."""
         return self.ask("active_queues")

@@ -67,6 +67,8 @@ class WorkerOptions(NamedTuple):
     beat_schedule: str | None = None
     beat_scheduler: str | None = None
     task_events: bool | None = None
+    http: str | None = None
+    """Where health and metrics are served."""
     without_heartbeat: bool = False
     on_start: Callable[[WorkerConfig], object] | None = None
     """Called with what was decided, before the worker connects; for the banner."""
@@ -113,6 +115,8 @@ class WorkerConfig(NamedTuple):
     """Seconds between two heartbeats; None: the worker tells none."""
     utcoffset: float
     """Hours west of Greenwich, as Celery's events have it."""
+    http: str | None = None
+    """Where health and metrics are served; once the worker is made, where they really are."""
     control: str | None = None
     """What the worker says of itself when it is asked; None: it is not to be asked."""
 
@@ -179,6 +183,9 @@ def run(
         worker = _core.Worker(config, specs, app.executor, zygote=zygote, program=Commands(node))
     except ValueError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
+    if worker.http_address is not None:
+        config = config._replace(http=worker.http_address)
+        log_setup.logger.info("health and metrics at %s", config.http)
     node.attach(worker)
     asked = OsSignals(node, worker, zygote and zygote[1])
     with asked, embedded_beat(app, options) as start_beat:
@@ -259,6 +266,7 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         else options.task_events,
         heartbeat=None if options.without_heartbeat else HEARTBEAT,
         utcoffset=utcoffset(),
+        http=options.http or conf["worker_http"],
     )
 
 

@@ -42,6 +42,7 @@ fn request(id: String) -> Request {
         reply_to: None,
         ignore_result: false,
         member: None,
+        since: 0,
         acked: false,
         started: None,
         pid: 0,

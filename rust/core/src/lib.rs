@@ -29,6 +29,7 @@ pub mod event;
 pub mod worker;
 pub mod pool;
 pub mod result;
+pub mod health;
 pub mod control;
 
 pub mod assemble;

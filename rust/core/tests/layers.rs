@@ -51,7 +51,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "result", "pool", "config",
         ],
     ),
-    ("control", &["error", "clock", "backoff", "message", "broker", "worker"]),
+    ("health", &["error", "clock", "broker", "result", "worker"]),
+    ("control", &["error", "clock", "backoff", "message", "broker", "worker", "health"]),
     (
         "assemble",
         &[
@@ -71,8 +72,17 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// The stations of the worker's loop: no runtime, no I/O.
 const PURE: &[&str] = &[
-    "window", "triage", "eta", "rate", "deadline", "dispatch", "inflight", "settle", "suspect",
+    "window",
+    "triage",
+    "eta",
+    "rate",
+    "deadline",
+    "dispatch",
+    "inflight",
+    "settle",
+    "suspect",
     "shutdown",
+    "condition",
 ];
 const IMPURE: &[&str] = &["tokio", "redis", "rusqlite", "rustix", "std::fs", "std::net"];
 

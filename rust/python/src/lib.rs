@@ -26,6 +26,7 @@ mod log_writer;
 mod config;
 mod control;
 mod mailbox;
+mod http;
 mod join_composer;
 mod worker;
 

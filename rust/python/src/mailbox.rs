@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use taskcore::{
     broker::{Adapter, Broadcast, Capability},
     control::{Mailbox, Node, Program},
+    health::Health,
     worker::Handle,
 };
 use tokio::sync::oneshot;
@@ -66,13 +67,13 @@ impl MailboxParts {
     }
 
     /// Opens the mailbox. Called in the loop's thread, whose subscriber of the log it takes along.
-    pub(crate) fn open(self, worker: Handle) -> taskcore::Result<(Open, Stands)> {
+    pub(crate) fn open(self, worker: Handle, health: Health) -> taskcore::Result<(Open, Stands)> {
         let (until, ended) = oneshot::channel();
         let (opened, stands) = mpsc::channel();
         let log = tracing::dispatcher::get_default(Clone::clone);
         let body = move || {
             let opened = move || opened.send(()).unwrap_or_default(); // nobody may wait for it
-            let serve = || serve(self, worker, ended, opened);
+            let serve = || serve(self, (worker, health), ended, opened);
             tracing::dispatcher::with_default(&log, serve);
         };
         let thread = std::thread::Builder::new().name("taskcore-control".into());
@@ -91,10 +92,16 @@ impl Stands {
     }
 }
 
-fn serve(parts: MailboxParts, worker: Handle, ended: oneshot::Receiver<()>, opened: impl FnOnce()) {
+fn serve(
+    parts: MailboxParts,
+    (worker, health): (Handle, Health),
+    ended: oneshot::Receiver<()>,
+    opened: impl FnOnce(),
+) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let Ok(runtime) = builder.enable_all().max_blocking_threads(THREADS).build() else { return };
     let mailbox = Mailbox::new(parts.broker, parts.node, worker, Arc::new(parts.program));
+    let mailbox = mailbox.judging(health);
     runtime.block_on(async {
         tokio::select! {
             () = mailbox.serve(opened) => {}

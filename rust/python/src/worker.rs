@@ -22,6 +22,7 @@ use taskcore::{
     broker::{Broadcast, Broker},
     config::WorkerConfig,
     fork,
+    health::Health,
     pool::Pool,
     result::ResultStore,
     worker::{
@@ -35,6 +36,7 @@ use crate::{
     control,
     encoding::{EncodedResults, ResultEncoding},
     errors,
+    http::HttpParts,
     join_composer::JoinComposer,
     log::{self, Log},
     mailbox::{self, MailboxParts},
@@ -62,6 +64,10 @@ struct Parts {
     scale: Option<(Bounds, u64)>,
     /// `None` when remote control is off.
     mailbox: Option<MailboxParts>,
+    /// `None` when nothing is served over HTTP.
+    http: Option<HttpParts>,
+    /// The result store as it is, for probes.
+    store: Option<Arc<dyn ResultStore>>,
     events: (Arc<dyn Broadcast>, EventOptions),
 }
 
@@ -118,6 +124,8 @@ pub(crate) struct Worker {
     executor: Py<PyAny>,
     settings: Settings,
     log_tasks: bool,
+    /// Where it listens for HTTP.
+    http_address: Option<String>,
     /// Number of the process that made it.
     process: u32,
 }
@@ -159,14 +167,18 @@ impl Worker {
         let encoding = ResultEncoding::of(executor)?;
         let broker = assemble::broker(&url, &broker_options).map_err(argument)?;
         let mailbox = MailboxParts::of(config, program.as_ref(), &broker)?;
+        let http = HttpParts::of(config, &broker)?;
+        let http_address = http.as_ref().map(HttpParts::address);
+        let store = result_url
+            .map(|url| assemble::results(&url, &result_options))
+            .transpose()
+            .map_err(argument)?;
         let parts = Parts {
             events: (broker.clone(), events),
             broker,
-            results: result_url
-                .map(|url| assemble::results(&url, &result_options))
-                .transpose()
-                .map_err(argument)?
-                .map(|store| EncodedResults::around(store, encoding)),
+            results: store.clone().map(|store| EncodedResults::around(store, encoding)),
+            store,
+            http,
             composer: JoinComposer::new(executor)?,
             config: WorkerConfig {
                 awaits_revoked: mailbox.is_some(),
@@ -185,6 +197,7 @@ impl Worker {
             executor: executor.clone().unbind(),
             settings,
             log_tasks,
+            http_address,
             process: fork::generation(),
         })
     }
@@ -272,6 +285,12 @@ impl Worker {
             Phase::Made(_) => *phase = Phase::Refused,
             Phase::Refused => {}
         }
+    }
+
+    /// Where it listens for HTTP; None when it does not.
+    #[getter]
+    fn http_address(&self) -> Option<&str> {
+        self.http_address.as_deref()
     }
 
     /// What the worker has done and holds.
@@ -447,14 +466,21 @@ fn run_loop(parts: Parts, started: &mpsc::Sender<Started>) -> taskcore::Result<(
                 Box::new(taskcore::pool::process::ProcessPool::new(config)?)
             }
         };
+        let hostname = parts.config.hostname.clone();
         let (worker, handle) = worker::Worker::new(parts.config, parts.broker, parts.results, pool);
+        let health = Health::new(&hostname, handle.clone(), parts.store);
         let worker = worker.composing(Arc::new(parts.composer));
         let mut worker = worker.telling(parts.events.0, parts.events.1);
         if let Some((bounds, keepalive)) = parts.scale {
             worker = worker.scaling(bounds, keepalive);
         }
-        let mailbox = parts.mailbox.map(|parts| parts.open(handle.clone())).transpose()?;
+        if parts.http.is_some() {
+            worker = worker.counting();
+        }
+        let open = |parts: MailboxParts| parts.open(handle.clone(), health.clone());
+        let mailbox = parts.mailbox.map(open).transpose()?;
         let (_open, stands) = mailbox.unzip();
+        let _serving = parts.http.map(|parts| parts.serve(health)).transpose()?;
         let _ = started.send((handle, stands)); // whoever started it waits for this
         worker.run().await.map(drop)
     });

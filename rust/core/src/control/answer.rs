@@ -14,9 +14,10 @@ use super::{method::Method, render};
 use crate::{
     clock::{self, Micros, Millis},
     error::{Error, ErrorKind, Result},
+    health::Health,
     message::repr,
     worker::{
-        Command, Handle, Stop,
+        self, Command, Handle, Stop,
         command::{Limits, Report, RevokeAnswer, is_stamp},
     },
 };
@@ -47,6 +48,8 @@ pub struct Node {
 pub(super) struct Answerer {
     pub(super) node: Node,
     worker: Handle,
+    /// Judges whether the worker is ready.
+    pub(super) health: Option<Health>,
     clock: AtomicU64,
     /// Rate limits that were changed since the start, as they were written. Locked for a look.
     rates: Mutex<BTreeMap<String, Option<String>>>,
@@ -57,7 +60,7 @@ pub(super) struct Answerer {
 impl Answerer {
     pub(super) fn new(node: Node, worker: Handle) -> Self {
         let (clock, rates) = (AtomicU64::new(0), Mutex::default());
-        Self { node, worker, clock, rates, started: clock::mono_us() }
+        Self { node, worker, health: None, clock, rates, started: clock::mono_us() }
     }
 
     /// Counts an event of its own in the logical clock.
@@ -100,6 +103,10 @@ impl Answerer {
                 return None;
             }
             Method::Ping => Ok(render::ok("pong")),
+            Method::Health => match &self.health {
+                Some(health) => Ok(health.ready().await.to_json("ready")),
+                None => Err(worker::handle_ended()),
+            },
             Method::Clock => Ok(json!({ "clock": self.tick() })),
             Method::Registered { builtins } => Ok(self.registered(builtins)),
             // A stock worker that is alone stops consuming over an election that it starts, and one

@@ -32,6 +32,7 @@ use crate::{
     },
     clock,
     error::{Error, ErrorKind, Result},
+    health::Health,
     message::repr,
     worker::Handle,
 };
@@ -79,6 +80,13 @@ impl Mailbox {
         let (turn, waiting) = (Arc::default(), JoinSet::new());
         let answerer = Answerer::new(node, worker);
         Self { broker, answerer, program, turn, waiting, complained: false, read: None }
+    }
+
+    /// With who judges its health; without, `health` is refused.
+    #[must_use]
+    pub fn judging(mut self, health: Health) -> Self {
+        self.answerer.health = Some(health);
+        self
     }
 
     /// Answers for ever. Calls `open` once, when it hears for the first time or has failed to.

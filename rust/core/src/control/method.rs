@@ -18,6 +18,8 @@ use crate::{message::repr, worker::command::stamp};
 #[allow(missing_docs)] // the names are Celery's, and its documentation says what they do
 pub enum Method {
     Ping,
+    /// Whether it is ready for tasks: taskcore's own.
+    Health,
     Clock,
     Hello {
         from: String,
@@ -78,8 +80,9 @@ pub enum Method {
 }
 
 /// Names and aliases.
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 31] = [
     "ping",
+    "health",
     "clock",
     "hello",
     "active",
@@ -130,6 +133,7 @@ impl Method {
         let mut given = Arguments::new(name, arguments);
         Ok(match name {
             "ping" => Self::Ping,
+            "health" => Self::Health,
             "clock" => Self::Clock,
             "hello" => Self::Hello {
                 from: given.required_text("from_node")?,

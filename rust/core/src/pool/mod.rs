@@ -177,6 +177,23 @@ pub enum PoolNews {
     Notice(String),
 }
 
+/// What became of the processes of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Whether calls run, now or as soon as a child that ended is replaced.
+    pub up: bool,
+    /// Children that were started.
+    pub started: u64,
+    /// Children that ended by themselves or were killed from outside.
+    pub died: u64,
+    /// Children that were killed for a time limit.
+    pub timed_out: u64,
+    /// Children that were killed because a task was revoked.
+    pub terminated: u64,
+    /// Children that were told to exit: after `max_tasks_per_child`, or when the pool shrank.
+    pub retired: u64,
+}
+
 /// Where user code runs.
 pub trait Pool: Send {
     /// How many calls may run at the same time.
@@ -201,6 +218,11 @@ pub trait Pool: Send {
     /// Process ids of the children that run now; empty for pools inside the worker's process.
     fn pids(&self) -> Vec<u32> {
         Vec::new()
+    }
+
+    /// Its processes, counted. A pool inside the worker's process has none and is up.
+    fn census(&self) -> Census {
+        Census { up: true, ..Census::default() }
     }
 
     /// Whether it can kill what runs, and so keep hard time limits.

@@ -15,7 +15,7 @@ use crate::{
     clock::Millis,
     config::TaskSpec,
     error::Result,
-    worker::{Stats, Stop, autoscale::Bounds},
+    worker::{Condition, Stats, Stop, autoscale::Bounds, metrics::Snapshot},
 };
 
 /// Where an answer goes. It is called in the worker's task and must not block.
@@ -151,6 +151,16 @@ pub enum Command {
     Heartbeat {
         /// When it is on its way.
         reply: Reply<()>,
+    },
+    /// Say by which facts it is judged whether the worker is ready.
+    Condition {
+        /// They.
+        reply: Reply<Condition>,
+    },
+    /// Say what is measured.
+    Metrics {
+        /// All of it.
+        reply: Reply<Box<Snapshot>>,
     },
     /// Say what is held and done.
     Report {

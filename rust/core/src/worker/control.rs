@@ -52,6 +52,8 @@ impl Worker {
             Command::Restart { modules, tasks, reply } => {
                 reply.send(self.restart(&modules, tasks, now));
             }
+            Command::Condition { reply } => reply.send(Ok(self.condition(now))),
+            Command::Metrics { reply } => reply.send(Ok(Box::new(self.snapshot(now)))),
             Command::Report { reply } => reply.send(Ok(self.report(now))),
         }
         Step::Nothing

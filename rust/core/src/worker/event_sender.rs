@@ -66,6 +66,8 @@ pub(super) struct State {
     /// Whether the thread sleeps until something is there.
     pub(super) sleeps: bool,
     pub(super) dropped: u64,
+    /// Events sent since the start, and those dropped. Read by whoever measures.
+    pub(super) totals: (u64, u64),
     /// Whether a heartbeat is asked for out of turn.
     pub(super) beat: bool,
     /// Logical time.
@@ -124,7 +126,9 @@ impl EventSender {
         let bytes: usize = events.iter().map(TaskEvent::bytes).sum();
         let mut state = self.lock();
         if state.thread == Thread::Ended || state.bytes + bytes > WAITING_BYTES {
-            state.dropped += events.iter().map(TaskEvent::count).sum::<u64>();
+            let count = events.iter().map(TaskEvent::count).sum::<u64>();
+            state.dropped += count;
+            state.totals.1 += count;
             events.clear();
             return;
         }
@@ -138,6 +142,11 @@ impl EventSender {
             drop(state);
             self.changed.notify_one();
         }
+    }
+
+    /// How many events were sent, and how many dropped.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.lock().totals
     }
 
     /// Sends a heartbeat soon.

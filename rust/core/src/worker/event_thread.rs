@@ -188,8 +188,9 @@ impl<'a> EventThread<'a> {
         match sent {
             Ok(()) => {
                 self.away = false;
+                let count = std::mem::take(&mut self.count) + self.others();
                 self.batch.clear();
-                self.count = 0;
+                self.sender.lock().totals.0 += count;
                 true
             }
             Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -198,11 +199,11 @@ impl<'a> EventThread<'a> {
             }
             Err(error) if !error.is_retryable() => {
                 self.away = false;
-                let others = self.batch.iter().filter(|message| !is_about_tasks(message)).count();
-                let count = std::mem::take(&mut self.count) + others as u64;
+                let count = std::mem::take(&mut self.count) + self.others();
                 self.batch.clear();
                 let mut state = self.sender.lock();
                 state.dropped += count;
+                state.totals.1 += count;
                 let dropped = state.dropped;
                 drop(state);
                 self.say_dropped(dropped, Some(&error));
@@ -217,6 +218,11 @@ impl<'a> EventThread<'a> {
                 true
             }
         }
+    }
+
+    /// How many events in hand are not about tasks: each is a message of its own.
+    fn others(&self) -> u64 {
+        self.batch.iter().filter(|message| !is_about_tasks(message)).count() as u64
     }
 
     fn say_dropped(&mut self, dropped: u64, refusal: Option<&Error>) {

@@ -51,6 +51,11 @@ impl Events {
         self.tasks
     }
 
+    /// How many events were sent, and how many dropped.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.sender.as_ref().map_or((0, 0), |sender| sender.totals())
+    }
+
     /// The worker is connected.
     pub(super) fn online(&self) {
         if let Some(sender) = &self.sender

@@ -32,6 +32,7 @@ use crate::{
         compose::{Composed, Composer},
         joining::{Completed, JoinNews, Joining},
         kept::{GivenUp, Refused, SettleAfter, next_batch},
+        metrics::Settled,
         outbox::{Entry, Outbox, Sent},
         retry::Retry,
         storing::{Batch, Storing},
@@ -85,6 +86,8 @@ pub(super) struct Flush {
     sent: Vec<Settlement>,
     settled_at: Micros,
     settle_retry: Retry,
+    /// What the broker has confirmed; `None` when nobody asks.
+    settled: Option<Box<Settled>>,
     random: Box<dyn FnMut() -> f64 + Send>,
 }
 
@@ -105,6 +108,7 @@ impl Flush {
             sent: Vec::new(),
             settled_at: 0,
             settle_retry: Retry::default(),
+            settled: None,
             random,
         }
     }
@@ -301,6 +305,9 @@ impl Flush {
         {
             let Err(error) = result else {
                 self.settling = None;
+                if let Some(settled) = &mut self.settled {
+                    self.sent.iter().for_each(|settlement| settled.add(&settlement.how));
+                }
                 self.sent.clear();
                 self.settle_retry = Retry::default();
                 return Poll::Ready(FlushNews::Settled);
@@ -310,6 +317,21 @@ impl Flush {
             return Poll::Ready(FlushNews::SettleFailed(error));
         }
         Poll::Pending
+    }
+
+    /// Counts how messages are settled from now on.
+    pub(super) fn count(&mut self) {
+        self.settled = Some(Box::default());
+    }
+
+    /// How messages were settled.
+    pub(super) fn settled(&self) -> Settled {
+        self.settled.as_deref().copied().unwrap_or_default()
+    }
+
+    /// How many records are stored, and how many the store refused for good.
+    pub(super) fn results(&self) -> (u64, u64) {
+        self.storing.totals()
     }
 
     /// Lets go what waited for a publish.

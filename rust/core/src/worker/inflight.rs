@@ -83,6 +83,9 @@ pub struct Request {
     pub acked: bool,
     /// When it began, for calls that run longer than an instant. Written from the pool's news.
     pub started: Option<Micros>,
+    /// When it came, or was due: from then on it waits for a slot. Written at receipt, read when it is
+    /// measured.
+    pub since: Micros,
     /// Process id that runs it, likewise.
     pub pid: u32,
     /// When the loop heard of that, by its own clock. Read by recovery.
@@ -301,6 +304,7 @@ pub(crate) mod tests {
             reply_to: None,
             ignore_result: false,
             member: None,
+            since: 0,
             acked: false,
             started: None,
             pid: 0,

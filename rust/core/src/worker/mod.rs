@@ -27,6 +27,7 @@ pub mod settle;
 pub mod suspect;
 pub mod shutdown;
 pub mod autoscale;
+pub mod condition;
 pub mod command;
 mod control;
 mod population;
@@ -53,6 +54,7 @@ mod connection;
 mod outage;
 mod receive;
 mod recovery;
+pub mod metrics;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -69,6 +71,7 @@ use crate::{
 
 pub use command::Command;
 pub use compose::Composer;
+pub use condition::Condition;
 pub use handle::{Handle, Standing, Stats, ended as handle_ended};
 pub use shutdown::Stop;
 
@@ -167,6 +170,8 @@ pub struct Worker {
     total: Vec<u64>,
     /// When the pool grows and shrinks by itself. Written by population.
     autoscale: Option<Autoscale>,
+    /// What is measured. `None` when nobody asks. Written by receive, outcome and outage.
+    counters: Option<Box<metrics::Counters>>,
     children_changed: bool,
     scratch: Vec<u64>,
 }
@@ -240,6 +245,7 @@ impl Worker {
             events: Events::default(),
             total,
             autoscale: None,
+            counters: None,
             children_changed: true,
             scratch: Vec::new(),
         };

@@ -79,6 +79,18 @@ pub(super) struct Away {
     lapsed: bool,
 }
 
+impl Away {
+    /// Whether no task is begun because too much is kept, and the log says so.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.kept == Backlog::Reported
+    }
+
+    /// Whether the store failed last.
+    pub(super) fn is_store_away(&self) -> bool {
+        self.store
+    }
+}
+
 impl Worker {
     /// Takes what the connection reports.
     pub(super) fn connection_news(&mut self, news: ConnectionNews, now: Now) {
@@ -256,6 +268,7 @@ impl Worker {
         let lapsed = std::mem::take(&mut self.away.lapsed);
         if self.away.broker.take().is_some() {
             tracing::info!("the broker is back");
+            self.count_reconnect();
         }
         if lapsed || epoch != self.epoch {
             self.lease += 1;

@@ -100,6 +100,7 @@ impl Worker {
         self.tell_lost(&request, about, decision.settle.as_ref(), now);
         self.counts.processed += 1;
         self.total[request.task as usize] += 1;
+        self.count_lost(&request, why, now);
         match why {
             Lost::Terminated(_) => self.counts.revoked += 1,
             _ => self.counts.failed += 1,
@@ -314,6 +315,7 @@ impl Worker {
         }
         let task = request.task;
         task_log::finished(self.shown(&request), &request, &outcome, self.config.log_tasks);
+        self.count_done(&request, &outcome, now);
         self.tell_outcome(&request, &mut outcome, now);
         let counts = &mut self.counts;
         counts.processed += 1;

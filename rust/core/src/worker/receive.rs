@@ -12,6 +12,7 @@ use crate::{
     worker::{
         Now, Worker, deadline, document,
         inflight::{Place, Request},
+        metrics::End,
         rate::Admission,
         settle, task_log,
         triage::{self, UNKNOWN, Verdict},
@@ -36,6 +37,7 @@ impl Worker {
                 Err(error) => {
                     let reason = triage::undecodable(error);
                     task_log::parked("", "", &delivery.queue, &reason);
+                    self.count_end(UNKNOWN, End::Parked);
                     self.give(delivery.tag, Settle::Park { id: Arc::from(""), reason });
                 }
             }
@@ -61,6 +63,7 @@ impl Worker {
         let Some(request) = self.inflight.remove(key) else { return };
         task_log::expired(self.shown(&request), &request.id);
         self.tell_revoked(&request.id, None, true, now);
+        self.count_end(request.task, End::Expired);
         let mut message = Message::decode(&request.message).unwrap_or_default();
         message.headers.id.clone_from(&request.id);
         let decision = settle::expired(&message, request.ignore_result, self.context(now));
@@ -96,6 +99,8 @@ impl Worker {
             }
             Verdict::Expire { task } => {
                 task_log::expired(message.headers.display_name(), &message.headers.id);
+                self.count_received(task);
+                self.count_end(task, End::Expired);
                 let ignored =
                     message.headers.ignore_result.unwrap_or(self.registry.spec(task).ignore_result);
                 let decision = settle::expired(message, ignored, self.context(now));
@@ -105,11 +110,13 @@ impl Worker {
                 self.conclude(decision, request);
             }
             Verdict::Revoke { task } => {
+                self.count_received(task);
                 let request = self.request(task, delivery, message);
                 self.tell_received(&request.message, now);
                 self.revoke_request(request, now);
             }
             Verdict::Exhausted { task } => {
+                self.count_received(task);
                 let request = self.request(task, delivery, message);
                 self.tell_received(&request.message, now);
                 self.exhaust(request, now);
@@ -130,6 +137,8 @@ impl Worker {
         let headers = &message.headers;
         task_log::parked(&headers.task, &headers.id, &delivery.queue, &reason);
         self.tell_parked(message, task != UNKNOWN, now);
+        self.count_received(task);
+        self.count_end(task, End::Parked);
         let context = self.context(now);
         let mut decision = match task {
             UNKNOWN => settle::unknown(message, reason, context),
@@ -147,6 +156,7 @@ impl Worker {
         if let Some(Settle::Park { reason, .. }) = &decision.settle {
             task_log::parked(self.shown(&request), &request.id, &request.queue, reason);
         }
+        self.count_end(request.task, End::Parked);
         if let Some(end) = &decision.end {
             self.tell_failed(&request.id, end, now);
         }
@@ -161,7 +171,11 @@ impl Worker {
         message: &mut Message,
         now: Now,
     ) -> u64 {
+        self.count_received(task);
+        // It waits from when it may run.
+        let ahead = message.headers.eta.map_or(0, |eta| (eta - now.wall).max(0) as u64);
         let mut request = self.request(task, delivery, message);
+        request.since = now.mono + ahead;
         self.tell_received(&request.message, now);
         let name = self.shown(&request);
         if self.config.log_tasks {
@@ -210,6 +224,7 @@ impl Worker {
             member,
             id: std::mem::take(&mut message.headers.id),
             reply_to: message.properties.reply_to.take(),
+            since: 0,
             acked: false,
             started: None,
             pid: 0,

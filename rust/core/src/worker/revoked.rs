@@ -62,6 +62,11 @@ impl Revoked {
         self.order.iter().filter(current).map(|(_, id)| Arc::clone(id)).collect()
     }
 
+    /// How many there are, expired ones among them.
+    pub fn len(&self) -> usize {
+        self.since.len()
+    }
+
     /// Whether there are none, expired ones among them.
     pub fn is_empty(&self) -> bool {
         self.since.is_empty()

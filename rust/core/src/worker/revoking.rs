@@ -11,6 +11,7 @@ use crate::{
         Now, Worker,
         command::{RevokeAnswer, StampsAnswer, is_stamp, stamp},
         inflight::{Place, Request},
+        metrics::End,
         settle, task_log,
     },
 };
@@ -48,6 +49,7 @@ impl Worker {
         task_log::revoked(self.shown(&request), &request.id);
         self.tell_revoked(&request.id, None, false, now);
         self.counts.revoked += 1;
+        self.count_end(request.task, End::Revoked);
         let spec = self.registry.spec(request.task);
         let decision = settle::revoked(&request, spec, self.context(now));
         self.conclude(decision, request);

@@ -65,6 +65,8 @@ pub(super) struct Storing {
     bytes: usize,
     stored_at: Micros,
     retry: Retry,
+    /// Records stored since the start, and those refused for good.
+    totals: (u64, u64),
 }
 
 impl Storing {
@@ -79,7 +81,13 @@ impl Storing {
             bytes: 0,
             stored_at: 0,
             retry: Retry::default(),
+            totals: (0, 0),
         }
+    }
+
+    /// How many records are stored, and how many were refused for good.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.totals
     }
 
     /// Whether there is a store.
@@ -219,6 +227,9 @@ impl Storing {
         random: &mut dyn FnMut() -> f64,
     ) -> Batch {
         self.bytes -= records.iter().map(weight).sum::<usize>();
+        let taken = records.len() - stored.later.len() - stored.claimed.len();
+        self.totals.0 += (taken - stored.refused.len()) as u64;
+        self.totals.1 += stored.refused.len() as u64;
         let mut batch = Batch::default();
         let mut take = |index: usize| (records[index].clone(), std::mem::take(&mut after[index]));
         let later: Vec<_> =

@@ -42,10 +42,10 @@ use rustix::net::SendFlags;
 use tokio::time::{Instant, Sleep};
 
 use self::{
-    child::{Child, Report},
+    child::{Child, Phase, Report},
     zygote::Zygote,
 };
-use super::{Call, Lost, Pool, PoolNews, grown, shrunk};
+use super::{Call, Census, Lost, Pool, PoolNews, grown, shrunk};
 use crate::{
     Error, ErrorKind, Result,
     clock::{self, Micros},
@@ -108,6 +108,8 @@ pub struct ProcessPool {
     children: Vec<Child>,
     report: Report,
     made: u32,
+    /// What became of the children. `up` is whether one was ever ready. Written by population.
+    census: Census,
     /// Deaths in a row before a child was ready, and when the next attempt may be made.
     early_deaths: u32,
     respawn_at: Micros,
@@ -146,6 +148,7 @@ impl ProcessPool {
             children: Vec::new(),
             report: Report { news: Vec::new(), mean_us: None, ready: false },
             made: 0,
+            census: Census::default(),
             early_deaths: 0,
             respawn_at: 0,
             scan_at: None,
@@ -290,6 +293,12 @@ impl Pool for ProcessPool {
 
     fn pids(&self) -> Vec<u32> {
         self.children.iter().map(|c| c.pid).filter(|pid| *pid != 0).collect()
+    }
+
+    fn census(&self) -> Census {
+        let ready = |child: &Child| child.greeted && child.phase != Phase::Closing;
+        let replaced = self.census.up && self.early_deaths == 0;
+        Census { up: self.children.iter().any(ready) || replaced, ..self.census }
     }
 
     fn cancel(&mut self, key: u64) -> bool {

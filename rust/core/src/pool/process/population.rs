@@ -42,6 +42,7 @@ impl ProcessPool {
             match self.prepare() {
                 Ok((cell, wire, files)) => {
                     self.made = self.made.wrapping_add(1);
+                    self.census.started += 1;
                     self.children.push(Child::new(self.made, cell, wire, self.max_tasks));
                     self.zygote.fork(self.made, files)?;
                 }
@@ -108,6 +109,7 @@ impl ProcessPool {
     /// The process of a child is gone, or never came to be.
     fn reap(&mut self, i: usize, how: &str, now: Micros) {
         let mut child = self.children.swap_remove(i);
+        self.count(&child);
         child.reap(how, &mut self.scratch, &mut self.report);
         self.report.ready = true; // its cell is free
         if child.told || self.stopping {
@@ -132,6 +134,23 @@ impl ProcessPool {
             return;
         }
         self.early_death(how, now);
+    }
+
+    /// Counts the end of a child, unless the pool ends.
+    fn count(&mut self, child: &Child) {
+        if self.stopping {
+            return;
+        }
+        let census = &mut self.census;
+        census.up |= child.greeted;
+        let count = match child.doom.as_ref().map(|(why, _)| why) {
+            Some(Lost::TimeLimit(_)) => &mut census.timed_out,
+            Some(Lost::Terminated(_)) => &mut census.terminated,
+            None if child.calls.iter().any(|c| c.ending.is_some()) => &mut census.terminated,
+            None if child.told => &mut census.retired,
+            Some(_) | None => &mut census.died,
+        };
+        *count += 1;
     }
 
     /// A child did not live to be ready.
