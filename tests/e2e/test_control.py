@@ -119,7 +119,7 @@ def test_the_command_line_shows_what_it_was_told(controlled: Controlled) -> None
     assert "not recognized" in controlled.cli("inspect", "pool_grow", code=2)
     assert "one argument too many" in controlled.cli("inspect", "ping", "x", code=2)
     assert "is no n of" in controlled.cli("control", "pool_grow", "x", code=2)
-    assert controlled.cli("health", "-n", "w1@host") == "w1@host is ready\n"
+    assert controlled.cli("health", "-n", "w1@host", "-w", "30") == "w1@host is ready\n"
     assert "No nodes replied" in controlled.cli("health", "-n", "w3@host", "-t", "0.1", code=NOBODY)
     assert "No nodes" in controlled.cli("status", "-d", "w3@host", "-t", "0.1", code=NOBODY)
 

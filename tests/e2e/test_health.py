@@ -36,6 +36,11 @@ def until_scrape(port: int, what: str, **labels: Any) -> Scrape:
     return last[0]
 
 
+def until_ready(port: int) -> None:
+    """Waits until the worker is ready: its children start after it says that it consumes."""
+    until(lambda: ready(port) == [], "the worker to be ready")
+
+
 def test_a_worker_says_how_it_is_and_what_it_did(site: Site) -> None:
     worker = site.worker("-n", "w1@host", "-E", "--http", "127.0.0.1:0")
     port = port_of(worker)
@@ -44,7 +49,7 @@ def test_a_worker_says_how_it_is_and_what_it_did(site: Site) -> None:
         "application/json",
         '{"live":true,"worker":"w1@host","reasons":[]}\n',
     )
-    assert ready(port) == []
+    until_ready(port)
     assert [site.task("add").delay(n).get(timeout=WAIT) for n in range(3)] == [1, 2, 3]
     with pytest.raises(ValueError, match="on purpose"):
         site.task("fail").delay("on purpose").get(timeout=WAIT)
@@ -113,7 +118,7 @@ def test_nothing_is_served_unless_it_is_asked_for(sqlite_site: Site) -> None:
 def test_a_broker_that_is_away_and_comes_back(own_redis: RedisServer, tmp_path: Path) -> None:
     with Site(tmp_path, own_redis.url(), own_redis.url()) as site:
         port = port_of(site.worker("-c", "1", "--http", "0"))
-        assert ready(port) == []
+        until_ready(port)
         own_redis.stop(signal.SIGKILL)
         until(lambda: "broker" in ready(port), "the worker to say that the broker is away")
         until(lambda: "store" in ready(port), "the worker to say that the store is away")
@@ -127,7 +132,7 @@ def test_a_broker_that_is_away_and_comes_back(own_redis: RedisServer, tmp_path: 
         assert "is not ready" in text and "broker: the broker is away" in text
         site.cli("health", "--http", f"127.0.0.1:{port}", "--live")
         own_redis.start()
-        until(lambda: ready(port) == [], "the worker to be ready again")
+        until_ready(port)
         seen = until_scrape(port, "taskcore_queues_up", is_=1)
         assert seen.value("taskcore_broker_reconnects_total") == 1
         assert "is ready" in site.cli("health", "--http", f"127.0.0.1:{port}")
@@ -136,12 +141,12 @@ def test_a_broker_that_is_away_and_comes_back(own_redis: RedisServer, tmp_path: 
 def test_a_result_store_of_its_own_that_is_away(own_redis: RedisServer, tmp_path: Path) -> None:
     with Site(tmp_path, f"sqlite:///{tmp_path}/queue.db", own_redis.url()) as site:
         port = port_of(site.worker("-c", "1", "--http", "0"))
-        assert ready(port) == []
+        until_ready(port)
         own_redis.stop(signal.SIGKILL)
         # It idles, so nothing but the probe asks the store.
         until(lambda: ready(port) == ["store"], "the worker to say that the store is away")
         own_redis.start()
-        until(lambda: ready(port) == [], "the store to be back")
+        until_ready(port)
 
 
 def test_children_that_end_are_counted(sqlite_site: Site) -> None:
@@ -154,7 +159,7 @@ def test_children_that_end_are_counted(sqlite_site: Site) -> None:
     os.kill(site.task("pid").delay().get(timeout=WAIT), signal.SIGKILL)
     until_scrape(port, "taskcore_pool_child_exits_total", why="died", is_=1)
     assert site.task("add").delay(1).get(timeout=WAIT) == 2
-    assert ready(port) == []
+    until_ready(port)
     site.task("die").delay("x")
     seen = until_scrape(port, "taskcore_tasks_total", task="sample.die", state="lost", is_=1)
     assert seen.value("taskcore_pool_child_starts_total") >= 4
@@ -186,7 +191,7 @@ def test_every_pool_is_served(sqlite_site: Site, pool: str) -> None:
     port = port_of(worker)
     running = sqlite_site.task("hold").delay(str(sqlite_site.gate()))
     sqlite_site.wait_written(1)
-    assert ready(port) == []
+    until_ready(port)
     until_scrape(port, "taskcore_tasks_active", is_=1)
     sqlite_site.gate().touch()
     assert running.get(timeout=WAIT) == "held"
@@ -211,17 +216,17 @@ def test_a_worker_that_stops_is_not_ready_until_its_port_is_closed(sqlite_site: 
 
 def test_the_broker_and_the_page_say_the_same(site: Site) -> None:
     port = port_of(site.worker("-c", "1", "-n", "w1@host", "--http", "0"))
-    assert site.cli("health", "-n", "w1@host") == "w1@host is ready\n"
+    assert site.cli("health", "-n", "w1@host", "-w", "30") == "w1@host is ready\n"
     site.cli("control", "cancel_consumer", "taskcore")
     assert ready(port) == ["queues"]
     text = site.cli("health", "-n", "w1@host", code=1)
     assert text == "w1@host is not ready\n  queues: the worker consumes from no queue\n"
     assert site.cli("health", "--http", f":{port}", code=1) == text
-    assert site.cli("health", "-n", "w1@host", "--live") == "w1@host answers\n"
+    assert site.cli("health", "-n", "w1@host", "--live") == "w1@host is live\n"
     replies = json.loads(site.cli("inspect", "health", "-j"))
     assert replies["w1@host"]["reasons"][0]["check"] == "queues"
     site.cli("control", "add_consumer", "taskcore")
-    until(lambda: ready(port) == [], "the worker to consume again")
+    until_ready(port)
     assert site.cli("health", "-n", "w1@host") == "w1@host is ready\n"
 
 
@@ -245,7 +250,7 @@ def test_a_socket_in_the_file_system(sqlite_site: Site) -> None:
     path = sqlite_site.folder / "w.sock"
     worker = sqlite_site.worker("-c", "1", "-n", "w1@host", "--http", f"unix:{path}")
     ask = ("health", "--http", f"unix:{path}")
-    assert sqlite_site.cli(*ask) == "w1@host is ready\n"
+    assert sqlite_site.cli(*ask, "--wait", "30") == "w1@host is ready\n"
     worker.kill()
     assert path.exists()
     assert "no worker answers" in sqlite_site.cli(*ask, code=NOBODY)
@@ -257,7 +262,7 @@ def test_a_socket_in_the_file_system(sqlite_site: Site) -> None:
 def test_the_terminal_says_the_port_where_the_log_does_not(sqlite_site: Site) -> None:
     worker = sqlite_site.worker("-c", "1", "-l", "warning", "--http", "0")
     line = worker.wait_for(r"ready, health at http://127\.0\.0\.1:\d+")
-    assert ready(int(line.rpartition(":")[2])) == []
+    until_ready(int(line.rpartition(":")[2]))
 
 
 def slow(port: int) -> socket.socket:
@@ -275,7 +280,7 @@ def test_hostile_clients_do_no_harm(sqlite_site: Site) -> None:
             link = socket.create_connection(("127.0.0.1", port), timeout=WAIT)
             stack.enter_context(link)
             link.sendall(b"GET /live HTTP/1.1\r\nA: ")
-        assert ready(port) == []
+        until_ready(port)
         assert sqlite_site.task("add").delay(1).get(timeout=WAIT) == 2
         assert scrape(port).value("process_open_fds") < 200
     huge = socket.create_connection(("127.0.0.1", port), timeout=WAIT)
@@ -320,7 +325,7 @@ def test_many_names_of_tasks_are_a_bounded_number_of_series(sqlite_site: Site) -
 def served(sqlite_site: Site) -> tuple[Worker, int]:
     """A worker that has done something, and its port."""
     worker = sqlite_site.worker("-c", "1", "--http", "0")
-    sqlite_site.task("add").delay(1).get(timeout=WAIT)
+    sqlite_site.task("add").delay(1).get(timeout=WAIT)  # so a child is up
     return worker, port_of(worker)
 
 

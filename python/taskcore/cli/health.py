@@ -7,6 +7,8 @@ the app nor a program like curl. Both ask the same function of the worker, so th
 import http.client
 import json
 import socket
+import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -18,6 +20,8 @@ from taskcore.cli.values import printable
 NOT_READY = 1
 """Exit code: it answers, and takes no tasks."""
 UNIX = "unix:"
+AGAIN = 0.2
+"""Seconds between two questions."""
 
 
 class Silent(click.ClickException):
@@ -65,6 +69,30 @@ def fetch(address: str, page: str, timeout: float) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
+def over_broker(app: Any, name: str, question: str, timeout: float) -> dict[str, Any] | None:
+    """What the worker says to remote control; None when it says nothing."""
+    inspect = app.control.inspect([name], timeout=timeout)
+    replies = inspect.ping() if question == "live" else inspect.health()
+    if not replies:
+        return None
+    said: dict[str, Any] = replies[name]
+    # A worker of Celery's knows no more than that it answers.
+    known = question == "ready" and "error" not in said
+    return said if known else {question: True}
+
+
+def ask(
+    question: str, put: Callable[[], dict[str, Any] | None], patience: float
+) -> dict[str, Any] | None:
+    """Puts the question, again and again while the answer is not yes and there is patience left."""
+    end = time.monotonic() + patience
+    while True:
+        said = put()
+        if (said and said.get(question) is True) or time.monotonic() >= end:
+            return said
+        time.sleep(AGAIN)
+
+
 def judge(said: dict[str, Any], name: str, question: str) -> None:
     """Shows what a worker said, and ends the program where it is not well."""
     if said.get(question) is True:
@@ -93,6 +121,15 @@ def judge(said: dict[str, Any], name: str, question: str) -> None:
     help="Wait so long for its reply.",
 )
 @click.option(
+    "-w",
+    "--wait",
+    "patience",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Ask again for so long, until it is.",
+)
+@click.option(
     "--http",
     "address",
     metavar="HOST:PORT",
@@ -101,7 +138,13 @@ def judge(said: dict[str, Any], name: str, question: str) -> None:
 @click.option("--live", is_flag=True, help="Ask only whether it runs, not whether it takes tasks.")
 @pass_session
 def health(
-    session: Session, /, hostname: str | None, timeout: float, address: str | None, live: bool
+    session: Session,
+    /,
+    hostname: str | None,
+    timeout: float,
+    patience: float,
+    address: str | None,
+    live: bool,
 ) -> None:
     """Ask one worker whether it is ready; for the probe of a container.
 
@@ -111,18 +154,14 @@ def health(
     if address is not None:
         if hostname is not None:
             raise click.UsageError("--http names the worker already: leave out --hostname")
-        said = fetch(address, f"/{question}", timeout)
+        where = address
+        said = ask(question, lambda: fetch(where, f"/{question}", timeout), patience)
         if said is None:
             raise Silent(f"no worker answers at {address}")
         return judge(said, printable(str(said.get("worker", address))), question)
     name = hostname or f"taskcore@{socket.gethostname()}"
-    inspect = session.existing().control.inspect([name], timeout=timeout)
-    replies = inspect.ping() if live else inspect.health()
-    if not replies:
+    app = session.existing()
+    said = ask(question, lambda: over_broker(app, name, question, timeout), patience)
+    if said is None:
         raise Unanswered
-    said = replies[name]
-    if "error" in said or live:
-        # A worker of Celery's knows no more than that it answers.
-        click.echo(f"{name} answers")
-    else:
-        judge(said, name, question)
+    judge(said, name, question)

@@ -100,8 +100,8 @@ fn serve(
 ) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let Ok(runtime) = builder.enable_all().max_blocking_threads(THREADS).build() else { return };
-    let mailbox = Mailbox::new(parts.broker, parts.node, worker, Arc::new(parts.program));
-    let mailbox = mailbox.judging(health);
+    let program = Arc::new(parts.program);
+    let mailbox = Mailbox::new(parts.broker, parts.node, worker, health, program);
     runtime.block_on(async {
         tokio::select! {
             () = mailbox.serve(opened) => {}

@@ -17,7 +17,7 @@ use crate::{
     health::Health,
     message::repr,
     worker::{
-        self, Command, Handle, Stop,
+        Command, Handle, Stop,
         command::{Limits, Report, RevokeAnswer, is_stamp},
     },
 };
@@ -49,7 +49,7 @@ pub(super) struct Answerer {
     pub(super) node: Node,
     worker: Handle,
     /// Judges whether the worker is ready.
-    pub(super) health: Option<Health>,
+    health: Health,
     clock: AtomicU64,
     /// Rate limits that were changed since the start, as they were written. Locked for a look.
     rates: Mutex<BTreeMap<String, Option<String>>>,
@@ -58,9 +58,9 @@ pub(super) struct Answerer {
 }
 
 impl Answerer {
-    pub(super) fn new(node: Node, worker: Handle) -> Self {
+    pub(super) fn new(node: Node, worker: Handle, health: Health) -> Self {
         let (clock, rates) = (AtomicU64::new(0), Mutex::default());
-        Self { node, worker, health: None, clock, rates, started: clock::mono_us() }
+        Self { node, worker, health, clock, rates, started: clock::mono_us() }
     }
 
     /// Counts an event of its own in the logical clock.
@@ -94,6 +94,12 @@ impl Answerer {
         clock::wall_ms() + self.node.revoke_expires
     }
 
+    /// Whether the worker is ready for tasks.
+    pub(super) fn health(&self) -> impl Future<Output = Value> + Send + use<> {
+        let health = self.health.clone();
+        async move { health.ready().await.to_json("ready") }
+    }
+
     /// The reply; `None` when there is none.
     pub(super) async fn answer(&self, method: Method) -> Option<Value> {
         let answered = match method {
@@ -103,10 +109,7 @@ impl Answerer {
                 return None;
             }
             Method::Ping => Ok(render::ok("pong")),
-            Method::Health => match &self.health {
-                Some(health) => Ok(health.ready().await.to_json("ready")),
-                None => Err(worker::handle_ended()),
-            },
+            Method::Health => Ok(self.health().await),
             Method::Clock => Ok(json!({ "clock": self.tick() })),
             Method::Registered { builtins } => Ok(self.registered(builtins)),
             // A stock worker that is alone stops consuming over an election that it starts, and one

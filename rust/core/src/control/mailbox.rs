@@ -70,23 +70,17 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// The mailbox of the worker behind `worker`.
+    /// The mailbox of the worker behind `worker`, which `health` asks how it is.
     pub fn new(
         broker: Arc<dyn Broadcast>,
         node: Node,
         worker: Handle,
+        health: Health,
         program: Arc<dyn Program>,
     ) -> Self {
         let (turn, waiting) = (Arc::default(), JoinSet::new());
-        let answerer = Answerer::new(node, worker);
+        let answerer = Answerer::new(node, worker, health);
         Self { broker, answerer, program, turn, waiting, complained: false, read: None }
-    }
-
-    /// With who judges its health; without, `health` is refused.
-    #[must_use]
-    pub fn judging(mut self, health: Health) -> Self {
-        self.answerer.health = Some(health);
-        self
     }
 
     /// Answers for ever. Calls `open` once, when it hears for the first time or has failed to.
@@ -201,6 +195,12 @@ impl Mailbox {
         }
         let kept = arguments.get("kept").is_some_and(|kept| *kept == true);
         let answer = match Method::parse(&name, arguments) {
+            Ok(Method::Health) if self.waiting.len() < WAITING => {
+                // The result store is asked, and may be away.
+                let health = self.answerer.health();
+                self.waiting.spawn(async move { (reply_to, health.await) });
+                return;
+            }
             Ok(method) => {
                 if everybody
                     && !kept

@@ -136,6 +136,7 @@ mod tests {
         let config = WorkerConfig {
             hostname: "w@host".into(),
             queues: vec!["q".into()],
+            declarations: Vec::new(),
             queue_order: QueueOrder::default(),
             prefetch: Prefetch::Auto,
             prefetch_bytes: 1 << 20,
