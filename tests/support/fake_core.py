@@ -258,6 +258,8 @@ class Worker:
 
     made: "list[Worker]" = []  # noqa: RUF012 - emptied by the fixture of each test
 
+    http_address: str | None = None
+
     def __init__(
         self, config: Any, tasks: Any, executor: Any, *, zygote: Any = None, program: Any = None
     ) -> None:
