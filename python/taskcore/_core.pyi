@@ -49,6 +49,9 @@ class Template:
         ignore_result: bool | None = None,
         time_limit: float | None = None,
         soft_time_limit: float | None = None,
+        exchange: str = "",
+        routing_key: str | None = None,
+        route: str | None = None,
     ) -> Self:
         """
         Args:
@@ -59,8 +62,13 @@ class Template:
             protocol: `compact`, or `celery` (protocol 2 in kombu's envelope).
             priority: 0 to 9; 0 is served first.
             compression: `gzip`, `bzip2`, `zstd` or None.
+            exchange: where to publish instead of to the queue by its name.
+            routing_key: default: the queue's name.
+            route: how the exchange routes and which queues are declared before, as JSON: `type`,
+                `declares`.
         Raises:
-            ValueError: an unknown serializer, protocol or compression, or a priority out of range.
+            ValueError: an unknown serializer, protocol or compression, a priority out of range, or a
+                route that is none.
         """
 
 @final
@@ -111,8 +119,8 @@ class Publisher:
         """Publishes one message, confirmed, and returns its task id. Blocks up to `timeout`.
 
         Args:
-            fields: what differs from the template: `task_id`, `queue`, `exchange` (with the queue's
-                name as routing key), `priority`, `serializer`, `compression`, `eta` and `expires` (Unix seconds, float), `retries`, `time_limit`,
+            fields: what differs from the template: `task_id`, `queue`, `exchange`, `routing_key`
+                (default: the queue's name), `route` (as of a template; empty: none), `priority`, `serializer`, `compression`, `eta` and `expires` (Unix seconds, float), `retries`, `time_limit`,
                 `soft_time_limit`, `ignore_result`, `root_id`, `parent_id`, `group`, `group_index`,
                 `shadow`, `origin`, `argsrepr`, `kwargsrepr`, `reply_to`, `headers` (dict, merged),
                 `stamps`, `stamped_headers`, `replaced_task_nesting`, `callbacks`, `errbacks`,
@@ -623,7 +631,8 @@ class Worker:
         """
         Args:
             config: attributes `broker_url`, `result_url` (or None), `broker_options`,
-                `result_options` (dicts), `hostname`, `queues` (list of str), `pool` (`prefork`,
+                `result_options` (dicts), `hostname`, `queues` (list of str),
+                `declarations` (list of str: queues as JSON), `pool` (`prefork`,
                 `threads`, `solo`), `concurrency`, `prefetch` (None = auto, 0 = no limit, n = per
                 slot, -1 = disabled), `prefetch_bytes`, `accept_content` (list of MIME types),
                 `max_deliveries`, `result_expires` (seconds or None), `log_level` (int, as in

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 _START: Final = "start it from a shell: `taskcore -A proj worker`"
-_KOMBU: Final = "taskcore connects by itself; `app.publisher` answers questions about queues"
 _BLUEPRINT: Final = "connect to the signals of `taskcore.signals`"
 
 _HOOKS: Final = (
@@ -27,7 +26,6 @@ _TEST: Final = "run tasks in the test with `taskcore.testing.eager`, or start `t
 _HELPERS: Final = "Celery's helpers are its own: use the standard library"
 
 MODULES: Final = {
-    "app.amqp": _KOMBU,
     "app.autoretry": "pass `autoretry_for` to the task",
     "app.backends": _STORE,
     "app.builtins": "chains, groups and chords are in `taskcore.canvas`",
@@ -79,19 +77,6 @@ MODULES: Final = {
 
 APP: Final = {
     **dict.fromkeys(("Worker", "WorkController"), _START),
-    **dict.fromkeys(
-        (
-            "amqp",
-            "connection_or_acquire",
-            "broker_connection",
-            "default_connection",
-            "producer_or_acquire",
-            "default_producer",
-            "producer_pool",
-            "pool",
-        ),
-        _KOMBU,
-    ),
     **dict.fromkeys(("steps", "user_options"), _BLUEPRINT),
     "loader": "settings are in `app.conf`, modules are imported by `app.import_modules()`",
     "log": "connect to the signal `setup_logging`",

@@ -52,9 +52,9 @@ def test_bindings_are_those_of_the_queues(site: Site) -> None:
     site.task("add").apply_async((1,), queue="far")
     lines = site.cli("list", "bindings").splitlines()
     assert [line.split() for line in lines] == [
-        ["queue", "exchange", "routing", "key"],
-        ["taskcore"] * 3,
-        ["far"] * 3,
+        ["queue", "exchange", "type", "routing", "key"],
+        ["taskcore", "taskcore", "direct", "taskcore"],
+        ["far", "direct", "far"],
     ]
 
 

@@ -112,11 +112,11 @@ def test_queues_are_selected(app: Taskcore) -> None:
 
     app.conf.task_queues = ["one", "two"]
     app.select_queues()
-    assert queues_of(app.conf, WorkerOptions()) == ["one", "two"]
+    assert queues_of(app, WorkerOptions()) == ["one", "two"]
     app.select_queues(["two"])
-    assert queues_of(app.conf, WorkerOptions()) == ["two"]
+    assert queues_of(app, WorkerOptions()) == ["two"]
     app.select_queues("one")
-    assert queues_of(app.conf, WorkerOptions()) == ["one"]
+    assert queues_of(app, WorkerOptions()) == ["one"]
 
 
 class Owned:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from support.sources import names_in_core
-from taskcore.exceptions import NotSupportedError, SettingIgnored
+from taskcore.exceptions import SettingIgnored
 from taskcore.publishing.call_options import NAMES, PROTOCOL_HEADERS, to_args, to_fields, to_kwargs
 
 NOW = 1_000_000.0
@@ -44,21 +44,6 @@ def test_a_naive_time_is_of_the_apps_zone() -> None:
 
 def test_a_countdown_wins_over_an_eta() -> None:
     assert fields(countdown=1, eta=datetime.now(UTC)) == {"eta": NOW + 1}
-
-
-def test_queue_names() -> None:
-    class Queue:
-        name = "q"
-
-    assert fields(queue="q") == fields(queue=Queue()) == {"queue": "q"}
-    assert fields(queue="q", routing_key="q", exchange="q") == {"queue": "q"}
-
-
-@pytest.mark.parametrize("name", ["routing_key", "exchange"])
-@pytest.mark.parametrize("queue", [{}, {"queue": "q"}])
-def test_a_key_that_leads_to_no_queue_is_refused(queue: dict[str, str], name: str) -> None:
-    with pytest.raises(NotSupportedError, match=rf"{name} `feed\.x` .*name the queue with `queue`"):
-        fields(**queue, **{name: "feed.x"})
 
 
 def test_a_soft_limit_above_the_hard_one_is_refused() -> None:
@@ -111,15 +96,13 @@ def test_stamps() -> None:
     ("options", "error", "words"),
     [
         ({"countdwn": 1}, TypeError, "countdown"),
-        ({"producer": 1}, TypeError, "not supported"),
+        ({"producer": 1}, TypeError, r"expected one of `app\.producer_or_acquire"),
         ({"countdown": "1"}, TypeError, "number of seconds"),
         ({"countdown": float("nan")}, TypeError, "number"),
         ({"eta": "soon"}, TypeError, "datetime"),
         ({"eta": 3}, TypeError, "datetime"),
         ({"priority": 10}, ValueError, "0 to 9"),
         ({"priority": True}, ValueError, "0 to 9"),
-        ({"queue": ""}, TypeError, "queue"),
-        ({"queue": 3}, TypeError, "queue"),
         ({"task_id": 3}, TypeError, "task_id"),
         ({"task_id": ""}, TypeError, "task_id"),
         ({"time_limit": 0}, ValueError, "time_limit"),

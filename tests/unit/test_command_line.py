@@ -58,12 +58,12 @@ def test_what_is_no_setting(word: str) -> None:
 def test_queues_that_are_left(
     queues: list[str] | None, excluded: list[str] | None, left: list[str], caplog: Any
 ) -> None:
-    conf = Taskcore("proj", set_as_current=False, task_queues=["one", "two"]).conf
-    assert queues_of(conf, WorkerOptions(queues=queues, exclude_queues=excluded)) == left
+    app = Taskcore("proj", set_as_current=False, task_queues=["one", "two"])
+    assert queues_of(app, WorkerOptions(queues=queues, exclude_queues=excluded)) == left
     assert ("`elsewhere` are excluded" in caplog.text) is (excluded == ["elsewhere"])
 
 
 def test_no_queue_is_left() -> None:
-    conf = Taskcore("proj", set_as_current=False, task_queues=["one"]).conf
+    app = Taskcore("proj", set_as_current=False, task_queues=["one"])
     with pytest.raises(ImproperlyConfigured, match="no queues"):
-        queues_of(conf, WorkerOptions(exclude_queues=["one"]))
+        queues_of(app, WorkerOptions(exclude_queues=["one"]))

@@ -111,7 +111,14 @@ def test_settings_of_ones_own_are_kept() -> None:
         ("result_compression", ["gzip"]),
         ("accept_content", 3),
         ("task_routes", {"a": {"queu": "b"}}),
-        ("task_routes", [lambda name: "x"]),
+        ("task_routes", [5]),
+        ("task_routes", "nodots"),
+        ("task_routes", {"a": 5}),
+        ("task_routes", [("a", "b", "c")]),
+        ("task_queues", [5]),
+        ("task_queues", {"a": 5}),
+        ("task_default_exchange_type", "x-delayed"),
+        ("task_default_queue_type", "stream"),
         ("broker_transport_options", "x"),
     ],
 )
@@ -133,7 +140,7 @@ def test_values_are_kept_in_one_form() -> None:
     assert conf.result_expires == 60.0
     assert conf.include == ("proj.tasks",)
     assert conf["task_queues"] == ("a", "b")
-    assert conf.task_routes == (("b", {"queue": "high", "priority": 2}), ("a.*", {"queue": "low"}))
+    assert conf.task_routes == {"a.*": "low", "b": {"queue": "high", "priority": 2}}
 
 
 def test_results_are_written_and_read_as_the_settings_say() -> None:
@@ -181,11 +188,8 @@ def test_two_spellings_that_disagree_are_refused() -> None:
 
 
 def test_what_is_not_supported_is_refused_unless_it_is_the_default() -> None:
-    Config().update(worker_direct=False, database_url=None)
-    for given in (
-        {"worker_direct": True},
-        {"override_backends": {"a": "b:c"}},
-    ):
+    Config().update(override_backends=None, database_url=None)
+    for given in ({"override_backends": {"a": "b:c"}},):
         with pytest.raises(ImproperlyConfigured, match="not supported in this version"):
             Config().update(given)
 
@@ -344,9 +348,9 @@ def test_a_slip_of_the_pen_is_warned_of_at_its_line(
     [
         ("CELERY_TASK_ACKS_LATE", 7, "setting `CELERY_TASK_ACKS_LATE` in `SimpleNamespace` is `7`"),
         (
-            "celery_worker_direct",
+            "celery_override_backends",
             "x",
-            "setting `celery_worker_direct` in `SimpleNamespace` is not supported",
+            "setting `celery_override_backends` in `SimpleNamespace` is not supported",
         ),
     ],
 )
@@ -366,16 +370,6 @@ def test_a_module_that_does_not_exist_is_said_on_first_use() -> None:
     silent = Config()
     silent.load("no_such_module_at_all", silent=True)
     assert silent.broker_url == settings.DEFAULT_URL
-
-
-@pytest.mark.parametrize(
-    "route",
-    [{"routing_key": "feed.x"}, {"queue": "q", "routing_key": "feed.x"}, {"exchange": "feeds"}],
-)
-def test_a_route_to_a_key_is_refused(route: dict[str, str]) -> None:
-    with pytest.raises(ImproperlyConfigured, match="leads to no queue"):
-        Config().update({"task_routes": {"proj.*": route}})
-    Config().update({"task_routes": {"proj.*": {"queue": "q", "routing_key": "q"}}})
 
 
 def test_what_has_no_effect_can_be_read_back() -> None:
@@ -442,16 +436,6 @@ def test_the_environment_names_the_module_of_an_app_without_sources(
     other = Config()
     other.load({"task_acks_late": True})
     assert other["task_ignore_result"] is False
-
-
-def test_what_a_queue_says_beside_its_name_has_no_effect() -> None:
-    kombu = pytest.importorskip("kombu")
-    with pytest.warns(SettingIgnored, match="queue_arguments, routing_key of queue `feeds`"):
-        feeds = kombu.Queue("feeds", routing_key="feed.#", queue_arguments={"x-max-priority": 9})
-        Config().update(task_queues=[feeds])
-    conf = Config()
-    conf.update(task_queues=[kombu.Queue("plain"), kombu.Queue("same", routing_key="same"), "q"])
-    assert conf["task_queues"] == ("plain", "same", "q")
 
 
 def test_no_thread_goes_on_with_defaults_while_another_reads_the_settings(
@@ -651,12 +635,7 @@ def test_rates_that_are_none(text: str) -> None:
 )
 def test_routes_in_every_form_of_celerys(app: Any, routes: Any, name: str, queue: str) -> None:
     app.conf.task_routes = routes
-    assert app.producer.route(name).get("queue") == queue
-
-
-def test_a_function_is_no_router_here() -> None:
-    with pytest.raises(ImproperlyConfigured, match="functions as routers are not supported"):
-        Config().update(task_routes=lambda name, *rest: None)
+    assert app.producer.routing.queue_of(name) == queue
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from taskcore import Task
-from taskcore.exceptions import NotSupportedError
 from taskcore.publishing import next_step
 
 PLAIN: dict[str, Any] = {"task_id": "n", "reply_to": "r"}
@@ -124,10 +123,11 @@ def test_so_does_what_a_stock_client_sent_or_has_callbacks(
         assert not both_ways(app, core, monkeypatch, step(), **more)[2]
 
 
-def test_a_route_that_does_not_exist_is_refused_as_before(app: Any, core: Any) -> None:
+def test_a_step_that_names_an_exchange_goes_there(
+    app: Any, core: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     define(app)
-    request = core.Request(
-        id="i", task="t", chain=[step(options={**PLAIN, "exchange": "x", "routing_key": "k"})]
-    )
-    ended = app.executor.run(app.executor.plan("t"), request, (), {})
-    assert ended.result["exc_type"] == NotSupportedError.__name__
+    named = step(options={**PLAIN, "exchange": "x", "routing_key": "k"})
+    (sent, _, _), _, taken = both_ways(app, core, monkeypatch, named)
+    fields = sent[-1][3]
+    assert not taken and (fields["exchange"], fields["routing_key"]) == ("x", "k")

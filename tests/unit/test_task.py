@@ -27,7 +27,6 @@ from taskcore.exceptions import (
     ImproperlyConfigured,
     NotConfigured,
     NotRegistered,
-    NotSupportedError,
     OperationalError,
     Retry,
     SettingIgnored,
@@ -554,8 +553,8 @@ def test_an_eager_call_refuses_what_could_not_be_sent(app: Any) -> None:
         raise KeyError("x")
 
     app.conf.task_always_eager = True
-    with pytest.raises(NotSupportedError, match="routing_key"):
-        fails.apply_async(routing_key="x")
+    with pytest.raises(TypeError, match="did you mean `routing_key`"):
+        fails.apply_async(routing_kei="x")
     with pytest.raises(KeyError):
         fails.apply_async(throw=True)
     with pytest.warns(SettingIgnored, match="propagate"):
@@ -603,7 +602,7 @@ def test_a_limit_of_retries_at_the_call_ends_automatic_ones(
     assert stubborn.apply().state == "FAILURE" and len(seen) == runs
 
 
-@pytest.mark.parametrize(("name", "value"), [("Request", "proj:Request"), ("exchange", "e")])
+@pytest.mark.parametrize(("name", "value"), [("Request", "proj:Request"), ("Strategy", "proj:s")])
 def test_a_base_class_cannot_say_what_nobody_hears(app: Any, name: str, value: Any) -> None:
     base = type("Base", (Task,), {name: value})
     with pytest.raises(TypeError, match=f"task option `{name}` is not supported"):
@@ -949,8 +948,10 @@ def test_a_retry_says_when_in_few_digits() -> None:
         ("autoretry_for", ValueError, "a tuple of exception classes"),
         ("autoretry_for", "ValueError", "a tuple of exception classes"),
         ("throws", [int], "a tuple of exception classes"),
-        ("queue", 5, "text that is not empty"),
-        ("queue", "", "text that is not empty"),
+        ("queue", 5, "a name, or an object that has one"),
+        ("exchange", "", "a name, or an object that has one"),
+        ("exchange_type", "topics", "direct, topic, fanout or headers"),
+        ("routing_key", "", "text that is not empty"),
         ("priority", 10, "a whole number from 0"),
         ("expires", "soon", "seconds as a number"),
         ("retry_backoff", "fast", "True, False"),

@@ -40,6 +40,7 @@ from taskcore.typed import (
 if TYPE_CHECKING:
     from typing import TypeVar, overload
 
+    from taskcore.app.amqp import AMQP
     from taskcore.app.events import Events
     from taskcore.control.control import Control
     from taskcore.execution.call import Call
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound=Task[..., Any])
 else:
+    AMQP = later("taskcore.app.amqp", "AMQP")
     Events = later("taskcore.app.events", "Events")
     Control = later("taskcore.control.control", "Control")
     Call = later("taskcore.execution.call", "Call")
@@ -382,6 +384,17 @@ class Taskcore(Periodic, Sending, Program):
             made = self._events = Events(self)
         events: Events = made
         return events
+
+    @property
+    def amqp(self) -> AMQP:
+        """The queues, exchanges and routes of this app."""
+        made = vars(self).get("_amqp")
+        if made is None:
+            from taskcore.app.amqp import AMQP
+
+            made = self._amqp = AMQP(self)
+        amqp: AMQP = made
+        return amqp
 
     # Being the app that is meant
 

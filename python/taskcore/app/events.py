@@ -61,9 +61,14 @@ class Events:
             yield dispatcher
 
     def sent(
-        self, name: str, task_id: str, call: tuple[Any, Any], fields: Mapping[str, Any], queue: str
+        self,
+        name: str,
+        task_id: str,
+        call: tuple[Any, Any],
+        fields: Mapping[str, Any],
+        way: Mapping[str, Any],
     ) -> None:
-        """Tells that a task was published. What goes wrong is in the log: the task is in its queue."""
+        """Tells that a task was published, and which way: `queue`, `exchange`, `routing_key`. What goes wrong is in the log: the task is in its queue."""
         args, kwargs = call
         event = {
             "uuid": task_id,
@@ -75,9 +80,9 @@ class Events:
             "retries": fields.get("retries", 0),
             "eta": _iso(fields.get("eta")),
             "expires": _iso(fields.get("expires")),
-            "queue": queue,
-            "exchange": "",
-            "routing_key": queue,
+            "queue": way["queue"],
+            "exchange": way["exchange"] or "",
+            "routing_key": way["routing_key"] or way["queue"],
         }
         try:
             with self.default_dispatcher(f"gen{os.getpid()}@{socket.gethostname()}") as dispatcher:

@@ -9,6 +9,7 @@ import taskcore
 from taskcore.typed import TYPE_CHECKING, Any, Sequence
 
 if TYPE_CHECKING:
+    from taskcore.app.amqp import AMQP
     from taskcore.config.conf import Config
 
 
@@ -17,6 +18,9 @@ class Program:
 
     if TYPE_CHECKING:
         conf: Config
+
+        @property
+        def amqp(self) -> AMQP: ...
 
     def start(self, argv: Sequence[str] | None = None) -> int:
         """Runs a command for this app, as `taskcore` does in a shell; gives the exit code.
@@ -51,10 +55,10 @@ class Program:
 
         Args:
             queues: names; None or none: as before.
+        Raises:
+            KeyError: a queue is not defined, and missing ones are not made.
         """
-        if queues:
-            names = [queues] if isinstance(queues, str) else list(queues)
-            self.conf.update(task_queues=names)
+        self.amqp.queues.select(queues)
 
     def subclass_with_self(self, Class: Any, name: str | None = None, **options: Any) -> type:  # noqa: N803 - Celery's name
         """A subclass of a class, with this app in an attribute.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskcore.app import pools
 from taskcore.app.connections import Connection, Connections
 from taskcore.publishing import call_options
 from taskcore.publishing.producer import warn_eager
@@ -48,6 +49,33 @@ class Sending:
 
     connection_for_read = connection
     connection_for_write = connection
+    broker_connection = connection
+
+    def connection_or_acquire(self, connection: Any = None, pool: bool = True) -> Any:
+        """A connection for a `with` block: the one that is given, or another."""
+        return pools.or_given(connection, self.connection)
+
+    default_connection = connection_or_acquire
+
+    def producer_or_acquire(self, producer: Any = None) -> Any:
+        """A producer for a `with` block: the one that is given, or another. Calls take it as
+        `producer=`, and are published as all others are."""
+        return pools.or_given(producer, self._make_producer)
+
+    default_producer = producer_or_acquire
+
+    @property
+    def pool(self) -> pools.Pool:
+        """Stands for a pool of connections."""
+        return pools.Pool(self.connection, None)
+
+    @property
+    def producer_pool(self) -> pools.Pool:
+        """Stands for a pool of producers."""
+        return pools.Pool(self._make_producer, None)
+
+    def _make_producer(self) -> pools.Producer:
+        return pools.Producer(self.connection())
 
     def send_task(
         self,

@@ -142,7 +142,7 @@ class _Known:
         app = self._app
         tasks = app.tasks
         # Who has no tasks calls those of others; so does who says where they run.
-        elsewhere = "queue" in sig["options"] or app.producer.route(name).get("queue")
+        elsewhere = "queue" in sig["options"] or app.producer.routing.queue_of(name)
         if name not in tasks and app.has_own_tasks and not elsewhere:
             raise NotRegistered(
                 f"no task named `{name}`{hint(name, tasks)}: register it, or say which queue has "

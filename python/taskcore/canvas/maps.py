@@ -29,7 +29,7 @@ class _Mapped(Signature):
 
     def _routed(self, options: dict[str, Any]) -> dict[str, Any]:
         """These options, with the queue of the task that it calls."""
-        queue = self.app.producer.route(self["kwargs"]["task"]["task"]).get("queue")
+        queue = self.app.producer.routing.queue_of(self["kwargs"]["task"]["task"])
         if queue is None or "queue" in self["options"]:
             return options
         return {"queue": queue, **options}

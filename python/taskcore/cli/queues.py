@@ -8,6 +8,7 @@ import click
 
 from taskcore.cli.session import Session, pass_session
 from taskcore.cli.values import Names, printable, table
+from taskcore.publishing.queues import bindings as bound
 
 COUNTS = ("depth", "in_flight", "scheduled", "dead")
 SHOWN = 100  # bytes of a dead letter's reason and message in a table
@@ -52,16 +53,22 @@ def list_broker() -> None:
 @list_broker.command()
 @pass_session
 def bindings(session: Session, /) -> None:
-    """Show the queues with their exchanges and routing keys: each has those of its own name."""
-    names = dict.fromkeys([*own_queues(session), *session.existing().publisher.queues()])
-    rows = [[printable(name)] * 3 for name in names]
-    click.echo(table(["queue", "exchange", "routing key"], rows))
+    """Show the queues that the app and its broker know, and what they are bound to."""
+    queues = session.app.amqp.queues
+    others = dict.fromkeys(session.existing().publisher.queues())
+    rows = [
+        [queue.name, to.name, to.type, key]
+        for queue in queues.values()
+        for to, key, _ in bound(queue)
+    ]
+    rows += [[name, "", "direct", name] for name in others if name not in queues]
+    shown = [[printable(str(cell)) for cell in row] for row in rows]
+    click.echo(table(["queue", "exchange", "type", "routing key"], shown))
 
 
 def own_queues(session: Session) -> list[str]:
     """Those that the app's workers serve."""
-    conf = session.app.conf
-    return list(conf["task_queues"] or [conf["task_default_queue"]])
+    return list(session.app.amqp.queues.consume_from)
 
 
 @click.command()

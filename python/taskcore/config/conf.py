@@ -320,6 +320,8 @@ class Config(ReadAsMapping):
         values["task_default_queue"] = values["task_default_queue"] or (
             "celery" if celery else "taskcore"
         )
+        for name in ("task_default_exchange", "task_default_routing_key"):
+            values[name] = values[name] or values["task_default_queue"]
         values["task_serializer"] = values["task_serializer"] or ("json" if celery else "msgpack")
         servers.complete(values)
         if not values["broker_url"]:

@@ -97,9 +97,23 @@ TABLE: Final = (
     _S("accept_content", "CELERY_ACCEPT_CONTENT", "names", ("json", "msgpack"),
        "Serializers (or content types) that a worker opens. `pickle` lets whoever can write to the queue run code."),
     _S("task_default_queue", "CELERY_DEFAULT_QUEUE", "str?", None, "Default: taskcore, with task_protocol=2 celery."),
-    _S("task_queues", "CELERY_QUEUES", "queues?", None, "Names of the queues that a worker consumes."),
+    _S("task_default_queue_type", "", "classic|quorum", "classic", "Of the default queue, on RabbitMQ."),
+    _S("task_default_exchange", "CELERY_DEFAULT_EXCHANGE", "str?", None,
+       "Exchange of queues that name none. Default: as `task_default_queue`."),
+    _S("task_default_exchange_type", "CELERY_DEFAULT_EXCHANGE_TYPE", "direct|topic|fanout|headers", "direct", "How that one routes."),
+    _S("task_default_routing_key", "CELERY_DEFAULT_ROUTING_KEY", "str?", None,
+       "Routing key of queues that name none. Default: as `task_default_queue`."),
+    _S("task_queues", "CELERY_QUEUES", "queues?", None,
+       "The queues that a worker consumes: `taskcore.entity.Queue` or kombu's, names, or a dict of name to options."),
+    _S("task_create_missing_queues", "CELERY_CREATE_MISSING_QUEUES", "bool", True,
+       "Off: a queue that is not in `task_queues` is an error at the call, and for `worker -Q`."),
+    _S("task_create_missing_queue_type", "", "classic|quorum?", None, "Of queues that are not in `task_queues`, on RabbitMQ."),
+    _S("task_create_missing_queue_exchange_type", "", "direct|topic|fanout|headers?", None,
+       "How the exchange of a queue routes that is not in `task_queues`. Default: direct."),
+    _S("task_queue_max_priority", "CELERY_TASK_QUEUE_MAX_PRIORITY", "int?", None,
+       "`x-max-priority` of queues that name none, for RabbitMQ. Other brokers have 0 to 9."),
     _S("task_routes", "CELERY_ROUTES", "routes?", None,
-       "Task name, glob pattern or regular expression -> queue, or a dict with queue, priority, serializer, compression."),
+       "Task name, glob pattern or regular expression -> queue, or a dict of options of a call; a function, or its name; or a list of these."),
     _S("task_default_priority", "CELERY_TASK_DEFAULT_PRIORITY", "priority?", None, "0 to 9; 0 is served first."),
     _S("task_inherit_parent_priority", "CELERY_INHERIT_PARENT_PRIORITY", "bool", False,
        "A task published by a task has that one's priority."),
@@ -160,6 +174,8 @@ TABLE: Final = (
     _S("worker_disable_rate_limits", "CELERY_DISABLE_RATE_LIMITS", "bool", False, "Ignore rate limits."),
     _S("worker_http", "", "address?", None,
        "Serve /live, /ready and /metrics at this `host:port`, port, or `unix:` and a path. Default: nowhere. taskcore's own."),
+    _S("worker_direct", "CELERY_WORKER_DIRECT", "bool", False,
+       "A queue of each worker's own, `<node name>.dq2`: `taskcore.entity.worker_direct(node name)` names it in calls and routes."),
     _S("worker_enable_remote_control", "CELERY_ENABLE_REMOTE_CONTROL", "bool", True,
        "Let the worker be asked and told by `app.control`, `taskcore inspect` and `taskcore control`."),
     _S("control_exchange", "", "str", "celery", "The name that workers are asked under; a fleet of its own name is asked alone."),
@@ -211,10 +227,6 @@ TABLE: Final = (
 
 BY_NAME: Final = {setting.name: setting for setting in TABLE}
 BY_OLD_NAME: Final = {old: setting.name for setting in TABLE for old in setting.old.split()}
-
-ROUTE_KEYS: Final = frozenset(
-    {"queue", "routing_key", "exchange", "priority", "serializer", "compression"}
-)
 
 TRANSPORT_OPTIONS_IGNORED: Final = frozenset(
     [
@@ -271,14 +283,7 @@ IGNORED: Final = frozenset(
         "result_backend_base_sleep_between_retries_ms",
         "result_backend_always_retry",
         "result_backend_thread_safe",
-        "task_create_missing_queue_type",
-        "task_create_missing_queue_exchange_type",
         "task_default_delivery_mode",
-        "task_default_queue_type",
-        "task_default_exchange",
-        "task_default_exchange_type",
-        "task_default_routing_key",
-        "task_queue_max_priority",
         "worker_autoscaler",
         "worker_cancel_long_running_tasks_on_connection_loss",
         "worker_consumer",
@@ -324,16 +329,12 @@ IGNORED: Final = frozenset(
 REFUSED: Final[dict[str, Any]] = {
     "beat_executable": None,
     "override_backends": None, "redis_backend_credential_provider": None,
-    "task_create_missing_queues": True,
-    "worker_direct": False,
 }
 # fmt: on
 """Refused unless set to the default given here."""
 
 REMEDIES: Final = {
     "beat_executable": "name the interpreter in front: `python3.12 -m taskcore -A proj beat`",
-    "task_create_missing_queues": "a queue exists once something is in it",
-    "worker_direct": "give the worker a queue of its own with `-Q`",
 }
 """What to do instead; of others, nothing but to remove them."""
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 
 from taskcore.config.servers import without_idle_parameters
-from taskcore.config.settings import RETRY_POLICY, ROUTE_KEYS
+from taskcore.config.settings import RETRY_POLICY
+from taskcore.entity import to_queue
 from taskcore.exceptions import SettingIgnored
 from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import hint, is_mapping, warn
@@ -96,19 +97,6 @@ def priority(value: Any) -> int:
     return value
 
 
-def unroutable(queue: Any, routing_key: Any, exchange: Any) -> str | None:
-    """Why a message cannot be published to this routing key or exchange; None when it goes to its
-    queue anyway."""
-    for name, value in (("routing_key", routing_key), ("exchange", exchange)):
-        value = getattr(value, "name", value)
-        if value and value != getattr(queue, "name", queue):
-            return (
-                f"{name} `{value}` leads to no queue: this version has no routing by exchanges and keys, so name the queue "
-                f"with `queue` and leave `{name}` out"
-            )
-    return None
-
-
 def _seconds(value: Any) -> float:
     if not isinstance(value, (int, float)):
         from datetime import timedelta
@@ -173,27 +161,19 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(_text(item) for item in items)
 
 
-_QUEUE_OPTIONS = (
-    "queue_arguments",
-    "expires",
-    "message_ttl",
-    "max_length",
-    "max_length_bytes",
-    "max_priority",
-    "bindings",
-)
-
-
-def _queues(value: Any) -> tuple[str, ...]:
-    items = (value,) if isinstance(value, str) else tuple(value)
-    for queue in items:
-        lost = [name for name in _QUEUE_OPTIONS if getattr(queue, name, None)]
-        if unroutable(queue, getattr(queue, "routing_key", None), None):
-            lost.append("routing_key")
-        if lost:
-            text = f"{', '.join(lost)} of queue `{queue.name}` have no effect in taskcore: a queue is its name, and tasks name it"
-            warn(text, SettingIgnored)
-    return tuple(_text(getattr(item, "name", item)) for item in items)
+def _queues(value: Any) -> Any:
+    """The queues as they are written; what each says is checked here, too."""
+    if is_mapping(value):
+        for name, options in value.items():
+            queue = {"name": _text(name), **options} if is_mapping(options) else options
+            to_queue(queue)
+        return dict(value)
+    single = isinstance(value, str) or hasattr(value, "routing_key")
+    items = (value,) if single else tuple(value)
+    for item in items:
+        if not to_queue(item).name:
+            raise ValueError(f"queue `{item!r}` has no name")
+    return items
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -230,25 +210,33 @@ def _protocol(value: Any) -> Any:
     return value
 
 
-def _routes(value: Any) -> tuple[tuple[str | re.Pattern[str], dict[str, Any]], ...]:
-    """Pairs of pattern and route, in the order in which they are tried: of each map the full names
-    first, as in Celery."""
-    maps = value if isinstance(value, (list, tuple)) else [value]
-    if all(_is_pair(part) for part in maps):
-        maps = [maps]
-    pairs: list[tuple[str | re.Pattern[str], dict[str, Any]]] = []
-    for part in maps:
+def _routes(value: Any) -> Any:
+    """The routes as they are written; what each says is checked here, too."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    if all(_is_pair(part) for part in parts):
+        parts = [parts]
+    for part in parts:
         if is_mapping(part):
-            items = list(part.items())
+            pairs = list(part.items())
         elif isinstance(part, (list, tuple)):
-            items = [(part[0], part[1])] if _is_pair(part) else [tuple(item) for item in part]
+            pairs = [tuple(part)] if _is_pair(part) else list(part)
+        elif isinstance(part, str):
+            if not part.replace(":", ".").strip(".").count("."):
+                raise ValueError(f"router `{part}` is not the dotted name of a function")
+            continue
+        elif callable(part) or hasattr(part, "route_for_task"):
+            continue
         else:
             raise TypeError(
-                "functions as routers are not supported in this version: use patterns, or pass queue= at the call"
+                f"router `{part!r}` is neither a dict nor a list of pairs nor a function"
             )
-        routes = [(_pattern(pattern), _route(pattern, route)) for pattern, route in items]
-        pairs += sorted(routes, key=lambda pair: is_pattern(pair[0]))
-    return tuple(pairs)
+        for pair in pairs:
+            if not _is_pair(pair):
+                raise TypeError(
+                    f"route `{pair!r}` is not a pair of task name, or pattern, and route"
+                )
+            _check_route(_pattern(pair[0]), pair[1])
+    return value
 
 
 def _is_pair(part: Any) -> bool:
@@ -273,11 +261,6 @@ def _is_compiled(value: Any) -> bool:
     return isinstance(value, Pattern)
 
 
-def is_pattern(name: str | re.Pattern[str]) -> bool:
-    """Whether a route is for all tasks that match, and not for one."""
-    return not isinstance(name, str) or any(sign in name for sign in "*?[")
-
-
 def _annotations(value: Any) -> tuple[Any, ...]:
     """Maps of task name to options, and objects that give them, in the order in which they are
     applied."""
@@ -296,21 +279,46 @@ def _annotating(value: Any) -> Any:
     return value
 
 
-def _route(pattern: str | re.Pattern[str], route: Any) -> dict[str, Any]:
-    if isinstance(route, str):
-        return {"queue": route}
-    options = _dict(route)
-    for key in options:
-        if key not in ROUTE_KEYS:
+_ROUTES_HAVE = frozenset(
+    [
+        "queue",
+        "exchange",
+        "exchange_type",
+        "routing_key",
+        "priority",
+        "serializer",
+        "compression",
+        "delivery_mode",
+        "expires",
+        "countdown",
+        "eta",
+        "ignore_result",
+        "time_limit",
+        "soft_time_limit",
+        "headers",
+        "shadow",
+        "link",
+        "link_error",
+        "retry",
+        "retry_policy",
+        "timeout",
+    ]
+)
+"""Options of a call that a route may name."""
+
+
+def _check_route(pattern: str | re.Pattern[str], route: Any) -> None:
+    if not is_mapping(route):
+        if not isinstance(route, str) and not hasattr(route, "routing_key"):
+            raise TypeError(f"route of `{pattern}` is `{route!r}`: expected a queue or a dict")
+        return
+    for key in route:
+        if key not in _ROUTES_HAVE:
             raise ValueError(
-                f"route of `{pattern}` has the unknown key `{key}`{hint(key, ROUTE_KEYS)}"
+                f"route of `{pattern}` has the unknown key `{key}`{hint(key, _ROUTES_HAVE)}"
             )
-    if "priority" in options and options["priority"] is not None:
-        priority(options["priority"])
-    keys = options.get("queue"), options.pop("routing_key", None), options.pop("exchange", None)
-    if reason := unroutable(*keys):
-        raise ValueError(f"route of `{pattern}`: {reason}")
-    return options
+    if route.get("priority") is not None:
+        priority(route["priority"])
 
 
 def _address(value: Any) -> str:
@@ -356,7 +364,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "fork": ("fork", _fork),
     "address": ("`host:port`, a port, or `unix:` and a path", _address),
     "names": ("a list of names", _names),
-    "queues": ("a list of queue names", _queues),
+    "queues": ("a list of queues, or a dict of name to options", _queues),
     "dict": ("a dict", _dict),
     "entries": ("a dict of name to periodic task", _entries),
     "scheduler": ("a class of schedulers, or its name as `module:name`", _scheduler),
@@ -371,6 +379,9 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "a dict of task name, or `*`, to a dict of options, an object with `annotate` or `annotate_any`, or a list of these",
         _annotations,
     ),
-    "routes": ("a dict of task name or pattern to queue or route", _routes),
+    "routes": (
+        "a dict of task name or pattern to queue or route, a function, its name, or a list of these",
+        _routes,
+    ),
 }
 """Kind to what was expected, in words, and the check."""

@@ -89,9 +89,7 @@ class Control:
 
     def purge(self, connection: Any = None) -> int:
         """Drops what waits in the queues that the app's workers serve; how many."""
-        conf = self.app.conf
-        queues = conf["task_queues"] or [conf["task_default_queue"]]
-        return sum(self.app.publisher.purge(name) for name in queues)
+        return sum(self.app.publisher.purge(name) for name in self.app.amqp.queues.consume_from)
 
     discard_all = purge
 

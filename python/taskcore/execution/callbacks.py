@@ -19,7 +19,7 @@ from taskcore.canvas import Signature, maybe_signature
 from taskcore.canvas.check import check
 from taskcore.canvas.compose import as_chain
 from taskcore.canvas.links import listed
-from taskcore.publishing import argument_check, call_options, trail
+from taskcore.publishing import argument_check, trail
 from taskcore.publishing.next_step import plain_step, send_step
 from taskcore.results import exception_codec
 from taskcore.task import retry
@@ -30,7 +30,6 @@ def check_supported(app: Any, request: Any) -> None:
     """Refuses what cannot be carried on.
 
     Raises:
-        NotSupportedError: routing that only RabbitMQ has.
         ImproperlyConfigured: the member of a chord, where no results are kept.
         TypeError, ValueError, ImproperlyConfigured: a composition that could not run, as
             `canvas.check` says.
@@ -43,7 +42,6 @@ def check_supported(app: Any, request: Any) -> None:
     chain = carried.get("chain")
     # Of the rest of a chain nothing but the next step is looked at: it is not decoded.
     for sig in [*(carried.get("callbacks") or ()), *([chain[-1]] if chain else ())]:
-        call_options.check_routing(sig.get("options") or {})
         _check_composition(app, sig)
     for sig in carried.get("errbacks") or ():
         _check_composition(app, sig)

@@ -51,10 +51,11 @@ def announce(
         fields["chain"] = context.opened(fields["chain"])
     embed = {key: fields.get(key) for key in _EMBED}
     queue = fields.get("queue") or defaults["queue"]
+    exchange = fields.get("exchange", defaults.get("exchange", ""))
     shown = {
         "body": (*body, embed),
-        "exchange": "",
-        "routing_key": queue,
+        "exchange": exchange,
+        "routing_key": (fields if "queue" in fields else defaults).get("routing_key", queue),
         "headers": headers,
     }
     declare: list[Any] = []

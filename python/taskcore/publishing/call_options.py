@@ -7,8 +7,8 @@ there when it differs from the task's template, so that the common message stays
 
 from __future__ import annotations
 
-from taskcore.config.validators import priority, unroutable
-from taskcore.exceptions import NotSupportedError, SettingIgnored
+from taskcore.config.validators import priority
+from taskcore.exceptions import SettingIgnored
 from taskcore.typed import TYPE_CHECKING, TypedDict
 from taskcore.utils import hint, is_mapping, warn
 
@@ -26,7 +26,8 @@ class CallOptions(TypedDict, total=False):
     expires: float | timedelta | datetime | None
     queue: Any
     routing_key: str | None
-    exchange: str | None
+    exchange: Any
+    exchange_type: str | None
     priority: int | None
     serializer: str | None
     compression: str | None
@@ -57,19 +58,18 @@ class CallOptions(TypedDict, total=False):
     replaced_task_nesting: int | None
     throw: bool | None
     app_id: str | None
+    producer: Any
+    publisher: Any
+    connection: Any
 
 
 NAMES = frozenset(CallOptions.__annotations__) | {"task_id"}
 CELERY_ONLY = frozenset(
     [
-        "producer",
-        "publisher",
-        "connection",
         "declare",
         "confirm_timeout",
         "immediate",
         "mandatory",
-        "exchange_type",
         "router",
         "result_cls",
         "route_name",
@@ -118,6 +118,7 @@ _TRANSLATED = frozenset(
         "queue",
         "routing_key",
         "exchange",
+        "exchange_type",
         "headers",
         "link",
         "link_error",
@@ -127,6 +128,9 @@ _TRANSLATED = frozenset(
         "stamps",
         "throw",
         "app_id",
+        "producer",
+        "publisher",
+        "connection",
     ]
 )
 _SAME = NAMES - _TRANSLATED
@@ -158,15 +162,19 @@ def warn_ignored(name: str) -> None:
     warn(f"option `{name}` of a call has no effect: {WITHOUT_EFFECT[name]}", SettingIgnored)
 
 
-def check_routing(options: Mapping[str, Any]) -> None:
-    """Refuses a routing key or an exchange that is not the queue's own name.
+def check_producers(options: Mapping[str, Any]) -> None:
+    """Refuses a producer or a connection of another library, over which nothing would go.
 
     Raises:
-        NotSupportedError: naming what to do instead.
+        TypeError: it is not one of taskcore's.
     """
-    reason = unroutable(*map(options.get, ("queue", "routing_key", "exchange")))
-    if reason:
-        raise NotSupportedError(reason)
+    for name in ("producer", "publisher", "connection"):
+        given = options.get(name)
+        if given is not None and not type(given).__module__.startswith("taskcore."):
+            raise TypeError(
+                f"{name} is `{given!r}`: expected one of `app.producer_or_acquire()` or "
+                "`app.connection()`; taskcore publishes over connections of its own"
+            )
 
 
 def check_limits(soft: float | None, hard: float | None) -> None:
@@ -223,7 +231,7 @@ def to_kwargs(task: str, kwargs: Any) -> dict[str, Any]:
 
 
 def to_fields(options: Mapping[str, Any], now: float, zone: tzinfo) -> dict[str, Any]:
-    """The options of a call as fields of the message.
+    """The options of a call as fields of the message, without where it goes (`routing`).
 
     Args:
         now: Unix seconds.
@@ -231,14 +239,11 @@ def to_fields(options: Mapping[str, Any], now: float, zone: tzinfo) -> dict[str,
     Raises:
         TypeError: an unknown option, or a value of the wrong type.
         ValueError: a value out of range.
-        NotSupportedError: a routing key or an exchange.
     """
     check_names(options)
+    check_producers(options)
     fields = {key: value for key, value in options.items() if value is not None and key in _SAME}
     _check_values(fields)
-    if (queue := options.get("queue")) is not None:
-        fields["queue"] = _queue_name(queue)
-    check_routing(options)
     if (group := options.get("group_id")) is not None:
         fields["group"] = group
     _add_times(fields, options, now, zone)
@@ -278,13 +283,6 @@ def _check_values(fields: dict[str, Any]) -> None:
             if fields[key] <= 0:
                 raise ValueError(f"{key} is `{fields[key]}`: expected more than 0 seconds")
     check_limits(fields.get("soft_time_limit"), fields.get("time_limit"))
-
-
-def _queue_name(queue: Any) -> str:
-    name = getattr(queue, "name", queue)
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"queue is `{queue!r}`: expected the name of a queue")
-    return name
 
 
 def _seconds(key: str, value: Any) -> float:

@@ -14,8 +14,8 @@ def cancel(app: Any, task_id: str, queue: str | None) -> bool:
     Its result becomes REVOKED where the app keeps results. What follows it is ended by the next worker,
     to which the broker hands the message instead of dropping it.
     """
-    conf, publisher = app.conf, app.publisher
-    queues = [queue] if queue else [conf["task_default_queue"], *(conf["task_queues"] or ())]
+    publisher = app.publisher
+    queues = [queue] if queue else [app.conf["task_default_queue"], *app.amqp.queues]
     if not queue:
         queues += publisher.queues()
     if not any(publisher.cancel(name, task_id) for name in dict.fromkeys(queues)):

@@ -39,7 +39,8 @@ def send_calls(
     if own or app.conf["task_always_eager"]:
         return ResultSet([task.apply_async(args, **options) for args in calls], app)
     checked = (call_options.to_args(task.name, args) for args in calls)
-    if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
+    watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
+    if watched or not producer.routing.is_static:
         return send_each(producer, ((task, args, {}, dict(options)) for args in checked))
     parent = producer.parent(options)
     fields, replies, make = producer.complete(task, options, parent)
@@ -167,19 +168,23 @@ class _Made:
     def _messages(self, calls: Iterable[Any]) -> Iterator[Any]:
         producer = self._producer
         watched = signals.before_task_publish.receivers or signals.after_task_publish.receivers
+        static = producer.routing.is_static
         shared: Any = None
         prepared: dict[Any, Any] = {}
         for target, args, kwargs, options, index in calls:
             if not isinstance(target, str) and target._check_arguments is not None:
                 target._check_arguments(*args, **kwargs)
-            if index is None:
-                entry = self._prepare(target, options)
+            if index is None or not static:
+                own = options if index is None else {**options, "group_index": index}
+                entry = self._prepare(target, own, (args, kwargs))
                 fields = entry[1]
             else:
                 if options is not shared:
                     shared, prepared = options, {}
                 found = prepared.get(target)
-                entry = prepared[target] = found or self._prepare(target, dict(options))
+                entry = prepared[target] = found or self._prepare(
+                    target, dict(options), (args, kwargs)
+                )
                 fields = {**entry[1], "group_index": index}
             template, _, parent, ignored = entry
             if watched:
@@ -192,10 +197,10 @@ class _Made:
             yield template, args, kwargs, fields or None
 
     def _prepare(
-        self, target: Any, options: dict[str, Any]
+        self, target: Any, options: dict[str, Any], arguments: tuple[Any, Any]
     ) -> tuple[Any, dict[str, Any], Any, bool]:
         producer = self._producer
         parent = producer.parent(options)
-        fields, _, make = producer.complete(target, options, parent)
+        fields, _, make = producer.complete(target, options, parent, arguments)
         told = parent if options.get("add_to_parent", True) else None
         return producer.template(target), fields, told, make is IgnoredResult

@@ -23,7 +23,7 @@ def prepare(
     """
     if not isinstance(target, str) and target._check_arguments is not None:
         target._check_arguments(*args, **kwargs)
-    fields, _, _ = producer.complete(target, options, None)
+    fields, _, _ = producer.complete(target, options, None, (args, kwargs))
     sent = None
     if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
         sent = producer.announce(target, args, kwargs, fields)

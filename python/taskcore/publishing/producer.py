@@ -1,7 +1,7 @@
 """The client's side of sending: from a task and the options of a call to the core's publisher.
 
 Owns the templates (what all messages of a task share, made once and kept until the configuration
-changes), routes, the ids that tie a published task to the one that publishes it, and the publish
+changes), the ids that tie a published task to the one that publishes it, and the publish
 signals. It does not encode, connect or retry: that is the core's. Sending is synchronous and
 confirmed; what is not confirmed within the deadline raises.
 """
@@ -12,15 +12,14 @@ import time
 from contextvars import ContextVar
 
 from taskcore import context, signals
-from taskcore.config.validators import is_pattern
 from taskcore.exceptions import AlwaysEagerIgnored
 from taskcore.publishing import call_options, trail
+from taskcore.publishing.routing import Routing
 from taskcore.results.async_result import AsyncResult, IgnoredResult
 from taskcore.typed import TYPE_CHECKING
 from taskcore.utils import warn
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
@@ -35,6 +34,7 @@ class Producer:
         self, app: Any, publisher: Callable[[], Any], template: Callable[..., Any]
     ) -> None:
         self.app = app
+        self.routing = Routing(app)
         self._make_publisher = publisher
         self._make_template = template
         self._publisher: Any = None
@@ -66,12 +66,11 @@ class Producer:
     def _shared(self, target: Task[..., Any] | str, protocol: str) -> dict[str, Any]:
         """The fields of a template."""
         options = {} if isinstance(target, str) else self._task_options(target, protocol)
-        return {**self._defaults(protocol), **self.route(_name(target)), **options}
+        return {**self._defaults(protocol), **self.routing.shared(target, protocol), **options}
 
     def _defaults(self, protocol: str) -> dict[str, Any]:
         conf = self.app.conf
         return {
-            "queue": conf.default_queue(protocol),
             "serializer": conf.default_serializer(protocol),
             "priority": conf["task_default_priority"] or 0,
             "compression": conf["task_compression"],
@@ -79,7 +78,6 @@ class Producer:
 
     def _task_options(self, task: Task[..., Any], protocol: str) -> dict[str, Any]:
         own: dict[str, Any] = {
-            "queue": task.queue,
             "compression": task.compression,
         }
         for key in ("serializer", "priority", "time_limit", "soft_time_limit"):
@@ -90,21 +88,22 @@ class Producer:
         own["ignore_result"] = bool(task.ignore_result) or (False if protocol == "celery" else None)
         return {key: value for key, value in own.items() if value is not None}
 
-    def route(self, name: str) -> dict[str, Any]:
-        """What `task_routes` says about a task: `queue` and other fields of the template."""
-        for pattern, route in self.app.conf["task_routes"] or ():
-            if pattern == name or (is_pattern(pattern) and _matches(name, pattern)):
-                return {k: getattr(v, "name", v) for k, v in route.items() if v is not None}
-        return {}
-
     def invalidate(self) -> None:
         """Drops what was derived from a configuration that has changed."""
         self._publisher = None
         self._templates = {}
+        self.routing.invalidate()
+
+    def invalidate_routes(self) -> None:
+        """Drops what was derived from queues and routes that have changed."""
+        self._templates = {}
+        self.routing.invalidate()
+        self.forget_short_paths()
 
     def invalidate_task(self, task: Task[..., Any]) -> None:
         """Drops what was derived from the options of a task."""
         task._fast_path = None
+        self.routing.invalidate()
         for protocol in ("compact", "celery"):
             self._templates.pop((task, protocol), None)
 
@@ -130,7 +129,7 @@ class Producer:
     ) -> AsyncResult[Any]:
         """Sends one call."""
         parent = self.parent(options)
-        fields, replies, make = self.complete(target, options, parent)
+        fields, replies, make = self.complete(target, options, parent, (args, kwargs))
         task_id = self.deliver(target, args, kwargs, fields, *self._called.get())
         if options.get("add_to_parent", True):
             trail.add(self.app, parent, task_id)
@@ -169,11 +168,11 @@ class Producer:
         else:
             task_id = str(publish(template, args, kwargs, fields or None))
         if tells:
-            queue = (
-                fields.get("queue")
-                or self._shared(target, protocol or self.app.conf.protocol)["queue"]
-            )
-            self.app.events.sent(_name(target), task_id, (args, kwargs), fields, queue)
+            known = self._shared(target, protocol or self.app.conf.protocol)
+            way = {
+                key: fields.get(key, known.get(key)) for key in ("queue", "exchange", "routing_key")
+            }
+            self.app.events.sent(_name(target), task_id, (args, kwargs), fields, way)
         return task_id
 
     def follow_again(
@@ -194,11 +193,15 @@ class Producer:
         target: Task[..., Any] | str,
         options: dict[str, Any],
         parent: context.TaskRequest | None,
+        arguments: tuple[Sequence[Any], Mapping[str, Any]] = ((), {}),
+        protocol: str | None = None,
     ) -> tuple[dict[str, Any], bool, type[AsyncResult[Any]]]:
-        """The fields of a call: its options, the task's, and the ids of the execution that
-        publishes it; whether a result is awaited, and the class of what stands for it."""
+        """The fields of a call: its options, those of its route and the task's, and the ids of the
+        execution that publishes it; whether a result is awaited, and the class of what stands for
+        it."""
         if not self.app.finalized:
             self.app.finalize()
+        way = self.way(target, options, arguments, protocol)
         ignored = options.get("ignore_result")
         if not isinstance(target, str):
             if target.expires is not None and options.get("expires") is None:
@@ -206,6 +209,7 @@ class Producer:
             if ignored is None:
                 ignored = target.ignore_result
         fields = self.fields(options)
+        fields.update(way)
         if not isinstance(target, str) and ("time_limit" in fields or "soft_time_limit" in fields):
             call_options.check_limits(
                 fields.get("soft_time_limit", target.soft_time_limit),
@@ -222,6 +226,22 @@ class Producer:
         if wanted and "reply_to" not in fields:
             fields["reply_to"] = results.reply_to
         return fields, wanted, IgnoredResult if ignored else AsyncResult
+
+    def way(
+        self,
+        target: Task[..., Any] | str,
+        options: dict[str, Any],
+        arguments: tuple[Sequence[Any], Mapping[str, Any]],
+        protocol: str | None = None,
+    ) -> dict[str, Any]:
+        """Where a call goes, as fields of its message; what its route says beside that is added to
+        its options."""
+        protocol = protocol or self._called.get()[0] or self.app.conf.protocol
+        way, routed = self.routing.of_call(target, options, arguments, protocol)
+        for name, value in routed.items():
+            if options.get(name) is None:
+                options[name] = value
+        return way
 
     def inherited_priority(self, parent: context.TaskRequest) -> int | None:
         """The priority that a message takes over from the execution that publishes it."""
@@ -264,7 +284,8 @@ class Producer:
         plain = task._has_plain_delay and not self.app.has_own_send
         conf = self.app.conf
         told = conf["task_always_eager"] or conf["task_send_sent_event"]
-        if plain and registered and not told:
+        alike = plain and registered and not told
+        if alike and self.routing.is_static and not self.routing.rest(task):
             ignored = task.ignore_result
             replies = None if ignored else self.app.results_or_none
             task._fast_path = (
@@ -346,7 +367,7 @@ class Producer:
         if self.app.has_own_send or (not isinstance(target, str) and target.has_own_call):
             self.call(target, args, kwargs, options, protocol, parent)
             return
-        fields, _, _ = self.complete(target, options, None)
+        fields, _, _ = self.complete(target, options, None, (args, kwargs), protocol)
         task_id = self.deliver(target, args, kwargs, fields, protocol, parent)
         if options.get("add_to_parent", True):
             trail.add(self.app, parent, task_id)
@@ -400,11 +421,3 @@ def warn_eager(name: str) -> None:
 
 def _name(target: Task[..., Any] | str) -> str:
     return target if isinstance(target, str) else target.name
-
-
-def _matches(name: str, pattern: str | re.Pattern[str]) -> bool:
-    if not isinstance(pattern, str):
-        return pattern.match(name) is not None
-    from fnmatch import fnmatchcase
-
-    return fnmatchcase(name, pattern)

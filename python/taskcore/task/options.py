@@ -8,7 +8,7 @@ it when it changes.
 
 from __future__ import annotations
 
-from taskcore.config.validators import unroutable
+from taskcore.entity import EXCHANGE_TYPES
 from taskcore.exceptions import SettingIgnored, TaskcoreWarning
 from taskcore.typed import TYPE_CHECKING, Any, Callable, Iterable, Mapping, datetime, timedelta
 from taskcore.utils import is_mapping, nearest, warn
@@ -45,6 +45,8 @@ OPTIONS = frozenset(
         "trail",
         "store_errors_even_if_ignored",
         "routing_key",
+        "exchange",
+        "exchange_type",
         "resultrepr_maxsize",
         "before_start",
         "on_success",
@@ -71,7 +73,7 @@ then on."""
 OF_DECORATOR = frozenset({"bind", "base", "shared", "lazy", "filter"})
 """What only the decorator takes."""
 
-NOT_YET = frozenset(["backend", "exchange", "exchange_type", "Strategy", "Request"])
+NOT_YET = frozenset(["backend", "Strategy", "Request"])
 """Options of Celery's that this version does not have."""
 
 
@@ -98,7 +100,6 @@ def check_class(task: Any) -> None:
 
 _REMEDIES = {
     "backend": "set `result_backend` of the app, or `ignore_result` of the task",
-    **dict.fromkeys(("exchange", "exchange_type"), "set `queue`"),
     **dict.fromkeys(
         ("Strategy", "Request"),
         "what a worker does with a message is decided in its core: use the hooks of the task",
@@ -161,6 +162,10 @@ def _text(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value != "")
 
 
+def _named(value: Any) -> bool:
+    return _text(value) or isinstance(getattr(value, "name", None), str)
+
+
 def _flag(value: Any) -> bool:
     return value in (True, False, None)
 
@@ -176,7 +181,12 @@ _LIMIT: _Check = ("more than 0 seconds, or None", _limit)
 _EXCEPTIONS: _Check = ("a tuple of exception classes", _exceptions)
 _OPTIONAL_DICT: _Check = ("a dict, or None", lambda value: value is None or is_mapping(value))
 _CHECKS: dict[str, _Check] = {
-    **dict.fromkeys(("queue", "routing_key", "serializer", "compression"), _TEXT),
+    **dict.fromkeys(("routing_key", "serializer", "compression"), _TEXT),
+    **dict.fromkeys(("queue", "exchange"), ("a name, or an object that has one", _named)),
+    "exchange_type": (
+        "direct, topic, fanout or headers",
+        lambda value: value is None or value in EXCHANGE_TYPES,
+    ),
     **dict.fromkeys(("ignore_result", "acks_late", "acks_on_failure_or_timeout"), _FLAG),
     **dict.fromkeys(("reject_on_worker_lost", "track_started", "typing", "trail"), _FLAG),
     **dict.fromkeys(("store_eager_result", "acks_on_failure", "acks_on_timeout"), _FLAG),
@@ -235,8 +245,6 @@ def check_value(task: Any, name: str, value: Any) -> None:
         raise TypeError(
             f"option `{name}` of task `{task.name or type(task).__name__}` is `{value!r}`: expected {expected}"
         )
-    if name == "routing_key" and (reason := unroutable(task.queue, value, None)):
-        raise TypeError(f"option of task `{task.name or type(task).__name__}`: {reason}")
 
 
 class FromConf:
@@ -259,7 +267,9 @@ class TaskOptions:
         # Nothing of it stays in `__annotations__`: its names are not there while a program runs, and
         # `typing.get_type_hints` of a subclass asks for all of them.
         name: str
-        queue: str | None
+        queue: Any
+        exchange: Any
+        exchange_type: str | None
         routing_key: str | None
         compression: str | None
         max_retries: int | None
@@ -297,6 +307,8 @@ class TaskOptions:
 
     name = ""
     queue = None
+    exchange = None
+    exchange_type = None
     routing_key = None
     compression = None
     max_retries = 3

@@ -135,7 +135,8 @@ def carried(request: Mapping[str, Any]) -> dict[str, Any]:
     info = request.get("delivery_info") or {}
     queue = request.get("queue") or info.get("routing_key")
     if queue:
-        fields["queue"] = queue
+        # Back to the queue that it came from, whatever exchange it was published to.
+        fields |= {"queue": queue, "exchange": "", "routing_key": queue, "route": ""}
     if info.get("priority"):
         fields["priority"] = info["priority"]
     hard, soft = request.get("timelimit") or (None, None)
@@ -153,7 +154,8 @@ def as_options(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a message as the options of `apply_async` that make it."""
     from datetime import UTC, datetime
 
-    options = {_OPTION_OF.get(name, name): value for name, value in fields.items()}
+    known = {name: value for name, value in fields.items() if name not in ("exchange", "route")}
+    options = {_OPTION_OF.get(name, name): value for name, value in known.items()}
     for name in ("eta", "expires"):
         if options.get(name) is not None:
             options[name] = datetime.fromtimestamp(options[name], UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from taskcore import context
 from taskcore.exceptions import MaxRetriesExceededError, OperationalError, Reject, Retry
 from taskcore.publishing import call_options
+from taskcore.publishing.routes import KEYS
 from taskcore.task import retry as rules
 from taskcore.typed import TYPE_CHECKING
 
@@ -108,6 +109,9 @@ def _publish(
     producer = task.app.producer
     fields = {**rules.carried(carried), **producer.fields({"countdown": None, **options})}
     protocol = rules.protocol_of(carried)
+    if any(options.get(key) is not None for key in KEYS):
+        way, _ = producer.routing.of_call(task, options, arguments, protocol)
+        fields.update(way)
     try:
         if task.has_own_call or task.app.has_own_send:
             producer.call(task, *arguments, rules.as_options(fields), protocol, following)

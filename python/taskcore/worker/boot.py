@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,10 @@ from typing import Any, NamedTuple
 
 from taskcore import _core, serialize, signals
 from taskcore.config.validators import database_file, redact
+from taskcore.entity import Queue, worker_direct
 from taskcore.exceptions import ImproperlyConfigured, NotSupportedError
+from taskcore.publishing.queues import Queues
+from taskcore.publishing.routes import declaration, is_plain
 from taskcore.utils import utcoffset
 from taskcore.utils.pid_file import pid_in
 from taskcore.worker import log_setup, output
@@ -235,8 +239,8 @@ def configure(app: Any, options: WorkerOptions) -> WorkerConfig:
         broker_options=conf.transport_options("broker_transport_options"),
         result_options=conf.transport_options("result_backend_transport_options"),
         hostname=options.hostname or f"taskcore@{app.node}",
-        queues=queues_of(conf, options),
-        declarations=[],
+        queues=queues_of(app, options),
+        declarations=[json.dumps(declaration(queue)) for queue in declared(app)],
         pool=pool,
         concurrency=1
         if pool == "solo"
@@ -294,24 +298,41 @@ def scaling(
     return max(1, fewest), most, conf["worker_autoscale_keepalive"]
 
 
-def queues_of(conf: Any, options: WorkerOptions) -> list[str]:
+def queues_of(app: Any, options: WorkerOptions) -> list[str]:
     """The queues to serve, in order.
 
     Raises:
-        ImproperlyConfigured: none is left.
+        ImproperlyConfigured: none is left, or one is not defined and missing ones are not made.
     """
-    named = options.queues or conf["task_queues"] or [conf["task_default_queue"]]
-    excluded = options.exclude_queues or []
-    queues = [name for name in dict.fromkeys(named) if name not in excluded]
-    if not queues or (options.queues is not None and not options.queues):
-        raise ImproperlyConfigured("no queues: name at least one that is not excluded")
-    if unknown := [name for name in excluded if name not in named]:
+    queues = app.amqp.queues
+    if options.queues is not None and not options.queues:
+        raise ImproperlyConfigured("no queues: name at least one")
+    try:
+        queues.select(options.queues)
+    except KeyError as exc:
+        raise ImproperlyConfigured(str(queues.missing(exc.args[0]).args[0])) from exc
+    if unknown := [name for name in options.exclude_queues or () if not _consumed(queues, name)]:
         log_setup.logger.warning(
             "queues `%s` are excluded, and are none of this worker's `%s`",
             "`, `".join(unknown),
-            "`, `".join(named),
+            "`, `".join(queues.consume_from),
         )
-    return queues
+    queues.deselect(options.exclude_queues)
+    if not queues.consume_from:
+        raise ImproperlyConfigured("no queues: name at least one that is not excluded")
+    if app.conf["worker_direct"]:
+        queues.select_add(worker_direct(options.hostname or f"taskcore@{app.node}"))
+    return list(queues.consume_from)
+
+
+def _consumed(queues: Queues, name: str) -> bool:
+    known = queues.aliases.get(name)
+    return (name if known is None else known.name) in queues.consume_from
+
+
+def declared(app: Any) -> list[Queue]:
+    """The queues whose declaration says more than their name."""
+    return [queue for queue in app.amqp.queues.values() if not is_plain(queue)]
 
 
 def warn_of_misconfiguration(config: WorkerConfig, specs: list[TaskSpec]) -> None:

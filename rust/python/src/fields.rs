@@ -11,7 +11,10 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 use taskcore::{
-    backoff::RetryPolicy, broker::Outgoing, message::Compression, publish::Effort,
+    backoff::RetryPolicy,
+    broker::{Outgoing, Route},
+    message::Compression,
+    publish::Effort,
     spelling::nearest,
 };
 
@@ -23,10 +26,12 @@ use crate::{
 };
 
 /// Every name, for the error about an unknown one.
-const KNOWN: [&str; 33] = [
+const KNOWN: [&str; 35] = [
     "task_id",
     "queue",
     "exchange",
+    "routing_key",
+    "route",
     "priority",
     "serializer",
     "compression",
@@ -101,7 +106,10 @@ pub(crate) fn draft<'t, 'py>(
 ) -> PyResult<Draft<'t, 'py>> {
     let message = template.prototype.clone();
     let mut draft = Draft {
-        outgoing: Outgoing::new(message, template.queue.clone(), template.encoding),
+        outgoing: Outgoing {
+            route: template.route.clone(),
+            ..Outgoing::new(message, template.queue.clone(), template.encoding)
+        },
         style: Style {
             serializer: Cow::Borrowed(&template.serializer),
             compression: template.compression,
@@ -128,6 +136,15 @@ pub(crate) fn draft<'t, 'py>(
 }
 
 impl<'py> Field<'_, 'py> {
+    /// A route; none for an empty text.
+    fn route(&self) -> PyResult<Option<Arc<Route>>> {
+        let text = self.text()?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        template::route_of(self.value.py(), &text).map(Some)
+    }
+
     /// What most messages that have fields at all carry.
     fn put(&self, draft: &mut Draft<'_, 'py>, effort: &Effort) -> PyResult<()> {
         let message = &mut draft.outgoing.message;
@@ -146,6 +163,8 @@ impl<'py> Field<'_, 'py> {
             "priority" => properties.priority = template::level(self.int("an int from 0 to 9")?)?,
             "delivery_mode" => properties.delivery_mode = Some(self.mode()?),
             "exchange" => properties.exchange = self.text()?,
+            "routing_key" => properties.routing_key = self.text()?,
+            "route" => draft.outgoing.route = self.route()?,
             "queue" => {
                 let queue = self.named()?;
                 draft.outgoing.queue = Arc::from(queue.as_str());

@@ -7,7 +7,10 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use taskcore::message::{Compression, Encoding, Headers, Message, Properties, TimeLimit};
+use taskcore::{
+    broker::Route,
+    message::{Compression, Encoding, Headers, Message, Properties, TimeLimit},
+};
 
 use crate::{
     codec::{self, Format},
@@ -54,6 +57,8 @@ pub(crate) struct Template {
     pub(crate) prototype: Message,
     /// Where it goes.
     pub(crate) queue: Arc<str>,
+    /// How it gets there, where that is not by the queue's name.
+    pub(crate) route: Option<Arc<Route>>,
     /// How the body is written.
     pub(crate) serializer: Serializer,
     /// How the message is written.
@@ -66,7 +71,7 @@ pub(crate) struct Template {
 impl Template {
     #[new]
     #[pyo3(signature = (task, *, queue, serializer = "msgpack", protocol = "compact", priority = 0, compression = None,
-        ignore_result = None, time_limit = None, soft_time_limit = None))]
+        ignore_result = None, time_limit = None, soft_time_limit = None, exchange = "", routing_key = None, route = None))]
     #[allow(clippy::too_many_arguments)] // each is a keyword in Python
     fn new(
         py: Python<'_>,
@@ -79,6 +84,9 @@ impl Template {
         ignore_result: Option<bool>,
         time_limit: Option<f64>,
         soft_time_limit: Option<f64>,
+        exchange: &str,
+        routing_key: Option<&str>,
+        route: Option<&str>,
     ) -> PyResult<Self> {
         if task.is_empty() || queue.is_empty() {
             return Err(errors::value(
@@ -108,7 +116,8 @@ impl Template {
             },
             properties: Properties {
                 priority: level(priority)?,
-                routing_key: queue.to_owned(),
+                exchange: exchange.to_owned(),
+                routing_key: routing_key.unwrap_or(queue).to_owned(),
                 ..Properties::default()
             },
             ..Message::default()
@@ -117,6 +126,7 @@ impl Template {
         Ok(Self {
             prototype,
             queue: Arc::from(queue),
+            route: route.map(|route| route_of(py, route)).transpose()?,
             serializer,
             encoding,
             compression: compression.map(compression_of).transpose()?,
@@ -140,6 +150,14 @@ pub(crate) fn check_queue(encoding: Encoding, queue: &str) -> PyResult<()> {
         )));
     }
     Ok(())
+}
+
+/// A route, which comes as JSON.
+///
+/// # Errors
+/// `ValueError` when it is none.
+pub(crate) fn route_of(py: Python<'_>, text: &str) -> PyResult<Arc<Route>> {
+    Route::from_json(text).map(Arc::new).map_err(|e| errors::argument(py, &e))
 }
 
 /// A priority.

@@ -73,13 +73,26 @@ pub struct QueueDeclaration {
 }
 
 /// Where a message is published that goes another way than to a queue of its own name.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Route {
     /// How the exchange routes that the message's properties name.
+    #[serde(rename = "type")]
     pub kind: ExchangeType,
     /// The queues that are declared before the first message goes this way: the one that it is
     /// meant for, and whatever else is known to be bound to the exchange.
     pub declares: Vec<Arc<QueueDeclaration>>,
+}
+
+impl Route {
+    /// A route from JSON with these very names.
+    ///
+    /// # Errors
+    /// `Config` when it is none.
+    pub fn from_json(text: &str) -> Result<Self> {
+        serde_json::from_str(text)
+            .map_err(|e| Error::caused(ErrorKind::Config, "a route cannot be read", e))
+    }
 }
 
 impl QueueDeclaration {

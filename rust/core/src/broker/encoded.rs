@@ -3,15 +3,12 @@
 //! The only place of the brokers that encodes and decodes. A message is encoded when it is
 //! published, in the thread of the publisher, and decoded when a worker asks what was delivered;
 //! both outside of every lock and transaction.
-//!
-//! None of these brokers has exchanges but the default one, on which the routing key is the name of
-//! the queue: what is published to another is unroutable.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Answer, DeadLetter, Delivery, Outgoing, PRIORITIES};
+use super::{DeadLetter, Delivery, Outgoing, PRIORITIES};
 use crate::{clock::Millis, error::Result, message::Message};
 
 /// A message on its way as an adapter keeps it that cannot borrow it.
@@ -24,8 +21,8 @@ pub(super) struct Encoded {
 }
 
 impl Outgoing {
-    /// Whether a broker without exchanges has a queue for it.
-    pub(super) fn has_queue(&self) -> bool {
+    /// Whether it goes to the queue of its name, and not to an exchange that knows where.
+    pub(super) fn is_to_queue(&self) -> bool {
         self.message.properties.exchange.is_empty()
     }
 
@@ -51,17 +48,9 @@ impl Outgoing {
     }
 }
 
-/// What has a queue, encoded.
+/// A batch whose messages have their queues, encoded.
 pub(super) fn encode(batch: &[Outgoing]) -> Vec<Encoded> {
-    batch.iter().filter(|outgoing| outgoing.has_queue()).map(Outgoing::encoded).collect()
-}
-
-/// The answers of a broker without exchanges that has written all it can.
-pub(super) fn answers(batch: &[Outgoing]) -> Vec<Answer> {
-    let answer = |outgoing: &Outgoing| {
-        if outgoing.has_queue() { Answer::Confirmed } else { Answer::Unroutable }
-    };
-    batch.iter().map(answer).collect()
+    batch.iter().map(Outgoing::encoded).collect()
 }
 
 impl Delivery {

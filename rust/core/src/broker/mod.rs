@@ -32,6 +32,7 @@ pub mod capability;
 pub mod deadletter;
 pub mod declaration;
 mod encoded;
+mod routed;
 mod inbox;
 mod cancelled;
 pub mod epoch;

@@ -135,10 +135,3 @@ pub trait Schedule: Broker {
         Err(Capability::Schedule.missing(self.url()))
     }
 }
-
-impl Firing {
-    /// Whether a broker without exchanges has a queue for what it sends.
-    pub(super) fn has_queue(&self) -> bool {
-        self.message.as_ref().is_none_or(Outgoing::has_queue)
-    }
-}

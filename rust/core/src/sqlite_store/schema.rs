@@ -16,6 +16,7 @@
 //! is counted, `member` one per member that has ended. `said` has what was said to all in the last
 //! seconds, `binding` a row per binding of those who listen. `schedule` has a row per app with periodic tasks,
 //! `periodic` one per task.
+//! `queue_binding` has a row per binding of a queue to an exchange.
 //! `revoked` has the ids of tasks that are to be dropped when they come.
 //!
 //! A file is brought forward when it is opened to be written. A step only adds: a program of an
@@ -28,7 +29,7 @@ pub(super) const APPLICATION: i32 = 0x7463_6f72;
 
 /// Step `n` brings a file from version `n` to `n + 1`; a new file takes all of them, so that it is
 /// the same as one that was brought forward. Files have taken these steps, so none is ever edited.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "
 CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 INSERT INTO counter VALUES (1, 0);
@@ -86,6 +87,12 @@ CREATE TABLE periodic (schedule TEXT NOT NULL, name TEXT NOT NULL, definition TE
     "
 CREATE TABLE revoked (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX revoked_until ON revoked (until);
+",
+    // Which queue receives what is published to an exchange; of `holder`, as long as its lease stands.
+    "
+CREATE TABLE queue_binding (number INTEGER PRIMARY KEY, exchange TEXT NOT NULL, queue TEXT NOT NULL, routing_key TEXT NOT NULL,
+    arguments TEXT NOT NULL, kind INTEGER NOT NULL, holder INTEGER, UNIQUE (exchange, queue, routing_key, arguments));
+CREATE INDEX queue_binding_holder ON queue_binding (holder) WHERE holder IS NOT NULL;
 ",
 ];
 

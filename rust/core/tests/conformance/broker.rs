@@ -2,6 +2,7 @@
 
 mod delivery;
 mod due;
+mod exchanges;
 mod lease;
 mod operator;
 mod settling;
@@ -24,7 +25,7 @@ use taskcore::{
 
 pub(crate) use taskcore::broker::Want;
 
-pub(crate) use self::{delivery::*, due::*, lease::*, operator::*, settling::*};
+pub(crate) use self::{delivery::*, due::*, exchanges::*, lease::*, operator::*, settling::*};
 use crate::{PATIENCE, QUIET, unique};
 
 /// Makes a test of every promise for one adapter.
@@ -35,6 +36,8 @@ macro_rules! broker_suite {
             fifo, an_exchange_that_is_none_is_unroutable, priorities, queues_in_order_within_a_priority, queues_take_turns, a_strict_order_is_kept, fetch_many_claims_no_more_than_asked,
             bytes_are_untouched, a_delivery_holds_its_message, what_is_no_message_comes_with_the_reason, many_at_once, publish_wakes_a_blocked_fetch, one_message_goes_to_one_worker,
             a_dropped_fetch_loses_nothing, an_answered_fetch_that_is_dropped_loses_nothing, the_next_fetch_finds_what_a_dropped_one_was_given, two_workers_share_everything_once, an_empty_batch_is_nothing,
+            a_topic_reaches_every_queue_whose_pattern_fits, a_direct_exchange_compares_the_key, a_headers_exchange_looks_at_the_headers,
+            a_fanout_reaches_every_worker, a_consumer_knows_the_exchanges_of_its_queues,
             ack_forgets, hand_back_keeps_order_at_the_head, requeue_goes_to_the_tail, requeue_keeps_the_count, redeliver_is_counted_and_parks,
             redeliver_comes_before_what_is_queued, defer_goes_to_the_due_set, park_keeps_the_bytes, settle_many_in_order,
             a_tag_that_is_not_held_is_ignored, a_settlement_sent_again_leaves_a_newer_claim_alone, settling_wakes_another_worker,

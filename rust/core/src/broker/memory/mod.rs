@@ -9,6 +9,7 @@
 //! file adds the ports, the clock and the waking. One mutex is slower than a queue per lock under
 //! contention, and that is the trade: a fake must be obviously right.
 
+mod bindings;
 mod broadcast;
 mod schedule;
 mod state;
@@ -31,6 +32,7 @@ use super::{
     broadcast::{Binding, BroadcastMessage, Exchange, Subscriber},
     encoded,
     order::Turns,
+    routed::{self, Known, Routed, RoutedFirings},
     schedule::{Definition, Entries, Firing, Guard, Leader},
 };
 use crate::{
@@ -87,12 +89,14 @@ fn store(name: &str, clock: fn() -> Millis) -> Arc<Store> {
 pub struct MemoryBroker {
     url: String,
     store: Arc<Store>,
+    /// How the exchanges route that tasks are published to. Written by `consume`.
+    known: Known,
 }
 
 impl MemoryBroker {
     /// A handle on the store called `name`; `url` is what is shown.
     pub fn new(url: &str, name: &str) -> Self {
-        Self { url: url.to_owned(), store: store(name, clock::wall_ms) }
+        Self { url: url.to_owned(), store: store(name, clock::wall_ms), known: Known::default() }
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
@@ -102,7 +106,7 @@ impl MemoryBroker {
     /// The same for a test whose time is not the machine's.
     #[cfg(test)]
     pub(crate) fn timed(url: &str, name: &str, clock: fn() -> Millis) -> Self {
-        Self { url: url.to_owned(), store: store(name, clock) }
+        Self { url: url.to_owned(), store: store(name, clock), known: Known::default() }
     }
 }
 
@@ -123,8 +127,16 @@ impl MemoryBroker {
     }
 }
 
-impl Broker for MemoryBroker {
-    fn publish(&self, batch: &[Outgoing], _deadline: Instant) -> Result<Vec<Answer>> {
+impl MemoryBroker {
+    /// Binds the queues that the messages of a batch know.
+    fn declare<'a>(&self, state: &mut State, batch: impl Iterator<Item = &'a Outgoing>) {
+        for queue in self.known.declares(batch) {
+            state.bindings.add(&queue, None);
+        }
+    }
+
+    /// Publishes messages that have their queues.
+    fn publish_to_queues(&self, batch: &[Outgoing]) -> Vec<Answer> {
         let now = self.store.now();
         let encoded = encoded::encode(batch);
         let mut state = self.store.lock();
@@ -133,7 +145,22 @@ impl Broker for MemoryBroker {
         }
         drop(state);
         self.store.changed.notify_waiters();
-        Ok(encoded::answers(batch))
+        vec![Answer::Confirmed; batch.len()]
+    }
+}
+
+impl Broker for MemoryBroker {
+    fn publish(&self, batch: &[Outgoing], _deadline: Instant) -> Result<Vec<Answer>> {
+        if !routed::is_needed(batch) {
+            return Ok(self.publish_to_queues(batch));
+        }
+        let mut state = self.store.lock();
+        self.declare(&mut state, batch.iter());
+        let routed =
+            Routed::new(batch, |message| Ok::<_, Error>(state.bindings.receivers(message)))?;
+        drop(state);
+        let copies = self.publish_to_queues(&routed.messages);
+        Ok(routed.answers(copies))
     }
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
@@ -143,6 +170,8 @@ impl Broker for MemoryBroker {
                 &subscription.queues,
                 self.store.now(),
             );
+            self.store.lock().bindings.consume(&subscription, holder);
+            self.known.add(subscription.declarations.iter());
             let turns = Turns::new(subscription.order, subscription.queues.len());
             let turns = Mutex::new(turns);
             let consumer =
@@ -250,16 +279,17 @@ impl Schedule for MemoryBroker {
 
     fn fire(&self, schedule: &str, firings: &[Firing], _deadline: Instant) -> Result<Vec<bool>> {
         let now = self.store.now();
-        let encoded: Vec<_> =
-            firings.iter().map(|one| one.message.as_ref().map(Outgoing::encoded)).collect();
         let mut state = self.store.lock();
-        let fire = |(one, message): (&Firing, _)| {
+        self.declare(&mut state, firings.iter().filter_map(|one| one.message.as_ref()));
+        let routed = RoutedFirings::new(firings, |message| Some(state.bindings.receivers(message)));
+        let fire = |one: &Firing| {
             let step = (one.name.as_str(), one.from, one.to);
-            one.has_queue() && state.fire(schedule, step, message, now)
+            state.fire(schedule, step, one.message.as_ref().map(Outgoing::encoded), now)
         };
-        let done = firings.iter().zip(encoded).map(fire).collect();
+        let done: Vec<bool> = routed.firings.iter().map(fire).collect();
         drop(state);
-        self.store.changed.notify_waiters();
+        let (done, rest) = routed.done(&done);
+        self.publish_to_queues(&rest);
         Ok(done)
     }
 }

@@ -20,7 +20,7 @@ use super::super::{
     lease::{self, LEASE_MS},
     order::Turns,
 };
-use super::schedule::Schedules;
+use super::{bindings::Bindings, schedule::Schedules};
 use crate::clock::Millis;
 
 /// One message, wherever it is.
@@ -72,6 +72,7 @@ pub(super) struct State {
     /// The source of every number.
     last: u64,
     pub(super) schedules: Schedules,
+    pub(super) bindings: Bindings,
 }
 
 impl State {
@@ -284,6 +285,7 @@ impl State {
             message.suspect = true;
             self.make_ready(message);
         }
+        self.forget(holder);
         count
     }
 
@@ -302,6 +304,14 @@ impl State {
         {
             message.begun = false;
             self.make_ready(message);
+        }
+        self.forget(holder);
+    }
+
+    /// Drops the queues that go with a holder.
+    fn forget(&mut self, holder: u64) {
+        for queue in self.bindings.forget(holder) {
+            self.queues.remove(&queue);
         }
     }
 

@@ -23,6 +23,10 @@
 //! | `{taskcore}:beat:<schedule>:definitions`, `done`, `runs`, `sent` | hashes | name of an entry to what it says, the due time it is done with, how often and when it was sent |
 //! | `{taskcore}:beat:<schedule>:paused` | set | names of entries |
 //! | `{taskcore}:revoked` | zset | ids that are dropped when they come, by when that is forgotten |
+//! | `{L}:heard:<hash>` | string | a message that was heard on a channel lies in this queue; expires |
+//! | `_kombu.binding.<exchange>` | set | who is bound to an exchange, as kombu writes it, see [`bindings`](super::bindings) |
+//! | `_kombu.binding_permanent.<exchange>` | set | the same, so that kombu's sweep keeps the table |
+//! | `{taskcore}:headers:<exchange>` | set | who is bound to a headers exchange: queue and arguments, as JSON |
 //! | `{taskcore}:queues` | set | names of the queues that were ever published to or consumed |
 //!
 //! The count of lost deliveries travels with the message, in front of its bytes (`\0tc<count>\n`),
@@ -83,6 +87,26 @@ impl Keys {
 
     pub(super) fn revoked(&self) -> String {
         format!("{}revoked", self.common)
+    }
+
+    /// Who is bound to an exchange, as kombu writes it.
+    pub(super) fn binding(&self, exchange: &str) -> String {
+        format!("{}_kombu.binding.{exchange}", self.prefix)
+    }
+
+    /// The members of that which kombu's sweep must not take for expired.
+    pub(super) fn binding_permanent(&self, exchange: &str) -> String {
+        format!("{}_kombu.binding_permanent.{exchange}", self.prefix)
+    }
+
+    /// Who is bound to a headers exchange.
+    pub(super) fn headers(&self, exchange: &str) -> String {
+        format!("{}headers:{exchange}", self.common)
+    }
+
+    /// What the notes begin with that say which messages a queue has heard on a channel.
+    pub(super) fn heard(&self, queue: &str) -> String {
+        format!("{}heard:", base(&self.list(queue, 0)))
     }
 
     pub(super) fn leases(&self) -> String {

@@ -14,6 +14,7 @@
 mod keys;
 mod scripts;
 mod publish;
+mod bindings;
 mod consumer;
 mod admin;
 mod broadcast;
@@ -30,7 +31,7 @@ use super::{
     Admin, Answer, Broadcast, Broker, Capability, Consumer, DeadLetter, Outgoing, QueueStats,
     Schedule, Subscription,
     broadcast::{Binding, BroadcastMessage, Exchange, Subscriber},
-    encoded,
+    routed::{self, Known},
     schedule::{Definition, Entries, Firing, Guard, Leader},
 };
 use crate::{
@@ -60,6 +61,8 @@ pub struct RedisBroker {
     pool: Pool,
     keys: Keys,
     exchanges: Exchanges,
+    /// How the exchanges route that tasks are published to. Written by `publish` and `consume`.
+    known: Known,
     /// What this process knows about each epoch it consumed under. Written by `consume`; it
     /// outlives a connection, so that tags given out before a break stay good after it.
     ledgers: Mutex<HashMap<String, Arc<Ledger>>>,
@@ -76,6 +79,7 @@ impl RedisBroker {
             pool: Pool::new(Arc::clone(&server)),
             keys: Keys::new(&options.global_keyprefix),
             exchanges: Exchanges::new(&server, &options.global_keyprefix, url.db),
+            known: Known::default(),
             ledgers: Mutex::default(),
             server,
         })
@@ -94,15 +98,10 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
-        let refused = publish::publish(&self.pool, &self.keys, batch, deadline)?;
-        let mut answers = encoded::answers(batch);
-        for (messages, error) in refused {
-            let why: Arc<str> = self.server.error("publish", error).to_string().into();
-            for index in messages {
-                answers[index] = Answer::Refused(Arc::clone(&why));
-            }
+        if routed::is_needed(batch) {
+            return self.publish_routed(batch, deadline);
         }
-        Ok(answers)
+        self.publish_to_queues(batch, deadline)
     }
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
@@ -115,6 +114,21 @@ impl Broker for RedisBroker {
 
     fn capabilities(&self) -> &'static [Capability] {
         &Capability::ALL
+    }
+}
+
+impl RedisBroker {
+    /// Publishes messages that have their queues.
+    fn publish_to_queues(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
+        let refused = publish::publish(&self.pool, &self.keys, batch, deadline)?;
+        let mut answers = vec![Answer::Confirmed; batch.len()];
+        for (messages, error) in refused {
+            let why: Arc<str> = self.server.error("publish", error).to_string().into();
+            for index in messages {
+                answers[index] = Answer::Refused(Arc::clone(&why));
+            }
+        }
+        Ok(answers)
     }
 }
 
@@ -238,8 +252,14 @@ impl Schedule for RedisBroker {
 
     fn fire(&self, schedule: &str, firings: &[Firing], deadline: Instant) -> Result<Vec<bool>> {
         let keys = self.keys.schedule(schedule);
-        self.pool.run("send periodic tasks", deadline, |connection| {
-            schedule::fire(connection, (&self.keys, &keys), firings)
-        })
+        let routed = self.route_firings(firings, deadline)?;
+        let done = self.pool.run("send periodic tasks", deadline, |connection| {
+            schedule::fire(connection, (&self.keys, &keys), &routed.firings)
+        })?;
+        let (done, rest) = routed.done(&done);
+        if !rest.is_empty() {
+            self.publish(&rest, deadline)?;
+        }
+        Ok(done)
     }
 }

@@ -54,9 +54,6 @@ pub(super) fn publish(
     batch: &[Outgoing],
     deadline: Instant,
 ) -> Result<Vec<Refused>> {
-    if !batch.iter().any(Outgoing::has_queue) {
-        return Ok(Vec::new());
-    }
     let horizon = if batch.iter().any(|message| message.due().is_some()) {
         clock::wall_ms() + HORIZON_MS
     } else {
@@ -222,7 +219,7 @@ impl<'a> Pipeline<'a> {
         {
             self.add(&SCHEDULE.load());
         }
-        for message in batch.iter().filter(|message| message.has_queue()) {
+        for message in batch {
             self.push(message);
             if self.packed.len() >= PIECE {
                 self.send(lease)?;
@@ -256,8 +253,7 @@ impl<'a> Pipeline<'a> {
             let which = refused.iter().position(|(refused, _)| *refused == command);
             commands[*at].push_back((*count, which));
         }
-        for (index, message) in batch.iter().enumerate().filter(|(_, message)| message.has_queue())
-        {
+        for (index, message) in batch.iter().enumerate() {
             let Some(at) = self.index.get(&self.place(message)) else { continue };
             let Some((left, which)) = commands[*at].front_mut() else { continue };
             if let Some(which) = *which {
@@ -274,7 +270,7 @@ impl<'a> Pipeline<'a> {
     /// Enters queues that this connection has not named before into the set.
     fn announce(&mut self, lease: &mut Lease, batch: &[Outgoing]) {
         let mut last: Option<&Arc<str>> = None;
-        for message in batch.iter().filter(|message| message.has_queue()) {
+        for message in batch {
             // Runs of one queue are the rule; comparing pointers spares hashing its name each time.
             if last.is_some_and(|queue| Arc::ptr_eq(queue, &message.queue)) {
                 continue;

@@ -151,9 +151,12 @@ pub(super) fn fire(
         let mut call = FIRE.call(&places.keys);
         call.arg(now);
         for (firing, (place, scheduled, raw)) in chunk.iter().zip(steps) {
-            // What has no queue is told apart by a due time that no entry has.
-            let from = if firing.has_queue() { firing.from.to_string() } else { String::new() };
-            call.arg(&firing.name).arg(from).arg(firing.to).arg(place).arg(scheduled).arg(raw);
+            call.arg(&firing.name)
+                .arg(firing.from)
+                .arg(firing.to)
+                .arg(place)
+                .arg(scheduled)
+                .arg(raw);
         }
         done.extend(from_redis_value::<Vec<bool>>(FIRE.run(lease, &call)?)?);
     }
@@ -164,7 +167,7 @@ pub(super) fn fire(
 fn announce(lease: &mut Lease, keys: &Keys, firings: &[Firing]) -> RedisResult<()> {
     let messages = firings.iter().filter_map(|firing| firing.message.as_ref());
     let new: BTreeSet<&Arc<str>> = messages
-        .filter(|message| message.has_queue() && !lease.said.contains(&message.queue))
+        .filter(|message| !lease.said.contains(&message.queue))
         .map(|message| &message.queue)
         .collect();
     if new.is_empty() {

@@ -48,6 +48,7 @@ scripts! {
     REMOVE = "lua/guard.lua", "lua/remove.lua";
     PAUSE = "lua/pause.lua";
     FIRE = "lua/fire.lua";
+    FANOUT = "lua/fanout.lua";
 }
 
 impl Lua {

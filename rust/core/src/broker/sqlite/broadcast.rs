@@ -49,7 +49,8 @@ const SWEEP: &str = "DELETE FROM said WHERE at < ?1";
 const SINCE: &str = "SELECT number, exchange, kind, routing_key, headers, content_type, content_encoding, body, length(body)
      FROM said WHERE number > ?1 ORDER BY number DESC";
 
-fn number_of(kind: ExchangeType) -> i64 {
+/// What stands for a type of exchange in the file.
+pub(super) fn number_of(kind: ExchangeType) -> i64 {
     match kind {
         ExchangeType::Direct => 0,
         ExchangeType::Fanout => 1,
@@ -58,14 +59,19 @@ fn number_of(kind: ExchangeType) -> i64 {
     }
 }
 
-/// An exchange and a routing key, in three columns from `first` on.
-fn address(row: &Row<'_>, first: usize) -> rusqlite::Result<(Exchange, Arc<str>)> {
-    let kind = match row.get::<_, i64>(first + 1)? {
+/// The type of exchange that a number stands for.
+pub(super) fn kind_of(number: i64) -> ExchangeType {
+    match number {
         0 => ExchangeType::Direct,
         1 => ExchangeType::Fanout,
         3 => ExchangeType::Headers,
         _ => ExchangeType::Topic,
-    };
+    }
+}
+
+/// An exchange and a routing key, in three columns from `first` on.
+fn address(row: &Row<'_>, first: usize) -> rusqlite::Result<(Exchange, Arc<str>)> {
+    let kind = kind_of(row.get(first + 1)?);
     let name: String = row.get(first)?;
     let key: String = row.get(first + 2)?;
     Ok((Exchange { name: name.into(), kind }, key.into()))

@@ -12,12 +12,16 @@ use std::{
 };
 
 use super::{
+    bindings,
     claim::{self, Claim, Claimed, Look},
     epoch::Epoch,
     lease, settle,
 };
 use crate::{
-    broker::{Consumer, Delivery, Recovered, Settlement, Subscription, Tag, Want, order::Turns},
+    broker::{
+        Consumer, Delivery, QueueDeclaration, Recovered, Settlement, Subscription, Tag, Want,
+        order::Turns,
+    },
     clock,
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
@@ -48,6 +52,20 @@ impl SqliteConsumer {
         let queues: Arc<[Arc<str>]> = subscription.queues.clone().into();
         let epoch = Epoch::resume(&database, known, &subscription.epoch, &queues).await?;
         let max_deliveries = subscription.max_deliveries;
+        let consumed = |queue: &&Arc<QueueDeclaration>| queues.contains(&queue.name);
+        let declared = subscription.declarations.iter().filter(consumed);
+        let (own, kept): (Vec<_>, Vec<_>) = declared
+            .filter(|queue| !queue.no_declare)
+            .cloned()
+            .partition(|queue| queue.auto_delete);
+        if !own.is_empty() || !kept.is_empty() {
+            let holder = epoch.holder;
+            let declare = move |tx: &mut Tx<'_>| {
+                bindings::declare(tx, &own, Some(holder))?;
+                bindings::declare(tx, &kept, None)
+            };
+            database.write_async(cost(1, false), declare).await?;
+        }
         let released = AtomicBool::new(false);
         let turns = Arc::new(Mutex::new(Turns::new(subscription.order, queues.len())));
         Ok(Self { database, queues, turns, max_deliveries, epoch, durable, released })

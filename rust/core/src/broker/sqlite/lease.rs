@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{key, publish::make_ready, settle::count};
+use super::{bindings, key, publish::make_ready, settle::count};
 use crate::{
     broker::{
         Recovered,
@@ -64,6 +64,7 @@ pub(super) fn release(tx: &mut Tx<'_>, holder: i64) -> rusqlite::Result<()> {
     for (key, _) in take_from(tx, holder)? {
         make_ready(tx, key)?;
     }
+    bindings::forget(tx, holder)?;
     tx.prepare("DELETE FROM lease WHERE holder = ?1")?.execute([holder]).map(drop)
 }
 
@@ -104,6 +105,7 @@ pub(super) fn recover(tx: &mut Tx<'_>, dead: &[i64]) -> rusqlite::Result<Recover
             make_ready(tx, key)?;
             recovered.requeued += 1;
         }
+        bindings::forget(tx, holder)?;
         tx.prepare("DELETE FROM lease WHERE holder = ?1")?.execute([holder])?;
     }
     Ok(recovered)

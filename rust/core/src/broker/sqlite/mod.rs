@@ -12,6 +12,7 @@
 //! [`key`] is the integer by which a message stands in its queue. A trade-off: all writers of a
 //! machine take turns, so this scales with batches, not with processes.
 
+mod bindings;
 mod broadcast;
 mod revoked;
 mod claim;
@@ -37,6 +38,7 @@ use super::{
     Schedule, Subscription,
     broadcast::{Binding, BroadcastMessage, Exchange, ExchangeType, Subscriber},
     encoded,
+    routed::{self, Known, Routed, RoutedFirings},
     schedule::{Definition, Entries, Firing, Guard, Leader},
 };
 use crate::{
@@ -50,6 +52,8 @@ use crate::{
 pub struct SqliteBroker {
     url: String,
     handle: Handle,
+    /// How the exchanges route that tasks are published to. Written by `consume`.
+    known: Known,
     /// The epochs under which this process consumed, by the worker's name for them. Behind a std
     /// mutex because a section is one look or insertion.
     epochs: Mutex<HashMap<String, Arc<Epoch>>>,
@@ -60,7 +64,7 @@ impl SqliteBroker {
     /// yet.
     pub fn new(url: &str, path: &Path, durability: Option<&str>) -> Result<Self> {
         let handle = Handle::new(&Location::new(path, durability)?);
-        Ok(Self { url: url.to_owned(), handle, epochs: Mutex::default() })
+        Ok(Self { url: url.to_owned(), handle, known: Known::default(), epochs: Mutex::default() })
     }
 
     /// A change that the operator asked for.
@@ -74,8 +78,9 @@ impl SqliteBroker {
     }
 }
 
-impl Broker for SqliteBroker {
-    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
+impl SqliteBroker {
+    /// Publishes messages that have their queues.
+    fn publish_to_queues(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
         let messages = encoded::encode(batch);
         if !messages.is_empty() {
             let bytes = messages.iter().map(|message| message.data.len()).sum();
@@ -84,10 +89,38 @@ impl Broker for SqliteBroker {
             let publish = move |tx: &mut Tx<'_>| publish::publish(tx, &messages);
             self.handle.database().write(cost, deadline, publish)?;
         }
-        Ok(encoded::answers(batch))
+        Ok(vec![Answer::Confirmed; batch.len()])
+    }
+
+    /// Declares the queues that the messages of a batch know, as far as the file does not.
+    fn declare(&self, batch: &[Outgoing], deadline: Instant) -> Result<()> {
+        let declares = self.known.declares(batch.iter());
+        let new =
+            self.handle.database().read(|connection| bindings::unknown(connection, &declares))?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        let cost = Cost { durable: self.handle.durable(), rows: new.len(), ..Cost::default() };
+        let declare = move |tx: &mut Tx<'_>| bindings::declare(tx, &new, None);
+        self.handle.database().write(cost, deadline, declare)
+    }
+}
+
+impl Broker for SqliteBroker {
+    fn publish(&self, batch: &[Outgoing], deadline: Instant) -> Result<Vec<Answer>> {
+        if !routed::is_needed(batch) {
+            return self.publish_to_queues(batch, deadline);
+        }
+        self.declare(batch, deadline)?;
+        let routed = self.handle.database().read(|connection| {
+            Routed::new(batch, |message| bindings::receivers(connection, message))
+        })?;
+        let copies = self.publish_to_queues(&routed.messages, deadline)?;
+        Ok(routed.answers(copies))
     }
 
     fn consume(&self, subscription: Subscription) -> BoxFuture<'_, Result<Arc<dyn Consumer>>> {
+        self.known.add(subscription.declarations.iter());
         Box::pin(async move {
             let epochs = || self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
             let (database, durable) = (self.handle.database().clone(), self.handle.durable());
@@ -218,7 +251,13 @@ impl Schedule for SqliteBroker {
     }
 
     fn fire(&self, schedule: &str, firings: &[Firing], deadline: Instant) -> Result<Vec<bool>> {
-        let prepared: Vec<_> = firings.iter().map(schedule::Prepared::new).collect();
+        let sent: Vec<_> = firings.iter().filter_map(|one| one.message.clone()).collect();
+        self.declare(&sent, deadline)?;
+        let routed = self.handle.database().read(|connection| {
+            let queues = |message: &Outgoing| bindings::receivers(connection, message).ok();
+            Ok(RoutedFirings::new(firings, |message| Some(queues(message).unwrap_or_default())))
+        })?;
+        let prepared: Vec<_> = routed.firings.iter().map(schedule::Prepared::new).collect();
         let messages = || prepared.iter().filter_map(|one| one.message.as_ref());
         let cost = Cost {
             durable: self.handle.durable(),
@@ -228,6 +267,9 @@ impl Schedule for SqliteBroker {
         };
         let schedule = schedule.to_owned();
         let fire = move |tx: &mut Tx<'_>| schedule::fire(tx, &schedule, &prepared);
-        self.handle.database().write(cost, deadline, fire)
+        let done = self.handle.database().write(cost, deadline, fire)?;
+        let (done, rest) = routed.done(&done);
+        self.publish_to_queues(&rest, deadline)?;
+        Ok(done)
     }
 }

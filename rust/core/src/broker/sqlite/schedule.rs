@@ -18,8 +18,6 @@ pub(super) struct Prepared {
     pub(super) name: String,
     pub(super) from: Due,
     pub(super) to: Due,
-    /// Whether it may be done at all.
-    pub(super) routable: bool,
     pub(super) message: Option<Encoded>,
 }
 
@@ -29,7 +27,6 @@ impl Prepared {
             name: firing.name.clone(),
             from: firing.from,
             to: firing.to,
-            routable: firing.has_queue(),
             message: firing.message.as_ref().map(Outgoing::encoded),
         }
     }
@@ -183,9 +180,9 @@ pub(super) fn fire(
 ) -> rusqlite::Result<Vec<bool>> {
     let mut advance = tx.prepare(ADVANCE)?;
     let mut done = Vec::with_capacity(firings.len());
-    for Prepared { name, from, to, routable, message } in firings {
+    for Prepared { name, from, to, message } in firings {
         let sent = message.as_ref().map(|_| tx.now);
-        let moved = *routable && advance.execute((schedule, name, from, to, sent))? > 0;
+        let moved = advance.execute((schedule, name, from, to, sent))? > 0;
         if let Some(message) = message.as_ref().filter(|_| moved) {
             publish::publish(tx, std::slice::from_ref(message))?;
         }

@@ -68,6 +68,11 @@ impl Exchanges {
         }
     }
 
+    /// The channel of a fanout exchange for messages of a routing key, which may be empty.
+    pub(super) fn channel(&self, exchange: &str, routing_key: &str) -> String {
+        self.names.keyed(exchange, routing_key)
+    }
+
     /// Says each message, in order within its exchange.
     pub(super) fn say(
         &self,

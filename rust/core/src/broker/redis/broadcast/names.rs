@@ -30,7 +30,8 @@ impl Names {
         self.keyed(&exchange.name, key)
     }
 
-    fn keyed(&self, exchange: &str, key: &str) -> String {
+    /// The channel of a key on an exchange.
+    pub(super) fn keyed(&self, exchange: &str, key: &str) -> String {
         let slash = if key.is_empty() { "" } else { "/" };
         format!("{}{exchange}{slash}{key}", self.start)
     }

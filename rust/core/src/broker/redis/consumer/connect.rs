@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{
     RedisConsumer,
     ask::Asker,
+    fanout,
     fetch::Fetcher,
     ledger::Ledger,
     recover::Watch,
@@ -71,7 +72,10 @@ pub(in crate::broker::redis) async fn consume(
     let (requests, receiver) = mpsc::unbounded_channel();
     let fetcher = Fetcher::new(questioner, subscription.order);
     let fetcher = tokio::spawn(fetcher.run(receiver, told)).abort_handle();
-    Ok(Arc::new(RedisConsumer { session, requests, fetcher, watch: Mutex::new(Watch::default()) }))
+    let listener = fanout::listen(broker, &subscription, &session).await?;
+    let declared = fanout::declared(&subscription).cloned().collect();
+    let watch = Mutex::new(Watch::default());
+    Ok(Arc::new(RedisConsumer { session, requests, fetcher, listener, declared, watch }))
 }
 
 /// Checks the server and loads the scripts.

@@ -20,6 +20,7 @@
 //!   it.
 //! * [`fetch`] is the task that fetches, with [`lanes`] (what to ask), [`ask`] (asking) and
 //!   [`wait`] (being told at once).
+//! * [`fanout`] hears what is published to all workers.
 //! * [`settle`], [`publish`] and [`recover`] are the rest of the port.
 //!
 //! However many queues there are, a worker has one connection for fetching, one for all else, and
@@ -27,6 +28,7 @@
 
 mod ask;
 mod connect;
+mod fanout;
 mod fetch;
 mod lanes;
 mod ledger;
@@ -49,7 +51,7 @@ pub(super) use self::{connect::consume, ledger::Ledger};
 use self::{recover::Watch, request::Request, session::Session};
 use super::scripts::RELEASE;
 use crate::{
-    broker::{Consumer, Delivery, Outgoing, Recovered, Settlement, Tag, Want},
+    broker::{Consumer, Delivery, Outgoing, QueueDeclaration, Recovered, Settlement, Tag, Want},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
 };
@@ -60,11 +62,23 @@ struct RedisConsumer {
     requests: mpsc::UnboundedSender<Request>,
     /// The task that fetches.
     fetcher: AbortHandle,
+    /// The task that listens, if there is anything to hear.
+    listener: Option<AbortHandle>,
+    /// The queues that are consumed and declared.
+    declared: Vec<Arc<QueueDeclaration>>,
     /// Behind a std mutex because a section is one look at a list of leases, and awaits nothing.
     watch: Mutex<Watch>,
 }
 
 impl RedisConsumer {
+    /// Ends the tasks.
+    fn stop(&self) {
+        self.fetcher.abort();
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
+    }
+
     fn ended(&self) -> Error {
         let epoch = &self.session.epoch;
         let text = format!("the consumer of epoch `{epoch}` has ended; consume again");
@@ -90,7 +104,7 @@ impl RedisConsumer {
             }
         }
         if all {
-            let mut commands = pipe();
+            let mut commands = fanout::forget(session, &self.declared);
             commands.cmd("ZREM").arg(session.keys.leases()).arg(&session.epoch);
             commands.cmd("DEL").arg(session.keys.queues_of(&session.epoch));
             session.run("release the lease", commands).await?;
@@ -140,7 +154,7 @@ impl Consumer for RedisConsumer {
 
     fn release(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
-            self.fetcher.abort();
+            self.stop();
             self.give_up().await
         })
     }
@@ -152,6 +166,6 @@ impl Consumer for RedisConsumer {
 
 impl Drop for RedisConsumer {
     fn drop(&mut self) {
-        self.fetcher.abort();
+        self.stop();
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn publish(
     message: &Outgoing,
 ) -> Option<BoxFuture<'static, Result<()>>> {
     let is_known = || session.open_lanes().iter().any(|served| served.queue == message.queue);
-    if !message.has_queue() || message.due().is_some() || !is_known() {
+    if !message.is_to_queue() || message.due().is_some() || !is_known() {
         return None;
     }
     let encoded = message.encoded();
