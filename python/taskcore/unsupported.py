@@ -22,7 +22,7 @@ _HOOKS: Final = (
     "a worker's loop is in its core: use the hooks of tasks, and the signals of `taskcore.signals`"
 )
 _STORE: Final = "name the result store in `result_backend`, and read results by `AsyncResult`"
-_TEST: Final = "run tasks in the test with `taskcore.testing.eager`, or start `taskcore -A proj worker` beside it"
+_TEST: Final = "start a worker with `taskcore.contrib.testing.worker.start_worker`, or run tasks with `taskcore.testing.eager`"
 _HELPERS: Final = "Celery's helpers are its own: use the standard library"
 
 MODULES: Final = {
@@ -40,10 +40,10 @@ MODULES: Final = {
     "concurrency": "choose a pool with `worker -P`",
     "contrib.abortable": "let the task look at a flag of your own, in a database or a cache",
     "contrib.migrate": "read from one app and publish with `send_many` of the other",
-    "contrib.pytest": _TEST,
     "contrib.rdb": "run the worker with `-P solo` in a terminal, and call `breakpoint()` in the task",
     "contrib.sphinx": "`sphinx.ext.autodoc` documents the functions of tasks",
-    "contrib.testing": _TEST,
+    "contrib.testing.manager": _TEST,
+    "contrib.testing.mocks": _TEST,
     "fixups": "a worker sets up Django by itself, where DJANGO_SETTINGS_MODULE is set",
     "loaders": "settings are in `app.conf`, modules are imported by `app.import_modules()`",
     "platforms": "use `os` and `signal`",

@@ -35,7 +35,6 @@ MAP: dict[str, str] = {
     "celery.app.base": "taskcore.app",
     "celery.app.trace": "taskcore.execution.tracing",
     "celery.app.events": "taskcore.app.events",
-    "celery.contrib.testing": "taskcore.contrib.testing",
     "celery.registry": "taskcore.app.registry",
     "celery.task": "taskcore.app",
     "celery.utils.dispatch": "taskcore.signals",
