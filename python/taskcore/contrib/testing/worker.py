@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from taskcore import _core, signals
+from taskcore import signals
 from taskcore.result import allow_join_result
 from taskcore.signals import Signal
-from taskcore.worker.boot import WorkerOptions, check_pool, configure, make_task_spec
-from taskcore.worker.commands import Commands
+from taskcore.worker import threaded
+from taskcore.worker.boot import WorkerOptions
 from taskcore.worker.controller import WorkController
 
 test_worker_starting = Signal("test_worker_starting")
@@ -27,8 +27,59 @@ class TestWorkController(WorkController):
     """A worker of a test: `app`, `hostname`, and what may be asked of a worker."""
 
     __test__ = False  # it is no test, for pytest
-    error: BaseException | None = None
-    """What ended it; written by its thread, read by `start_worker`."""
+    options = WorkerOptions()
+    """How its worker is made."""
+    shutdown_timeout = 10.0
+    """Seconds for its end."""
+    queues: list[str]
+    _error: BaseException | None = None
+
+    def start(self) -> None:
+        """Makes the worker and has it consume.
+
+        Raises:
+            ImproperlyConfigured: a setting or option that can never work.
+        """
+        self._worker, self.queues = threaded.make(self, self.options)
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), name="test worker")
+        self._thread.daemon = True
+        self._thread.start()
+        ready.wait()
+        if self._error is not None:
+            raise self._error
+
+    def reload(self, *args: Any, **kwargs: Any) -> None:
+        """Learns of tasks that were defined after its start; arguments are accepted, as in Celery."""
+        self.stop()
+        self.start()
+
+    def stop(self) -> None:
+        """Ends the worker.
+
+        Raises:
+            RuntimeError: it did not end in time.
+        """
+        self._worker.stop(True)
+        self._thread.join(self.shutdown_timeout)
+        if self._thread.is_alive():
+            self._worker.stop(False)
+            raise RuntimeError(
+                f"the worker of the test did not end within {self.shutdown_timeout} s: a task is still running"
+            )
+
+    def _run(self, ready: threading.Event) -> None:
+        signals.worker_init.send(self)
+        try:
+            if self._worker.start():
+                signals.worker_ready.send(self)
+            ready.set()
+            self._worker.wait()
+            signals.worker_shutdown.send(self)
+        except BaseException as exc:
+            self._error = exc
+        finally:
+            ready.set()
 
 
 @contextmanager
@@ -47,7 +98,7 @@ def start_worker(
 
     Args:
         concurrency: tasks at the same time; with `pool="threads"`.
-        pool: `solo` or `threads`: tasks run in this process.
+        pool: `threads`, or `solo`, which is one thread: tasks run in this process.
         loglevel, logfile: accepted; the loggers of a test are left alone.
         perform_ping_check: have it run a task first.
         ping_task_timeout: seconds for that.
@@ -63,52 +114,24 @@ def start_worker(
     test_worker_starting.send(app)
     if perform_ping_check:
         from taskcore.contrib.testing import tasks
-    app.import_modules()
-    app.finalize()
     known = {key: value for key, value in options.items() if key in WorkerOptions._fields}
-    chosen = WorkerOptions(concurrency=concurrency, pool=pool, **known)
-    config = configure(app, chosen)
-    check_pool(config)
-    node = TestWorkController(app, config.hostname)
-    specs = [make_task_spec(task) for task in app.tasks.values()]
-    worker = _core.Worker(config, specs, app.executor, zygote=None, program=Commands(node))
-    node.attach(worker)
-    before, app.hostname = app.hostname, config.hostname
-    ready = threading.Event()
-    thread = threading.Thread(target=_run, args=(node, worker, ready), name="test worker")
-    thread.daemon = True
-    thread.start()
-    ready.wait()
+    # The pool `solo` runs tasks where it waits, which must be the main thread.
+    concurrency = 1 if pool == "solo" else concurrency
+    chosen = WorkerOptions(concurrency=concurrency, pool="threads", **known)
+    node = TestWorkController(app, chosen.hostname or f"taskcore@{app.node}")
+    node.options, node.shutdown_timeout = chosen, shutdown_timeout
+    before, app.hostname = app.hostname, node.hostname
+    node.start()
     try:
-        if node.error is not None:
-            raise node.error
         test_worker_started.send(app, worker=node, consumer=node)
         if perform_ping_check:
             with allow_join_result():
-                answer = app.tasks[tasks.ping.name].apply_async(queue=config.queues[0])
+                answer = app.tasks[tasks.ping.name].apply_async(queue=node.queues[0])
                 assert answer.get(timeout=ping_task_timeout) == "pong"
         yield node
     finally:
-        worker.stop(True)
-        thread.join(shutdown_timeout)
         app.hostname = before
-        test_worker_stopped.send(app, worker=node)
-        if thread.is_alive():
-            worker.stop(False)
-            raise RuntimeError(
-                f"the worker of the test did not end within {shutdown_timeout} s: a task is still running"
-            )
-
-
-def _run(node: TestWorkController, worker: Any, ready: threading.Event) -> None:
-    signals.worker_init.send(node)
-    try:
-        if worker.start():
-            signals.worker_ready.send(node)
-        ready.set()
-        worker.wait()
-        signals.worker_shutdown.send(node)
-    except BaseException as exc:
-        node.error = exc
-    finally:
-        ready.set()
+        try:
+            node.stop()
+        finally:
+            test_worker_stopped.send(app, worker=node)
