@@ -418,8 +418,8 @@ def test_every_old_name_of_celery_is_understood() -> None:
     defaults = pytest.importorskip("celery.app.defaults")
     for old, new in defaults._TO_NEW_KEY.items():
         assert new_name(old) == new, old
-    with pytest.warns(SettingIgnored, match="worker_log_format"):
-        Config().update(CELERYD_LOG_FORMAT="%(message)s")
+    with pytest.warns(SettingIgnored, match="worker_lost_wait"):
+        Config().update(CELERYD_WORKER_LOST_WAIT=3)
     conf = Config()
     conf.update(CELERY_SEND_EVENTS=True)
     assert conf["worker_send_task_events"] is True
@@ -700,15 +700,15 @@ def test_a_warning_points_at_the_line_that_sets_it_once() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         app = Taskcore("p", broker="memory://", broker_transport_options=options)
-        app.conf.worker_redirect_stdouts = False
-        app.conf.update(worker_log_format="x")
+        app.conf.worker_pool_putlocks = False
+        app.conf.update(worker_lost_wait="x")
         for _ in range(2):
             _ = app.conf.table(), app.conf.transport_options("broker_transport_options")
     here = Path(__file__).name
     assert lines_warned_about(caught) == [
         (here, 'app = Taskcore("p", broker="memory://", broker_transport_options=options)'),
-        (here, "app.conf.worker_redirect_stdouts = False"),
-        (here, 'app.conf.update(worker_log_format="x")'),
+        (here, "app.conf.worker_pool_putlocks = False"),
+        (here, 'app.conf.update(worker_lost_wait="x")'),
     ]
 
 
@@ -718,7 +718,7 @@ def test_a_warning_about_a_module_of_settings_points_into_it_once(
 ) -> None:
     prefix = f"{namespace}_" if namespace else ""
     name = f"settings_with_{namespace}"
-    text = f"{prefix}worker_redirect_stdouts = 0"
+    text = f"{prefix}worker_pool_putlocks = 0"
     (tmp_path / f"{name}.py").write_text(f"import os\n\n{text.upper() if namespace else text}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with warnings.catch_warnings(record=True) as caught:

@@ -343,6 +343,11 @@ def sigterm_is_cold() -> bool:
     return os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
 
 
+def no_color() -> bool:
+    """Whether the environment asks for no colours; see https://no-color.org."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
 def uses_django() -> bool:
     """Whether the program configures Django, by the environment or by itself."""
     conf = sys.modules.get("django.conf")

@@ -137,6 +137,15 @@ def _number_or_text(value: Any) -> str:
     return str(value)
 
 
+def _level(value: Any) -> str:
+    import logging
+
+    name = logging.getLevelName(value) if type(value) is int else _text(value).upper()
+    if name not in logging.getLevelNamesMapping():
+        raise ValueError
+    return str(name)
+
+
 def _fork(value: Any) -> str:
     if value != "fork":
         raise ValueError
@@ -363,6 +372,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "text": ("text or a whole number", _number_or_text),
     "fork": ("fork", _fork),
     "address": ("`host:port`, a port, or `unix:` and a path", _address),
+    "level": ("the name of a level of `logging`, such as WARNING, or its number", _level),
     "names": ("a list of names", _names),
     "queues": ("a list of queues, or a dict of name to options", _queues),
     "dict": ("a dict", _dict),

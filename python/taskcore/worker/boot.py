@@ -29,6 +29,7 @@ from taskcore.worker.controller import WorkController
 from taskcore.worker.description import describe
 from taskcore.worker.memory import resident
 from taskcore.worker.os_signals import OsSignals
+from taskcore.worker.redirect import redirected
 from taskcore.worker.reload import bring_in
 from taskcore.worker.task_spec import TaskSpec, make_task_spec
 
@@ -161,15 +162,16 @@ def boot(app: Any, options: WorkerOptions | None = None) -> int:
     signals.celeryd_after_setup.send(name, instance=node, conf=app.conf)
     path = log_setup.path_of(options.pidfile, config.hostname)
     with pid_in(path, log_setup.logger.name, ImproperlyConfigured), output.guarded():
-        return run(node, config, specs, options)
+        log_setup.set_up(app, config.log_level, config.log_file)
+        with redirected(app.conf):
+            return run(node, config, specs, options)
 
 
 def run(
     node: WorkController, config: WorkerConfig, specs: list[TaskSpec], options: WorkerOptions
 ) -> int:
-    """The worker from its logging to its end; gives the exit code."""
+    """The worker to its end; gives the exit code."""
     app = node.app
-    log_setup.set_up(app, config.log_level, config.log_file)
     warn_of_misconfiguration(config, specs)
     if app.conf["worker_enable_remote_control"]:
         config = config._replace(control=describe(app, config))

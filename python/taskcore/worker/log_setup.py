@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 from taskcore import context, signals
+from taskcore.config.conf import no_color
 from taskcore.exceptions import ImproperlyConfigured
 from taskcore.utils.log import task_logger
 from taskcore.worker import output
@@ -23,21 +24,54 @@ from taskcore.worker import output
 logger = logging.getLogger("taskcore.worker")
 
 # The core's own lines look the same.
-_FORMAT = "[%(asctime)s: %(levelname)s/%(where)s] %(task)s%(message)s"
+_FORMAT = "[%(asctime)s: %(levelname)s/%(processName)s] %(task)s%(message)s"
+_COLOURS = {"DEBUG": 34, "WARNING": 33, "ERROR": 31, "CRITICAL": 35}
+"""What a terminal is told in front of a record of each level."""
 
 
 class TaskFormatter(logging.Formatter):
-    """Puts the process, and name and id of the running task, in front of the message."""
+    """Puts the process, and name and id of the running task, in front of the message.
 
-    def __init__(self) -> None:
-        super().__init__(_FORMAT)
+    Args:
+        conf: the formats that the configuration names are written instead.
+    """
+
+    def __init__(self, conf: Any = None) -> None:
+        said = (
+            dict.fromkeys(_SETTINGS) if conf is None else {name: conf[name] for name in _SETTINGS}
+        )
+        super().__init__(said["worker_log_format"] or _FORMAT, said["worker_log_datefmt"])
+        self._of_tasks = logging.Formatter(
+            said["worker_task_log_format"] or said["worker_log_format"] or _FORMAT,
+            said["worker_task_log_datefmt"] or said["worker_log_datefmt"],
+        )
+        self._coloured = bool(said["worker_log_color"]) and not no_color()
         self.main = os.getpid()
 
     def format(self, record: logging.LogRecord) -> str:
         request = context.get_parent_request()
-        record.where = "MainProcess" if record.process == self.main else f"Child-{record.process}"
+        if record.process != self.main:
+            record.processName = f"Child-{record.process}"
         record.task = f"{request.task}[{request.id}]: " if request is not None else ""
-        return super().format(record)
+        named = ("???", "???") if request is None else (request.task, request.id)
+        record.task_name, record.task_id = named
+        text = self._of_tasks.format(record) if _is_of_tasks(record) else super().format(record)
+        colour = _COLOURS.get(record.levelname)
+        return f"\033[{colour}m{text}\033[0m" if self._coloured and colour else text
+
+
+_SETTINGS = (
+    "worker_log_format",
+    "worker_log_datefmt",
+    "worker_task_log_format",
+    "worker_task_log_datefmt",
+    "worker_log_color",
+)
+
+
+def _is_of_tasks(record: logging.LogRecord) -> bool:
+    found: logging.Logger | None = logging.getLogger(record.name)
+    return found is task_logger or (found is not None and found.parent is task_logger)
 
 
 def _check_file(path: str) -> None:
@@ -66,7 +100,12 @@ def set_up(app: Any, level: int, path: str | None) -> None:
     """
     if path is not None:
         _check_file(path)
-    told = {"loglevel": level, "logfile": path, "format": _FORMAT, "colorize": False}
+    told = {
+        "loglevel": level,
+        "logfile": path,
+        "format": app.conf["worker_log_format"] or _FORMAT,
+        "colorize": bool(app.conf["worker_log_color"]) and not no_color(),
+    }
     if signals.setup_logging.send(app, **told):
         return
     hijack: bool | None = app.conf["worker_hijack_root_logger"]
@@ -75,11 +114,12 @@ def set_up(app: Any, level: int, path: str | None) -> None:
     handler: logging.Handler = (
         output.LogFileHandler(path, delay=True) if path else logging.StreamHandler()
     )
-    handler.setFormatter(TaskFormatter())
+    handler.setFormatter(TaskFormatter(app.conf))
     chosen = logging.getLogger("taskcore") if hijack is False else logging.root
     chosen.handlers = [handler]
     chosen.setLevel(level)
     signals.after_setup_logger.send(app, logger=chosen, **told)
+    told["format"] = app.conf["worker_task_log_format"] or told["format"]
     signals.after_setup_task_logger.send(app, logger=task_logger, **told)
 
 
