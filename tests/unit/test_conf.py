@@ -646,6 +646,7 @@ def test_routes_in_every_form_of_celerys(app: Any, routes: Any, name: str, queue
         ("task_publish_retry_policy", {"max_retries": 1.5}, "max_retries .a whole number"),
         ("broker_url", ["redis://a", "redis://b"], "several servers"),
         ("worker_pool_start_method", "spawn", "expected fork"),
+        ("worker_uid", "nobody", "systemd"),
         ("beat_schedule", {"a": {"schedule": 1.0}}, "`a` needs `task`"),
         ("beat_schedule", {"a": {"task": "t", "schedul": 1.0}}, "did you mean `schedule`"),
         ("beat_schedule", {"a": 1}, "name to periodic task"),

@@ -189,9 +189,6 @@ TABLE: Final = (
     _S("event_serializer", "", "json", "json", "Events are JSON, which every monitor reads; nothing else is accepted."),
     _S("worker_logfile", "CELERYD_LOG_FILE", "str?", None, "The log of a worker, as its `--logfile`."),
     _S("worker_pidfile", "CELERYD_PID_FILE", "str?", None, "A file with the number of its process, as its `--pidfile`."),
-    _S("worker_uid", "", "text?", None, "User that a worker becomes, as its `--uid`."),
-    _S("worker_gid", "", "text?", None, "Group that a worker becomes, as its `--gid`."),
-    _S("worker_umask", "", "text?", None, "Rights that its files do not have, in octal, as its `--umask`."),
     _S("worker_hijack_root_logger", "CELERYD_HIJACK_ROOT_LOGGER", "bool?", None,
        "Let the worker configure the root logger: True replaces its handlers, False leaves it alone, None configures it if it has none. "
        "DIFFERENCE: True in Celery."),
@@ -332,7 +329,7 @@ IGNORED: Final = frozenset(
 
 # fmt: off
 REFUSED: Final[dict[str, Any]] = {
-    "beat_executable": None,
+    "beat_executable": None, "worker_uid": None, "worker_gid": None, "worker_umask": None,
     "override_backends": None, "redis_backend_credential_provider": None,
 }
 # fmt: on
