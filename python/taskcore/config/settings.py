@@ -337,6 +337,10 @@ REFUSED: Final[dict[str, Any]] = {
 
 REMEDIES: Final = {
     "beat_executable": "name the interpreter in front: `python3.12 -m taskcore -A proj beat`",
+    **dict.fromkeys(
+        ("worker_uid", "worker_gid", "worker_umask"),
+        "let systemd, supervisor or a container run it",
+    ),
 }
 """What to do instead; of others, nothing but to remove them."""
 
