@@ -10,7 +10,7 @@ MISSING: dict[str, str] = {
     "app":
         "AppPickler disable_trace enable_trace pop_current_task push_current_task",
     "app.amqp":
-        "AMQP Queues task_message",
+        "task_message",
     "app.annotations":
         "MapAnnotation prepare resolve_all",
     "app.autoretry":
@@ -147,9 +147,8 @@ MISSING: dict[str, str] = {
     "utils.threads":
         "Local LocalManager LocalStack bgThread bound_open_broker_sockets default_socket_timeout get_ident",
     "utils.time":
-        "LocalTimezone add_seconds_to_datetime adjust_timestamp delta_resolution ffwd get_exponential_backoff_interval "
-        "humanize_seconds is_naive localize make_aware maybe_iso8601 maybe_make_aware maybe_timedelta rate remaining "
-        "subtract_datetimes timezone to_utc utcoffset weekday",
+        "LocalTimezone add_seconds_to_datetime adjust_timestamp delta_resolution ffwd remaining subtract_datetimes "
+        "utcoffset",
     "utils.timer2":
         "Entry Schedule Timer to_timestamp",
     "worker":
