@@ -323,9 +323,11 @@ eventlet_pool_preshutdown = _Unsent("eventlet_pool_preshutdown", _GREEN)
 eventlet_pool_postshutdown = _Unsent("eventlet_pool_postshutdown", _GREEN)
 eventlet_pool_apply = _Unsent("eventlet_pool_apply", _GREEN)
 
-# The command line. `sender` is the command.
-user_preload_options = Signal("user_preload_options")
-"""The app is found, and the command is about to run: app, options (of `app.user_options["preload"]`)."""
+user_preload_options = _Unsent(
+    "user_preload_options",
+    "the command line takes no options of your own in front of the command; read the environment, or pass "
+    "`-- setting=value`",
+)
 
 # The worker. `sender` has the attributes `app` and `hostname`; in children it is None.
 celeryd_after_setup = Signal("celeryd_after_setup")

@@ -132,6 +132,20 @@ class Sending:
             return self.send_task(name, args, kwargs, **options)
         return task.apply_async(args, kwargs, **options)
 
+    async def asend_task(self, name: str, *args: Any, **options: Any) -> AsyncResult[Any]:
+        """As `send_task`, awaited, without blocking the event loop."""
+        result: AsyncResult[Any] = await self.producer.awaited.call(
+            lambda: self.send_task(name, *args, **options)
+        )
+        return result
+
+    async def asend_many(self, signatures: Iterable[Mapping[str, Any]]) -> ResultSet[Any]:
+        """As `send_many`, awaited, without blocking the event loop."""
+        result: ResultSet[Any] = await self.producer.awaited.call(
+            lambda: self.send_many(signatures)
+        )
+        return result
+
     def send_many(self, signatures: Iterable[Mapping[str, Any]]) -> ResultSet[Any]:
         """Publishes many signatures, pipelined; gives their results in order."""
         own = self.has_own_send or any(task.has_own_call for task in self.tasks.values())

@@ -267,6 +267,20 @@ class Signature(Linked):
         """Sends it with arguments and options added; options as for `Task.apply_async`."""
         return self.app.send_signature(self["task"], *self.merged(args, kwargs, options))
 
+    async def aapply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """As `apply_async`, awaited, without blocking the event loop."""
+        awaited = self.app.producer.awaited
+        return await awaited.call(lambda: self.apply_async(args, kwargs, **options))
+
+    async def adelay(self, *args: Any, **kwargs: Any) -> Any:
+        """As `delay`, awaited."""
+        return await self.aapply_async(args, kwargs)
+
     def _unfold(self, run: Run, args: Any, kwargs: Any, options: dict[str, Any]) -> Calls:
         """As a part of a composition: the calls of tasks that it makes now; what stands for its
         result."""

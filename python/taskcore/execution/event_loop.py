@@ -17,11 +17,14 @@ import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from taskcore import _core, exceptions
+from taskcore import exceptions
 from taskcore.context import set_request
 from taskcore.execution import coroutines, fork_guard, interrupt, overlapping
+
+if TYPE_CHECKING:
+    from taskcore import _core
 
 THREADS = 32
 """Most plain functions that run at once in a child; the others wait."""
@@ -33,19 +36,21 @@ _left: ContextVar[set[asyncio.Task[Any]] | None] = ContextVar("taskcore_left", d
 """The asyncio tasks that the present call has begun and that have not ended."""
 
 
-def run(fd: int, memory: int, make_executor: Callable[[], Any], log_tasks: bool, lanes: int) -> int:
+def run(
+    make_executor: Callable[[], Any],
+    make_child: Callable[[Any], _core.LoopChild],
+    lanes: int,
+) -> int:
     """The life of a pool child with an event loop, until the parent closes the socket.
 
     Args:
-        fd: the child's end of its socket; taken over.
-        memory: the memory that it shares with the parent; taken over.
         make_executor: gives the `taskcore.execution.executor.Executor`; called when the loop exists.
-        log_tasks: whether outcomes carry the printable result.
+        make_child: gives the core's half, for that executor.
         lanes: how many calls run at once.
     """
     loop = coroutines.use(_new_loop())
     executor = make_executor()
-    child = _core.LoopChild(fd, memory, executor, log_tasks, lanes)
+    child = make_child(executor)
     pool = _Pool(loop, child, executor, min(lanes, THREADS))
     interrupt.asked = pool.look_now
     loop.add_reader(child.fileno(), pool.receive)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
+    from taskcore.publishing.awaiting import Sender
     from taskcore.results.result_set import ResultSet
     from taskcore.task import Task
 
@@ -39,6 +40,7 @@ class Producer:
         self._make_template = template
         self._publisher: Any = None
         self._templates: dict[tuple[Task[..., Any] | str, str], Any] = {}
+        self._awaited: Sender | None = None
         self._called: ContextVar[tuple[Any, Any]] = ContextVar("called", default=(None, None))
         """Protocol and execution of what `call` sends; set by it, read by `send`."""
 
@@ -137,6 +139,15 @@ class Producer:
             self.has_short_path(target)
         reply_to = fields.get("reply_to") if replies else None
         return make(task_id, None, None, self.app, None, reply_to)
+
+    @property
+    def awaited(self) -> Sender:
+        """What publishes for coroutines."""
+        if self._awaited is None:
+            from taskcore.publishing.awaiting import Sender
+
+            self._awaited = Sender(self)
+        return self._awaited
 
     def deliver(
         self,

@@ -122,6 +122,24 @@ class AsyncResult(StoredResult, Generic[R]):
         foreign = self._reply_to is None or self._reply_to != results.reply_to
         return foreign or self._app.conf.protocol == "celery"
 
+    async def aget(self, timeout: float | None = None) -> R:
+        """As `await result`, for `timeout` seconds at most.
+
+        Raises:
+            TimeoutError: not ready in time; what else as `get`.
+        """
+        from asyncio import timeout as within
+
+        try:
+            async with within(timeout):
+                return await self
+        except TimeoutError:
+            if self._document is not None:
+                raise  # the task's own
+            raise exceptions.TimeoutError(
+                f"task `{self.id}` was not ready before the timeout; wait longer or look at its state"
+            ) from None
+
     def __await__(self) -> Generator[Any, None, R]:
         return self._awaited().__await__()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from taskcore import context, current, signals
 from taskcore.publishing import call_options
 from taskcore.task.as_signature import AsSignature
+from taskcore.task.awaited import AwaitedCalls
 from taskcore.task.body import TaskBody
 from taskcore.task.hooks import Hooks
 from taskcore.task.on_commit import OnCommit
@@ -44,7 +45,7 @@ else:
     ResultSet = later("taskcore.results.result_set", "ResultSet")
 
 
-class Task(TaskBody, Hooks, AsSignature, OnCommit[P, R], Generic[P, R]):
+class Task(TaskBody, Hooks, AsSignature, AwaitedCalls[P, R], OnCommit[P, R], Generic[P, R]):
     """A registered task. Made by `app.task`; subclass it for hooks and class-based tasks."""
 
     if TYPE_CHECKING:
@@ -175,6 +176,22 @@ class Task(TaskBody, Hooks, AsSignature, OnCommit[P, R], Generic[P, R]):
             TypeError: an unknown option, or arguments that do not fit the function.
             OperationalError, EncodeError: as `delay`.
         """
+        positional, named, fields = self._checked_call(args, kwargs, task_id, options)
+        app = self.app
+        if app.conf["task_always_eager"]:
+            eager: AsyncResult[R] = self._apply_eagerly(positional, named, fields)
+            return eager
+        result: AsyncResult[R]
+        if app.has_own_send:
+            result = app.send_task(self.name, positional, named, task_type=self, **fields)
+        else:
+            result = app.producer.send(self, positional, named, fields)
+        return result
+
+    def _checked_call(
+        self, args: Any, kwargs: Any, task_id: str | None, options: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], dict[str, Any], dict[str, Any]]:
+        """Arguments as they are sent, and the options of a call."""
         fields: dict[str, Any] = {**options}
         if task_id is not None:
             fields["task_id"] = task_id
@@ -188,16 +205,7 @@ class Task(TaskBody, Hooks, AsSignature, OnCommit[P, R], Generic[P, R]):
             positional, named = self._models.dump(positional, named)
         if self._has_shadow_name and not fields.get("shadow"):
             fields["shadow"] = self.shadow_name(positional, named, fields)
-        app = self.app
-        if app.conf["task_always_eager"]:
-            eager: AsyncResult[R] = self._apply_eagerly(positional, named, fields)
-            return eager
-        result: AsyncResult[R]
-        if app.has_own_send:
-            result = app.send_task(self.name, positional, named, task_type=self, **fields)
-        else:
-            result = app.producer.send(self, positional, named, fields)
-        return result
+        return positional, named, fields
 
     def _apply_eagerly(
         self, args: Sequence[Any], kwargs: dict[str, Any], options: dict[str, Any]

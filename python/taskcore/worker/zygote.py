@@ -283,10 +283,10 @@ class _Zygote:
             return _core.run_child(fd, memory, self.make_executor(self.modules), *self.options)
         from taskcore.execution import event_loop
 
-        def make_executor() -> Any:
-            return self.make_executor(self.modules)
+        def make_child(executor: Any) -> _core.LoopChild:
+            return _core.LoopChild(fd, memory, executor, self.options[0], self.coroutines)
 
-        return event_loop.run(fd, memory, make_executor, self.options[0], self.coroutines)
+        return event_loop.run(lambda: self.make_executor(self.modules), make_child, self.coroutines)
 
 
 def _kill_group(leader: int) -> None:
