@@ -1,5 +1,6 @@
 """A workflow ends whichever part of it does not run: nobody waits for what cannot come."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from taskcore.exceptions import (
     NotRegistered,
     TaskRevokedError,
     TimeLimitExceeded,
+    WorkerLostError,
 )
 from taskcore.result import AsyncResult
 
@@ -160,3 +162,46 @@ def test_what_follows_ends_although_an_error_callback_kills_the_process_that_cal
     told = ["begin held", f"buried {first.id} TimeLimitExceeded", f"mourned {first.id}"]
     assert site.wait_written(3) == told
     site.wait_queue(depth=0, in_flight=0, dead=0)
+
+
+def test_the_error_callbacks_of_a_chord_in_a_chord_are_called_once_each(site: Site) -> None:
+    site.worker("-c", "2")
+    add, echo, bury = site.task("add"), site.task("echo"), site.task("bury")
+    inner = chord([site.task("fail").s("inner"), add.s(1, 1)], echo.s().on_error(bury.s()))
+    result = chord([inner, add.s(2, 2)], echo.s().on_error(bury.s())).apply_async()
+    with pytest.raises(ChordError, match="inner"):
+        result.get(timeout=WAIT)
+    site.wait_written(2)
+    site.wait_queue(depth=0, in_flight=0, dead=0)
+    told = site.written()
+    assert len(told) == 2 and len(set(told)) == 2, told
+    assert f"buried {result.id} ChordError" in told
+
+
+def test_what_follows_a_task_that_a_cold_stop_ends_is_told_by_the_next_worker(site: Site) -> None:
+    worker = site.worker("-c", "1")
+    add, gate = site.task("add"), site.gate()
+    held = site.task("hold").s(str(gate), "cold")
+    steps = chain(held, add.s(1), chord([add.s(1), add.s(2)], site.task("echo").s()))
+    steps.link_error(mourners(site)[0])
+    steps.link_error(mourners(site)[1])
+    result = steps.apply_async()
+    site.wait_written(1)
+    for how in ("(?i)warm shutdown", "(?i)cold shutdown"):
+        worker.signal(signal.SIGTERM)
+        worker.wait_for(how)
+    worker.wait()
+    first = result.parent.parent.parent
+    with pytest.raises(WorkerLostError):
+        first.get(timeout=WAIT)
+    site.wait_queue(depth=1, in_flight=0)
+    gate.touch()
+    site.worker("-c", "1")
+    for one in (result, result.parent, result.parent.parent):
+        with pytest.raises((WorkerLostError, ChordError)):
+            one.get(timeout=WAIT)
+    told = {"begin cold", f"mourned {first.id}", f"buried {first.id} WorkerLostError"}
+    until(lambda: told <= set(site.written()), f"{told} in {site.written()}")
+    site.wait_queue(depth=0, in_flight=0, dead=0)
+    assert "end cold" not in site.written()
+    assert first.state == "FAILURE"

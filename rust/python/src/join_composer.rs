@@ -142,7 +142,8 @@ impl JoinComposer {
             if called.iter().any(|id| **id == *message.id) {
                 let read = Message::decode(&message.data).map_err(|e| errors::to_python(py, &e))?;
                 let end = Box::from(&*end);
-                composed.calls.push(ErrorCall { message: read.compact(message.data), end });
+                let (queue, message) = (message.queue, read.compact(message.data));
+                composed.calls.push(ErrorCall { message, queue, end });
             } else {
                 composed.follow.push(message);
             }

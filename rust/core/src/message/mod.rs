@@ -16,6 +16,7 @@ pub(crate) mod repr;
 mod body;
 mod list;
 mod revoked;
+mod ended;
 mod compression;
 
 #[cfg(test)]

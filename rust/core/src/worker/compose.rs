@@ -1,6 +1,8 @@
 //! The port to who composes what follows a join that is complete. That is Python, which knows tasks,
 //! routes and signatures; this loop knows bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{
@@ -51,6 +53,8 @@ pub struct Composed {
 pub struct ErrorCall {
     /// A message, compact, whose error callbacks these are.
     pub message: Bytes,
+    /// The queue of its task.
+    pub queue: Arc<str>,
     /// What happened; see [`Call::ended`](crate::pool::Call::ended).
     pub end: Box<[u8]>,
 }

@@ -140,13 +140,6 @@ impl Flush {
         self.joining.set_composer(composer);
     }
 
-    /// What follows a join is not published here: its claim is given back. What must not run again is
-    /// settled, the other messages stay held.
-    pub(super) fn give_back(&mut self, completed: Box<Completed>) {
-        let settled = self.joining.give_back(completed);
-        self.ready.extend(settled.into_iter().filter_map(|after| after.settlement));
-    }
-
     /// What follows a join can never be published.
     pub(super) fn lost_join(&mut self, completed: Box<Completed>, error: &Error) {
         self.joining.lost(completed, error);
@@ -263,11 +256,14 @@ impl Flush {
         let mut joins = Vec::new();
         let mut given_up = Vec::with_capacity(self.outbox.len() + kept.records.len());
         for Entry { follow, record, mut after, .. } in self.outbox.give_up() {
-            joins.extend(after.join.take());
             if after.once {
                 self.ready.extend(after.settlement.take());
             }
-            given_up.push(GivenUp { record, follow, held: after.settlement.is_some() });
+            let join = after.join.take();
+            let held =
+                after.settlement.is_some() || join.as_ref().is_some_and(|join| join.runs_again());
+            joins.extend(join);
+            given_up.push(GivenUp { record, follow, held });
         }
         for (record, after) in kept.records.into_iter().zip(kept.after) {
             let mut settlement = after.settlement;

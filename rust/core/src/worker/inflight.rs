@@ -91,7 +91,7 @@ pub struct Request {
     /// When the loop heard of that, by its own clock. Read by recovery.
     pub seen: Option<Micros>,
     /// Set when the task has ended without a word from whoever ran it and the call under way only
-    /// tells what follows (see `outcome`).
+    /// tells what follows (see `telling`).
     pub ended: Option<Box<Ended>>,
 }
 
@@ -107,9 +107,9 @@ pub struct Ended {
 }
 
 impl Request {
-    /// Whether the call only tells of the failure of a chord: it has no message of its own.
-    pub(super) fn tells_chord(&self) -> bool {
-        self.ended.as_ref().is_some_and(|ended| ended.chord.is_some())
+    /// Whether the call only tells of an end, and has no message that another worker could get.
+    pub(super) fn is_unheld(&self) -> bool {
+        self.ended.as_ref().is_some_and(|ended| ended.settle.is_none())
     }
 }
 

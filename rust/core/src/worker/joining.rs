@@ -164,7 +164,7 @@ impl Joining {
 
     /// Gives one claim back; what must be settled all the same. The other messages stay held, so that
     /// their tasks run again and complete the join.
-    pub(super) fn give_back(&mut self, mut completed: Box<Completed>) -> Vec<SettleAfter> {
+    fn give_back(&mut self, mut completed: Box<Completed>) -> Vec<SettleAfter> {
         let after = std::mem::take(&mut completed.after);
         let (once, again): (Vec<_>, Vec<_>) = after.into_iter().partition(|after| after.once);
         if again.iter().all(|after| after.settlement.is_none()) {
@@ -305,6 +305,16 @@ impl Completed {
     /// Whether its claim may have lapsed before what follows is published.
     pub(super) fn is_stale(&self, now: Micros) -> bool {
         now >= self.claimed_at + CLAIM_MS * 1_000 / 2
+    }
+
+    /// For how long its claim stands certainly, in microseconds.
+    pub(super) fn claim_left(&self, now: Micros) -> Micros {
+        (self.claimed_at + CLAIM_MS * 1_000).saturating_sub(now)
+    }
+
+    /// Whether the message of a member is still held that may run again.
+    pub(super) fn runs_again(&self) -> bool {
+        self.after.iter().any(|after| !after.once && after.settlement.is_some())
     }
 
     /// Adds the messages that are settled after it.

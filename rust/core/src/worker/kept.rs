@@ -75,7 +75,8 @@ pub(super) struct GivenUp {
     pub(super) record: Option<Record>,
     /// The messages that are not known to be published.
     pub(super) follow: Vec<FollowUp>,
-    /// Whether its message is still held, and so goes back to its queue.
+    /// Whether its message is still held, or that of a member of the join that it follows, and so goes
+    /// back to its queue.
     pub(super) held: bool,
 }
 

@@ -10,7 +10,7 @@
 //! finished batch of results or settlements, the clock. It lets the news change its state, then
 //! takes one turn: what is due becomes ready, what is ready is dispatched, the window decides about
 //! a fetch, gathered batches leave. The stations are pure modules; this one and `receive`,
-//! `outcome`, `control`, `recovery`, `outage` and `stop` are the only ones that touch the whole
+//! `outcome`, `telling`, `chords`, `control`, `recovery`, `outage` and `stop` are the only ones that touch the whole
 //! state. Connection and flush are polled inside this task: a fetch blocks while settlements go on,
 //! without channels, locks or wake-ups between tasks. The price is that whatever the loop does in
 //! one turn must be short.
@@ -33,6 +33,8 @@ mod control;
 mod population;
 mod revoking;
 mod outcome;
+mod telling;
+mod chords;
 mod document;
 mod flush;
 mod kept;

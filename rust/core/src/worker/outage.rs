@@ -20,7 +20,7 @@ use crate::{
         inflight::{Place, Request},
         kept::Refused,
         outbox::Entry,
-        settle, task_log,
+        settle,
     },
 };
 
@@ -354,7 +354,7 @@ impl Worker {
         }
         let mut kept = VecDeque::new();
         for key in lost {
-            if self.inflight.get(key).is_some_and(Request::tells_chord) {
+            if self.inflight.get(key).is_some_and(Request::is_unheld) {
                 kept.push_back(key);
             } else {
                 self.forget(key);
@@ -367,12 +367,9 @@ impl Worker {
         self.pool.recall();
     }
 
-    /// Drops a request whose message others have, and says so of one whose message nobody has.
+    /// Drops a request whose message others have.
     pub(super) fn forget(&mut self, key: u64) {
-        let Some(request) = self.inflight.remove(key) else { return };
-        if request.ended.as_ref().is_some_and(|ended| ended.settle.is_none()) {
-            task_log::not_told(self.shown(&request), &request.id);
-        }
+        self.inflight.remove(key);
     }
 }
 

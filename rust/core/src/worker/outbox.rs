@@ -22,7 +22,7 @@ use crate::{
     result::{JoinClaim, Record, ResultStore},
     worker::{
         kept::SettleAfter,
-        publishing::{Answers, Reply, publish, publish_lone},
+        publishing::{Answers, Reply, attempt, publish, publish_lone},
         retry::Retry,
     },
 };
@@ -175,14 +175,17 @@ impl Outbox {
         }
         let claim = batch.first().and_then(|entry| entry.stale(now)).cloned();
         let claim = claim.zip(self.results.clone());
+        // A claim that is renewed first lasts for longer than any attempt.
+        let lefts = batch.iter().filter_map(|entry| entry.claim_left(now));
+        let attempt = attempt(lefts.min().filter(|_| claim.is_none()));
         let lone = consumer.filter(|_| claim.is_none()).and_then(|consumer| {
             let [Entry { follow, refusals: 0, retry: None, .. }] = &batch[..] else { return None };
             let [message] = &follow[..] else { return None };
-            self.retry.is_first().then(|| publish_lone(consumer, message))?
+            self.retry.is_first().then(|| publish_lone(consumer, message, attempt))?
         });
         let reply = lone.unwrap_or_else(|| {
             let follow = batch.iter().flat_map(|entry| &entry.follow).cloned().collect();
-            publish(Arc::clone(&self.broker), claim, follow)
+            publish(Arc::clone(&self.broker), claim, follow, attempt)
         });
         self.sending = Some((batch, reply));
     }
@@ -346,6 +349,11 @@ impl Entry {
     fn stale(&self, now: Micros) -> Option<&JoinClaim> {
         let join = self.after.join.as_deref().filter(|join| join.is_stale(now))?;
         Some(&join.joined)
+    }
+
+    /// For how long the claim of the join that these messages follow stands.
+    fn claim_left(&self, now: Micros) -> Option<Micros> {
+        self.after.join.as_deref().map(|join| join.claim_left(now))
     }
 
     /// When it may be sent, if it was refused.

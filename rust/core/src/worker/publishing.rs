@@ -13,16 +13,18 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
     broker::{Answer, Broker, Consumer, Outgoing, answer},
-    clock,
+    clock::{self, Micros},
     error::{Error, ErrorKind, Result},
     future::BoxFuture,
     message::{Encoding, Message},
     pool::FollowUp,
-    result::{JoinClaim, ResultStore},
+    result::{JoinClaim, ResultStore, join::CLAIM_MS},
 };
 
 /// What one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
+// A claim that is renewed first outlives the attempt.
+const _: () = assert!(ATTEMPT.as_millis() <= CLAIM_MS as u128);
 
 /// What the broker answered for each message of a batch, and the error about what it does not have.
 pub(super) struct Answers {
@@ -33,17 +35,24 @@ pub(super) struct Answers {
 /// The answers to what is being sent; `None` when it is another worker's to publish.
 pub(super) type Reply = BoxFuture<'static, Result<Option<Answers>>>;
 
+/// How long an attempt may take, when the claims under which it publishes stand for so many
+/// microseconds: another worker may publish the same when one has lapsed.
+pub(super) fn attempt(claims_left: Option<Micros>) -> Duration {
+    claims_left.map_or(ATTEMPT, |left| ATTEMPT.min(Duration::from_micros(left)))
+}
+
 /// Publishes a batch on a thread, after it has renewed the claim under which it may.
 pub(super) fn publish(
     broker: Arc<dyn Broker>,
     claim: Option<(JoinClaim, Arc<dyn ResultStore>)>,
     follow: Vec<FollowUp>,
+    attempt: Duration,
 ) -> Reply {
     Box::pin(async move {
         if follow.is_empty() {
             return Ok(Some(Answers { answers: Vec::new(), kept: Ok(()) }));
         }
-        let deadline = clock::instant() + ATTEMPT;
+        let deadline = clock::instant() + attempt;
         let work = move || {
             // A store that is away keeps everybody from taking over.
             if claim.is_some_and(|(claim, store)| !store.renew(&claim).unwrap_or(true)) {
@@ -59,11 +68,15 @@ pub(super) fn publish(
 }
 
 /// Publishes a message over the connection of a consumer; `None` where that does not take it.
-pub(super) fn publish_lone(consumer: &Arc<dyn Consumer>, follow: &FollowUp) -> Option<Reply> {
+pub(super) fn publish_lone(
+    consumer: &Arc<dyn Consumer>,
+    follow: &FollowUp,
+    attempt: Duration,
+) -> Option<Reply> {
     let reply = consumer.publish(&outgoing(follow.clone()).ok()?)?;
     Some(Box::pin(async move {
-        let Ok(done) = timeout(ATTEMPT, reply).await else {
-            let text = format!("no answer to a publish within `{}` seconds", ATTEMPT.as_secs());
+        let Ok(done) = timeout(attempt, reply).await else {
+            let text = format!("no answer to a publish within `{}` seconds", attempt.as_secs_f32());
             return Err(Error::new(ErrorKind::Connection, text));
         };
         done.map(|()| Some(Answers { answers: vec![Answer::Confirmed], kept: Ok(()) }))

@@ -71,6 +71,9 @@ impl Worker {
     }
 
     fn judge(&mut self, delivery: Delivery, message: &mut Message, now: Now) {
+        if let Some(end) = message.take_end() {
+            return self.left_by_another(delivery, message, end);
+        }
         let left = self.config.max_deliveries.saturating_sub(delivery.redeliveries);
         let revoked = self.is_unwanted(message, now);
         match triage::triage(message, (left, revoked), now.wall, &self.registry) {

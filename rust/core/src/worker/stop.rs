@@ -8,15 +8,15 @@ use std::{collections::VecDeque, task::Poll, time::Duration};
 
 use crate::{
     broker::Settle,
-    error::Result,
+    error::{Error, ErrorKind, Result},
     message::Message,
     pool::{FollowUp, Lost},
-    result::State,
+    result::{Record, State},
     worker::{
         Now, Worker,
         inflight::{Place, Request},
         kept::{GivenUp, SettleAfter},
-        settle,
+        settle::{self, Context},
         shutdown::{Step, Stop},
         suspect::Suspects,
     },
@@ -54,7 +54,7 @@ impl Worker {
     pub(super) fn hand_back(&mut self, key: u64) {
         let Some(request) = self.inflight.remove(key) else { return };
         if request.ended.is_some() {
-            self.not_told(request);
+            self.leave_to_another(request);
         } else if request.lease == self.lease {
             self.give(request.tag, Settle::HandBack);
         }
@@ -77,8 +77,8 @@ impl Worker {
             tracing::warn!("the pool did not end in time");
         }
         for key in self.inflight.keys(|_| true) {
-            if let Some(request) = self.inflight.remove(key).filter(Request::tells_chord) {
-                self.not_told(request);
+            if let Some(request) = self.inflight.remove(key).filter(Request::is_unheld) {
+                self.leave_to_another(request);
             }
         }
         self.give_up_results();
@@ -137,6 +137,11 @@ impl Worker {
             for message in &follow {
                 log_unpublished(message, held);
             }
+            if !held && record.as_ref().is_none_or(|record| record.state != State::Retry) {
+                for message in follow.iter().filter_map(|one| Message::decode(&one.data).ok()) {
+                    self.flush.push(self.given_up(&message, now), SettleAfter::default());
+                }
+            }
             let Some(record) = record else { continue };
             let (task_id, state) = (record.id.as_str(), record.state.as_str());
             if held {
@@ -153,6 +158,16 @@ impl Worker {
                 tracing::error!(task_id, state, "a result could not be stored, it is lost");
             }
         }
+    }
+
+    /// How a task ends whose message follows another and is lost. What was to follow it in its turn is
+    /// not known here.
+    fn given_up(&self, message: &Message, now: i64) -> Option<Record> {
+        let error =
+            Error::new(ErrorKind::Connection, "the worker ended before it could publish it");
+        let context = Context { now, ..self.context(self.now()) };
+        let lost = !message.has_end();
+        settle::unpublished(message, &error, context).store.filter(|_| lost)
     }
 
     /// Gives back what has not begun, but for what only tells of an end and still can.

@@ -75,6 +75,8 @@ pub(crate) struct Flaky {
     pub(crate) retained: Mutex<Vec<Vec<u64>>>,
     /// How often somebody tried to connect.
     pub(crate) attempts: AtomicU64,
+    /// When something was to be published, and how long that was to take at most.
+    published: Mutex<Vec<(Instant, Duration)>>,
 }
 
 impl Flaky {
@@ -93,6 +95,7 @@ impl Flaky {
             settled: Mutex::default(),
             retained: Mutex::default(),
             attempts: AtomicU64::new(0),
+            published: Mutex::default(),
         })
     }
 
@@ -120,6 +123,11 @@ impl Flaky {
     /// Refuses what is published with this error, or not.
     pub(crate) fn refuse_publish(&self, kind: Option<ErrorKind>) {
         self.faults.lock().expect("whole").publish = kind;
+    }
+
+    /// When each attempt to publish began, and how long it was to take at most.
+    pub(crate) fn attempts_to_publish(&self) -> Vec<(Instant, Duration)> {
+        self.published.lock().expect("whole").clone()
     }
 
     /// Has no queue for the message of this task.
@@ -213,6 +221,8 @@ pub(crate) struct Cable(pub(crate) Arc<Flaky>);
 
 impl Broker for Cable {
     fn publish(&self, batch: &[Outgoing], deadline: std::time::Instant) -> Result<Vec<Answer>> {
+        let left = deadline.saturating_duration_since(clock::instant());
+        self.0.published.lock().expect("whole").push((Instant::now(), left));
         if let Some(kind) = self.0.faults.lock().expect("whole").publish {
             return Err(Error::new(kind, "refused"));
         }
@@ -418,7 +428,8 @@ struct Run {
 
 /// Composes what follows joins: `after-<group>`, which runs what is said in the embed of the member
 /// that completes it in the place of a body; `garbled` cannot be composed, `hostile` not even ended,
-/// `unreachable` needs a server that is away, and `pair` is two messages.
+/// `unreachable` needs a server that is away, `pair` is two messages, and `within` is the first member
+/// of the chord `outer`.
 struct ScriptedComposer(Arc<Oracle>);
 
 impl Composer for ScriptedComposer {
@@ -450,13 +461,19 @@ impl Composer for ScriptedComposer {
         let id = format!("after-{group}");
         if failed {
             let document = Bytes::from_static(b"unrun");
-            let end =
-                |id| EndedTask { id, revoked: false, document: document.clone(), member: None };
+            let within = script == "within" && group != "outer";
+            let end = |id| EndedTask {
+                id,
+                revoked: false,
+                document: document.clone(),
+                member: within.then(|| ("outer".to_owned(), Some(0))),
+            };
             let more = (script == "pair").then(|| end(format!("{id}-2")));
             let ended = [end(id.clone())].into_iter().chain(more).collect();
             let message = message(&id, "early", "0 ok").encode(Encoding::Compact);
-            let end = Box::from(&br#"{"state": "FAILURE", "exc_type": "ChordError"}"#[..]);
-            let calls = vec![ErrorCall { message, end }];
+            let end = br#"{"state": "FAILURE", "exc_type": "ChordError", "exc_message": [], "exc_module": "celery.exceptions"}"#;
+            let end = Box::from(&end[..]);
+            let calls = vec![ErrorCall { message, queue: QUEUE.into(), end }];
             return Ok(Composed { ended, calls, ..Composed::default() });
         }
         let ids = if script == "pair" { vec![id.clone(), format!("{id}-2")] } else { vec![id] };
@@ -506,6 +523,7 @@ impl ScriptedPool {
                 Some("followed") => "told followed",
                 Some("deadly") => "die",
                 Some("harmful") if !again => "die",
+                Some("beside") if !self.oracle.begun().contains(&told.replace('"', "")) => "beside",
                 _ => "ignore",
             };
             return self.tell(call.key, told.replace('"', ""), end);
@@ -560,6 +578,10 @@ impl ScriptedPool {
             "die" => {
                 let why = Lost::Died("signal 9 (SIGKILL)".into());
                 return self.news.push(PoolNews::Lost { key: run.key, pid: 0, why });
+            }
+            "beside" => {
+                let why = Lost::Beside;
+                return self.news.push(PoolNews::Lost { key: run.key, pid: 7, why });
             }
             "break" => {
                 self.broken = true;

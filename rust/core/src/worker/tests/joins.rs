@@ -352,3 +352,66 @@ async fn a_worker_that_is_killed_leaves_the_error_callbacks_of_a_chord_to_anothe
         lab.stop(Stop::Cold).await.expect("a clean end");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_error_callbacks_of_a_chord_in_a_chord_are_called_once_each() {
+    let lab = Lab::new(config());
+    lab.results.declare(&Join { id: "outer".into(), size: 1, expires_ms: None }).expect("memory");
+    chord(&lab, "g", "within", &[("late", "0 fail")]);
+    lab.oracle.until(|o| o.ended().contains(&"after-outer FAILURE ChordError".to_owned())).await;
+    until_closed(&lab, "g").await;
+    until_closed(&lab, "outer").await;
+    lab.until_idle().await;
+    let mut begun = lab.oracle.begun();
+    begun.sort();
+    let told = [
+        "after-g FAILURE ChordError",
+        "after-outer FAILURE ChordError",
+        "g failed g-0",
+        "g-0",
+        "outer failed after-g",
+    ];
+    assert_eq!(begun, told);
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_stop_leaves_the_error_callbacks_of_a_chord_of_early_acked_members_to_another() {
+    let lab = Lab::new(config());
+    chord(&lab, "g", "0 ok", &[("early", "0 fail")]);
+    lab.broker.put(&[message("x", "early", "forever ok"), message("y", "early", "forever ok")]);
+    while lab.document("after-g").is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let told = "after-g FAILURE ChordError".to_owned();
+    assert!(!lab.oracle.begun().contains(&told));
+    let (broker, results) = (Arc::clone(&lab.broker), Arc::clone(&lab.results));
+    lab.stop(Stop::Cold).await.expect("a clean end");
+    assert_eq!(results.members("g", usize::MAX).expect("memory"), [], "the join is closed");
+    let lab = Lab::over(&broker, results, config());
+    lab.oracle.until(|o| o.ended().contains(&told)).await;
+    lab.until_idle().await;
+    assert_eq!(lab.oracle.begun(), [told]);
+    assert_eq!(lab.document("after-g").as_deref(), Some("unrun"));
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_attempt_to_publish_a_body_outlives_the_claim() {
+    let lab = Lab::new(config());
+    lab.broker.refuse_publish(Some(ErrorKind::Connection));
+    chord(&lab, "g", "0 ok", &[("late", "0 ok")]);
+    lab.oracle.until(|o| o.begun().contains(&"g null".to_owned())).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let claim = Duration::from_millis(CLAIM_MS);
+    let attempts = lab.broker.attempts_to_publish();
+    let (first, _) = attempts[0];
+    assert!(attempts.len() > 2, "{attempts:?}");
+    for (at, left) in &attempts {
+        assert!(*at - first + *left <= claim, "{attempts:?}");
+    }
+    lab.broker.refuse_publish(None);
+    lab.until_idle().await;
+    assert_eq!(lab.document("after-g").as_deref(), Some("ok"));
+    lab.stop(Stop::Warm).await.expect("a clean end");
+}

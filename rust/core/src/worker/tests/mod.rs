@@ -13,3 +13,4 @@ mod outcomes;
 mod stopping;
 mod stores;
 mod timing;
+mod untold;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::fake::{Lab, config, message, wall_us};
 use crate::{
     config::{Prefetch, TaskSpec},
-    worker::{Command, Stop},
+    worker::Stop,
 };
 
 #[tokio::test(start_paused = true)]
@@ -141,48 +141,6 @@ async fn a_stop_does_not_hand_back_what_has_ended() {
     let broker = std::sync::Arc::clone(&lab.broker);
     lab.stop(Stop::Warm).await.expect("a clean end");
     assert_eq!(broker.figures().depth, 2, "only what had not begun goes back");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_cold_stop_hands_back_a_late_one_that_has_ended_when_its_callbacks_are_not_told() {
-    let lab = Lab::new(config());
-    let long: Vec<_> = (0..4).map(|n| message(&format!("long{n}"), "early", "100 ok")).collect();
-    let mut x = message("x", "late", "0 ok");
-    x.body = Bytes::from_static(br#"[[], {}, {"errbacks": [{"task": "e"}]}]"#);
-    x.headers.expires = Some(wall_us() - 1);
-    lab.broker.put(&long);
-    lab.oracle.until(|o| o.begun().len() == 2).await;
-    lab.broker.put(&[x]);
-    while lab.document("x").is_none() {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
-    let broker = std::sync::Arc::clone(&lab.broker);
-    lab.stop(Stop::Cold).await.expect("a clean end");
-    let mut back = broker.take_all().await;
-    back.sort();
-    assert_eq!(back, ["long2", "long3", "x"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_cold_stop_leaves_what_was_revoked_and_not_told_to_a_worker_that_does_not_know() {
-    let lab = Lab::new(config());
-    let long: Vec<_> =
-        (0..4).map(|n| message(&format!("long{n}"), "early", "forever ok")).collect();
-    let mut x = message("x", "late", "0 ok");
-    x.body = Bytes::from_static(br#"[[], {}, {"chain": [{"task": "e"}]}]"#);
-    lab.broker.put(&long);
-    lab.oracle.until(|o| o.begun().len() == 2).await;
-    lab.broker.put(&[x]);
-    let ids = vec!["x".into()];
-    lab.handle.ask(|reply| Command::Revoke { ids, terminate: None, reply }).await.expect("done");
-    while lab.document("x").is_none() {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
-    let other = Lab::beside(&lab, config());
-    lab.stop(Stop::Cold).await.expect("a clean end");
-    other.oracle.until(|o| o.ended().iter().any(|id| id.starts_with('x'))).await;
-    assert!(other.oracle.begun().contains(&"x REVOKED TaskRevokedError".to_owned()));
-    assert!(!other.oracle.begun().contains(&"x".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
