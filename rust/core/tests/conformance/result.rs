@@ -8,7 +8,8 @@ use std::{sync::Arc, thread, time::Duration};
 use bytes::Bytes;
 use taskcore::{
     ErrorKind, clock,
-    result::{GROUP_PREFIX, Origin, REPLY_PREFIX, Record, ResultStore, State},
+    message::Compression,
+    result::{GROUP_PREFIX, Origin, REPLY_PREFIX, Record, ResultStore, State, record::compressed},
 };
 
 pub(crate) use self::join::*;
@@ -30,6 +31,7 @@ macro_rules! result_suite {
     ($adapter:ident, $start:path) => {
         $crate::result_suite!(@ $adapter, $start,
             what_is_stored_is_read, many_in_order, unknown_is_none, later_states_replace, success_is_final, a_late_retry_undoes_no_end,
+            what_is_compressed_is_as_final,
             failure_may_be_replaced,
             success_is_final_within_a_batch, put_writes, forget_drops, expired_is_gone, cleanup_deletes_expired, no_expiry_is_kept,
             wait_returns_what_is_there, wait_is_woken_by_a_worker, wait_is_woken_for_a_fresh_task,
@@ -156,6 +158,44 @@ pub(crate) fn a_late_retry_undoes_no_end(s: &impl Stores) {
             store(&*handle, &[record(&id, late.clone(), "late")]);
             s.store().put(&record(&id, late, "late")).unwrap();
             assert_eq!(get(&*handle, &id), Some(done.document.clone()));
+        }
+    }
+}
+
+pub(crate) fn what_is_compressed_is_as_final(h: &impl Stores) {
+    let s = h.store();
+    let record = |id: &str, state, note| {
+        let made = record(id, state, note);
+        let document = compressed(Compression::Zlib, &made.document);
+        Record { document, ..made }
+    };
+    // A batch of few and one of many are stored in two ways, and a client has a third.
+    for count in [1, 50] {
+        for (first, second, stays) in [
+            (State::Success, State::Failure, true),
+            (State::Success, State::Retry, true),
+            (State::Success, State::Success, true),
+            (State::Failure, State::Retry, true),
+            (State::Revoked, State::Started, true),
+            (State::Failure, State::Success, false),
+            (State::Retry, State::Success, false),
+            (State::Started, State::Failure, false),
+        ] {
+            let ids: Vec<_> = (0..count).map(|_| unique("t")).collect();
+            let all = |state: &State, note| {
+                ids.iter().map(|id| record(id, state.clone(), note)).collect::<Vec<_>>()
+            };
+            store(&*s, &all(&first, "first"));
+            store(&*s, &all(&second, "second"));
+            let what = format!("{first:?} {second:?} {count}");
+            let expected = if stays { all(&first, "first") } else { all(&second, "second") };
+            for one in &expected {
+                assert_eq!(get(&*s, &one.id).as_ref(), Some(&one.document), "{what}");
+            }
+            let client = all(&State::Failure, "third");
+            s.put(&client[0]).unwrap();
+            let now = get(&*s, &ids[0]).unwrap();
+            assert_eq!(now == expected[0].document, expected[0].state == State::Success, "{what}");
         }
     }
 }

@@ -160,17 +160,7 @@ impl ResultStore for RedisResults {
     }
 
     fn put(&self, record: &Record) -> Result<()> {
-        let call = self.store_call(std::iter::once(record));
-        let refused: Vec<usize> = self.pool.repeat("store a result", Self::soon(), |lease| {
-            match call.query(&mut lease.con) {
-                Err(error) if error.code() == Some("NOSCRIPT") => {
-                    store::load().exec(&mut lease.con)?;
-                    call.query(&mut lease.con)
-                }
-                done => done,
-            }
-        })?;
-        if refused.is_empty() { Ok(()) } else { Err(self.foreign(&record.id)) }
+        if self.store_one(record)? { Err(self.foreign(&record.id)) } else { Ok(()) }
     }
 
     fn get(&self, ids: &[&str]) -> Result<Vec<Option<Bytes>>> {

@@ -22,7 +22,10 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     redis_connection::{Multiplexed, is_full},
-    result::{REPLY_PREFIX, Record, Stored, encoded::is_json},
+    result::{
+        REPLY_PREFIX, Record, Stored,
+        encoded::{is_json, state_of},
+    },
 };
 
 /// So many records are stored by the script.
@@ -42,6 +45,37 @@ const SMALL: usize = 1 << 10;
 
 static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
 const SOURCE: &str = include_str!("store.lua");
+
+/// What [`STORE`] replies, with numbers from 1: the keys that hold a value of another type, and those
+/// whose documents it cannot judge.
+pub(super) type Reply = (Vec<usize>, Vec<(usize, Vec<u8>)>);
+
+/// Records on their way through [`STORE`], each with the document that it certainly replaces; empty for
+/// most.
+pub(super) struct Pending<'a> {
+    left: Vec<(usize, &'a Record, Vec<u8>)>,
+    refused: Vec<usize>,
+}
+
+impl<'a> Pending<'a> {
+    pub(super) fn new(records: impl Iterator<Item = &'a Record>) -> Self {
+        let left = records.enumerate().map(|(n, record)| (n, record, Vec::new())).collect();
+        Self { left, refused: Vec::new() }
+    }
+
+    /// Takes a reply. What the script could not judge is judged here, and left if it is to be stored in
+    /// the place of what was found; a document that has changed since comes back once more.
+    fn answered(&mut self, (foreign, unseen): Reply) {
+        let left = std::mem::take(&mut self.left);
+        self.refused.extend(foreign.into_iter().map(|n| left[n - 1].0));
+        for (n, found) in unseen {
+            let (index, record, _) = left[n - 1];
+            if state_of(&found).is_none_or(|state| state.yields_to(&record.state)) {
+                self.left.push((index, record, found));
+            }
+        }
+    }
+}
 
 /// Makes the server know the script.
 pub(super) fn load() -> Cmd {
@@ -95,21 +129,21 @@ impl RedisResults {
         Error::new(ErrorKind::Storage, text)
     }
 
-    /// The call that stores records of one time to live. Its reply are the numbers of those that
-    /// are refused, from 1.
-    pub(super) fn store_call<'a>(&self, records: impl Iterator<Item = &'a Record> + Clone) -> Cmd {
-        let (count, bytes) =
-            records.clone().fold((0, 0), |(n, bytes), r| (n + 1, bytes + r.document.len() + 128));
-        let mut call = Cmd::with_capacity(count * 5 + 4, bytes + 64);
+    /// The call that stores records of one time to live; `full` although the memory of the server is.
+    fn store_call(&self, pending: &Pending<'_>, full: bool) -> Cmd {
+        let records = || pending.left.iter().map(|(_, record, _)| *record);
+        let count = pending.left.len();
+        let bytes = records().map(|record| record.document.len() + 128).sum::<usize>();
+        let mut call = Cmd::with_capacity(count * 6 + 5, bytes + 64);
         call.arg("EVALSHA").arg(STORE.get_hash()).arg(count);
-        for record in records.clone() {
+        for record in records() {
             call.arg(self.key(&record.id));
         }
-        match records.clone().next().and_then(|record| record.expires_ms) {
+        match records().next().and_then(|record| record.expires_ms) {
             Some(ms) => call.arg(ms.max(1)),
             None => call.arg(""),
         };
-        for record in records {
+        for (_, record, replaced) in &pending.left {
             call.arg(&*record.document);
             match client(record) {
                 Some(to) => call.arg(self.reply_channel(to)),
@@ -120,14 +154,36 @@ impl RedisResults {
             } else {
                 call.arg("");
             }
-            call.arg(u8::from(record.state.is_ready()));
+            call.arg(u8::from(record.state.is_ready())).arg(&**replaced);
+        }
+        if full {
+            call.arg("full");
         }
         call
     }
 
+    /// Stores one record, blocking; whether it is refused.
+    pub(super) fn store_one(&self, record: &Record) -> Result<bool> {
+        self.pool.repeat("store a result", Self::soon(), |lease| {
+            let mut pending = Pending::new(std::iter::once(record));
+            while !pending.left.is_empty() {
+                let call = self.store_call(&pending, false);
+                let reply: Reply = match call.query(&mut lease.con) {
+                    Err(error) if error.code() == Some("NOSCRIPT") => {
+                        load().exec(&mut lease.con)?;
+                        call.query(&mut lease.con)?
+                    }
+                    done => done?,
+                };
+                pending.answered(reply);
+            }
+            Ok(!pending.refused.is_empty())
+        })
+    }
+
     /// Stores records by the script; which of them are refused.
     async fn store_few(&self, con: &mut Multiplexed, piece: &[Record]) -> RedisResult<Vec<usize>> {
-        self.run(con, &self.store_call(piece.iter())).await
+        self.run(con, Pending::new(piece.iter()), false).await
     }
 
     /// Stores the small records of a piece although the memory of the server is full, as `error`
@@ -146,19 +202,27 @@ impl RedisResults {
         if small.is_empty() {
             return Ok(Vec::new());
         }
-        let mut call = self.store_call(small.iter().map(|n| &piece[*n]));
-        call.arg("full");
-        let refused = self.run(con, &call).await?;
+        let pending = Pending::new(small.iter().map(|n| &piece[*n]));
+        let refused = self.run(con, pending, true).await?;
         Ok(refused.into_iter().map(|n| small[n]).collect())
     }
 
-    async fn run(&self, con: &mut Multiplexed, call: &Cmd) -> RedisResult<Vec<usize>> {
-        let mut reply: RedisResult<Vec<usize>> = call.query_async(con).await;
-        if reply.as_ref().is_err_and(|e| e.code() == Some("NOSCRIPT")) {
-            load().exec_async(con).await?;
-            reply = call.query_async(con).await;
+    async fn run(
+        &self,
+        con: &mut Multiplexed,
+        mut pending: Pending<'_>,
+        full: bool,
+    ) -> RedisResult<Vec<usize>> {
+        while !pending.left.is_empty() {
+            let call = self.store_call(&pending, full);
+            let mut reply: RedisResult<Reply> = call.query_async(con).await;
+            if reply.as_ref().is_err_and(|e| e.code() == Some("NOSCRIPT")) {
+                load().exec_async(con).await?;
+                reply = call.query_async(con).await;
+            }
+            pending.answered(reply?);
         }
-        reply.map(|numbers| numbers.into_iter().map(|n| n - 1).collect())
+        Ok(pending.refused)
     }
 
     /// Stores records by bare commands; which of them are refused.
@@ -181,7 +245,8 @@ impl RedisResults {
         if old.is_empty() {
             return Ok(Vec::new());
         }
-        let refused = self.run(con, &self.store_call(old.iter().map(|&n| &piece[n]))).await?;
+        let pending = Pending::new(old.iter().map(|&n| &piece[n]));
+        let refused = self.run(con, pending, false).await?;
         Ok(refused.into_iter().map(|n| old[n]).collect())
     }
 
