@@ -4,11 +4,13 @@ refuses to open."""
 import base64
 import datetime as dt
 import json
+import os
 from typing import Any
 
 import pytest
 
 from support.site import Site
+from support.wait import until
 from taskcore import AsyncResult, chord, group, serialize
 from taskcore.exceptions import (
     ChordError,
@@ -181,3 +183,41 @@ def test_json_of_the_user_s_own(site: Site) -> None:
             lost.get(timeout=WAIT)
     finally:
         serialize.unregister("sets")
+
+
+GREEDY = """
+import ctypes, os, sample
+
+app = sample.make(result_serializer="pickle", result_accept_content=["json", "pickle"])
+open_file = ctypes.PyDLL(None).open  # a call that does not let go of the interpreter
+
+
+@app.task(name="keep_interpreter")
+def keep_interpreter(path):
+    sample.write("begun")
+    os.close(open_file(path.encode(), os.O_RDONLY))
+    return "done"
+"""
+
+
+def test_whoever_keeps_the_interpreter_does_not_stop_the_worker(sqlite_site: Site) -> None:
+    site = sqlite_site
+    (site.folder / "greedy.py").write_text(GREEDY)
+    pipe = site.folder / "pipe"
+    os.mkfifo(pipe)
+    site.worker("-P", "threads", "-c", "2", app="greedy")
+    app = site.client(result_serializer="pickle", result_accept_content=["json", "pickle"])
+    kept = app.send_task("keep_interpreter", (str(pipe),), queue="taskcore")
+    until(lambda: site.written() == ["begun"], "the task to begin")
+    # Its result is the worker's own, and needs Python to be pickled.
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
+    expired = app.tasks["sample.add"].apply_async((1, 2), expires=past)
+    site.wait_queue(depth=0)
+    try:
+        assert app.control.broadcast("active", reply=True, limit=1, timeout=WAIT) != []
+    finally:
+        with pipe.open("w"):
+            pass
+    assert kept.get(timeout=WAIT) == "done"
+    with pytest.raises(Exception, match="expired"):
+        expired.get(timeout=WAIT)

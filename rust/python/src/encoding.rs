@@ -1,10 +1,17 @@
 //! Result documents in another encoding than plain JSON, which Python writes and reads.
 //!
 //! Whoever runs a task encodes its document; what the worker writes itself is JSON, as in any worker,
-//! and encoded on its way to the store ([`EncodedResults`]). There the members of joins are decoded as
-//! far as the worker must know how they ended; what they returned stays as it is.
+//! and encoded on its way to the store ([`EncodedResults`]), on a thread of its own: whoever holds the
+//! interpreter must not hold up the worker's loop. There the members of joins are decoded as far as the
+//! worker must know how they ended; what they returned stays as it is.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use bytes::Bytes;
 use pyo3::{
@@ -12,7 +19,7 @@ use pyo3::{
     types::{PyDict, PyList},
 };
 use taskcore::{
-    Error,
+    Error, ErrorKind,
     future::BoxFuture,
     message::Compression,
     result::{
@@ -23,6 +30,7 @@ use taskcore::{
         record,
     },
 };
+use tokio::task::spawn_blocking;
 
 use crate::{bridge, codec, errors};
 
@@ -122,19 +130,30 @@ impl ResultEncoding {
         self.object.bind(py).call_method1("decode", (&*data,))
     }
 
+    /// Whether a record is stored as it is.
+    fn keeps(&self, record: &Record) -> bool {
+        record.member.is_none() && !self.encodes(record)
+    }
+
+    /// Whether a record is the worker's own, which is in JSON.
+    fn encodes(&self, record: &Record) -> bool {
+        is_json(&record.document) && !self.is_like_json
+    }
+
     /// The record as it is stored.
     fn record(&self, py: Python<'_>, record: &Record) -> PyResult<Record> {
         let mut made = record.clone();
+        if self.keeps(record) {
+            return Ok(made);
+        }
         let decoded;
-        if is_json(&record.document) && !self.is_like_json {
+        if self.encodes(record) {
             decoded = codec::loads_json(py, &record.document)?;
             made.document = self.encode(&decoded)?;
-        } else if record.member.is_some() {
+        } else {
             let data = record::open(&record.document).map_err(|e| errors::to_python(py, &e))?;
             // This worker's own: whatever may be opened.
             decoded = self.object.bind(py).call_method1("reopen", (&*data,))?;
-        } else {
-            return Ok(made);
         }
         if let Some(member) = made.member.as_mut().filter(|_| record.state.is_ready()) {
             let (id, state) = (record.id.as_str(), record.state.as_str());
@@ -229,16 +248,20 @@ fn skeleton(state: &State) -> Bytes {
 pub(crate) struct EncodedResults {
     inner: Arc<dyn ResultStore>,
     encoding: Arc<ResultEncoding>,
+    /// How many threads are inside Python for it. Written by those, read by whoever ends the process.
+    inside: Arc<AtomicUsize>,
 }
 
 impl EncodedResults {
-    /// `store`, or one that encodes what is stored there.
+    /// `store`, or one that encodes what is stored there. `inside` counts the threads that are in Python
+    /// for that.
     pub(crate) fn around(
         store: Arc<dyn ResultStore>,
         encoding: Option<Arc<ResultEncoding>>,
+        inside: Arc<AtomicUsize>,
     ) -> Arc<dyn ResultStore> {
         match encoding {
-            Some(encoding) => Arc::new(Self { inner: store, encoding }),
+            Some(encoding) => Arc::new(Self { inner: store, encoding, inside }),
             None => store,
         }
     }
@@ -277,8 +300,21 @@ impl Joins for EncodedResults {
 impl ResultStore for EncodedResults {
     fn store<'a>(&'a self, batch: &'a [Record]) -> BoxFuture<'a, Result<Stored, Error>> {
         Box::pin(async move {
-            let batch = self.encoding.records(batch);
-            self.inner.store(&batch).await
+            if batch.iter().all(|record| self.encoding.keeps(record)) {
+                return self.inner.store(batch).await;
+            }
+            let (encoding, inside) = (Arc::clone(&self.encoding), Arc::clone(&self.inside));
+            let batch = batch.to_vec();
+            let work = move || {
+                inside.fetch_add(1, Ordering::SeqCst);
+                let made = encoding.records(&batch);
+                inside.fetch_sub(1, Ordering::SeqCst);
+                made
+            };
+            let made = spawn_blocking(work).await.map_err(|e| {
+                Error::caused(ErrorKind::Internal, "the encoding of results was broken off", e)
+            })?;
+            self.inner.store(&made).await
         })
     }
 

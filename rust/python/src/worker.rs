@@ -160,26 +160,24 @@ impl Worker {
         };
         let argument = |e: Error| errors::argument(py, &e);
         let broker_options = text_options(Some(&attr(config, "broker_options")?))?;
-        let result_options = text_options(Some(&attr(config, "result_options")?))?;
-        let result_url: Option<String> = attr(config, "result_url")?;
         let url: String = attr(config, "broker_url")?;
         let log = log::open(settings.log_level, attr(config, "log_file")?)?;
         let encoding = ResultEncoding::of(executor)?;
+        let composer = JoinComposer::new(executor)?;
+        let composing = composer.inside();
+        let encoded = |store| EncodedResults::around(store, encoding, composer.inside());
         let broker = assemble::broker(&url, &broker_options).map_err(argument)?;
         let mailbox = MailboxParts::of(config, program.as_ref(), &broker)?;
         let http = HttpParts::of(config, &broker)?;
         let http_address = http.as_ref().map(HttpParts::address);
-        let store = result_url
-            .map(|url| assemble::results(&url, &result_options))
-            .transpose()
-            .map_err(argument)?;
+        let store = result_store(config)?;
         let parts = Parts {
             events: (broker.clone(), events),
             broker,
-            results: store.clone().map(|store| EncodedResults::around(store, encoding)),
+            results: store.clone().map(encoded),
             store,
             http,
-            composer: JoinComposer::new(executor)?,
+            composer,
             config: WorkerConfig {
                 awaits_revoked: mailbox.is_some(),
                 ..settings.finish(config, specs)?
@@ -191,7 +189,7 @@ impl Worker {
         Ok(Self {
             solo,
             inside,
-            composing: parts.composer.inside(),
+            composing,
             phase: Mutex::new(Phase::Made(Box::new((parts, log)))),
             end: Arc::default(),
             executor: executor.clone().unbind(),
@@ -448,6 +446,14 @@ fn pool(
             return Err(errors::value(text));
         }
     })
+}
+
+/// Where results are kept, if anywhere.
+fn result_store(config: &Bound<'_, PyAny>) -> PyResult<Option<Arc<dyn ResultStore>>> {
+    let url: Option<String> = attr(config, "result_url")?;
+    let options = text_options(Some(&attr(config, "result_options")?))?;
+    let store = url.map(|url| assemble::results(&url, &options)).transpose();
+    store.map_err(|e| errors::argument(config.py(), &e))
 }
 
 /// A loop that has begun, and the mailbox that it has.
