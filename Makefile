@@ -38,7 +38,7 @@ BENCH := $(VENV)/.bench-installed
 DOCS := $(VENV)/.docs-installed
 
 .PHONY: help setup wheel demo test test-rust test-python lint lint-rust lint-python docs bench soak chaos fuzz format clean \
-	need-python need-rust need-redis
+	need-python need-rust need-redis need-rabbitmq
 
 help: ## this list
 	@echo "taskcore: make TARGET"
@@ -61,12 +61,12 @@ demo: $(WHEEL) ## a thousand real tasks through two worker processes; BROKER=red
 
 test: test-rust test-python ## all tests: cargo, then pytest through the installed wheel
 
-test-rust: need-rust need-redis
+test-rust: need-rust need-redis need-rabbitmq
 	@echo "building the Rust tests: some minutes the first time"
 	cargo test --workspace --no-run
 	cargo test --workspace --quiet
 
-test-python: $(DEV) $(WHEEL) need-redis
+test-python: $(DEV) $(WHEEL) need-redis need-rabbitmq
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 lint: lint-rust lint-python ## formatting, clippy, ruff, types, the stub, import contracts, and the longest pieces
@@ -144,6 +144,11 @@ need-redis:
 	@$(call debian,command -v redis-server,redis-server)
 	@command -v redis-server >/dev/null \
 		|| echo "missing: redis-server; what needs it is skipped (on Debian: apt-get install redis-server)" >&2
+
+need-rabbitmq:
+	@$(call debian,test -x /usr/lib/rabbitmq/bin/rabbitmq-server,rabbitmq-server)
+	@test -x /usr/lib/rabbitmq/bin/rabbitmq-server \
+		|| echo "missing: rabbitmq-server; what needs it is skipped (on Debian: apt-get install rabbitmq-server)" >&2
 
 $(BIN)/python: | need-python
 	@echo "creating the virtual environment $(VENV)"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.rabbitmq_server import RabbitServer
 from support.redis_server import RedisServer
 from support.site import Site
 
@@ -37,6 +38,21 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always").start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """One RabbitMQ for the whole run; tests take a virtual host each, see `rabbit_site`."""
+    server = RabbitServer(tmp_path_factory.mktemp("rabbitmq")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def rabbit_site(rabbitmq_server: RabbitServer, redis_url: str, tmp_path: Path) -> Iterator[Site]:
+    """An app on RabbitMQ whose results are in Redis."""
+    with Site(tmp_path, rabbitmq_server.new_url(), redis_url) as made:
+        yield made
 
 
 @pytest.fixture(params=["sqlite", "redis"])

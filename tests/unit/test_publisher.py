@@ -154,8 +154,8 @@ def test_a_url_that_is_none(url: str) -> None:
 
 
 def test_what_this_version_does_not_do_is_said() -> None:
-    with pytest.raises(NotSupportedError, match="no adapter for `amqp`"):
-        _core.Publisher("amqp://guest@localhost")
+    with pytest.raises(NotSupportedError, match="no adapter for `sqs`"):
+        _core.Publisher("sqs://guest@localhost")
     with pytest.raises(ValueError, match="unknown option `nothing`"):
         _core.Publisher("memory://", options={"nothing": 1})
     with pytest.raises(TypeError, match="option `x` is a `list`"):

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     broker::{
         Adapter, QueueOrder,
+        amqp::{AmqpBroker, AmqpOptions},
         memory::MemoryBroker,
         redis::{RedisBroker, RedisOptions},
         sqlite::SqliteBroker,
@@ -31,6 +32,9 @@ const KEYPREFIX: &str = "global_keyprefix";
 
 /// How much a commit to a database file survives.
 const DURABILITY: &str = "durability";
+
+/// The type of the queues in which delayed messages wait in RabbitMQ.
+const DELAY_QUEUE_TYPE: &str = "native_delayed_delivery_queue_type";
 
 /// kombu's option: how the queues of a worker share it. Every broker knows it.
 const QUEUE_ORDER: &str = "queue_order_strategy";
@@ -78,6 +82,12 @@ pub fn broker(url: &str, options: &Options) -> Result<Arc<dyn Adapter>> {
             let options = RedisOptions { global_keyprefix: text(options, KEYPREFIX) };
             Ok(Arc::new(RedisBroker::new(&target, &redacted, &options)?))
         }
+        Target::Amqp(urls) => {
+            only(options, &[DELAY_QUEUE_TYPE], "amqp")?;
+            let delay_queue_type =
+                options.get(DELAY_QUEUE_TYPE).map_or("quorum", String::as_str).to_owned();
+            Ok(Arc::new(AmqpBroker::new(urls, &redacted, &AmqpOptions { delay_queue_type })?))
+        }
     }
 }
 
@@ -100,6 +110,12 @@ pub fn results(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>> {
             let options = RedisResultOptions { global_keyprefix: text(options, KEYPREFIX) };
             Ok(Arc::new(RedisResults::new(&target, &redacted, &options)?))
         }
+        Target::Amqp(_) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "results cannot be stored in `{redacted}`, expected a store such as `redis://` or `sqlite:///path`"
+            ),
+        )),
     }
 }
 
@@ -181,7 +197,7 @@ mod tests {
         let (kind, text) = refused("bogus://x", &[]);
         assert_eq!(kind, ErrorKind::Config);
         assert!(text.contains("`bogus`") && text.contains("sqlite://"), "{text}");
-        let (kind, text) = refused("amqp://guest:secret@host//", &[]);
+        let (kind, text) = refused("sqs://guest:secret@host//", &[]);
         assert_eq!(kind, ErrorKind::Unsupported);
         assert!(text.contains("this version") && !text.contains("secret"), "{text}");
         let (kind, text) = refused("memory://", &[("durability", "full")]);

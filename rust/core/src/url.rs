@@ -9,9 +9,13 @@
 //! known ones, because a silently ignored `ssl_ca_certs` misspelt is worse than a refusal. Every
 //! error shows the redacted URL, never the password.
 
+mod amqp;
+
 use std::path::PathBuf;
 
 use crate::error::{Error, ErrorKind, Result};
+
+pub use amqp::AmqpUrl;
 
 /// A parsed URL and how to show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,9 @@ pub enum Target {
     },
     /// `redis://`, `rediss://`, `redis+socket://`, `unix://`.
     Redis(Box<RedisUrl>),
+    /// `amqp://`, `amqps://`: one server, or several joined by `;` of which the first that answers
+    /// is used.
+    Amqp(Vec<AmqpUrl>),
 }
 
 /// How to reach a Redis server.
@@ -97,7 +104,7 @@ pub struct TlsFiles {
 }
 
 const MASK: &str = "**";
-const SCHEMES: &str = "`sqlite:///path`, `memory://`, `redis://host:port/db`, `rediss://`, `redis+socket:///path` or `unix:///path`";
+const SCHEMES: &str = "`sqlite:///path`, `memory://`, `redis://host:port/db`, `rediss://`, `redis+socket:///path`, `unix:///path`, `amqp://user:password@host:port/vhost` or `amqps://`";
 const REDIS_PARAMS: &str =
     "`db`, `virtual_host`, `ssl_cert_reqs`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile`";
 
@@ -124,6 +131,10 @@ impl BrokerUrl {
 /// The URL with every password in it replaced by `**`. Works on malformed URLs too: it would rather
 /// hide too much.
 pub fn redact(url: &str) -> String {
+    let several: Vec<&str> = url.split(';').collect();
+    if several.len() > 1 && several.iter().all(|one| one.contains("://")) {
+        return several.into_iter().map(redact).collect::<Vec<_>>().join(";");
+    }
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     if scheme.starts_with("sqlite") || scheme == "memory" {
         return url.to_owned();
@@ -161,6 +172,9 @@ fn unsupported<T>(text: impl Into<String>) -> Parsed<T> {
 }
 
 fn parse_target(url: &str) -> Parsed<Target> {
+    if amqp::is_scheme(url) {
+        return amqp::parse(url).map(Target::Amqp);
+    }
     let Some((scheme, rest)) = url.split_once("://") else {
         if matches!(url, "django-db" | "django-cache") {
             return unsupported(format!(
@@ -208,8 +222,7 @@ fn parse_target(url: &str) -> Parsed<Target> {
         }
         "redis" | "rediss" => parse_tcp(rest, &params, scheme == "rediss"),
         "redis+socket" | "unix" => parse_socket(rest, &params),
-        "sentinel" | "amqp" | "amqps" | "pyamqp" | "sqs" | "postgresql" | "rpc"
-        | "redis+cluster" => {
+        "sentinel" | "sqs" | "postgresql" | "rpc" | "redis+cluster" => {
             unsupported(format!("this version has no adapter for `{scheme}`; expected {SCHEMES}"))
         }
         _ if scheme.starts_with("db+") => unsupported(format!(
@@ -225,7 +238,7 @@ fn parse_tcp(rest: &str, params: &[(String, String)], tls: bool) -> Parsed<Targe
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (username, password, address) = parse_user(authority)?;
-    let (host, port) = parse_host(address)?;
+    let (host, port) = parse_host(address, 6379)?;
     let mut url = RedisUrl {
         endpoint: Endpoint::Tcp { host, port, tls },
         username,
@@ -275,8 +288,7 @@ fn parse_user(authority: &str) -> Parsed<(Option<String>, Option<String>, &str)>
     }
 }
 
-fn parse_host(address: &str) -> Parsed<(String, u16)> {
-    const PORT: u16 = 6379;
+fn parse_host(address: &str, default: u16) -> Parsed<(String, u16)> {
     let (host, port) = if let Some(rest) = address.strip_prefix('[') {
         match rest.split_once(']') {
             Some((host, "")) => (host, None),
@@ -294,7 +306,7 @@ fn parse_host(address: &str) -> Parsed<(String, u16)> {
         }
     };
     let port = match port {
-        None | Some("") => PORT,
+        None | Some("") => default,
         Some(text) => match text.parse::<u16>() {
             Ok(port) if port > 0 => port,
             _ => return malformed(format!("the port `{text}` is not a number from 1 to 65535")),
@@ -471,7 +483,8 @@ mod tests {
             ("redis://u:s3cret@h/0?frob=1", "`frob` is not a parameter"),
             ("redis://u:s3cret%zz@h/0", "two hexadecimal digits"),
             ("redys://u:s3cret@h/0", "`redys` is not a scheme"),
-            ("amqp://u:s3cret@h//", "no adapter for `amqp`"),
+            ("sqs://u:s3cret@h//", "no adapter for `sqs`"),
+            ("amqp://u:s3cret@h:port//", "port `port`"),
             ("db+postgresql://u:s3cret@h/x", "tables of a SQL database"),
             ("redis://u:s3c/ret@h/0", "is written `%2F`"),
             ("redis://u:s3c?ret@h/0", "is written `%2F`"),
@@ -490,6 +503,7 @@ mod tests {
         assert_eq!(redact("redis://u:pw@h/0"), "redis://u:**@h/0");
         assert_eq!(redact("redis://:p:w@h/0"), "redis://:**@h/0");
         assert_eq!(redact("redis://h/0"), "redis://h/0");
+        assert_eq!(redact("amqp://u:p@a//;amqp://v:q@b//"), "amqp://u:**@a//;amqp://v:**@b//");
         assert_eq!(redact("unix:///s?password=pw&db=1"), "unix:///s?password=**&db=1");
         assert_eq!(redact("sqlite:///a:b@c.db"), "sqlite:///a:b@c.db");
         assert!(!format!("{:?}", redis("redis://:hidden@h")).contains("hidden"));

@@ -35,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "broker::redis",
         &["error", "clock", "future", "url", "redis_connection", "message", "broker"],
     ),
+    ("broker::amqp", &["error", "clock", "fork", "future", "url", "message", "broker"]),
     ("result::memory", &["error", "clock", "future", "message", "result"]),
     ("result::sqlite", &["error", "clock", "future", "sqlite_store", "message", "result"]),
     (
@@ -63,6 +64,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "broker::memory",
             "broker::sqlite",
             "broker::redis",
+            "broker::amqp",
             "result::memory",
             "result::sqlite",
             "result::redis",

@@ -42,6 +42,7 @@ pub mod order;
 pub mod schedule;
 pub mod redis;
 pub mod sqlite;
+pub mod amqp;
 
 use std::{sync::Arc, time::Instant};
 

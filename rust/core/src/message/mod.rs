@@ -10,6 +10,7 @@ mod time;
 mod envelope;
 mod protocol1;
 mod compact;
+mod native;
 mod msgpack;
 pub mod pyjson;
 pub(crate) mod repr;
@@ -31,6 +32,7 @@ pub use compression::Compression;
 pub use headers::{Headers, Properties, Rare, TimeLimit};
 pub use list::List;
 pub use msgpack::MAX_DEPTH;
+pub use native::Native;
 pub use time::{format_iso, parse_iso};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -25,6 +25,13 @@ impl ByUrl {
     }
 }
 
+impl ByUrl {
+    /// All of a server, in which tests keep apart by the names of their queues.
+    pub(crate) fn whole(url: String) -> Self {
+        Self { url, options: Options::default(), _dir: None }
+    }
+}
+
 impl Harness for ByUrl {
     fn broker(&self) -> Arc<dyn Adapter> {
         assemble::broker(&self.url, &self.options).unwrap()

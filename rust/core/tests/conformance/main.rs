@@ -21,6 +21,7 @@ use std::{
 
 use taskcore::broker::Adapter;
 
+mod amqp;
 mod broadcast;
 mod broker;
 mod harness;

@@ -16,4 +16,4 @@ pub(super) use read::{HeaderSet, decode};
 pub(super) use write::encode;
 
 /// How the body crosses; some senders leave out the padding.
-const BASE64: GeneralPurpose = STANDARD_PAD_INDIFFERENT;
+pub(super) const BASE64: GeneralPurpose = STANDARD_PAD_INDIFFERENT;

@@ -151,6 +151,21 @@ proptest! {
     }
 
     #[test]
+    fn headers_say_what_the_envelope_says(m in message()) {
+        let envelope: Value = serde_json::from_slice(&m.encode(Encoding::Celery)).unwrap();
+        prop_assert_eq!(&Value::Object(m.header_map()), &envelope["headers"]);
+        let native = Native {
+            headers: m.header_map(),
+            properties: m.properties.clone(),
+            content_type: Some(m.content_type.to_string()),
+            content_encoding: Some(m.content_encoding.to_string()),
+            body: m.body.clone(),
+        };
+        prop_assert_eq!(&native.message().unwrap(), &m);
+        prop_assert_eq!(&Message::decode(&native.envelope()).unwrap(), &m);
+    }
+
+    #[test]
     fn damage_never_panics(m in message(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
         for encoding in [Encoding::Compact, Encoding::Celery] {
             let mut raw = m.encode(encoding).to_vec();

@@ -32,6 +32,7 @@ pub(crate) async fn capabilities_are_true(h: &impl Harness) {
         broker.dead(&queue, 1).map(drop),
         broker.replay(&queue, None).map(drop),
         broker.discard(&queue, None).map(drop),
+        broker.entries("schedule").map(drop),
         broker.broadcast(&[], soon()),
     ];
     for (answer, capability) in answers.into_iter().zip(Capability::ALL) {
