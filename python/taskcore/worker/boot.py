@@ -175,6 +175,10 @@ def run(
     warn_of_misconfiguration(config, specs)
     if app.conf["worker_enable_remote_control"]:
         config = config._replace(control=describe(app, config))
+        if config.broker_url.startswith(("amqp", "pyamqp")):
+            log_setup.logger.warning(
+                "remote control over RabbitMQ does not work yet: `worker_enable_remote_control=False` says that it is not needed"
+            )
     signals.worker_init.send(node)
     zygote = fork_zygote(app, config) if config.pool in FORKING else None
     if options.on_start is not None:
