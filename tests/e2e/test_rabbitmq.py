@@ -64,7 +64,8 @@ def test_a_worker_reconnects_when_its_connection_is_closed(
 ) -> None:
     worker = rabbit_site.worker()
     assert rabbit_site.task("add").delay(1).get(timeout=WAIT) == 2
-    rabbitmq_server.ctl("close_all_connections", "maintenance")
+    host = rabbit_site.broker.rpartition("/")[2]
+    rabbitmq_server.ctl("close_all_connections", "--vhost", host, "maintenance")
     worker.wait_for("maintenance")
     worker.wait_for("the broker is back")
     assert rabbit_site.task("add").delay(2).get(timeout=WAIT) == 3
