@@ -13,7 +13,7 @@ DIST := target/dist
 BROKER ?=
 ARGS ?=
 # How many tests run at the same time: most of them wait for processes, so there are more than processors.
-JOBS ?= 4
+JOBS ?= 3
 
 comma := ,
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from taskcore.config import settings
+from taskcore.config.names import resembled
 from taskcore.config.sources import new_name
 from taskcore.exceptions import ImproperlyConfigured
 
@@ -44,7 +45,8 @@ def parse(words: Iterable[str], command: str) -> dict[str, Any]:
         words: each `name=value`.
         command: whose settings those without a family are, as `worker`.
     Raises:
-        ImproperlyConfigured: a word that is no `name=value`, or a value that cannot be read.
+        ImproperlyConfigured: a word that is no `name=value`, a slip of the pen, or a value that
+            cannot be read.
     """
     found: dict[str, Any] = {}
     for word in words:
@@ -55,6 +57,10 @@ def parse(words: Iterable[str], command: str) -> dict[str, Any]:
             )
         key = name.lower().replace(".", "_")
         key = command + key if key.startswith("_") else key
+        # Elsewhere a name of somebody's own may be like a setting's; nobody types one of those here.
+        known = key in settings.BY_NAME or new_name(key.upper())
+        if not known and (meant := resembled(key)):
+            raise ImproperlyConfigured(f"`{key}` is no setting{meant}")
         found[key] = _value(key, text)
     return found
 

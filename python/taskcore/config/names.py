@@ -45,7 +45,7 @@ def check(
             elif lower in settings.REFUSED:
                 _refuse(lower, value, written(key))
             else:
-                if near := _resembled(name):
+                if near := resembled(name):
                     say(key, f"{written(key)} is no setting of taskcore{near}")
                 accepted[name] = value
             continue
@@ -74,7 +74,7 @@ def _why_ignored(name: str) -> str:
     return _OF_A_STORE if name in settings.OF_STORES else _NO_EFFECT
 
 
-def _resembled(name: str) -> str:
+def resembled(name: str) -> str:
     """The end of a sentence that proposes the setting that was probably meant; empty for a name of
     the user's own."""
     if name.isupper() and not name.startswith(settings.OLD_FAMILIES):
